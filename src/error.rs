@@ -1,0 +1,149 @@
+//! The one error type: what was tried, on what, why it failed, and what to do about it.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What an error means for the host; decides the exit code (the contract's table of exit codes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It failed; releases and service are as they were.
+    Failed,
+    /// A rule or a state forbids it; nothing was changed.
+    Refused,
+    /// It was begun, failed, and was taken back.
+    Reverted,
+    /// It was begun, failed, and could not be taken back.
+    Stuck,
+    /// The command line makes no sense.
+    Usage,
+    /// Another Tenure works on this root.
+    Busy,
+}
+
+impl Kind {
+    /// The exit code of the process.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Refused => 2,
+            Self::Reverted => 3,
+            Self::Stuck => 4,
+            Self::Usage => 64,
+            Self::Busy => 75,
+        }
+    }
+
+    /// The word that `--json` uses.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Reverted => "reverted",
+            Self::Stuck => "stuck",
+            Self::Usage => "usage",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// An error: action and object in the message, causes behind it, hints beside it.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+    hints: Vec<String>,
+}
+
+impl Error {
+    /// An error of the given kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), cause: None, hints: Vec::new() }
+    }
+
+    /// Something failed that no rule forbade.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// A rule or a state forbids it.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    /// Adds what caused it.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds one actionable sentence.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The same error, seen as another kind.
+    #[must_use]
+    pub fn as_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// What it means for the host.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What a person can do about it, the causes' hints included.
+    #[must_use]
+    pub fn hints(&self) -> Vec<&str> {
+        let mut hints: Vec<&str> = self.hints.iter().map(String::as_str).collect();
+        if let Some(inner) = self.cause.as_ref().and_then(|c| c.downcast_ref::<Self>()) {
+            hints.extend(inner.hints());
+        }
+        hints
+    }
+
+    /// The messages of the causes, outermost first.
+    #[must_use]
+    pub fn causes(&self) -> Vec<String> {
+        std::iter::successors(self.source(), |e| (*e).source()).map(ToString::to_string).collect()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|c| c as _)
+    }
+}
+
+/// Names the action and its object on a failed operation.
+pub trait Doing<T> {
+    /// Turns a failure into an [`Error`] whose message is `action`, e.g. "cannot read /x".
+    fn doing<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Doing<T> for std::result::Result<T, E> {
+    fn doing<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|e| {
+            let cause = e.into();
+            let kind = cause.downcast_ref::<Error>().map_or(Kind::Failed, Error::kind);
+            Error { kind, message: action().into(), cause: Some(cause), hints: Vec::new() }
+        })
+    }
+}

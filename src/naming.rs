@@ -1,0 +1,134 @@
+//! The file names of archives: NAME-VERSION[-anything].zip and its kin, and which of them holds a release.
+
+use crate::version::Version;
+
+/// The kinds of archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// .zip
+    Zip,
+    /// .tar
+    Tar,
+    /// .tar.gz or .tgz
+    TarGz,
+    /// .tar.zst
+    TarZst,
+    /// .tar.xz
+    TarXz,
+}
+
+const ENDINGS: [(&str, Format); 6] = [
+    (".zip", Format::Zip),
+    (".tar.gz", Format::TarGz),
+    (".tgz", Format::TarGz),
+    (".tar.zst", Format::TarZst),
+    (".tar.xz", Format::TarXz),
+    (".tar", Format::Tar),
+];
+
+impl Format {
+    /// Splits a file name into its stem and the format that its ending tells.
+    #[must_use]
+    pub fn split(file_name: &str) -> Option<(&str, Self)> {
+        ENDINGS.iter().find_map(|(ending, format)| Some((file_name.strip_suffix(ending)?, *format)))
+    }
+}
+
+/// Whether an archive of this file name holds `version` of `product` (of any product where none is named).
+///
+/// What follows the version is free (`-otp24-el8-amd64`), unless it makes another version of it: 5.0.1 is
+/// never taken from `emqx-5.0.10.zip`, nor from `emqx-5.0.1-rc.1.zip`, nor 7.2.4 from `redis-7.2.4-52.tar`.
+#[must_use]
+pub fn holds(file_name: &str, product: Option<&str>, version: &Version) -> bool {
+    let Some((stem, _)) = Format::split(file_name) else { return false };
+    let Some(rest) = after_product(stem, product) else { return false };
+    match rest.strip_prefix(&version.to_string()) {
+        Some("") => true,
+        Some(suffix) => suffix.strip_prefix('-').is_some_and(|s| !s.is_empty() && !is_prerelease(s)),
+        None => false,
+    }
+}
+
+/// The version that a file name tells: the longest that leaves a free suffix or none.
+#[must_use]
+pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
+    let (stem, _) = Format::split(file_name)?;
+    let rest = after_product(stem, product)?;
+    let ends = rest.match_indices('-').map(|(at, _)| at).chain([rest.len()]);
+    ends.filter_map(|end| rest[..end].parse::<Version>().ok()).find(|v| holds(file_name, product, v))
+}
+
+fn after_product<'a>(stem: &'a str, product: Option<&str>) -> Option<&'a str> {
+    match product {
+        Some(product) => stem.strip_prefix(product)?.strip_prefix('-'),
+        None => stem.match_indices('-').map(|(at, _)| &stem[at + 1..]).find(|rest| is_versionlike(rest)),
+    }
+}
+
+/// Begins with three numbers between dots, which no product's name does.
+fn is_versionlike(text: &str) -> bool {
+    let core = text.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = core.split('.').collect();
+    numbers.len() == 3 && numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether what follows a version's hyphen makes it a pre-release or a build, by the words in use.
+fn is_prerelease(suffix: &str) -> bool {
+    let first = suffix.split(['-', '.', '+', '_']).next().unwrap_or_default().to_ascii_lowercase();
+    let word = first.trim_end_matches(|c: char| c.is_ascii_digit());
+    matches!(word, "" | "alpha" | "beta" | "rc" | "pre" | "preview" | "dev" | "snapshot" | "nightly")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_holds_exactly_its_version() {
+        let table = [
+            ("emqx-5.0.1.zip", "5.0.1", true),
+            ("emqx-5.0.1.tgz", "5.0.1", true),
+            ("emqx-5.0.1-otp24.2-el8-amd64.tar.gz", "5.0.1", true),
+            ("emqx-5.0.10.zip", "5.0.1", false),
+            ("emqx-15.0.1.zip", "5.0.1", false),
+            ("emqx-5.0.1-rc.1.zip", "5.0.1", false),
+            ("emqx-5.0.1-rc.1.zip", "5.0.1-rc.1", true),
+            ("emqx-5.0.1-rc.1-el8.zip", "5.0.1-rc.1", true),
+            ("emqx-5.0.1-rc.10.zip", "5.0.1-rc.1", false),
+            ("emqx-7.2.4-52.tar", "7.2.4", false),
+            ("emqx-7.2.4-52-rhel8.tar", "7.2.4-52", true),
+            ("emqx-7.2.4-520.tar", "7.2.4-52", false),
+            ("emqx-enterprise-5.0.1.zip", "5.0.1", false),
+            ("emqx-5.0.1.zip.sha256", "5.0.1", false),
+            ("emqx-5.0.1-.zip", "5.0.1", false),
+            ("5.0.1.zip", "5.0.1", false),
+        ];
+        for (file, version, expected) in table {
+            assert_eq!(holds(file, Some("emqx"), &version.parse().unwrap()), expected, "{file} {version}");
+        }
+    }
+
+    #[test]
+    fn without_a_name_any_product_will_do() {
+        let v = "1.2.3".parse().unwrap();
+        assert!(holds("a-b-1.2.3.zip", None, &v));
+        assert!(holds("mongo-4-tools-1.2.3-el8.tar.zst", None, &v));
+        assert!(!holds("a-11.2.3.zip", None, &v));
+        assert!(!holds("a-0.1.0-1.2.3.zip", None, &v));
+    }
+
+    #[test]
+    fn the_version_is_read_from_a_file_name() {
+        let table = [
+            ("emqx-5.0.1.zip", Some("5.0.1")),
+            ("emqx-5.0.1-el8.zip", Some("5.0.1")),
+            ("emqx-7.2.4-52-rhel8.tar", Some("7.2.4-52")),
+            ("emqx-5.0.1-rc.1.zip", Some("5.0.1-rc.1")),
+            ("emqx.zip", None),
+            ("emqx-5.0.1.rar", None),
+        ];
+        for (file, expected) in table {
+            assert_eq!(version_of(file, None).map(|v| v.to_string()).as_deref(), expected, "{file}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The plan of each command.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::{Error, Result};
+use crate::policy::{self, Direction, Hop};
+use crate::release::{LinkName, ReleaseState, Snapshot};
+use crate::version::{Range, Version};
+
+use super::{Item, Plan, Step};
+
+/// Whether a release that is installed is to survive a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permanence {
+    /// The next start runs it.
+    Permanent,
+    /// The next start runs what was permanent before.
+    Trial,
+}
+
+/// Whether the service may be stopped on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// `--restart`: it is.
+    Asked,
+    /// It is moved hot, or not at all.
+    Forbidden,
+}
+
+/// What install, upgrade and downgrade are asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The release to install.
+    pub target: Version,
+    /// Which way the command may go.
+    pub direction: Direction,
+    /// Whether it becomes permanent.
+    pub permanence: Permanence,
+    /// Whether the service may be stopped.
+    pub restart: Restart,
+}
+
+impl Request {
+    /// Refuses what the command's direction or the state of the links forbid; reads nothing but them.
+    ///
+    /// # Errors
+    /// Refused, naming the rule.
+    pub fn allowed(&self, now: &Snapshot) -> Result<()> {
+        now.sound()?;
+        match now.current.version() {
+            Some(running) => policy::direction(self.direction, running, &self.target),
+            None if self.direction == Direction::Down => {
+                Err(Error::refused("cannot downgrade: no release is installed yet")
+                    .hint(format!("`tenure install {}` installs the first", self.target)))
+            }
+            None if self.permanence == Permanence::Trial => {
+                Err(Error::refused("cannot try a release out: there is no permanent one to go back to")
+                    .hint(format!("`tenure install {}` installs it for good", self.target)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The plan of install, upgrade and downgrade.
+///
+/// `fetch` are the steps that bring the release onto the disk, empty where it is there to stay; `hot_from` is
+/// what the manifest of the higher of both releases declares.
+///
+/// # Errors
+/// Refused, naming the rule.
+pub fn install(
+    now: &Snapshot,
+    request: &Request,
+    fetch: Vec<Step>,
+    hot_from: Option<&[Range]>,
+) -> Result<Plan> {
+    request.allowed(now)?;
+    let target = &request.target;
+    match (now.state(target), now.current.version()) {
+        (Some(ReleaseState::Permanent), Some(current)) if current == target => Ok(Plan::default()),
+        (Some(ReleaseState::Permanent), Some(current)) => revert(now, hop_of(request, current, hot_from)),
+        (Some(ReleaseState::Current), _) if request.permanence == Permanence::Trial => Ok(Plan::default()),
+        (Some(ReleaseState::Current), _) => confirm(now),
+        (_, current) => {
+            if let (Some(current), Restart::Forbidden) = (current, request.restart) {
+                policy::hot_rule(current, target, hot_from)?;
+            }
+            Ok(switch(now, request, fetch, hot_from))
+        }
+    }
+}
+
+fn switch(now: &Snapshot, request: &Request, fetch: Vec<Step>, hot_from: Option<&[Range]>) -> Plan {
+    let (target, current) = (&request.target, now.current.version().cloned());
+    let mut steps = fetch;
+    if request.permanence == Permanence::Permanent {
+        steps.extend(displace(now));
+    }
+    steps.push(Step::Point { link: LinkName::Current, from: current.clone(), to: Some(target.clone()) });
+    if let Some(from) = current.clone().filter(|_| now.has_service()) {
+        let hop = hop_of(request, &from, hot_from);
+        steps.push(Step::MoveService { from, to: target.clone(), hop });
+    }
+    if request.permanence == Permanence::Permanent {
+        steps.push(permanent(now, target));
+    }
+    Plan { from: current, to: Some(target.clone()), steps }
+}
+
+fn hop_of(request: &Request, running: &Version, hot_from: Option<&[Range]>) -> Hop {
+    match request.restart {
+        Restart::Asked => Hop::Restart,
+        Restart::Forbidden => policy::hop(running, &request.target, hot_from),
+    }
+}
+
+/// The release that is permanent now has been so, whatever comes next.
+fn displace(now: &Snapshot) -> Option<Step> {
+    now.permanent.version().map(|version| Step::Tenure { version: version.clone() })
+}
+
+fn permanent(now: &Snapshot, target: &Version) -> Step {
+    let from = now.permanent.version().cloned();
+    Step::Point { link: LinkName::Permanent, from, to: Some(target.clone()) }
+}
+
+/// The plan that puts a release on disk and no more.
+#[must_use]
+pub fn unpack(fetch: Vec<Step>) -> Plan {
+    Plan { from: None, to: None, steps: fetch }
+}
+
+/// The plan that makes the current release permanent; empty where it is.
+///
+/// # Errors
+/// Refused where no release is current.
+pub fn confirm(now: &Snapshot) -> Result<Plan> {
+    let Some(current) = now.current.version() else {
+        now.sound()?;
+        return Err(Error::refused("nothing to confirm: no release is current")
+            .hint("`tenure install VERSION` installs one"));
+    };
+    if now.permanent.version() == Some(current) {
+        return Ok(Plan::default());
+    }
+    now.switchable(LinkName::Permanent)?;
+    let steps = displace(now).into_iter().chain([permanent(now, current)]).collect();
+    Ok(Plan { from: Some(current.clone()), to: Some(current.clone()), steps })
+}
+
+/// The plan that ends a trial, or mends a `current` that leads nowhere; empty where there is neither.
+///
+/// # Errors
+/// Refused where no release is permanent.
+pub fn revert(now: &Snapshot, hop: Hop) -> Result<Plan> {
+    let mut plan = boot(now)?;
+    if let (Some(from), Some(to), true) = (plan.from.clone(), plan.to.clone(), now.has_service()) {
+        plan.steps.push(Step::MoveService { from, to, hop });
+    }
+    Ok(plan)
+}
+
+/// The plan of `boot`: `current` leads to the permanent release. The service is not running yet.
+///
+/// # Errors
+/// Refused where no release is permanent.
+pub fn boot(now: &Snapshot) -> Result<Plan> {
+    let Some(permanent) = now.permanent.version().cloned() else {
+        now.sound()?;
+        return Err(Error::refused("no release is permanent").hint("`tenure install VERSION` installs one"));
+    };
+    let from = now.current.version().cloned();
+    if from.as_ref() == Some(&permanent) {
+        return Ok(Plan::default());
+    }
+    now.switchable(LinkName::Current)?;
+    let point = Step::Point { link: LinkName::Current, from: from.clone(), to: Some(permanent.clone()) };
+    Ok(Plan { from, to: Some(permanent), steps: vec![point] })
+}
+
+/// The plan that removes one release.
+///
+/// # Errors
+/// Refused where it is not there, or where it runs or is the one that the next start runs.
+pub fn uninstall(now: &Snapshot, version: &Version) -> Result<Plan> {
+    now.sound()?;
+    let refuse = |why: String| Error::refused(format!("cannot uninstall {version}: {why}"));
+    let on_trial = now.trial().is_some();
+    match now.state(version) {
+        None => Err(refuse("it is not installed".into()).hint("`tenure versions` lists what is")),
+        Some(ReleaseState::Current) => Err(refuse("it is running, on trial".into())
+            .hint("`tenure revert` goes back to the permanent release")),
+        Some(ReleaseState::Permanent) if on_trial => Err(refuse("the next start runs it".into())
+            .hint("`tenure confirm` makes the current release permanent instead")),
+        Some(ReleaseState::Permanent) => {
+            Err(refuse("it is running".into()).hint("install another release first"))
+        }
+        Some(ReleaseState::Old | ReleaseState::Unpacked) => {
+            Ok(Plan { from: None, to: None, steps: vec![discard(version)] })
+        }
+    }
+}
+
+fn discard(version: &Version) -> Step {
+    Step::Discard { item: Item::Release(version.clone()) }
+}
+
+/// The plan that removes unpacked and old releases beyond the newest `keep`, and their archives.
+///
+/// Kept whatever the number: what is current or permanent, the release that was permanent before, and what
+/// a process runs from.
+///
+/// # Errors
+/// Refused where the links are broken: then nobody knows what is in use.
+pub fn prune(
+    now: &Snapshot,
+    keep: usize,
+    in_use: &BTreeSet<Version>,
+    archives: &BTreeMap<Version, Vec<String>>,
+) -> Result<Plan> {
+    now.sound()?;
+    let spare = |state| matches!(state, ReleaseState::Old | ReleaseState::Unpacked);
+    let beyond = now.states().filter(|(_, state)| spare(*state)).skip(keep).map(|(version, _)| version);
+    let steps = beyond
+        .filter(|version| !in_use.contains(*version) && now.last_known_good() != Some(*version))
+        .flat_map(|version| {
+            let files = archives.get(version).into_iter().flatten().cloned();
+            [discard(version)]
+                .into_iter()
+                .chain(files.map(|file| Step::Discard { item: Item::Archive(file) }))
+        })
+        .collect();
+    Ok(Plan { from: None, to: None, steps })
+}

@@ -1,0 +1,200 @@
+//! Plans: the steps of a command as data, each with its inverse. Pure; what `--dry-run` prints is what runs.
+
+mod make;
+mod recover;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use make::{Permanence, Request, Restart, boot, confirm, install, prune, revert, uninstall, unpack};
+pub use recover::{Recovery, Toward, recover, undo};
+
+use crate::policy::Hop;
+use crate::release::{Installed, Link, LinkName, Service, Snapshot};
+use crate::version::Version;
+
+/// What can be thrown away and brought back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Item {
+    /// releases/VERSION, with what Tenure knows of it.
+    Release(Version),
+    /// releases/FILE, with its digest beside it.
+    Archive(String),
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release(version) => write!(f, "releases/{version}"),
+            Self::Archive(file) => write!(f, "releases/{file}"),
+        }
+    }
+}
+
+/// One change, whole or not at all, which may be made again without harm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Unpacks an archive into staging and publishes it as releases/VERSION.
+    Unpack {
+        /// The release that appears.
+        version: Version,
+        /// The archive, as shown to the user.
+        archive: String,
+    },
+    /// Copies a directory into staging and publishes it as releases/VERSION.
+    Copy {
+        /// The release that appears.
+        version: Version,
+        /// The directory that is copied.
+        from: String,
+    },
+    /// Takes back what this transaction published.
+    Withdraw {
+        /// The release that disappears.
+        version: Version,
+    },
+    /// Moves something into the trash, from which it can come back until the transaction ends.
+    Discard {
+        /// What goes.
+        item: Item,
+    },
+    /// Moves something back out of the trash.
+    Restore {
+        /// What comes back.
+        item: Item,
+    },
+    /// Records that a release has been permanent: true from now on, whatever follows.
+    Tenure {
+        /// The release that is permanent now.
+        version: Version,
+    },
+    /// Switches one of the links.
+    Point {
+        /// Which one.
+        link: LinkName,
+        /// Where it led before.
+        from: Option<Version>,
+        /// Where it leads after; none removes it.
+        to: Option<Version>,
+    },
+    /// Moves the running service.
+    MoveService {
+        /// The release that runs.
+        from: Version,
+        /// The release that is to run.
+        to: Version,
+        /// Whether without a stop.
+        hop: Hop,
+    },
+}
+
+impl Step {
+    /// The step that takes this one back; none where there is nothing to take back.
+    #[must_use]
+    pub fn inverse(&self) -> Option<Self> {
+        match self.clone() {
+            Self::Unpack { version, .. } | Self::Copy { version, .. } => Some(Self::Withdraw { version }),
+            Self::Discard { item } => Some(Self::Restore { item }),
+            Self::Point { link, from, to } => Some(Self::Point { link, from: to, to: from }),
+            Self::MoveService { from, to, hop } => Some(Self::MoveService { from: to, to: from, hop }),
+            Self::Withdraw { .. } | Self::Restore { .. } | Self::Tenure { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let release =
+            |v: &Option<Version>| v.as_ref().map_or_else(|| "nothing".into(), |v| format!("releases/{v}"));
+        match self {
+            Self::Unpack { version, archive } => write!(f, "unpack {archive} into releases/{version}"),
+            Self::Copy { version, from } => write!(f, "copy {from} into releases/{version}"),
+            Self::Withdraw { version } => write!(f, "take back releases/{version}"),
+            Self::Discard { item } => write!(f, "remove {item}"),
+            Self::Restore { item } => write!(f, "bring back {item}"),
+            Self::Tenure { version } => write!(f, "record that {version} has been permanent"),
+            Self::Point { link, from, to } => {
+                write!(f, "point {} at {}, now {}", link.file_name(), release(to), release(from))
+            }
+            Self::MoveService { to, hop: Hop::Hot, .. } => write!(f, "move the running service to {to}"),
+            Self::MoveService { to, hop: Hop::Restart, .. } => write!(f, "restart the service into {to}"),
+        }
+    }
+}
+
+/// What a command is going to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The release that ran before.
+    pub from: Option<Version>,
+    /// The release that the links are to lead to; none where they do not move.
+    pub to: Option<Version>,
+    /// The steps, in their order.
+    pub steps: Vec<Step>,
+}
+
+/// A plan that was begun: the whole content of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Names the transaction, in the journal, the trash and the history.
+    pub transaction: String,
+    /// The command as the user would type it, without `tenure`.
+    pub command: String,
+    /// Who gave it.
+    pub by: String,
+    /// When, in RFC 3339.
+    pub started: String,
+    /// What it was going to do.
+    pub plan: Plan,
+    /// How many of the steps were begun, the last of them perhaps not done.
+    #[serde(skip)]
+    pub begun: usize,
+}
+
+impl Snapshot {
+    /// The snapshot as it will be after a step.
+    #[must_use]
+    pub fn after(mut self, step: &Step) -> Self {
+        match step {
+            Step::Unpack { version, .. } | Step::Copy { version, .. } => {
+                self.releases.insert(version.clone(), Installed::default());
+            }
+            Step::Restore { item: Item::Release(version) } => {
+                self.releases.entry(version.clone()).or_default();
+            }
+            Step::Withdraw { version } | Step::Discard { item: Item::Release(version) } => {
+                self.releases.remove(version);
+            }
+            Step::Tenure { version } => {
+                let next = self.next_tenure();
+                self.releases.entry(version.clone()).or_default().tenured = Some(next);
+            }
+            Step::Point { link, to, .. } => {
+                let led = to.clone().map_or(Link::Missing, Link::To);
+                match link {
+                    LinkName::Current => self.current = led,
+                    LinkName::Permanent => self.permanent = led,
+                }
+            }
+            Step::Discard { .. } | Step::Restore { .. } | Step::MoveService { .. } => {}
+        }
+        self
+    }
+
+    /// The number that the next release to be displaced gets.
+    #[must_use]
+    pub fn next_tenure(&self) -> u64 {
+        self.releases.values().filter_map(|r| r.tenured).max().map_or(1, |n| n + 1)
+    }
+
+    /// Whether a service goes along.
+    #[must_use]
+    pub fn has_service(&self) -> bool {
+        self.service == Service::Managed
+    }
+}

@@ -1,0 +1,56 @@
+//! What is to be done about a plan that was begun and not finished.
+
+use serde::Serialize;
+
+use crate::release::Snapshot;
+
+use super::{Record, Step};
+
+/// Where recovery goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Toward {
+    /// To where the plan was going: `permanent` names that release.
+    Forward,
+    /// To where it began.
+    Back,
+}
+
+/// The way out of an interrupted plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// Where it goes.
+    pub toward: Toward,
+    /// The steps, in their order.
+    pub steps: Vec<Step>,
+}
+
+/// Decides by the commit point alone: where `permanent` names the release that the plan was going to, the
+/// rest is done, else what was begun is taken back, last first. (So a `revert`, which goes to the
+/// permanent release, is always finished.)
+///
+/// Every step may be made again, so a recovery that was itself cut short is simply decided anew.
+#[must_use]
+pub fn recover(record: &Record, now: &Snapshot) -> Recovery {
+    let plan = &record.plan;
+    let begun = &plan.steps[..record.begun.min(plan.steps.len())];
+    if plan.to.is_some() && plan.to.as_ref() == now.permanent.version() {
+        let done = begun.len().saturating_sub(1);
+        Recovery { toward: Toward::Forward, steps: plan.steps[done..].to_vec() }
+    } else {
+        Recovery { toward: Toward::Back, steps: undo(begun) }
+    }
+}
+
+/// What takes begun steps back, last first, but for one thing: links come before the service, and the
+/// service before its files. A service that is restarted before its link is back runs the bad release again.
+#[must_use]
+pub fn undo(begun: &[Step]) -> Vec<Step> {
+    let mut steps: Vec<Step> = begun.iter().rev().filter_map(Step::inverse).collect();
+    steps.sort_by_key(|step| match step {
+        Step::Point { .. } => 0,
+        Step::MoveService { .. } => 1,
+        _ => 2,
+    });
+    steps
+}

@@ -1,0 +1,182 @@
+//! What plans promise, over many roots and requests: they arrive, and from every point of an interruption
+//! they either arrive or go back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::Direction;
+use crate::release::{ReleaseState, Service};
+
+fn v(text: &str) -> Version {
+    text.parse().unwrap()
+}
+
+const VERSIONS: [&str; 5] = ["5.0.0", "5.0.1", "5.0.2", "5.1.0", "6.0.0-rc.1"];
+
+/// Any root in order: some releases, some of them tenured, and two links or none.
+fn root() -> impl Strategy<Value = Snapshot> {
+    let installed = prop::collection::vec(prop::option::of(prop::option::of(1..9_u64)), VERSIONS.len());
+    (installed, any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>(), any::<bool>())
+        .prop_map(|(installed, current, permanent, linked, service)| {
+            let releases: BTreeMap<Version, Installed> = VERSIONS
+                .iter()
+                .zip(installed)
+                .filter_map(|(text, installed)| Some((v(text), Installed { tenured: installed? })))
+                .collect();
+            let names: Vec<Version> = releases.keys().cloned().collect();
+            let link = |at: prop::sample::Index| match linked && !names.is_empty() {
+                true => Link::To(at.get(&names).clone()),
+                false => Link::Missing,
+            };
+            let service = if service { Service::Managed } else { Service::Absent };
+            Snapshot { current: link(current), permanent: link(permanent), releases, service }
+        })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let ways = prop::sample::select(vec![Direction::Either, Direction::Up, Direction::Down]);
+    (prop::sample::select(VERSIONS.to_vec()), ways, any::<bool>(), any::<bool>()).prop_map(
+        |(target, direction, trial, restart)| Request {
+            target: v(target),
+            direction,
+            permanence: if trial { Permanence::Trial } else { Permanence::Permanent },
+            restart: if restart { Restart::Asked } else { Restart::Forbidden },
+        },
+    )
+}
+
+fn fetch(now: &Snapshot, target: &Version) -> Vec<Step> {
+    match now.state(target) {
+        Some(_) => Vec::new(),
+        None => vec![Step::Unpack { version: target.clone(), archive: format!("releases/x-{target}.zip") }],
+    }
+}
+
+fn walk(from: &Snapshot, steps: &[Step]) -> Snapshot {
+    steps.iter().fold(from.clone(), Snapshot::after)
+}
+
+fn interrupted(plan: &Plan, begun: usize) -> Record {
+    Record {
+        transaction: "t".into(),
+        command: "c".into(),
+        by: "b".into(),
+        started: "s".into(),
+        plan: plan.clone(),
+        begun,
+    }
+}
+
+/// Links and releases, without when each was displaced: that one was permanent stays true.
+fn seen(s: &Snapshot) -> (Link, Link, BTreeSet<Version>) {
+    (s.current.clone(), s.permanent.clone(), s.releases.keys().cloned().collect())
+}
+
+/// From every interruption, with the last begun step applied or not, recovery ends at the start or the end.
+fn recovers_everywhere(start: &Snapshot, plan: &Plan) {
+    let end = walk(start, &plan.steps);
+    for begun in 0..=plan.steps.len() {
+        for applied in [begun.saturating_sub(1), begun] {
+            let found = walk(start, &plan.steps[..applied]);
+            let recovery = recover(&interrupted(plan, begun), &found);
+            let after = walk(&found, &recovery.steps);
+            let committed = plan.to.is_some() && found.permanent.version() == plan.to.as_ref();
+            let expected = if committed { &end } else { start };
+            assert_eq!(seen(&after), seen(expected), "begun {begun}, applied {applied}, {recovery:?}");
+            // A recovery cut short anywhere, and begun anew, ends in the same place.
+            for done in 0..=recovery.steps.len() {
+                let halfway = walk(&found, &recovery.steps[..done]);
+                let again = recover(&interrupted(plan, begun), &halfway);
+                assert_eq!(seen(&walk(&halfway, &again.steps)), seen(expected), "again after {done}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_install_arrives_or_goes_back(now in root(), request in request()) {
+        let target = request.target.clone();
+        if let Ok(plan) = install(&now, &request, fetch(&now, &target), None) {
+            let end = walk(&now, &plan.steps);
+            prop_assert_eq!(end.current.version(), Some(&target));
+            if request.permanence == Permanence::Permanent {
+                prop_assert_eq!(end.permanent.version(), Some(&target));
+            } else {
+                prop_assert_eq!(&end.permanent, &now.permanent);
+            }
+            if let (Link::To(was), Permanence::Permanent) = (&now.permanent, request.permanence) && *was != target {
+                prop_assert_eq!(end.state(was), Some(ReleaseState::Old));
+            }
+            recovers_everywhere(&now, &plan);
+        }
+    }
+
+    #[test]
+    fn the_other_commands_arrive_or_go_back(now in root(), version in prop::sample::select(VERSIONS.to_vec()), keep in 0..4_usize) {
+        let (version, nothing) = (v(version), BTreeSet::new());
+        let plans = [
+            confirm(&now),
+            revert(&now, Hop::Restart),
+            boot(&now),
+            uninstall(&now, &version),
+            prune(&now, keep, &nothing, &BTreeMap::new()),
+        ];
+        for plan in plans.iter().flatten() {
+            let end = walk(&now, &plan.steps);
+            for link in [&now.current, &now.permanent].into_iter().filter_map(Link::version) {
+                prop_assert!(end.releases.contains_key(link), "a release that is linked to was removed");
+            }
+            recovers_everywhere(&now, plan);
+        }
+    }
+
+    #[test]
+    fn prune_keeps_the_number_and_the_last_known_good(now in root(), keep in 0..4_usize) {
+        if let Ok(plan) = prune(&now, keep, &BTreeSet::new(), &BTreeMap::new()) {
+            let spare = |s: &Snapshot| {
+                s.states().filter(|(_, state)| matches!(state, ReleaseState::Old | ReleaseState::Unpacked)).count()
+            };
+            let end = walk(&now, &plan.steps);
+            prop_assert!(spare(&end) <= keep + 1);
+            prop_assert!(spare(&end) >= keep.min(spare(&now)));
+            prop_assert_eq!(end.last_known_good(), now.last_known_good());
+        }
+    }
+}
+
+#[test]
+fn the_service_moves_between_the_links() {
+    let now = Snapshot {
+        current: Link::To(v("5.0.0")),
+        permanent: Link::To(v("5.0.0")),
+        releases: [(v("5.0.0"), Installed::default()), (v("5.1.0"), Installed::default())].into(),
+        service: Service::Managed,
+    };
+    let request = Request {
+        target: v("5.1.0"),
+        direction: Direction::Up,
+        permanence: Permanence::Permanent,
+        restart: Restart::Asked,
+    };
+    let plan = install(&now, &request, Vec::new(), None).unwrap();
+    let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "record that 5.0.0 has been permanent",
+            "point current at releases/5.1.0, now releases/5.0.0",
+            "restart the service into 5.1.0",
+            "point permanent at releases/5.1.0, now releases/5.0.0",
+        ]
+    );
+    // On the way back the link is there before the service: else it would start the bad release again.
+    let back = recover(&interrupted(&plan, 3), &walk(&now, &plan.steps[..3]));
+    let steps: Vec<String> = back.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        ["point current at releases/5.0.0, now releases/5.1.0", "restart the service into 5.0.0"]
+    );
+}

@@ -1,0 +1,122 @@
+//! The rules between two releases: which way, and whether without a restart.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::version::{Range, Version};
+
+/// Which way a command may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// `install`.
+    Either,
+    /// `upgrade`.
+    Up,
+    /// `downgrade`.
+    Down,
+}
+
+/// How a service gets from one release to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hop {
+    /// Without being stopped.
+    Hot,
+    /// By a stop and a start.
+    Restart,
+}
+
+/// Refuses to move against the command's direction.
+///
+/// # Errors
+/// Refused, naming both versions and the command that would do it.
+pub fn direction(direction: Direction, running: &Version, target: &Version) -> Result<()> {
+    let refuse = |relation: &str, other: &str| {
+        Err(Error::refused(format!("release {target} is {relation} than {running}, which is current"))
+            .hint(format!("`tenure {other} {target}` moves that way, `tenure install {target}` either way")))
+    };
+    match (direction, target.cmp(running)) {
+        (Direction::Up, Ordering::Less) => refuse("lower", "downgrade"),
+        (Direction::Down, Ordering::Greater) => refuse("higher", "upgrade"),
+        _ => Ok(()),
+    }
+}
+
+/// How the hop between two releases may be made.
+///
+/// Hot are patches of one major.minor, unless the higher release declares otherwise in `hot-from`: it is the
+/// one that knows of both, on the way up as on the way down.
+#[must_use]
+pub fn hop(one: &Version, other: &Version, hot_from: Option<&[Range]>) -> Hop {
+    let lower = one.min(other);
+    let hot = match hot_from {
+        Some(ranges) => ranges.iter().any(|range| range.contains(lower)),
+        None => one.same_minor(other),
+    };
+    if hot { Hop::Hot } else { Hop::Restart }
+}
+
+/// Refuses a hop that needs a restart where none was asked for.
+///
+/// # Errors
+/// Refused, naming both versions and `--restart`.
+pub fn hot_rule(running: &Version, target: &Version, hot_from: Option<&[Range]>) -> Result<()> {
+    if hop(running, target, hot_from) == Hop::Hot {
+        return Ok(());
+    }
+    let why = match hot_from {
+        Some(ranges) => {
+            let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+            format!("release {} is hot from {} only", running.max(target), ranges.join(" or "))
+        }
+        None => "only a patch of the same major and minor version is a hot upgrade".to_owned(),
+    };
+    Err(Error::refused(format!("cannot move hot from {running} to {target}: {why}")).hint(format!(
+        "`--restart` makes it a restart upgrade: the service is stopped and started into {target}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v(text: &str) -> Version {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn patches_are_hot_and_nothing_else() {
+        for (a, b, hot) in [
+            ("5.0.0", "5.0.1", true),
+            ("5.0.9", "5.0.1", true),
+            ("5.0.0", "5.1.0", false),
+            ("4.4.0", "5.4.0", false),
+            ("7.2.4-52", "7.2.4-64", true),
+        ] {
+            assert_eq!(hot_rule(&v(a), &v(b), None).is_ok(), hot, "{a} {b}");
+        }
+        let error = hot_rule(&v("5.0.0"), &v("5.1.0"), None).unwrap_err();
+        assert!(error.hints()[0].contains("--restart"));
+    }
+
+    #[test]
+    fn the_higher_release_may_declare_otherwise() {
+        let ranges = [">=4.9.0, <5".parse().unwrap()];
+        assert_eq!(hop(&v("4.9.1"), &v("5.0.0"), Some(&ranges)), Hop::Hot);
+        assert_eq!(hop(&v("5.0.0"), &v("4.9.1"), Some(&ranges)), Hop::Hot);
+        assert_eq!(hop(&v("5.0.0"), &v("5.0.1"), Some(&ranges)), Hop::Restart);
+    }
+
+    #[test]
+    fn upgrade_goes_up_and_downgrade_down() {
+        let (low, high) = (v("5.0.0"), v("5.0.1"));
+        assert!(direction(Direction::Up, &low, &high).is_ok());
+        assert!(direction(Direction::Up, &high, &low).is_err());
+        assert!(direction(Direction::Down, &high, &low).is_ok());
+        assert!(direction(Direction::Down, &low, &high).is_err());
+        assert!(direction(Direction::Either, &high, &low).is_ok());
+        assert!(direction(Direction::Up, &low, &low).is_ok());
+    }
+}

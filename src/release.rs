@@ -1,0 +1,292 @@
+//! Releases, the two links, and what state follows from them: derived at every look, stored nowhere.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::version::Version;
+
+/// The state of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReleaseState {
+    /// The next start of the service runs it.
+    Permanent,
+    /// It runs now, on trial.
+    Current,
+    /// It has been permanent and no longer is.
+    Old,
+    /// It is on disk and has never been permanent.
+    Unpacked,
+}
+
+impl fmt::Display for ReleaseState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Permanent => "permanent",
+            Self::Current => "current",
+            Self::Old => "old",
+            Self::Unpacked => "unpacked",
+        })
+    }
+}
+
+/// One of the two symlinks in the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkName {
+    /// What runs now.
+    Current,
+    /// What the next start runs.
+    Permanent,
+}
+
+impl LinkName {
+    /// The name of the link in the root.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// Where one of the symlinks leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Nothing is there.
+    Missing,
+    /// It leads to a release that is there.
+    To(Version),
+    /// Something is there that Tenure did not put there.
+    Broken(Fault),
+}
+
+impl Link {
+    /// The release that it leads to.
+    #[must_use]
+    pub fn version(&self) -> Option<&Version> {
+        match self {
+            Self::To(version) => Some(version),
+            Self::Missing | Self::Broken(_) => None,
+        }
+    }
+}
+
+/// What is wrong with a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A directory or a file stands in its place.
+    NotASymlink(&'static str),
+    /// It is absolute; a root could then not be moved or seen from a container.
+    Absolute(String),
+    /// It leads elsewhere than to releases/VERSION.
+    Elsewhere(String),
+    /// It names a release that is not there.
+    Dangling(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotASymlink(kind) => write!(f, "it is a {kind}, not a symlink"),
+            Self::Absolute(target) => write!(f, "it is an absolute symlink to {target}"),
+            Self::Elsewhere(target) => write!(f, "it leads to {target}, which is no releases/VERSION"),
+            Self::Dangling(target) => write!(f, "it leads to {target}, which is not there"),
+        }
+    }
+}
+
+/// Whether a service is to be moved along with the links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// The settings name none: links and releases are all there is.
+    #[default]
+    Absent,
+    /// A service manager runs one.
+    Managed,
+}
+
+/// What is known of one release on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// Set once it has been permanent: the higher, the more recently it was displaced.
+    pub tenured: Option<u64>,
+}
+
+/// A root at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What runs now.
+    pub current: Link,
+    /// What the next start runs.
+    pub permanent: Link,
+    /// The releases on disk.
+    pub releases: BTreeMap<Version, Installed>,
+    /// The service beside them.
+    pub service: Service,
+}
+
+impl Snapshot {
+    /// The state of a release, or none where it is not on disk.
+    #[must_use]
+    pub fn state(&self, version: &Version) -> Option<ReleaseState> {
+        let installed = self.releases.get(version)?;
+        Some(if self.permanent.version() == Some(version) {
+            ReleaseState::Permanent
+        } else if self.current.version() == Some(version) {
+            ReleaseState::Current
+        } else if installed.tenured.is_some() {
+            ReleaseState::Old
+        } else {
+            ReleaseState::Unpacked
+        })
+    }
+
+    /// The releases with their states, newest version first.
+    pub fn states(&self) -> impl Iterator<Item = (&Version, ReleaseState)> {
+        self.releases.keys().rev().filter_map(|v| Some((v, self.state(v)?)))
+    }
+
+    /// The release on trial and the permanent one, while they differ.
+    #[must_use]
+    pub fn trial(&self) -> Option<(&Version, &Version)> {
+        let (current, permanent) = (self.current.version()?, self.permanent.version()?);
+        (current != permanent).then_some((current, permanent))
+    }
+
+    /// The release that was permanent before the present one.
+    #[must_use]
+    pub fn last_known_good(&self) -> Option<&Version> {
+        let old = self.releases.iter().filter(|(v, _)| self.state(v) == Some(ReleaseState::Old));
+        old.max_by_key(|(_, installed)| installed.tenured).map(|(v, _)| v)
+    }
+
+    /// The link of that name.
+    #[must_use]
+    pub fn link(&self, name: LinkName) -> &Link {
+        match name {
+            LinkName::Current => &self.current,
+            LinkName::Permanent => &self.permanent,
+        }
+    }
+
+    /// What is wrong with the links, each as an error with a hint.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Error> {
+        let links = [LinkName::Permanent, LinkName::Current];
+        links.into_iter().filter_map(|name| self.fault(name)).collect()
+    }
+
+    /// Fails where a link is broken, or where only one of the two is there.
+    ///
+    /// # Errors
+    /// Refused, naming the link and what to do.
+    pub fn sound(&self) -> Result<()> {
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Fails where a link is broken. One that is missing breaks no listing: it is so for a moment whenever the
+    /// first release is installed.
+    ///
+    /// # Errors
+    /// Refused, naming the link and what to do.
+    pub fn readable(&self) -> Result<()> {
+        let broken = |name: &LinkName| matches!(self.link(*name), Link::Broken(_));
+        let links = [LinkName::Permanent, LinkName::Current];
+        links.into_iter().find(broken).and_then(|name| self.fault(name)).map_or(Ok(()), Err)
+    }
+
+    /// Fails where a link could not be switched, because no link stands in its place.
+    ///
+    /// # Errors
+    /// Refused, naming the link and what to do.
+    pub fn switchable(&self, name: LinkName) -> Result<()> {
+        match self.link(name) {
+            Link::Broken(Fault::NotASymlink(_)) => self.fault(name).map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+
+    fn fault(&self, name: LinkName) -> Option<Error> {
+        let other = match name {
+            LinkName::Current => &self.permanent,
+            LinkName::Permanent => &self.current,
+        };
+        let file = name.file_name();
+        let why = match self.link(name) {
+            Link::To(_) => return None,
+            Link::Missing if *other == Link::Missing => return None,
+            Link::Missing => "it is missing".to_owned(),
+            Link::Broken(fault) => fault.to_string(),
+        };
+        let error = Error::refused(format!("the link `{file}` is unusable: {why}"));
+        Some(match (self.link(name), name, other.version()) {
+            (Link::Broken(Fault::NotASymlink(_)), ..) => error.hint(format!(
+                "move it out of the root; where it holds an install, `tenure adopt {file} VERSION` copies it first"
+            )),
+            (_, LinkName::Current, Some(permanent)) => {
+                error.hint(format!("`tenure revert` points it at the permanent release, {permanent}"))
+            }
+            (_, LinkName::Permanent, Some(current)) => {
+                error.hint(format!("`tenure confirm` makes the current release, {current}, permanent"))
+            }
+            (_, _, None) => error.hint(format!("point it at a release: ln -sfn releases/VERSION {file}")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(current: &str, permanent: &str, releases: &[(&str, Option<u64>)]) -> Snapshot {
+        Snapshot {
+            current: Link::To(current.parse().unwrap()),
+            permanent: Link::To(permanent.parse().unwrap()),
+            releases: releases
+                .iter()
+                .map(|(v, tenured)| (v.parse().unwrap(), Installed { tenured: *tenured }))
+                .collect(),
+            service: Service::Absent,
+        }
+    }
+
+    #[test]
+    fn states_follow_from_the_links() {
+        let s = snapshot(
+            "5.0.2",
+            "5.0.1",
+            &[("5.0.0", Some(1)), ("5.0.1", None), ("5.0.2", None), ("5.0.10", None)],
+        );
+        let states: Vec<String> = s.states().map(|(v, state)| format!("{v} {state}")).collect();
+        assert_eq!(states, ["5.0.10 unpacked", "5.0.2 current", "5.0.1 permanent", "5.0.0 old"]);
+        assert_eq!(s.trial().map(|(c, _)| c.to_string()).as_deref(), Some("5.0.2"));
+        let s = snapshot("5.0.1", "5.0.1", &[("5.0.1", Some(3))]);
+        assert_eq!(s.state(&"5.0.1".parse().unwrap()), Some(ReleaseState::Permanent));
+        assert_eq!(s.trial(), None);
+    }
+
+    #[test]
+    fn the_last_known_good_is_the_one_displaced_last() {
+        let s = snapshot("5.0.3", "5.0.3", &[("5.0.0", Some(7)), ("5.0.1", Some(2)), ("5.0.3", Some(9))]);
+        assert_eq!(s.last_known_good().map(ToString::to_string).as_deref(), Some("5.0.0"));
+    }
+
+    #[test]
+    fn a_broken_link_is_named_with_a_hint() {
+        let mut s = snapshot("5.0.0", "5.0.0", &[("5.0.0", None)]);
+        assert!(s.sound().is_ok());
+        s.current = Link::Broken(Fault::Absolute("/x".into()));
+        let error = s.sound().unwrap_err();
+        assert!(error.to_string().contains("`current`"), "{error}");
+        assert!(error.hints()[0].contains("tenure revert"));
+        s.current = Link::Missing;
+        assert!(s.sound().is_err());
+        s.permanent = Link::Missing;
+        assert!(s.sound().is_ok(), "a new root has neither");
+    }
+}

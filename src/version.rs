@@ -1,0 +1,202 @@
+//! Versions: semantic, compared by precedence, and safe as the name of a directory.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use semver::{Comparator, Op};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The longest name of a file on the file systems that Linux has.
+const NAME_MAX: usize = 255;
+
+/// A semantic version whose text is, exactly, the name of its release's directory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version(semver::Version);
+
+impl Version {
+    /// Compares by precedence alone, which knows nothing of build metadata (semver.org, rule 10).
+    #[must_use]
+    pub fn precedence(&self, other: &Self) -> Ordering {
+        self.0.cmp_precedence(&other.0)
+    }
+
+    /// Whether both are patches of one `major.minor`.
+    #[must_use]
+    pub fn same_minor(&self, other: &Self) -> bool {
+        (self.0.major, self.0.minor) == (other.0.major, other.0.minor)
+    }
+}
+
+impl FromStr for Version {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse = |why: String| {
+            Error::refused(format!("{text:?} is no version: {why}"))
+                .hint("a version reads like 5.0.1, 5.1.0-rc.1 or 7.2.4-52")
+        };
+        let version = semver::Version::parse(text).map_err(|e| refuse(e.to_string()))?;
+        if text.len() > NAME_MAX {
+            return Err(refuse(format!("it is longer than {NAME_MAX} bytes")));
+        }
+        Ok(Self(version))
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.to_string()
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A range such as `~5.0` or `>=4.4.2`, matched by precedence alone: 7.2.4-64 satisfies `>=7.2.3`.
+///
+/// The bounds of `~`, `^`, `*` and of a bare version are those of the numbers before the hyphen, so that
+/// 5.1.0-rc.1 is no `~5.0`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Range(semver::VersionReq);
+
+impl Range {
+    /// Whether the version lies in the range.
+    #[must_use]
+    pub fn contains(&self, version: &Version) -> bool {
+        self.0.comparators.iter().all(|c| matches(c, &version.0))
+    }
+}
+
+impl FromStr for Range {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        semver::VersionReq::parse(text)
+            .map(Self)
+            .map_err(|e| Error::refused(format!("{text:?} is no range of versions: {e}")))
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn matches(c: &Comparator, v: &semver::Version) -> bool {
+    let floor = semver::Version {
+        pre: c.pre.clone(),
+        ..semver::Version::new(c.major, c.minor.unwrap_or(0), c.patch.unwrap_or(0))
+    };
+    let order = v.cmp_precedence(&floor);
+    // How many of the leading numbers the comparator pins, and whether the version has the same ones.
+    let pinned = |numbers: usize| {
+        [(v.major, Some(c.major)), (v.minor, c.minor), (v.patch, c.patch)]
+            .iter()
+            .take(numbers)
+            .all(|(have, want)| want.is_none_or(|w| w == *have))
+    };
+    match c.op {
+        Op::Exact if c.patch.is_some() => order.is_eq(),
+        Op::Exact | Op::Wildcard => pinned(3),
+        Op::Greater if c.patch.is_some() => order.is_gt(),
+        Op::Greater => order.is_gt() && !pinned(3),
+        Op::GreaterEq => order.is_ge(),
+        Op::Less => order.is_lt(),
+        Op::LessEq if c.patch.is_some() => order.is_le(),
+        Op::LessEq => order.is_lt() || pinned(3),
+        Op::Tilde => order.is_ge() && pinned(2),
+        Op::Caret => order.is_ge() && pinned(caret_width(c)),
+        _ => false,
+    }
+}
+
+/// `^` allows what keeps the leftmost number that is not zero (semver's caret rule).
+fn caret_width(c: &Comparator) -> usize {
+    match (c.major, c.minor) {
+        (1.., _) | (0, None) => 1,
+        (0, Some(1..)) => 2,
+        (0, Some(0)) => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v(text: &str) -> Version {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_text_survives() {
+        for text in ["5.0.1", "7.2.4-52", "1.0.0-rc.1+build.5", "0.0.0"] {
+            assert_eq!(v(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_version_is_refused() {
+        for text in ["", "../x", "5.0", "v5.0.1", "5.0.1/", "banana", "5.0.1 ", "05.0.1", "5.0.1-", "."] {
+            let error = text.parse::<Version>().unwrap_err();
+            assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
+        }
+        assert!(format!("1.0.0-{}", "a".repeat(250)).parse::<Version>().is_err());
+    }
+
+    #[test]
+    fn builds_after_the_hyphen_are_ordered_as_numbers() {
+        assert!(v("7.2.4-52") < v("7.2.4-64"));
+        assert!(v("7.2.4-9") < v("7.2.4-52"));
+        assert!(v("7.2.4-64") < v("7.2.4"));
+        assert_eq!(v("1.0.0+a").precedence(&v("1.0.0+b")), Ordering::Equal);
+        assert_ne!(v("1.0.0+a"), v("1.0.0+b"));
+    }
+
+    #[test]
+    fn ranges_compare_by_precedence() {
+        let table = [
+            (">=7.2.3", "7.2.4-64", true),
+            (">=7.2.4", "7.2.4-64", false),
+            (">7.2", "7.2.9", false),
+            (">7.2", "7.3.0-1", true),
+            ("<7.2.4", "7.2.4-64", true),
+            ("<=5.0", "5.0.9", true),
+            ("<=5.0", "5.1.0", false),
+            ("~5.0", "5.0.7", true),
+            ("~5.0", "5.1.0-rc.1", false),
+            ("~5.0", "5.0.1-rc.1", true),
+            ("^5.0", "5.9.0", true),
+            ("5.0.1", "5.0.1", true),
+            ("=5.0.1", "5.0.1-1", false),
+            ("=5.0", "5.0.9-3", true),
+            ("5.0.*", "5.0.3", true),
+            ("*", "0.0.1-a", true),
+            (">=4.4.2, <5", "4.9.0", true),
+            (">=4.4.2, <5", "5.0.0", false),
+            ("^0.0.3", "0.0.4", false),
+            ("^0.2.3", "0.2.9", true),
+            ("^0", "0.9.9", true),
+        ];
+        for (range, version, expected) in table {
+            let range: Range = range.parse().unwrap();
+            assert_eq!(range.contains(&v(version)), expected, "{range} {version}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! How long work reports its progress and learns that it should end.
+
+use crate::error::{Error, Result};
+
+/// Watches work that may take a while.
+pub trait Watch {
+    /// `done` of `total` bytes are through.
+    fn progress(&mut self, done: u64, total: u64);
+
+    /// Whether the work should end early, because of a signal for instance.
+    fn interrupted(&self) -> bool;
+
+    /// Fails once the work should end early.
+    ///
+    /// # Errors
+    /// When interrupted.
+    fn go_on(&self) -> Result<()> {
+        if self.interrupted() { Err(Error::failed("interrupted by a signal")) } else { Ok(()) }
+    }
+}
+
+/// Watches nothing.
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn progress(&mut self, _done: u64, _total: u64) {}
+
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
