@@ -14,3 +14,17 @@ pub mod policy;
 
 // Floor 1: plans.
 pub mod plan;
+
+// Floor 2: effects.
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod tree;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod fs;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod archive;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod digest;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod process;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod clock;

@@ -1,0 +1,78 @@
+//! One entry of an archive, of whatever format.
+
+use super::path::{EntryPath, Name, breach, link_target, shown};
+use crate::error::Result;
+
+/// What of an archive's permission bits is kept: no setuid, setgid and sticky, no writing by group and others.
+pub const MODE_MASK: u32 = 0o755;
+
+/// What a format says about an entry, not yet trusted.
+pub struct Raw<'a> {
+    pub name: &'a [u8],
+    pub shape: Shape,
+    /// Where a link leads; empty for all else.
+    pub target: &'a [u8],
+    /// The bytes of data that follow.
+    pub size: u64,
+    pub mode: u32,
+    /// Seconds since the epoch.
+    pub mtime: Option<u64>,
+}
+
+/// The kinds of entries that may stand in a release.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    Directory,
+    File,
+    Symlink,
+    Hardlink,
+}
+
+/// An entry that is sound by itself; whether it fits the others is for the inspector to say.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub path: EntryPath,
+    /// The permission bits that it gets.
+    pub mode: u32,
+    pub mtime: Option<u64>,
+    pub kind: EntryKind,
+}
+
+/// What an entry becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    Directory,
+    File { size: u64 },
+    Symlink { target: String },
+    Hardlink { first: EntryPath },
+}
+
+impl Entry {
+    /// Parses what a format says.
+    ///
+    /// # Errors
+    /// Refuses unsafe names and targets, data where none belongs, and a name that contradicts the kind.
+    pub fn parse(raw: &Raw<'_>) -> Result<Self> {
+        let Name { path, slash } = Name::parse(raw.name)?;
+        if slash && raw.shape != Shape::Directory {
+            return Err(breach(raw.name, "is named like a directory but is none"));
+        }
+        if raw.size > 0 && raw.shape != Shape::File {
+            return Err(breach(raw.name, "holds data though it is no file"));
+        }
+        let kind = match raw.shape {
+            Shape::Directory => EntryKind::Directory,
+            Shape::File => EntryKind::File { size: raw.size },
+            Shape::Symlink => EntryKind::Symlink { target: link_target(raw.name, raw.target)? },
+            Shape::Hardlink => EntryKind::Hardlink { first: hardlinked(raw)? },
+        };
+        Ok(Self { path, mode: raw.mode & MODE_MASK, mtime: raw.mtime, kind })
+    }
+}
+
+fn hardlinked(raw: &Raw<'_>) -> Result<EntryPath> {
+    match Name::parse(raw.target) {
+        Ok(Name { path, slash: false }) => Ok(path),
+        _ => Err(breach(raw.name, format!("is a hard link to {}, which is no file here", shown(raw.target)))),
+    }
+}

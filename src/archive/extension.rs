@@ -1,0 +1,191 @@
+//! What a tar tells about an entry ahead of it: pax records and the long names of GNU tar.
+
+use std::io::Read;
+
+use super::content::damaged;
+use super::path::breach;
+use crate::error::{Error, Result};
+
+/// The longest extension that is read; a path takes 4 KiB at most.
+const SIZE_MAX: u64 = 64 * 1024;
+
+/// The extensions of the entry that follows them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Extensions {
+    seen: Vec<Kind>,
+    path: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
+    /// The size of the entry's data, where a pax record tells it.
+    pub size: Option<u64>,
+    /// What no release may hold, by the key that says so.
+    unwanted: Option<String>,
+}
+
+/// The types of headers that carry an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Pax,
+    PaxGlobal,
+    LongName,
+    LongLink,
+}
+
+impl Kind {
+    /// The extension that a header's type stands for, if it is one.
+    pub fn of(flag: u8) -> Option<Self> {
+        match flag {
+            b'x' => Some(Self::Pax),
+            b'g' => Some(Self::PaxGlobal),
+            b'L' => Some(Self::LongName),
+            b'K' => Some(Self::LongLink),
+            _ => None,
+        }
+    }
+}
+
+impl Extensions {
+    /// Reads one extension, its padding included.
+    ///
+    /// # Errors
+    /// Refuses one that is too long, malformed, or told twice.
+    pub fn read(&mut self, kind: Kind, size: u64, reader: &mut dyn Read) -> Result<()> {
+        if self.seen.contains(&kind) {
+            return Err(malformed("the same stands twice"));
+        }
+        let data = read_data(size, reader)?;
+        match kind {
+            Kind::Pax => records(&data)?.into_iter().try_for_each(|(key, value)| self.set(key, value))?,
+            Kind::PaxGlobal => return no_entry_in(&records(&data)?),
+            Kind::LongName => set_once(&mut self.path, without_nul(data))?,
+            Kind::LongLink => set_once(&mut self.target, without_nul(data))?,
+        }
+        self.seen.push(kind);
+        Ok(())
+    }
+
+    /// The name of the entry, where its header has `short`.
+    ///
+    /// # Errors
+    /// Refuses an entry of a kind that only its extensions tell: sparse files and dumps.
+    pub fn name<'a>(&'a self, short: &'a [u8]) -> Result<&'a [u8]> {
+        let name = self.path.as_deref().unwrap_or(short);
+        match &self.unwanted {
+            Some(key) => Err(breach(name, format!("has the extension {key:?}, which no release may hold"))),
+            None => Ok(name),
+        }
+    }
+
+    /// The target of the link, where its header has `short`.
+    pub fn target<'a>(&'a self, short: &'a [u8]) -> &'a [u8] {
+        self.target.as_deref().unwrap_or(short)
+    }
+
+    fn set(&mut self, key: &str, value: &[u8]) -> Result<()> {
+        match key {
+            "path" => set_once(&mut self.path, value.to_owned()),
+            "linkpath" => set_once(&mut self.target, value.to_owned()),
+            "size" => {
+                let size = std::str::from_utf8(value).ok().filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
+                let size =
+                    size.and_then(|v| v.parse().ok()).ok_or_else(|| malformed("a size is no number"))?;
+                set_once(&mut self.size, size)
+            }
+            key if key.starts_with("GNU.sparse.") || key == "GNU.dumpdir" => {
+                self.unwanted = Some(key.to_owned());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Two answers to one question are read differently by different programs.
+fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<()> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(malformed("a name or size stands twice")),
+    }
+}
+
+fn no_entry_in(records: &[Record<'_>]) -> Result<()> {
+    match records.iter().find(|(key, _)| matches!(*key, "path" | "linkpath" | "size")) {
+        Some((key, _)) => Err(malformed(&format!("{key:?} stands for all entries"))),
+        None => Ok(()),
+    }
+}
+
+fn read_data(size: u64, reader: &mut dyn Read) -> Result<Vec<u8>> {
+    if size > SIZE_MAX {
+        return Err(malformed("more than 64 KiB stand"));
+    }
+    let mut data = Vec::new();
+    let padded = size.next_multiple_of(512);
+    reader.take(padded).read_to_end(&mut data).map_err(damaged)?;
+    if (data.len() as u64) < padded {
+        return Err(damaged(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    data.truncate(usize::try_from(size).unwrap_or_default());
+    Ok(data)
+}
+
+/// GNU tar ends the long name with a NUL and counts it.
+fn without_nul(mut data: Vec<u8>) -> Vec<u8> {
+    if data.last() == Some(&0) {
+        data.pop();
+    }
+    data
+}
+
+/// The records of a pax header: each is `LENGTH KEY=VALUE\n`, the length counting all of it.
+fn records(mut data: &[u8]) -> Result<Vec<Record<'_>>> {
+    let mut records = Vec::new();
+    while !data.is_empty() {
+        let (record, rest) = split_record(data).ok_or_else(|| malformed("a pax record is malformed"))?;
+        records.push(record);
+        data = rest;
+    }
+    Ok(records)
+}
+
+type Record<'a> = (&'a str, &'a [u8]);
+
+fn split_record(data: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let space = data.iter().position(|b| *b == b' ')?;
+    let digits = data[..space].iter().all(u8::is_ascii_digit).then_some(&data[..space])?;
+    let length: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let (record, rest) = data.split_at_checked(length)?;
+    let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|b| *b == b'=')?;
+    let key = std::str::from_utf8(&record[..equals]).ok().filter(|key| !key.is_empty())?;
+    Some(((key, &record[equals + 1..]), rest))
+}
+
+fn malformed(why: &str) -> Error {
+    Error::refused(format!("the archive is damaged: in the extension of an entry, {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pax_records_are_split_by_their_length_alone() {
+        let table: [(&[u8], Option<Vec<Record<'_>>>); 12] = [
+            (b"", Some(vec![])),
+            (b"9 path=a\n", Some(vec![("path", b"a")])),
+            (b"9 a=b\nc=d\n", None),
+            (b"10 a=b\nc=\n", Some(vec![("a", b"b\nc=")])),
+            (b"5 a=\n9 path=a\n", Some(vec![("a", b""), ("path", b"a")])),
+            (b"4 =\n", None),
+            (b"8 path=a\n", None),
+            (b"11 path=a\n", None),
+            (b"+9 path=a\n", None),
+            (b" 9 path=a\n", None),
+            (b"99999999999999999999 path=a\n", None),
+            (b"0 ", None),
+        ];
+        for (data, expected) in table {
+            assert_eq!(records(data).ok(), expected, "{:?}", String::from_utf8_lossy(data));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The entries of a tar: ustar, GNU and pax, read strictly and to the last byte.
+
+use std::io::Read;
+
+use tar::Header;
+
+use super::Take;
+use super::content::{Content, Meter, damaged};
+use super::entry::{Entry, Raw, Shape};
+use super::extension::{Extensions, Kind};
+use super::path::breach;
+use crate::error::{Error, Result};
+
+const BLOCK: usize = 512;
+/// The largest size that the octal digits of a header hold; a larger one stands in a pax record alone.
+const OCTAL_MAX: u64 = 0o777_7777_7777;
+
+/// Reads every entry and hands it on, in order.
+///
+/// # Errors
+/// Refuses what is damaged, cut short or of a kind that no release holds; else as `take`.
+pub fn read(reader: &mut dyn Read, meter: &mut Meter<'_>, take: &mut Take<'_>) -> Result<()> {
+    let mut extensions = Extensions::default();
+    while let Some(header) = next_header(reader)? {
+        meter.tick()?;
+        match Kind::of(header.as_old().linkflag[0]) {
+            Some(kind) => extensions.read(kind, size_of(&header)?, reader)?,
+            None => read_entry(&header, &std::mem::take(&mut extensions), reader, meter, take)?,
+        }
+    }
+    if extensions != Extensions::default() {
+        return Err(Error::refused("the archive is damaged: it ends with the extension of an entry"));
+    }
+    read_end(reader, meter)
+}
+
+fn read_entry(
+    header: &Header,
+    extensions: &Extensions,
+    reader: &mut dyn Read,
+    meter: &mut Meter<'_>,
+    take: &mut Take<'_>,
+) -> Result<()> {
+    let (short_name, short_target) = (header.path_bytes(), header.link_name_bytes().unwrap_or_default());
+    let name = extensions.name(&short_name)?;
+    let size = entry_size(header, extensions, name)?;
+    let entry = Entry::parse(&Raw {
+        name,
+        shape: shape(header.as_old().linkflag[0], name)?,
+        target: extensions.target(&short_target),
+        size,
+        mode: header.mode().map_err(|_| no_number())?,
+        mtime: header.mtime().ok(),
+    })?;
+    let mut data = reader.take(size);
+    let mut content = Content::new(name, &mut data, size, meter);
+    take(&entry, &mut content)?;
+    content.finish()?;
+    skip_padding(reader, size)
+}
+
+fn shape(flag: u8, name: &[u8]) -> Result<Shape> {
+    let what = match flag {
+        0 | b'0' | b'7' => return Ok(Shape::File),
+        b'1' => return Ok(Shape::Hardlink),
+        b'2' => return Ok(Shape::Symlink),
+        b'5' => return Ok(Shape::Directory),
+        b'3' | b'4' => "a device".to_owned(),
+        b'6' => "a named pipe".to_owned(),
+        b'S' => "a sparse file, which no release may hold".to_owned(),
+        b'M' => "part of a file from another volume".to_owned(),
+        b'D' => "a directory of an incremental dump".to_owned(),
+        other => format!("of the unknown type {:?}", char::from(other)),
+    };
+    Err(breach(name, format!("is {what}")))
+}
+
+fn size_of(header: &Header) -> Result<u64> {
+    header.entry_size().map_err(|_| no_number())
+}
+
+fn entry_size(header: &Header, extensions: &Extensions, name: &[u8]) -> Result<u64> {
+    match (size_of(header)?, extensions.size) {
+        (size, None) => Ok(size),
+        (size, Some(extended)) if size == extended => Ok(size),
+        (0, Some(extended)) if extended > OCTAL_MAX => Ok(extended),
+        _ => Err(breach(name, "has two sizes")),
+    }
+}
+
+/// The crate's own words repeat the archive's bytes, which may be those of a terminal's escapes.
+fn no_number() -> Error {
+    Error::refused("the archive is damaged: a header holds no number where one belongs")
+}
+
+/// Nothing at the first block of zeros.
+fn next_header(reader: &mut dyn Read) -> Result<Option<Header>> {
+    let mut header = Header::new_old();
+    reader.read_exact(header.as_mut_bytes()).map_err(damaged)?;
+    if is_zero(header.as_bytes()) {
+        return Ok(None);
+    }
+    let bytes = header.as_bytes();
+    let sum: u32 = bytes[..148].iter().chain(&[b' '; 8]).chain(&bytes[156..]).map(|b| u32::from(*b)).sum();
+    match header.cksum() {
+        Ok(expected) if expected == sum => Ok(Some(header)),
+        _ => Err(Error::refused("the archive is damaged: the checksum of a header is wrong")),
+    }
+}
+
+/// Data is padded to whole blocks with whatever the writer had at hand.
+fn skip_padding(reader: &mut dyn Read, size: u64) -> Result<()> {
+    let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
+    let mut padding = [0; BLOCK];
+    reader.read_exact(&mut padding[..(BLOCK - over) % BLOCK]).map_err(damaged)
+}
+
+/// A second block of zeros ends a tar; more may follow, to fill the last record.
+fn read_end(reader: &mut dyn Read, meter: &mut Meter<'_>) -> Result<()> {
+    let mut block = [0; BLOCK];
+    reader.read_exact(&mut block).map_err(damaged)?;
+    let mut only_zeros = is_zero(&block);
+    meter.rest(reader, &mut |bytes| {
+        only_zeros &= is_zero(bytes);
+        Ok(())
+    })?;
+    if only_zeros { Ok(()) } else { Err(Error::refused("the archive is damaged: something follows its end")) }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| *b == 0)
+}

@@ -1,0 +1,65 @@
+//! The digest that may lie beside an archive: NAME.sha256, bare or as `sha256sum` writes it.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::fs as disk;
+
+/// The largest digest file that is read, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// Refuses an archive whose digest lies beside it and is another; says nothing where there is none.
+///
+/// # Errors
+/// Refused where the digests differ, or where the file tells none for this archive.
+pub fn check(archive: &Path, sha256: &str) -> Result<()> {
+    let mut beside = archive.as_os_str().to_owned();
+    beside.push(".sha256");
+    let beside = Path::new(&beside);
+    let Some(text) = disk::read_text(beside, LIMIT)? else { return Ok(()) };
+    let file_name = archive.file_name().unwrap_or_default().to_string_lossy();
+    let expected = find(&text, &file_name).ok_or_else(|| {
+        Error::refused(format!("{} tells no SHA-256 of {file_name}", beside.display()))
+            .hint("it should hold 64 hexadecimal digits, or a line as sha256sum writes it")
+    })?;
+    if expected.eq_ignore_ascii_case(sha256) {
+        return Ok(());
+    }
+    Err(Error::refused(format!("{} has not the digest that {} tells", archive.display(), beside.display()))
+        .because(Error::refused(format!("expected {}, found {sha256}", expected.to_ascii_lowercase())))
+        .hint("the archive is damaged or another one: get both again from the vendor"))
+}
+
+/// The digest of a file in the text: the only word, or the word before the file's name.
+fn find<'a>(text: &'a str, file_name: &str) -> Option<&'a str> {
+    let is_digest = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Some(bare) = Some(text.trim()).filter(is_digest) {
+        return Some(bare);
+    }
+    text.lines().find_map(|line| {
+        let (digest, named) = line.split_once(' ')?;
+        // sha256sum writes a second blank, or a star for a file read as binary, before the name.
+        let name = named.strip_prefix([' ', '*']).unwrap_or(named).trim_end();
+        let same = Path::new(name).file_name()?.to_string_lossy() == file_name;
+        Some(digest).filter(|digest| same && is_digest(digest))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_read() {
+        let hex = "0123456789abcdef".repeat(4);
+        assert_eq!(find(&hex, "a.zip"), Some(hex.as_str()));
+        assert_eq!(find(&format!("{hex}\n"), "a.zip"), Some(hex.as_str()));
+        assert_eq!(find(&format!("{hex}  a.zip\n"), "a.zip"), Some(hex.as_str()));
+        assert_eq!(find(&format!("{hex} *dist/a.zip\n"), "a.zip"), Some(hex.as_str()));
+        let two = format!("{}  b.zip\n{hex}  a.zip\n", "f".repeat(64));
+        assert_eq!(find(&two, "a.zip"), Some(hex.as_str()));
+        assert_eq!(find(&format!("{hex}  b.zip\n"), "a.zip"), None);
+        assert_eq!(find("", "a.zip"), None);
+        assert_eq!(find("banana", "a.zip"), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! Archives that would write elsewhere, or mean different things to different programs.
+
+use super::bench::Bench;
+use super::make::{Fields, Piece, Zip, dir, file, hard, link, open_tar, pax, tar, typed, zip};
+
+/// What both formats can express, and what must be said about it.
+fn shared() -> Vec<(Vec<Piece>, &'static str)> {
+    let long = "n".repeat(256);
+    let longest = vec!["d".repeat(200); 21].join("/");
+    let deep = vec!["d"; 201].join("/");
+    vec![
+        (vec![file("../x", "")], r#"entry "../x" leaves the release"#),
+        (vec![file("a/../../x", "")], r#"entry "a/../../x" leaves the release"#),
+        (vec![dir("a/..")], r#" leaves the release"#),
+        (vec![file("/etc/x", "")], r#"entry "/etc/x" is absolute"#),
+        (vec![file("//x", "")], r#"entry "//x" is absolute"#),
+        (vec![file("C:/x", "")], r#"entry "C:/x" begins with a drive letter"#),
+        (vec![file("a\\..\\x", "")], r#"entry "a\\..\\x" holds a backslash"#),
+        (vec![file("a//x", "")], r#"entry "a//x" has an empty component"#),
+        (vec![file("a/./x", "")], r#"entry "a/./x" has an empty component"#),
+        (vec![file("a\x1b[2Jx", "")], r#"entry "a\u{1b}[2Jx" holds a control character"#),
+        (vec![file(b"a\xffx", "")], "is not UTF-8"),
+        (vec![file(&long, "")], "has a component longer than 255 bytes"),
+        (vec![file(&longest, "")], "is longer than 4096 bytes"),
+        (vec![file(&deep, "")], "is deeper than 200 directories"),
+        (vec![file("a", "1"), file("a", "2")], r#"entry "a" is there twice"#),
+        (vec![file("a", "1"), file("./a", "2")], r#"entry "a" is there twice"#),
+        (vec![file("a", ""), link("a", "b")], r#"entry "a" is there twice"#),
+        (vec![link("a", "b"), file("a", "")], r#"entry "a" is there twice"#),
+        (vec![file("a", ""), dir("a")], r#"entry "a" is there both as a directory"#),
+        (vec![file("a/b", ""), file("a", "")], r#"entry "a" is there both as a directory"#),
+        (vec![file("a/b", ""), link("a", "c")], r#"entry "a" is there both as a directory"#),
+        (vec![file("a", ""), file("a/b", "")], r#"entry "a/b" lies under the file "a""#),
+        (vec![link("a", "b"), file("a/c/d", "")], r#"entry "a/c/d" lies under the symlink "a""#),
+        (vec![link("l", "/etc")], r#"entry "l" links to "/etc", which is absolute"#),
+        (vec![link("l", "")], r#"entry "l" links to "", which is empty"#),
+        (vec![link("l", "a\nb")], r#"entry "l" links to "a\nb", which holds a control character"#),
+        (vec![link("l", "..")], r#"entry "l" links to "..", which leaves the release"#),
+        (vec![link("d/l", "../d/../../x")], r#"entry "d/l" links to "../d/../../x", which leaves"#),
+        (vec![link("l", "d/../../x"), dir("d")], r#"entry "l" links to "d/../../x", which leaves"#),
+        (vec![link("d/up", ".."), link("l", "d/up/..")], r#"entry "l" links to "d/up/..", which leaves"#),
+        (vec![link("a", "b"), link("b", "a")], "which leads through too many links"),
+        (vec![link("a", "b")], "the archive is empty"),
+        (vec![dir("a")], "the archive is empty"),
+        (vec![], "the archive is empty"),
+    ]
+}
+
+/// Adds a sound file, without which an archive is refused for being empty, unless that is the point.
+fn not_empty(mut pieces: Vec<Piece>, text: &str) -> Vec<Piece> {
+    if !text.ends_with("is empty") || text.contains("links") {
+        pieces.push(file("beside", ""));
+    }
+    pieces
+}
+
+#[test]
+fn hostile_entries_are_refused_in_every_format() {
+    for (pieces, text) in shared() {
+        let pieces = not_empty(pieces, text);
+        for (name, bytes) in [("x.tar", tar(&pieces)), ("x.zip", zip(&pieces))] {
+            let refusal = Bench::new().refusal(name, &bytes);
+            assert!(refusal.contains(text), "{name}: expected {text}, found {refusal}");
+        }
+    }
+}
+
+#[test]
+fn links_may_not_leave_the_release_for_the_directory_that_is_stripped() {
+    let pieces = [file("emqx/a", ""), link("emqx/l", "../emqx/a")];
+    for (name, bytes) in [("x.tar", tar(&pieces)), ("x.zip", zip(&pieces))] {
+        let refusal = Bench::new().refusal(name, &bytes);
+        assert!(refusal.contains(r#"entry "emqx/l" links to "../emqx/a", which leaves"#), "{refusal}");
+    }
+}
+
+/// Links and types that a zip has not.
+fn types() -> Vec<(Vec<Piece>, &'static str)> {
+    let ok = || file("a", "1");
+    vec![
+        (vec![hard("h", "a"), ok()], r#"entry "h" is a hard link to "a", which is no earlier file"#),
+        (vec![ok(), hard("h", "h")], r#"entry "h" is a hard link to "h", which is no earlier file"#),
+        (
+            vec![ok(), link("l", "a"), hard("h", "l")],
+            r#"entry "h" is a hard link to "l", which is no earlier"#,
+        ),
+        (
+            vec![ok(), dir("d"), hard("h", "d")],
+            r#"entry "h" is a hard link to "d", which is no earlier file"#,
+        ),
+        (vec![ok(), hard("h", "../a")], r#"entry "h" is a hard link to "../a", which is no file here"#),
+        (vec![ok(), hard("h", "/etc/passwd")], r#"entry "h" is a hard link to "/etc/passwd""#),
+        (
+            vec![ok(), Piece { data: vec![1], ..hard("h", "a") }],
+            r#"entry "h" holds data though it is no file"#,
+        ),
+        (vec![ok(), Piece { data: vec![1], ..dir("d") }], r#"entry "d" holds data though it is no file"#),
+        (vec![ok(), file("f/", "")], r#"entry "f/" is named like a directory but is none"#),
+        (vec![ok(), typed(b'3', "d", "")], r#"entry "d" is a device"#),
+        (vec![ok(), typed(b'4', "d", "")], r#"entry "d" is a device"#),
+        (vec![ok(), typed(b'6', "p", "")], r#"entry "p" is a named pipe"#),
+        (vec![ok(), typed(b'S', "s", "")], r#"entry "s" is a sparse file"#),
+        (vec![ok(), typed(b'M', "m", "")], r#"entry "m" is part of a file from another volume"#),
+        (vec![ok(), typed(b'D', "d", "")], r#"entry "d" is a directory of an incremental dump"#),
+        (vec![ok(), typed(b'Z', "z", "")], r#"entry "z" is of the unknown type 'Z'"#),
+        (vec![ok(), typed(7, "z", "")], r#"entry "z" is of the unknown type '\u{7}'"#),
+    ]
+}
+
+/// What a tar can tell about an entry ahead of it.
+fn extensions() -> Vec<(Vec<Piece>, &'static str)> {
+    let big = vec![b'n'; 65537];
+    let ok = || file("a", "1");
+    vec![
+        (
+            vec![pax(b'x', &[("GNU.sparse.major", b"1")]), ok()],
+            r#"entry "a" has the extension "GNU.sparse.major""#,
+        ),
+        (vec![pax(b'x', &[("GNU.dumpdir", b"")]), ok()], r#"entry "a" has the extension "GNU.dumpdir""#),
+        (vec![pax(b'x', &[("path", b"../x")]), ok()], r#"entry "../x" leaves the release"#),
+        (vec![pax(b'x', &[("path", b"a\0b")]), ok()], r#"entry "a\0b" holds a control character"#),
+        (vec![pax(b'x', &[("path", b"")]), ok()], r#"entry "" is empty"#),
+        (vec![ok(), pax(b'x', &[("linkpath", b"/etc")]), link("l", "a")], r#"entry "l" links to "/etc""#),
+        (vec![pax(b'x', &[("size", b"2")]), ok()], r#"entry "a" has two sizes"#),
+        (vec![pax(b'x', &[("size", b"2")]), file("a", "")], r#"entry "a" has two sizes"#),
+        (vec![pax(b'x', &[("size", b"8589934592")]), file("a", "")], r#"entry "a" is cut short"#),
+        (vec![pax(b'x', &[("size", b"-1")]), ok()], "a size is no number"),
+        (vec![pax(b'x', &[("path", b"b"), ("path", b"c")]), ok()], "a name or size stands twice"),
+        (vec![pax(b'x', &[("path", b"b")]), typed(b'L', "l", "c\0"), ok()], "a name or size stands twice"),
+        (vec![pax(b'x', &[]), pax(b'x', &[]), ok()], "the same stands twice"),
+        (vec![typed(b'x', "p", "12 path=b"), ok()], "a pax record is malformed"),
+        (vec![typed(b'x', "p", "x path=b\n"), ok()], "a pax record is malformed"),
+        (vec![typed(b'x', "p", "2 path=b\n"), ok()], "a pax record is malformed"),
+        (vec![typed(b'x', "p", "9 pathbb\n"), ok()], "a pax record is malformed"),
+        (vec![pax(b'g', &[("path", b"b")]), ok()], r#""path" stands for all entries"#),
+        (vec![pax(b'g', &[("size", b"1")]), ok()], r#""size" stands for all entries"#),
+        (vec![pax(b'g', &[("linkpath", b"b")]), ok()], r#""linkpath" stands for all entries"#),
+        (vec![typed(b'L', "l", &big), ok()], "more than 64 KiB stand"),
+        (vec![typed(b'K', "l", "a\0"), typed(b'K', "l", "b\0"), ok()], "the same stands twice"),
+        (vec![ok(), typed(b'L', "l", "b\0")], "ends with the extension of an entry"),
+    ]
+}
+
+#[test]
+fn hostile_tars_are_refused() {
+    for (pieces, text) in types().into_iter().chain(extensions()) {
+        let refusal = Bench::new().refusal("x.tar", &tar(&pieces));
+        assert!(refusal.contains(text), "expected {text}, found {refusal}");
+    }
+}
+
+#[test]
+fn a_tar_must_end_as_a_tar_ends() {
+    let open = open_tar(&[file("a", "1"), file("b", "2")]);
+    let end = |tail: &[&[u8]]| [&[open.as_slice()], tail].concat().concat();
+    let table = [
+        (end(&[]), "the archive is cut short"),
+        (end(&[&[0; 512]]), "the archive is cut short"),
+        (end(&[&[0; 1023]]), "the archive is cut short"),
+        (end(&[&[0; 512], &open]), "something follows its end"),
+        (end(&[&[0; 512], &[1; 512], &[0; 1024]]), "something follows its end"),
+        (end(&[&[0; 1024], &open]), "something follows its end"),
+        (end(&[&[0; 9000], b"x"]), "something follows its end"),
+    ];
+    for (bytes, text) in table {
+        let refusal = Bench::new().refusal("x.tar", &bytes);
+        assert!(refusal.contains(text), "{refusal}");
+    }
+}
+
+#[test]
+fn hostile_zips_are_refused() {
+    type Twist = fn(&mut Fields);
+    let table: [(Twist, &str); 13] = [
+        (|f| f.flags |= 1, r#"entry "e" is encrypted"#),
+        (|f| f.method = 12, r#"entry "e" is compressed by a method that is not read here"#),
+        (|f| f.method = 99, r#"entry "e" is compressed by a method that is not read here"#),
+        (|f| f.crc ^= 1, r#"entry "e" is damaged: Invalid checksum"#),
+        (|f| f.size += 1, r#"entry "e" is cut short"#),
+        (|f| f.size -= 1, r#"entry "e" is damaged: File is larger"#),
+        (|f| f.local_name = b"x".to_vec(), "header inconsistency detected"),
+        (|f| f.local_name = b"../../x".to_vec(), "header inconsistency detected"),
+        (|f| f.at += 1, "the archive is damaged"),
+        (|f| f.mode = 0o10644, r#"entry "e" is a device, pipe or socket"#),
+        (|f| f.mode = 0o40755, r#"entry "e" is of another kind than its name says"#),
+        (|f| f.local_extra = b"up\x09\0\x01\0\0\0\0\x1b[2J".to_vec(), "mismatch for '\\u{1b}[2J'"),
+        (|f| f.mode = 0o120777, r#"entry "e" links to"#),
+    ];
+    for (twist, text) in table {
+        let mut zip = Zip::default();
+        zip.add(&file("a", "1"), |_| {})
+            .add(&file("e", "/etc with a hole, and longer than twenty bytes"), twist);
+        let refusal = Bench::new().refusal("x.zip", &zip.finish());
+        assert!(refusal.contains(text), "expected {text}, found {refusal}");
+    }
+    let refusal = Bench::new().refusal("x.zip", &zip(&[file("a", "1"), link("l", "t".repeat(4097))]));
+    assert!(refusal.contains(r#"entry "l" links to more than 4096 bytes"#), "{refusal}");
+    let refusal =
+        Bench::new().refusal("x.zip", &zip(&[file("a", "1"), Piece { data: vec![1], ..dir("d/") }]));
+    assert!(refusal.contains(r#"entry "d/" holds data though it is no file"#), "{refusal}");
+    let refusal = Bench::new().refusal("x.zip", &zip(&[file("a", "1"), file("b\0c", "")]));
+    assert!(refusal.contains(r#"entry "b\0c" holds a control character"#), "{refusal}");
+}
+
+#[test]
+fn zip_entries_that_share_their_data_are_refused() {
+    let mut zip = Zip::default();
+    zip.add(&file("a", "data"), |_| {}).add(&file("a", "data"), |f| f.at = 0);
+    let refusal = Bench::new().refusal("x.zip", &zip.finish());
+    assert!(refusal.contains("its entries overlap"), "{refusal}");
+}

@@ -1,0 +1,88 @@
+//! Copying an installed tree, and finding what was done to one.
+
+use std::fs::{self, File, Permissions};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use tenure::archive::{Copied, copy};
+use tenure::error::{Kind, Result};
+use tenure::tree::{Node, compare, scan};
+use tenure::watch::Unwatched;
+
+use super::bench::{Bench, listing};
+
+fn installed(bench: &Bench) -> std::path::PathBuf {
+    let from = bench.path().join("installed");
+    fs::create_dir_all(from.join("bin")).unwrap();
+    fs::create_dir(from.join("fixed")).unwrap();
+    fs::write(from.join("bin/run"), "run").unwrap();
+    fs::write(from.join("fixed/data"), "data").unwrap();
+    fs::hard_link(from.join("bin/run"), from.join("copy")).unwrap();
+    symlink("/etc/emqx", from.join("etc")).unwrap();
+    symlink("../outside", from.join("outside")).unwrap();
+    for (path, mode) in [("bin/run", 0o6775), ("bin", 0o1777), ("fixed", 0o555)] {
+        fs::set_permissions(from.join(path), Permissions::from_mode(mode)).unwrap();
+    }
+    from
+}
+
+fn copied(bench: &Bench, from: &Path) -> Result<Copied> {
+    copy(from, File::open(bench.target()).unwrap().as_fd(), None, &mut Unwatched)
+}
+
+#[test]
+fn a_copy_keeps_everything_but_sockets_and_dangerous_modes() {
+    let bench = Bench::new();
+    let from = installed(&bench);
+    nix::unistd::mkfifo(&from.join("bin/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _socket = UnixListener::bind(from.join("socket")).unwrap();
+    let Copied { tree, skipped } = copied(&bench, &from).unwrap();
+    let expected = [
+        "bin/ 755",
+        "bin/run 755 run",
+        "copy 755 run",
+        "etc -> /etc/emqx",
+        "fixed/ 555",
+        "fixed/data 644 data",
+        "outside -> ../outside",
+    ];
+    assert_eq!(listing(&bench.target()), expected);
+    assert_eq!(skipped, [Path::new("bin/pipe"), Path::new("socket")]);
+    assert_eq!(tree, scan(&bench.target(), &mut Unwatched).unwrap());
+    assert_eq!(fs::metadata(bench.target()).unwrap().permissions().mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn what_cannot_be_copied_is_named() {
+    let bench = Bench::new();
+    let error = copied(&bench, bench.path()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.causes()[0].ends_with("contains what it would be copied to"), "{:?}", error.causes());
+    let error = copied(&bench, &bench.path().join("absent")).unwrap_err();
+    assert!(error.causes().concat().contains("absent"), "{error:?}");
+}
+
+#[test]
+fn every_change_to_a_tree_is_found() {
+    let bench = Bench::new();
+    let dir = installed(&bench);
+    let before = scan(&dir, &mut Unwatched).unwrap();
+    assert!(compare(&before, &scan(&dir, &mut Unwatched).unwrap()).is_empty());
+
+    fs::write(dir.join("copy"), "ran").unwrap();
+    fs::set_permissions(dir.join("fixed"), Permissions::from_mode(0o755)).unwrap();
+    fs::remove_file(dir.join("fixed/data")).unwrap();
+    symlink("run", dir.join("fixed/data")).unwrap();
+    fs::remove_file(dir.join("etc")).unwrap();
+    fs::remove_file(dir.join("outside")).unwrap();
+    symlink("elsewhere", dir.join("outside")).unwrap();
+    nix::unistd::mkfifo(&dir.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let after = scan(&dir, &mut Unwatched).unwrap();
+    let differences = compare(&before, &after);
+    assert_eq!(differences.changed, ["bin/run", "copy", "fixed", "fixed/data", "outside"]);
+    assert_eq!(differences.added, ["pipe"]);
+    assert_eq!(differences.removed, ["etc"]);
+    assert_eq!(after.iter().find(|entry| entry.path == "pipe").unwrap().node, Node::Other);
+}
