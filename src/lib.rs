@@ -28,3 +28,17 @@ pub mod digest;
 pub mod process;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod clock;
+
+// Floor 3: what a root and a service consist of.
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod service;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod root;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod journal;
+
+// Floor 4: plans carried out.
+pub mod execute;
+
+// Floor 5: the commands.
+pub mod ops;

@@ -1,0 +1,155 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Manage the installed releases of one service: unpack, switch, try out, take back.
+#[derive(Debug, Parser)]
+#[command(name = "tenure", version, max_term_width = 100, subcommand_required = true)]
+pub struct Cli {
+    /// The root, an installation directory [default: TENURE_ROOT, or else the nearest parent directory
+    /// that holds releases/]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum Command {
+    /// Make a root: here, or where --root says
+    Init {
+        /// The product, which the file names of its archives begin with
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Copy an existing, unversioned install into the root, made where there is none
+    Adopt {
+        /// The directory of the install; it stays as it is
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// The version that it is
+        #[arg(value_name = "VERSION")]
+        version: String,
+        /// The product, which the file names of its archives begin with
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// List the releases with their states, newest version first
+    Versions,
+    /// Print the root's absolute path
+    #[command(alias = "root_dir")]
+    RootDir,
+    /// Put a release on disk, and no more
+    Unpack {
+        /// A version whose archive is in releases/, or an archive anywhere
+        #[arg(value_name = "VERSION|ARCHIVE")]
+        what: String,
+        #[command(flatten)]
+        replace: Replace,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Make a release current, then permanent, in either direction
+    Install(Install),
+    /// Install a higher release
+    Upgrade(Install),
+    /// Install a lower release
+    Downgrade(Install),
+    /// Make the current release permanent
+    Confirm {
+        #[command(flatten)]
+        change: Change,
+    },
+    /// End a trial now: back to the permanent release
+    Revert {
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Remove a release that is neither current nor permanent nor in use
+    Uninstall {
+        /// The release
+        #[arg(value_name = "VERSION")]
+        version: String,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Before every start of the service: finish recovery, end any trial
+    Boot {
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Show all that is known, also of a root that is out of order
+    Status,
+    /// Show what was done, when, by whom and how it ended
+    History,
+    /// Remove unpacked and old releases beyond a number, and their archives
+    Prune {
+        /// How many to keep beside those in use [default: retention.keep in tenure.toml, or 3]
+        #[arg(long, value_name = "N")]
+        keep: Option<usize>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Compare installed files with what was unpacked
+    Verify {
+        /// The release [default: all]
+        #[arg(value_name = "VERSION")]
+        version: Option<String>,
+    },
+}
+
+/// What install, upgrade and downgrade take.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// The release
+    #[arg(value_name = "VERSION")]
+    pub version: String,
+
+    /// Leave it on trial: a restart of the service goes back to the permanent release
+    #[arg(long)]
+    pub no_permanent: bool,
+
+    /// Stop and start the service into it: what a release beyond a patch needs
+    #[arg(long)]
+    pub restart: bool,
+
+    #[command(flatten)]
+    pub replace: Replace,
+
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Whether an installed release gives way to another archive.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Replace {
+    /// Unpack anew a release that is not in use and came from another archive
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// What every command takes that changes something.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Change {
+    /// Print what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// How long to wait while another Tenure works on this root [default: 0; 30 for boot]
+    #[arg(long, value_name = "SECONDS")]
+    pub wait: Option<u64>,
+}

@@ -1,0 +1,301 @@
+//! What a person reads.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Serialize;
+
+use tenure::ops::{
+    Adopted, Booted, DryRun, History, Initialised, Installed, Judged, Pruned, Report, Reverted, Status,
+    Uninstalled, Unpacked, Verdict, Verified, Versions,
+};
+use tenure::plan::{Item, Step, Toward};
+use tenure::release::ReleaseState;
+use tenure::root::{Entry, Outcome};
+use tenure::version::Version;
+
+/// A result in words.
+pub trait Human {
+    /// The text on stdout, ending in a newline, or empty.
+    fn human(&self) -> String;
+
+    /// The exit code that it calls for.
+    fn code(&self) -> u8 {
+        0
+    }
+}
+
+/// The result of `root-dir`.
+#[derive(Serialize)]
+pub struct RootDir {
+    pub root: String,
+}
+
+/// What is said before a release is touched that is on disk already.
+pub fn opening(command: &str, version: &Version, was: Option<ReleaseState>) -> Option<String> {
+    use ReleaseState::{Current, Old, Permanent, Unpacked};
+    Some(match (command, was?) {
+        ("uninstall", was) => format!("Release {version} is marked {was}, uninstalling it."),
+        ("revert", _) => format!("Release {version} is permanent, going back to it."),
+        (_, Old) => format!("Release {version} is marked old, switching to it."),
+        (_, Unpacked) => format!("Release {version} is already unpacked, switching to it."),
+        (_, Current | Permanent) => return None,
+    })
+}
+
+/// What is said when a step is begun.
+pub fn begun(step: &Step, replacing: bool) -> Option<String> {
+    match step {
+        Step::Unpack { version, archive } if replacing => {
+            Some(format!("Release {version} is replaced, attempting to unpack {archive}"))
+        }
+        Step::Unpack { version, archive } => {
+            Some(format!("Release {version} not found, attempting to unpack {archive}"))
+        }
+        _ => None,
+    }
+}
+
+/// What a step is about, beside its progress.
+pub fn verb(step: &Step) -> &'static str {
+    match step {
+        Step::Unpack { .. } => "Unpacking",
+        Step::Copy { .. } => "Copying",
+        _ => "Working",
+    }
+}
+
+impl Human for RootDir {
+    fn human(&self) -> String {
+        format!("{}\n", self.root)
+    }
+}
+
+impl Human for Versions {
+    fn human(&self) -> String {
+        let lines = self.releases.iter().map(|r| format!("* {}\t{}\n", r.version, r.state));
+        std::iter::once("Installed versions:\n".to_owned()).chain(lines).collect()
+    }
+}
+
+impl Human for Initialised {
+    fn human(&self) -> String {
+        match (self.made, self.dry_run) {
+            (true, false) => format!("Made a root: {}\n", self.root),
+            (true, true) => format!("Would make a root: {}\nNothing was changed.\n", self.root),
+            (false, _) => format!("Already a root: {}\n", self.root),
+        }
+    }
+}
+
+impl<T: Human> Human for Report<T> {
+    fn human(&self) -> String {
+        match self {
+            Self::Done { result, .. } => result.human(),
+            Self::Dry(dry) => dry.human(),
+        }
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Done { result, .. } => result.code(),
+            Self::Dry(_) => 0,
+        }
+    }
+}
+
+impl Human for DryRun {
+    fn human(&self) -> String {
+        let mut text = String::new();
+        if let Some(recovery) = &self.recovery {
+            let how = match recovery.toward {
+                Toward::Forward => "finish",
+                Toward::Back => "take back",
+            };
+            text += &format!("Would first {how} an interrupted command:\n{}", numbered(&recovery.steps));
+        }
+        if self.plan.steps.is_empty() {
+            text += "Nothing to do.\n";
+        } else {
+            text += &format!("Would do:\n{}", numbered(&self.plan.steps));
+        }
+        text + "Nothing was changed.\n"
+    }
+}
+
+fn numbered(steps: &[Step]) -> String {
+    steps.iter().enumerate().fold(String::new(), |mut text, (at, step)| {
+        // Writing to a string never fails.
+        let _ = writeln!(text, "  {}. {step}", at + 1);
+        text
+    })
+}
+
+impl Human for Adopted {
+    fn human(&self) -> String {
+        let mut text = format!("Adopted {} as release {}\n", self.from, self.version);
+        if self.state == ReleaseState::Permanent {
+            text += &format!("Installed Release: {0}\nMade release permanent: \"{0}\"\n", self.version);
+        }
+        text
+    }
+}
+
+impl Human for Unpacked {
+    fn human(&self) -> String {
+        match (self.changed, self.state) {
+            // Said when it was done.
+            (true, _) => String::new(),
+            (false, ReleaseState::Unpacked) => format!("Release {} is already unpacked.\n", self.version),
+            (false, state) => format!("Release {} is already unpacked and marked {state}.\n", self.version),
+        }
+    }
+}
+
+impl Human for Installed {
+    fn human(&self) -> String {
+        let version = &self.version;
+        let permanent = format!("Made release permanent: \"{version}\"\n");
+        match (self.was, self.changed, self.state) {
+            (Some(ReleaseState::Current), true, _) => {
+                format!("Release {version} is already installed and current, making permanent.\n{permanent}")
+            }
+            (Some(ReleaseState::Current), false, _) => {
+                format!("Release {version} is already installed and current, leaving it on trial.\n")
+            }
+            (Some(ReleaseState::Permanent), true, _) => {
+                format!("Release {version} is permanent, going back to it.\nInstalled Release: {version}\n")
+            }
+            (Some(ReleaseState::Permanent), false, _) => {
+                format!("Release {version} is already installed and permanent.\n")
+            }
+            (_, _, ReleaseState::Permanent) => format!("Installed Release: {version}\n{permanent}"),
+            _ => format!("Installed Release: {version}\n"),
+        }
+    }
+}
+
+impl Human for Reverted {
+    fn human(&self) -> String {
+        let version = &self.version;
+        if self.changed {
+            format!("Installed Release: {version}\n")
+        } else {
+            format!("Release {version} is current and permanent; there is no trial to end.\n")
+        }
+    }
+}
+
+impl Human for Booted {
+    fn human(&self) -> String {
+        match &self.ended_trial_of {
+            Some(trial) => format!("Ended the trial of {trial}: {} starts\n", self.version),
+            None => String::new(),
+        }
+    }
+}
+
+impl Human for Uninstalled {
+    fn human(&self) -> String {
+        format!("Uninstalled Release: {}\n", self.version)
+    }
+}
+
+impl Human for Pruned {
+    fn human(&self) -> String {
+        let removed = self.removed.iter().map(|r| {
+            let size = ByteSize(r.bytes).display().iec();
+            match (&r.item, r.was) {
+                (Item::Release(version), Some(was)) => {
+                    format!("Removed release: {version} ({was}), {size}\n")
+                }
+                (item, _) => format!("Removed archive: {item}, {size}\n"),
+            }
+        });
+        let spared = self.in_use.iter().map(|v| format!("Kept release: {v}, a process runs from it\n"));
+        let text: String = removed.chain(spared).collect();
+        if text.is_empty() { "Nothing to remove.\n".into() } else { text }
+    }
+}
+
+impl Human for Verified {
+    fn human(&self) -> String {
+        self.releases.iter().map(judged).collect()
+    }
+
+    fn code(&self) -> u8 {
+        u8::from(!self.is_intact())
+    }
+}
+
+fn judged(Judged { version, verdict }: &Judged) -> String {
+    let differences = match verdict {
+        Verdict::Intact => return format!("Release {version} is what was unpacked.\n"),
+        Verdict::Unknown => {
+            return format!("Release {version} was not unpacked by Tenure and cannot be verified.\n");
+        }
+        Verdict::Differs(differences) => differences,
+    };
+    let kinds =
+        [("changed", &differences.changed), ("added", &differences.added), ("removed", &differences.removed)];
+    let lines = kinds.into_iter().flat_map(|(kind, paths)| {
+        paths.iter().map(move |path| format!("  {kind}: {}\n", path.escape_debug()))
+    });
+    std::iter::once(format!("Release {version} differs from what was unpacked:\n")).chain(lines).collect()
+}
+
+impl Human for History {
+    fn human(&self) -> String {
+        self.entries.iter().map(remembered).collect()
+    }
+}
+
+fn remembered(entry: &Entry) -> String {
+    let how = match entry.outcome {
+        Outcome::Done => "done",
+        Outcome::Failed => "failed and taken back",
+        Outcome::Finished => "interrupted, finished later",
+        Outcome::TakenBack => "interrupted, taken back later",
+    };
+    let took = entry.took_ms.map_or_else(String::new, |ms| {
+        let took = Duration::from_millis(ms.max(1));
+        format!(" in {}{}", if ms == 0 { "less than " } else { "" }, humantime::format_duration(took))
+    });
+    let why = entry.error.as_ref().map_or_else(String::new, |e| format!(": {e}"));
+    format!("{}  {}  by {}: {how}{took}{why}\n", entry.started, entry.command, entry.by)
+}
+
+impl Human for Status {
+    fn human(&self) -> String {
+        let shown = |v: &Option<Version>| v.as_ref().map_or_else(|| "none".into(), ToString::to_string);
+        let mut text = format!("Root: {}\n", self.root);
+        if let Some(name) = &self.name {
+            text += &format!("Name: {name}\n");
+        }
+        text += &format!("Current: {}\nPermanent: {}\n", shown(&self.current), shown(&self.permanent));
+        if self.on_trial {
+            text += "On trial: yes, a restart of the service ends it\n";
+        }
+        text += "Releases:\n";
+        self.releases.iter().for_each(|r| text += &format!("* {}\t{}\n", r.version, r.state));
+        if let Some(unfinished) = &self.unfinished {
+            text += &match unfinished.pid {
+                Some(pid) => format!("Under way: {}, pid {pid}\n", unfinished.command),
+                None => format!(
+                    "Interrupted: {}, begun {} by {}; the next command that changes something recovers from it\n",
+                    unfinished.command, unfinished.started, unfinished.by
+                ),
+            };
+        }
+        for problem in &self.problems {
+            text += &format!("Problem: {}\n", problem.message);
+            problem.hints.iter().for_each(|hint| text += &format!("  hint: {hint}\n"));
+        }
+        text
+    }
+
+    fn code(&self) -> u8 {
+        u8::from(!self.problems.is_empty())
+    }
+}

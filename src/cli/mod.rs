@@ -1,0 +1,237 @@
+//! The command line: arguments in, text or JSON out. The only place that prints.
+
+mod args;
+mod console;
+mod human;
+mod json;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use tenure::error::{Doing, Error, Kind, Result};
+use tenure::execute::Order;
+use tenure::ops::{self, Adopt, Common, Mode, Replace, Unpack, Wanted};
+use tenure::plan::{Permanence, Request, Restart};
+use tenure::policy::Direction;
+use tenure::process::{self, Interrupt};
+use tenure::root::Root;
+use tenure::version::Version;
+
+use args::{Change, Cli, Command, Install};
+use console::{Console, Shown, Style};
+
+/// How long `boot` waits by itself: a start should not fail for a command that is about to end, and the
+/// start of a unit times out after 90 s (systemd's default).
+const BOOT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs the command line and returns the exit code.
+pub fn run(words: &[OsString]) -> u8 {
+    let style = if words.iter().any(|word| word == "--json") { Style::Json } else { Style::Human };
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error, style),
+    };
+    let order = Order { command: typed(words), by: by() };
+    let mut console = Console::new(style, name(&cli.command));
+    match dispatch(cli, order, &mut console) {
+        Ok(shown) => console.show(&shown),
+        Err(error) => console.fail(&error),
+    }
+}
+
+/// What clap has to say: help and version are wanted, all else is wrong usage.
+fn misused(error: &clap::Error, style: Style) -> u8 {
+    match (error.kind(), style) {
+        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
+            // Nobody is there to be told that nobody reads.
+            let _ = error.print();
+            0
+        }
+        (_, Style::Human) => {
+            let _ = error.print();
+            Kind::Usage.code()
+        }
+        (_, Style::Json) => {
+            let text = error.to_string();
+            let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            Console::new(style, "")
+                .fail(&Error::new(Kind::Usage, message).hint("`tenure --help` shows the usage"))
+        }
+    }
+}
+
+fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
+    let here = std::env::current_dir().doing(|| "cannot tell the working directory")?;
+    let given = cli.root.or_else(root_of_environment);
+    let find = || Root::find(given.as_deref(), &here);
+    let place = || given.clone().unwrap_or_else(|| here.clone());
+    match cli.command {
+        Command::Versions => Shown::of(console.style(), &ops::versions(&find()?)?),
+        Command::RootDir => {
+            Shown::of(console.style(), &human::RootDir { root: find()?.path().display().to_string() })
+        }
+        Command::Status => Shown::of(console.style(), &ops::status(&find()?)?),
+        Command::History => Shown::of(console.style(), &ops::history(&find()?)?),
+        Command::Verify { version } => {
+            let version = version.as_deref().map(parse).transpose()?;
+            Shown::of(console.style(), &ops::verify(&find()?, version.as_ref(), console)?)
+        }
+        Command::Init { name, change } => Shown::of(
+            console.style(),
+            &ops::init(&place(), name.as_deref(), &common(order, change, console)?)?,
+        ),
+        Command::Adopt { dir, version, name, change } => {
+            let version = parse(&version)?;
+            let common = common(order, change, console)?;
+            let absolute = std::path::absolute(place()).doing(|| "cannot tell where the root is to be")?;
+            ops::adoptable(&dir, &absolute)?;
+            let root = root_to_adopt_into(find, &place(), name.as_deref(), common.mode)?;
+            Shown::of(console.style(), &ops::adopt(&root, &Adopt { common, from: dir, version }, console)?)
+        }
+        command => {
+            let root = find()?;
+            change(command, &root, order, console)
+        }
+    }
+}
+
+fn change(command: Command, root: &Root, order: Order, console: &mut Console) -> Result<Shown> {
+    match command {
+        Command::Unpack { what, replace, change } => {
+            let common = common(order, change, console)?;
+            let options = Unpack { common, wanted: wanted(&what)?, replace: replaced(replace) };
+            Shown::of(console.style(), &ops::unpack(root, &options, console)?)
+        }
+        Command::Install(install) => move_to(root, order, install, Direction::Either, console),
+        Command::Upgrade(install) => move_to(root, order, install, Direction::Up, console),
+        Command::Downgrade(install) => move_to(root, order, install, Direction::Down, console),
+        Command::Confirm { change } => {
+            Shown::of(console.style(), &ops::confirm(root, &common(order, change, console)?, console)?)
+        }
+        Command::Revert { change } => {
+            Shown::of(console.style(), &ops::revert(root, &common(order, change, console)?, console)?)
+        }
+        Command::Boot { change } => {
+            Shown::of(console.style(), &ops::boot(root, &common(order, change, console)?, console)?)
+        }
+        Command::Uninstall { version, change } => {
+            let version = parse(&version)?;
+            Shown::of(
+                console.style(),
+                &ops::uninstall(root, &common(order, change, console)?, &version, console)?,
+            )
+        }
+        Command::Prune { keep, change } => {
+            Shown::of(console.style(), &ops::prune(root, &common(order, change, console)?, keep, console)?)
+        }
+        other => Err(Error::failed(format!("{} changes nothing", name(&other)))),
+    }
+}
+
+fn move_to(
+    root: &Root,
+    order: Order,
+    install: Install,
+    direction: Direction,
+    console: &mut Console,
+) -> Result<Shown> {
+    // Taken apart in full, so that a new option cannot be forgotten here.
+    let Install { version, no_permanent, restart, replace, change } = install;
+    let request = Request {
+        target: parse(&version)?,
+        direction,
+        permanence: if no_permanent { Permanence::Trial } else { Permanence::Permanent },
+        restart: if restart { Restart::Asked } else { Restart::Forbidden },
+    };
+    let options =
+        ops::Install { common: common(order, change, console)?, request, replace: replaced(replace) };
+    Shown::of(console.style(), &ops::install(root, &options, console)?)
+}
+
+/// The root that is there, or else one that is made.
+fn root_to_adopt_into(
+    find: impl Fn() -> Result<Root>,
+    place: &Path,
+    name: Option<&str>,
+    mode: Mode,
+) -> Result<Root> {
+    match (find(), mode) {
+        (Ok(root), _) if name.is_none() || root.settings().name.as_deref() == name => Ok(root),
+        (Err(error), Mode::DryRun) => Err(error.hint("make the root first, so that the plan can be shown")),
+        (found, _) => {
+            let place = found.map_or_else(|_| place.to_owned(), |root| root.path().to_owned());
+            Root::create(&place, name).map(|(root, _)| root)
+        }
+    }
+}
+
+fn common(order: Order, change: Change, console: &mut Console) -> Result<Common> {
+    let Change { dry_run, wait } = change;
+    console.listen(Interrupt::listen()?);
+    let mode = if dry_run { Mode::DryRun } else { Mode::Act };
+    let patience = if console.command() == "boot" { BOOT_PATIENCE } else { Duration::ZERO };
+    Ok(Common { order, mode, wait: wait.map_or(patience, Duration::from_secs) })
+}
+
+fn replaced(args::Replace { replace }: args::Replace) -> Replace {
+    if replace { Replace::Yes } else { Replace::No }
+}
+
+fn parse(version: &str) -> Result<Version> {
+    version.parse::<Version>().map_err(|e| e.as_kind(Kind::Usage))
+}
+
+fn wanted(what: &str) -> Result<Wanted> {
+    match what.parse() {
+        Ok(version) => Ok(Wanted::Version(version)),
+        Err(_) if what.contains('/') || tenure::naming::Format::split(what).is_some() => {
+            Ok(Wanted::Archive(PathBuf::from(what)))
+        }
+        Err(error) => Err(error.as_kind(Kind::Usage)),
+    }
+}
+
+/// The command as the user typed it, without the program.
+fn typed(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+/// TENURE_ROOT; set and empty it is as good as unset.
+fn root_of_environment() -> Option<PathBuf> {
+    std::env::var_os("TENURE_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)
+}
+
+/// Who gives the command, and on whose behalf.
+fn by() -> String {
+    let user = process::whoami();
+    match std::env::var("SUDO_USER") {
+        Ok(behind) if user == "root" && !behind.is_empty() => format!("{user} ({behind})"),
+        _ => user,
+    }
+}
+
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Init { .. } => "init",
+        Command::Adopt { .. } => "adopt",
+        Command::Versions => "versions",
+        Command::RootDir => "root-dir",
+        Command::Unpack { .. } => "unpack",
+        Command::Install(_) => "install",
+        Command::Upgrade(_) => "upgrade",
+        Command::Downgrade(_) => "downgrade",
+        Command::Confirm { .. } => "confirm",
+        Command::Revert { .. } => "revert",
+        Command::Uninstall { .. } => "uninstall",
+        Command::Boot { .. } => "boot",
+        Command::Status => "status",
+        Command::History => "history",
+        Command::Prune { .. } => "prune",
+        Command::Verify { .. } => "verify",
+    }
+}

@@ -1,0 +1,200 @@
+//! Runs plans and recovers from those that were cut short. What comes in which order, and what takes what
+//! back, is the plan's to say.
+
+mod step;
+
+use std::time::Duration;
+
+use crate::clock;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::journal::{self, Found, Journal};
+use crate::plan::{Plan, Record, Recovery, Step, Toward, recover, undo};
+use crate::process;
+use crate::release::ReleaseState;
+use crate::root::{Entry, Outcome, Root};
+use crate::version::Version;
+use crate::watch::Watch;
+
+use step::Hands;
+pub use step::Source;
+
+/// Is told what happens while it happens.
+pub trait Observer: Watch {
+    /// The command is going to be tried on this release, which is in that state.
+    fn opening(&mut self, version: &Version, was: Option<ReleaseState>);
+
+    /// A step is begun.
+    fn begun(&mut self, step: &Step);
+
+    /// A step is done.
+    fn done(&mut self, step: &Step);
+
+    /// An interrupted command was recovered from.
+    fn recovered(&mut self, recovered: &Recovered);
+
+    /// Something is wrong that does not keep the command from its end.
+    fn warn(&mut self, warning: &str);
+}
+
+/// What was recovered from, and how.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Recovered {
+    /// The interrupted command.
+    pub command: String,
+    /// Whether it was finished or taken back.
+    pub toward: Toward,
+    /// What was done about it.
+    pub steps: Vec<Step>,
+}
+
+/// Who gave which command.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The command as typed, without `tenure`.
+    pub command: String,
+    /// Who gave it.
+    pub by: String,
+}
+
+/// Carries out a plan, or else leaves everything as it was. Under the lock.
+///
+/// # Errors
+/// The failed step's, as *failed* where all was taken back, as *stuck* where that failed as well: then the
+/// next command tries again.
+pub fn run(
+    root: &Root,
+    order: &Order,
+    plan: &Plan,
+    source: Option<&Source>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    if plan.steps.is_empty() {
+        return Ok(());
+    }
+    let begun = clock::since_boot();
+    let record = Record {
+        transaction: transaction(),
+        command: order.command.clone(),
+        by: order.by.clone(),
+        started: clock::now(),
+        plan: plan.clone(),
+        begun: 0,
+    };
+    let journal = Journal::open(root, &record)?;
+    let mut hands = Hands { root, transaction: &record.transaction, source };
+    let done = forward(&mut hands, &journal, plan, observer);
+    let took = clock::since_boot().saturating_sub(begun);
+    match done {
+        Ok(()) => {
+            let outcome = Outcome::Done;
+            conclude(root, journal, &entry(&record, outcome, Some(took), None), observer);
+            Ok(())
+        }
+        Err((steps, error)) => {
+            turn_around(&mut hands, &plan.steps[..steps], &error, observer)?;
+            let entry = entry(&record, Outcome::Failed, Some(took), Some(&error));
+            conclude(root, journal, &entry, observer);
+            Err(error.as_kind(Kind::Failed))
+        }
+    }
+}
+
+/// Applies the steps in turn; on failure tells how many were begun.
+fn forward(
+    hands: &mut Hands<'_>,
+    journal: &Journal<'_>,
+    plan: &Plan,
+    observer: &mut dyn Observer,
+) -> std::result::Result<(), (usize, Error)> {
+    for (at, step) in plan.steps.iter().enumerate() {
+        observer.go_on().and_then(|()| journal.begin(at + 1)).map_err(|e| (at, e))?;
+        observer.begun(step);
+        hands.apply(step, observer).map_err(|e| (at + 1, e))?;
+        observer.done(step);
+    }
+    Ok(())
+}
+
+fn turn_around(
+    hands: &mut Hands<'_>,
+    begun: &[Step],
+    failure: &Error,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    for step in undo(begun) {
+        hands.apply(&step, observer).map_err(|e| {
+            Error::new(Kind::Stuck, format!("cannot {step}, after this failed: {failure}"))
+                .because(e)
+                .hint("mend the cause; the next command, `tenure boot` for instance, then takes it back")
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes the history and ends the transaction. It is over: what fails here must not undo it.
+fn conclude(root: &Root, journal: Journal<'_>, entry: &Entry, observer: &mut dyn Observer) {
+    let ended = [root.remember(entry), journal.close(), root.sweep()];
+    for error in ended.into_iter().filter_map(Result::err) {
+        let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+        observer.warn(&format!("{error}{causes}; the next command does it"));
+    }
+}
+
+fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Option<&Error>) -> Entry {
+    Entry {
+        transaction: record.transaction.clone(),
+        command: record.command.clone(),
+        by: record.by.clone(),
+        started: record.started.clone(),
+        took_ms: took.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+        outcome,
+        from: record.plan.from.clone(),
+        to: record.plan.to.clone(),
+        error: error.map(|e| std::iter::once(e.to_string()).chain(e.causes()).collect::<Vec<_>>().join(": ")),
+    }
+}
+
+/// Recovers from a transaction that was cut short, where there is one, and removes what crashes leave. Under
+/// the lock.
+///
+/// # Errors
+/// Where a step of the recovery fails; the next command tries again.
+pub fn restore_order(root: &Root, observer: &mut dyn Observer) -> Result<Option<Recovered>> {
+    let recovered = match journal::find(root)? {
+        Found::Nothing => None,
+        Found::Damaged => {
+            let aside = journal::set_aside(root)?;
+            observer.warn(&format!(
+                "the journal was damaged and is now {}; look at `tenure status`",
+                aside.display()
+            ));
+            None
+        }
+        Found::Open(record) => Some(resume(root, &record, observer)?),
+    };
+    root.sweep()?;
+    Ok(recovered)
+}
+
+fn resume(root: &Root, record: &Record, observer: &mut dyn Observer) -> Result<Recovered> {
+    let Recovery { toward, steps } = recover(record, &root.observe()?);
+    let mut hands = Hands { root, transaction: &record.transaction, source: None };
+    for step in &steps {
+        hands
+            .apply(step, observer)
+            .doing(|| format!("cannot recover the interrupted `{}`", record.command))?;
+    }
+    let outcome = match toward {
+        Toward::Forward => Outcome::Finished,
+        Toward::Back => Outcome::TakenBack,
+    };
+    conclude(root, Journal::resume(root), &entry(record, outcome, None, None), observer);
+    let recovered = Recovered { command: record.command.clone(), toward, steps };
+    observer.recovered(&recovered);
+    Ok(recovered)
+}
+
+/// A name that no other transaction on this host has.
+fn transaction() -> String {
+    format!("{}-{}", clock::now().replace(':', ""), process::own_id())
+}

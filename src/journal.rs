@@ -1,0 +1,99 @@
+//! The journal of the one transaction that may be under way: its plan, and each step before it is begun.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Result};
+use crate::fs as disk;
+use crate::plan::Record;
+use crate::root::Root;
+
+/// The largest journal that is read, in bytes.
+const LIMIT: u64 = 1 << 26;
+
+/// An open journal. It stays open, whatever happens to this value, until it is closed.
+#[derive(Debug)]
+#[must_use = "a journal that is not closed is recovered from by the next command"]
+pub struct Journal<'a> {
+    root: &'a Root,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Begun {
+    begun: usize,
+}
+
+/// What was found of an earlier transaction.
+#[derive(Debug)]
+pub enum Found {
+    /// None is open.
+    Nothing,
+    /// One was cut short.
+    Open(Box<Record>),
+    /// There is a journal that no Tenure wrote in full, or that the disk has lost.
+    Damaged,
+}
+
+impl<'a> Journal<'a> {
+    /// Writes down durably what is going to be done.
+    ///
+    /// # Errors
+    /// Where it cannot be written; nothing is begun then.
+    pub fn open(root: &'a Root, record: &Record) -> Result<Self> {
+        let mut line = serde_json::to_vec(record).doing(|| "cannot write the journal")?;
+        line.push(b'\n');
+        disk::write_durable(&root.journal(), &root.staging(), &line, 0o644, root.owner())?;
+        Ok(Self { root })
+    }
+
+    /// Takes up the journal that [`find`] found.
+    pub fn resume(root: &'a Root) -> Self {
+        Self { root }
+    }
+
+    /// Writes down durably that `count` steps are begun; only then may the last of them be applied.
+    ///
+    /// # Errors
+    /// Where it cannot be written; the step must not be applied then.
+    pub fn begin(&self, count: usize) -> Result<()> {
+        let line = serde_json::to_string(&Begun { begun: count }).doing(|| "cannot write the journal")?;
+        disk::append_durable(&self.root.journal(), &line, self.root.owner())
+    }
+
+    /// Ends the transaction, durably.
+    ///
+    /// # Errors
+    /// Where the journal cannot be removed; the next command then finds nothing left to do.
+    pub fn close(self) -> Result<()> {
+        disk::remove_file_durable(&self.root.journal())
+    }
+}
+
+/// Looks for a transaction that was cut short. A line that a power cut tore was never acted on.
+///
+/// # Errors
+/// Where the journal is there and cannot be read.
+pub fn find(root: &Root) -> Result<Found> {
+    let Some(text) = disk::read_text(&root.journal(), LIMIT)? else { return Ok(Found::Nothing) };
+    let mut lines = text.lines();
+    let Some(mut record) = lines.next().and_then(|line| serde_json::from_str::<Record>(line).ok()) else {
+        return Ok(Found::Damaged);
+    };
+    let begun =
+        lines.filter_map(|line| serde_json::from_str::<Begun>(line).ok()).map(|line| line.begun).max();
+    record.begun = begun.unwrap_or(0);
+    Ok(Found::Open(Box::new(record)))
+}
+
+/// Puts a damaged journal out of the way, durably, and returns where it is: what it says can no longer be
+/// acted on, and must not block every later command.
+///
+/// # Errors
+/// Where it cannot be moved.
+pub fn set_aside(root: &Root) -> Result<PathBuf> {
+    let aside = root.journal().with_extension("damaged");
+    disk::remove_file_durable(&aside)?;
+    disk::move_durable(&root.journal(), &aside)?;
+    Ok(aside)
+}

@@ -1,0 +1,104 @@
+//! `adopt`: take an existing, unversioned install into a root, as its first release.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::execute::{Observer, Source};
+use crate::fs as disk;
+use crate::plan::{self, Permanence, Plan, Request, Restart, Step};
+use crate::policy::Direction;
+use crate::release::ReleaseState;
+use crate::root::Root;
+use crate::version::Version;
+
+use super::{Common, Report, Session, fetch};
+
+/// What `adopt` is told.
+#[derive(Clone, Debug)]
+pub struct Adopt {
+    /// What every command is told.
+    pub common: Common,
+    /// The directory of the install.
+    pub from: PathBuf,
+    /// The version that it is.
+    pub version: Version,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Adopted {
+    /// The release.
+    pub version: Version,
+    /// The directory that was copied; it stays as it is.
+    pub from: String,
+    /// The state that it is in: permanent, where no release was.
+    pub state: ReleaseState,
+}
+
+/// Copies an install into the root; where no release is permanent yet, this one becomes so.
+///
+/// # Errors
+/// Refused where it is no directory, holds the root, does not fit, or where the release is there already;
+/// failed where it was taken back.
+pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Result<Report<Adopted>> {
+    let from = adoptable(&options.from, root.path())?;
+    let session = Session::begin(root, &options.common, observer)?;
+    session.now.sound()?;
+    let version = &options.version;
+    if session.now.state(version).is_some() {
+        return Err(Error::refused(format!(
+            "cannot adopt {} as {version}: that release is installed",
+            from.display()
+        ))
+        .hint("`tenure versions` lists what is installed"));
+    }
+    fetch::free_name(root, version)?;
+    let (bytes, files) = disk::weigh(&from, disk::free(root.path())?.block)?;
+    fetch::room(root, version, bytes, files)?;
+    let copy = Step::Copy { version: version.clone(), from: from.display().to_string() };
+    let first = session.now.permanent.version().is_none();
+    let plan = if first {
+        plan::install(&session.now, &request(version), vec![copy], None)?
+    } else {
+        Plan { steps: vec![copy], ..Plan::default() }
+    };
+    let state = if first { ReleaseState::Permanent } else { ReleaseState::Unpacked };
+    let shown = from.display().to_string();
+    session.finish(plan, Some(&Source::Directory(from)), observer, |_| Adopted {
+        version: version.clone(),
+        from: shown,
+        state,
+    })
+}
+
+fn request(version: &Version) -> Request {
+    Request {
+        target: version.clone(),
+        direction: Direction::Either,
+        permanence: Permanence::Permanent,
+        restart: Restart::Forbidden,
+    }
+}
+
+/// The directory that is to be adopted, without links; also before there is a root to adopt it into.
+///
+/// # Errors
+/// Refused where it is no directory, or where it and the root lie in each other.
+pub fn adoptable(given: &Path, root: &Path) -> Result<PathBuf> {
+    let from = disk::resolve(given)?;
+    let refuse = |why: &str, hint: &str| {
+        Err(Error::refused(format!("cannot adopt {}: {why}", from.display())).hint(hint))
+    };
+    if !disk::is_dir(&from) {
+        return refuse("it is no directory", "name the directory of the install");
+    }
+    if root.starts_with(&from) {
+        return refuse("the root lies in it", "make the root elsewhere: `tenure init --root DIR`");
+    }
+    if from.starts_with(root.join("releases")) {
+        return refuse("it lies among the releases", "`tenure versions` lists it if it is one");
+    }
+    Ok(from)
+}

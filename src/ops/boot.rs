@@ -1,0 +1,99 @@
+//! `boot` and `revert`: back to the permanent release.
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::execute::Observer;
+use crate::plan;
+use crate::policy::{self, Hop};
+use crate::release::Snapshot;
+use crate::root::Root;
+use crate::version::Version;
+
+use super::{Common, Report, Session};
+
+/// What `boot` leaves to be started.
+#[derive(Clone, Debug, Serialize)]
+pub struct Booted {
+    /// The permanent release.
+    pub version: Version,
+    /// The release whose trial ended.
+    pub ended_trial_of: Option<Version>,
+}
+
+/// What `revert` went back to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reverted {
+    /// The permanent release, which is current again.
+    pub version: Version,
+    /// The release that was current; none where `current` was broken.
+    pub from: Option<Version>,
+    /// Whether anything was changed.
+    pub changed: bool,
+}
+
+/// Finishes recovery and points `current` at the permanent release, before the service starts.
+///
+/// What it cannot do it reports as a warning: while a permanent release is there, the service is to start.
+///
+/// # Errors
+/// Refused where no release is permanent; busy where another Tenure is at work and no release is permanent.
+pub fn boot(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Booted>> {
+    match in_order(root, common, observer) {
+        Ok(report) => Ok(report),
+        Err(error) => match root.observe()?.permanent.version().cloned() {
+            Some(version) if error.kind() != Kind::Usage => {
+                report(&error, observer);
+                let result = Booted { version, ended_trial_of: None };
+                Ok(Report::Done { recovered: None, result })
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+fn in_order(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Booted>> {
+    let session = Session::begin(root, common, observer)?;
+    let plan = plan::boot(&session.now)?;
+    let version = permanent(&session.now)?;
+    session.finish(plan, None, observer, |plan| Booted { version, ended_trial_of: plan.from.clone() })
+}
+
+fn report(error: &Error, observer: &mut dyn Observer) {
+    let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+    observer.warn(&format!("{error}{causes}"));
+    for hint in error.hints() {
+        observer.warn(hint);
+    }
+}
+
+fn permanent(now: &Snapshot) -> Result<Version> {
+    now.permanent.version().cloned().ok_or_else(|| Error::refused("no release is permanent"))
+}
+
+/// Ends a trial now.
+///
+/// # Errors
+/// Refused where no release is permanent; failed where it was taken back.
+pub fn revert(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Reverted>> {
+    let session = Session::begin(root, common, observer)?;
+    let version = permanent(&session.now).or_else(|e| plan::boot(&session.now).and(Err(e)))?;
+    let from = session.now.current.version().cloned();
+    let plan = plan::revert(&session.now, way_back(root, from.as_ref(), &version))?;
+    if session.acts_on(&plan) {
+        observer.opening(&version, session.now.state(&version));
+    }
+    session.finish(plan, None, observer, |plan| Reverted { version, from, changed: !plan.steps.is_empty() })
+}
+
+/// How the service gets back. A manifest that cannot be read must not keep it: then it is restarted.
+fn way_back(root: &Root, from: Option<&Version>, to: &Version) -> Hop {
+    let Some(from) = from else { return Hop::Restart };
+    match root.manifest(from.max(to)) {
+        Ok(manifest) => {
+            let declared = manifest.and_then(|m| m.upgrade.hot_from);
+            policy::hop(from, to, declared.as_deref())
+        }
+        Err(_) => Hop::Restart,
+    }
+}

@@ -1,0 +1,137 @@
+//! The commands: options in, report out. None of them prints.
+
+mod adopt;
+mod boot;
+mod fetch;
+mod history;
+mod init;
+mod install;
+mod prune;
+mod status;
+mod uninstall;
+mod unpack;
+mod verify;
+mod versions;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::execute::{self, Observer, Order, Recovered, Source};
+use crate::journal::{self, Found};
+use crate::plan::{Plan, Recovery, recover};
+use crate::release::Snapshot;
+use crate::root::{Root, RootLock};
+
+pub use adopt::{Adopt, Adopted, adopt, adoptable};
+pub use boot::{Booted, Reverted, boot, revert};
+pub use fetch::Replace;
+pub use history::{History, history};
+pub use init::{Initialised, init};
+pub use install::{Install, Installed, confirm, install};
+pub use prune::{Pruned, Removed, prune};
+pub use status::{Standing, Status, status};
+pub use uninstall::{Uninstalled, uninstall};
+pub use unpack::{Unpack, Unpacked, Wanted, unpack};
+pub use verify::{Judged, Verdict, Verified, verify};
+pub use versions::{Listed, Versions, versions};
+
+/// Whether a command acts or only tells what it would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It acts.
+    Act,
+    /// `--dry-run`: nothing is changed, no lock is taken.
+    DryRun,
+}
+
+/// What every command that changes something is given.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The command and who gave it.
+    pub order: Order,
+    /// Whether to act.
+    pub mode: Mode,
+    /// How long to wait for the lock.
+    pub wait: Duration,
+}
+
+/// What a command would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct DryRun {
+    /// How an interrupted command would be recovered from first.
+    pub recovery: Option<Recovery>,
+    /// The plan that would run; empty where all is so already.
+    pub plan: Plan,
+}
+
+/// What a changing command has to say: what it did, or what it would do.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Report<T> {
+    /// It acted.
+    Done {
+        /// What was recovered from first.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovered: Option<Recovered>,
+        /// What it did.
+        #[serde(flatten)]
+        result: T,
+    },
+    /// It only told.
+    Dry(DryRun),
+}
+
+/// A root in order, ready for a command: under the lock, unless nothing is to be changed.
+struct Session<'a> {
+    root: &'a Root,
+    common: &'a Common,
+    now: Snapshot,
+    recovered: Option<Recovered>,
+    pending: Option<Recovery>,
+    _lock: Option<RootLock>,
+}
+
+impl<'a> Session<'a> {
+    fn begin(root: &'a Root, common: &'a Common, observer: &mut dyn Observer) -> Result<Self> {
+        let (lock, recovered, pending) = match common.mode {
+            Mode::Act => {
+                let lock = RootLock::take(root, &common.order.command, common.wait, observer)?;
+                (Some(lock), execute::restore_order(root, observer)?, None)
+            }
+            Mode::DryRun => (None, None, pending(root)?),
+        };
+        let now = root.observe()?;
+        let steps = pending.iter().flat_map(|recovery| &recovery.steps);
+        let now = steps.fold(now, Snapshot::after);
+        Ok(Self { root, common, now, recovered, pending, _lock: lock })
+    }
+
+    /// Whether the plan is going to change anything, so that something is to be said ahead.
+    fn acts_on(&self, plan: &Plan) -> bool {
+        self.common.mode == Mode::Act && !plan.steps.is_empty()
+    }
+
+    /// Carries the plan out, or only tells it.
+    fn finish<T>(
+        self,
+        plan: Plan,
+        source: Option<&Source>,
+        observer: &mut dyn Observer,
+        result: impl FnOnce(&Plan) -> T,
+    ) -> Result<Report<T>> {
+        if self.common.mode == Mode::DryRun {
+            return Ok(Report::Dry(DryRun { recovery: self.pending, plan }));
+        }
+        execute::run(self.root, &self.common.order, &plan, source, observer)?;
+        Ok(Report::Done { recovered: self.recovered, result: result(&plan) })
+    }
+}
+
+fn pending(root: &Root) -> Result<Option<Recovery>> {
+    Ok(match journal::find(root)? {
+        Found::Open(record) => Some(recover(&record, &root.observe()?)),
+        Found::Nothing | Found::Damaged => None,
+    })
+}

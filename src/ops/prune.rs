@@ -1,0 +1,94 @@
+//! `prune`: remove the releases that are no longer needed, and their archives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::execute::Observer;
+use crate::fs as disk;
+use crate::naming::Format;
+use crate::plan::{self, Item, Step};
+use crate::process;
+use crate::release::{ReleaseState, Snapshot};
+use crate::root::Root;
+use crate::version::Version;
+
+use super::{Common, Report, Session};
+
+/// One thing that was removed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Removed {
+    /// What.
+    pub item: Item,
+    /// The state of a release.
+    pub was: Option<ReleaseState>,
+    /// The bytes that it took.
+    pub bytes: u64,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pruned {
+    /// Releases and archives, in the order of their removal.
+    pub removed: Vec<Removed>,
+    /// Releases that would have gone, had no process run from them.
+    pub in_use: Vec<Version>,
+}
+
+/// Removes unpacked and old releases beyond `keep`, or beyond what the settings say.
+///
+/// # Errors
+/// Refused where the links are broken; failed where it was taken back.
+pub fn prune(
+    root: &Root,
+    common: &Common,
+    keep: Option<usize>,
+    observer: &mut dyn Observer,
+) -> Result<Report<Pruned>> {
+    let session = Session::begin(root, common, observer)?;
+    let keep = keep.unwrap_or(root.settings().retention.keep);
+    let in_use = in_use(root, &session.now);
+    let archives = archives(root, &session.now)?;
+    let wanted = plan::prune(&session.now, keep, &BTreeSet::new(), &archives)?;
+    let plan = plan::prune(&session.now, keep, &in_use, &archives)?;
+    let spared = |version: &&Version| discards(&wanted.steps, version);
+    let in_use = in_use.iter().filter(spared).cloned().collect();
+    let removed = plan.steps.iter().filter_map(|step| weigh(root, &session.now, step)).collect();
+    session.finish(plan, None, observer, |_| Pruned { removed, in_use })
+}
+
+fn discards(steps: &[Step], version: &Version) -> bool {
+    steps.iter().any(|step| matches!(step, Step::Discard { item: Item::Release(v) } if v == version))
+}
+
+fn in_use(root: &Root, now: &Snapshot) -> BTreeSet<Version> {
+    let used = |version: &&Version| !process::running_from(&root.release(version)).is_empty();
+    now.releases.keys().filter(used).cloned().collect()
+}
+
+/// The archives of each release: those that hold it by name, and the one that it was unpacked from.
+fn archives(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Vec<String>>> {
+    let of = |version: &Version| {
+        let mut files: BTreeSet<String> = root.archives(version)?.into_iter().collect();
+        let from = root.receipt(version).and_then(|receipt| receipt.archive);
+        // Only what lies in releases/ is this root's to remove.
+        files.extend(from.filter(|file| Format::split(file).is_some() && is_beside(root, file)));
+        Ok(files.into_iter().collect())
+    };
+    now.releases.keys().map(|version| Ok((version.clone(), of(version)?))).collect()
+}
+
+fn is_beside(root: &Root, file: &str) -> bool {
+    Path::new(file).components().count() == 1 && root.releases().join(file).is_file()
+}
+
+fn weigh(root: &Root, now: &Snapshot, step: &Step) -> Option<Removed> {
+    let Step::Discard { item } = step else { return None };
+    let (path, was) = match item {
+        Item::Release(version) => (root.release(version), now.state(version)),
+        Item::Archive(file) => (root.releases().join(file), None),
+    };
+    Some(Removed { item: item.clone(), was, bytes: disk::size(&path) })
+}

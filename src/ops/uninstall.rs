@@ -1,0 +1,53 @@
+//! `uninstall`: remove a release that nothing needs.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::execute::Observer;
+use crate::plan;
+use crate::process;
+use crate::release::ReleaseState;
+use crate::root::Root;
+use crate::version::Version;
+
+use super::{Common, Report, Session};
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Uninstalled {
+    /// The release.
+    pub version: Version,
+    /// The state that it was in.
+    pub was: ReleaseState,
+}
+
+/// Removes a release.
+///
+/// # Errors
+/// Refused where it is current or permanent, or where a process runs from it; failed where it was taken back.
+pub fn uninstall(
+    root: &Root,
+    common: &Common,
+    version: &Version,
+    observer: &mut dyn Observer,
+) -> Result<Report<Uninstalled>> {
+    let session = Session::begin(root, common, observer)?;
+    let plan = plan::uninstall(&session.now, version)?;
+    refuse_running(root, version, "uninstall")?;
+    let was = session.now.state(version).unwrap_or(ReleaseState::Unpacked);
+    if session.acts_on(&plan) {
+        observer.opening(version, Some(was));
+    }
+    session.finish(plan, None, observer, |_| Uninstalled { version: version.clone(), was })
+}
+
+/// Refuses to remove what a process runs from.
+pub(super) fn refuse_running(root: &Root, version: &Version, action: &str) -> Result<()> {
+    let running = process::running_from(&root.release(version));
+    if running.is_empty() {
+        return Ok(());
+    }
+    let who: Vec<String> = running.iter().map(|p| format!("{} (pid {})", p.name, p.pid)).collect();
+    Err(Error::refused(format!("cannot {action} {version}: in use by {}", who.join(", ")))
+        .hint("stop what runs or works there first"))
+}

@@ -1,0 +1,84 @@
+//! `verify`: compare installed files with what was unpacked.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::root::Root;
+use crate::tree::{self, Differences};
+use crate::version::Version;
+use crate::watch::Watch;
+
+/// What was found of one release.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is what was unpacked.
+    Intact,
+    /// It is not.
+    Differs(Differences),
+    /// Nobody knows: it was put there by hand.
+    Unknown,
+}
+
+/// A release and what was found of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    /// The release.
+    pub version: Version,
+    /// What was found.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    /// Each release that was looked at, newest first.
+    pub releases: Vec<Judged>,
+}
+
+impl Verified {
+    /// Whether nothing differs from what was unpacked.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.releases.iter().all(|judged| !matches!(judged.verdict, Verdict::Differs(_)))
+    }
+}
+
+/// Compares one release, or all of them; takes no lock and changes nothing.
+///
+/// # Errors
+/// Refused where the release is not there, or where it is asked for by name and nobody knows what was
+/// unpacked; failed where it cannot be read.
+pub fn verify(root: &Root, version: Option<&Version>, watch: &mut dyn Watch) -> Result<Verified> {
+    let now = root.observe()?;
+    let versions: Vec<&Version> = match version {
+        Some(version) if now.releases.contains_key(version) => vec![version],
+        Some(version) => {
+            return Err(Error::refused(format!("cannot verify {version}: it is not installed"))
+                .hint("`tenure versions` lists what is"));
+        }
+        None => now.releases.keys().rev().collect(),
+    };
+    let releases = versions.into_iter().map(|v| judge(root, v, watch)).collect::<Result<Vec<_>>>()?;
+    match (version, releases.first()) {
+        (Some(version), Some(Judged { verdict: Verdict::Unknown, .. })) => Err(Error::refused(format!(
+            "cannot verify {version}: nobody knows what it should be, for Tenure did not unpack it"
+        ))
+        .hint(format!(
+            "`tenure unpack --replace {version}` unpacks it from its archive, while it is not in use"
+        ))),
+        _ => Ok(Verified { releases }),
+    }
+}
+
+fn judge(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<Judged> {
+    let verdict = match root.recorded_tree(version)? {
+        None => Verdict::Unknown,
+        Some(recorded) => {
+            let differences = tree::compare(&recorded, &tree::scan(&root.release(version), watch)?);
+            if differences.is_empty() { Verdict::Intact } else { Verdict::Differs(differences) }
+        }
+    };
+    Ok(Judged { version: version.clone(), verdict })
+}

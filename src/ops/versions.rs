@@ -1,0 +1,58 @@
+//! `versions`: the releases and their states.
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::release::ReleaseState;
+use crate::root::Root;
+use crate::version::Version;
+
+/// One release.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// Its version.
+    pub version: Version,
+    /// Its state.
+    pub state: ReleaseState,
+    /// Its directory.
+    pub path: String,
+    /// When it was unpacked, in RFC 3339.
+    pub unpacked_at: Option<String>,
+    /// The archive that it was unpacked from.
+    pub archive: Option<String>,
+    /// The archive's SHA-256, in hex.
+    pub sha256: Option<String>,
+}
+
+/// The releases of a root.
+#[derive(Clone, Debug, Serialize)]
+pub struct Versions {
+    /// The product, where the settings name it.
+    pub name: Option<String>,
+    /// The root's path.
+    pub root: String,
+    /// Newest version first.
+    pub releases: Vec<Listed>,
+}
+
+/// Lists the releases; takes no lock and changes nothing.
+///
+/// # Errors
+/// Refused where a link is broken: the states cannot be told then.
+pub fn versions(root: &Root) -> Result<Versions> {
+    let now = root.observe()?;
+    now.readable()?;
+    let releases = now.states().map(|(version, state)| {
+        let (unpacked_at, archive, sha256) = match root.receipt(version) {
+            Some(receipt) => (Some(receipt.unpacked_at), receipt.archive, receipt.sha256),
+            None => (None, None, None),
+        };
+        let path = root.release(version).display().to_string();
+        Listed { version: version.clone(), state, path, unpacked_at, archive, sha256 }
+    });
+    Ok(Versions {
+        name: root.settings().name.clone(),
+        root: root.path().display().to_string(),
+        releases: releases.collect(),
+    })
+}

@@ -1,0 +1,72 @@
+//! What was done to the root: one line a transaction, appended durably.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Result};
+use crate::fs as disk;
+use crate::version::Version;
+
+use super::Root;
+
+/// The largest history that is read, in bytes.
+const LIMIT: u64 = 1 << 28;
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// As it was meant to.
+    Done,
+    /// It failed and was taken back.
+    Failed,
+    /// It was interrupted, and a later command finished it.
+    Finished,
+    /// It was interrupted, and a later command took it back.
+    TakenBack,
+}
+
+/// One transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub transaction: String,
+    /// The command, without `tenure`.
+    pub command: String,
+    /// Who gave it.
+    pub by: String,
+    /// When it began, in RFC 3339.
+    pub started: String,
+    /// How long it took, in milliseconds; unknown where it was interrupted.
+    pub took_ms: Option<u64>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The release that ran before.
+    pub from: Option<Version>,
+    /// The release that it went to.
+    pub to: Option<Version>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Root {
+    /// Adds an entry, unless the last one is of the same transaction.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn remember(&self, entry: &Entry) -> Result<()> {
+        if self.history()?.last().is_some_and(|last| last.transaction == entry.transaction) {
+            return Ok(());
+        }
+        let line = serde_json::to_string(entry).doing(|| "cannot write the history")?;
+        disk::append_durable(&self.own().join("history"), &line, self.owner())
+    }
+
+    /// The transactions, oldest first; a line that a crash cut short is left out.
+    ///
+    /// # Errors
+    /// Where the history cannot be read.
+    pub fn history(&self) -> Result<Vec<Entry>> {
+        let text = disk::read_text(&self.own().join("history"), LIMIT)?.unwrap_or_default();
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+}

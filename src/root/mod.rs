@@ -1,0 +1,228 @@
+//! The root of one service: every path in it, and who may change it.
+
+mod history;
+mod lock;
+mod observe;
+mod receipt;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use history::{Entry, Outcome};
+pub use lock::{Holder, RootLock};
+pub use receipt::Receipt;
+
+use crate::error::{Doing, Error, Result};
+use crate::fs as disk;
+use crate::manifest::{MANIFEST, Manifest, SETTINGS, Settings};
+use crate::process;
+use crate::release::LinkName;
+use crate::tree::Owner;
+use crate::version::Version;
+
+/// The largest settings or manifest that is read, in bytes.
+const TEXT_LIMIT: u64 = 1 << 20;
+
+/// Whether this is a release of some root. A release may hold a releases/ of its own, as those of Erlang do.
+fn is_release(dir: &Path) -> bool {
+    let name = |dir: &Path| dir.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    name(dir).is_some_and(|name| name.parse::<Version>().is_ok())
+        && dir.parent().and_then(name).as_deref() == Some("releases")
+}
+
+/// An installation directory.
+#[derive(Clone, Debug)]
+pub struct Root {
+    path: PathBuf,
+    owner: Owner,
+    settings: Settings,
+}
+
+impl Root {
+    /// The root at `given`, or else at the nearest parent of `here` that holds releases/.
+    ///
+    /// # Errors
+    /// Refused where there is none, or where its settings cannot be used.
+    pub fn find(given: Option<&Path>, here: &Path) -> Result<Self> {
+        let is_root = |dir: &Path| disk::is_dir(&dir.join("releases")) && !is_release(dir);
+        let path = match given {
+            Some(dir) if is_root(dir) => dir,
+            Some(dir) => {
+                return Err(Error::refused(format!("{} is no root: it holds no releases/", dir.display()))
+                    .hint(format!("`tenure init --root {}` makes one there", dir.display())));
+            }
+            None => here.ancestors().find(|dir| is_root(dir)).ok_or_else(|| {
+                Error::refused(format!(
+                    "no root here: neither {} nor a parent holds releases/",
+                    here.display()
+                ))
+                .hint("name one with --root or TENURE_ROOT, or make one with `tenure init`")
+            })?,
+        };
+        Self::open(path)
+    }
+
+    fn open(path: &Path) -> Result<Self> {
+        let path = fs::canonicalize(path).doing(|| format!("cannot open the root {}", path.display()))?;
+        let owner = disk::owner(&path)?;
+        let file = path.join(SETTINGS);
+        let text = disk::read_text(&file, TEXT_LIMIT)?.unwrap_or_default();
+        let settings = Settings::parse(&file.display().to_string(), &text)?;
+        Ok(Self { path, owner, settings })
+    }
+
+    /// Makes a root at `path`, unless there is one; returns it, and whether it was made.
+    ///
+    /// # Errors
+    /// Where the directories cannot be made, or where the settings there name another product.
+    pub fn create(path: &Path, name: Option<&str>) -> Result<(Self, bool)> {
+        let made = !disk::is_dir(&path.join("releases"));
+        fs::create_dir_all(path).doing(|| format!("cannot make the directory {}", path.display()))?;
+        let owner = disk::owner(path)?;
+        disk::ensure_dir(&path.join("releases"), 0o755, owner)?;
+        disk::sync_dir(path)?;
+        let mut root = Self::open(path)?;
+        root.may_change()?;
+        root.prepare()?;
+        if let Some(name) = name {
+            root.set_name(name)?;
+        }
+        Ok((root, made))
+    }
+
+    fn set_name(&mut self, name: &str) -> Result<()> {
+        let file = self.path.join(SETTINGS);
+        match &self.settings.name {
+            Some(present) if present == name => return Ok(()),
+            present if disk::exists(&file) => {
+                let says = present.as_deref().unwrap_or("no product");
+                return Err(Error::refused(format!(
+                    "{} is there already and names {says}, not {name}",
+                    file.display()
+                ))
+                .hint(format!("write `name = {name:?}` into it")));
+            }
+            _ => {}
+        }
+        let text = format!("name = {name:?}\n");
+        self.settings = Settings::parse(SETTINGS, &text)?;
+        disk::write_durable(&file, &self.staging(), text.as_bytes(), 0o644, self.owner)
+    }
+
+    /// Makes the directories that Tenure keeps for itself.
+    ///
+    /// # Errors
+    /// Where one cannot be made.
+    pub fn prepare(&self) -> Result<()> {
+        disk::ensure_dir(&self.own(), 0o755, self.owner)?;
+        for dir in [self.staging(), self.trash(), self.receipts()] {
+            disk::ensure_dir(&dir, 0o755, self.owner)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what crashes have left behind. Only under the lock, and only while no journal is open.
+    ///
+    /// # Errors
+    /// Where something cannot be removed.
+    pub fn sweep(&self) -> Result<()> {
+        for link in [LinkName::Current, LinkName::Permanent] {
+            let spare = disk::spare_link(&self.path, link.file_name());
+            if fs::symlink_metadata(&spare).is_ok_and(|m| m.is_symlink()) {
+                disk::remove_file_durable(&spare)?;
+            }
+        }
+        disk::purge(&self.staging())?;
+        disk::purge(&self.trash())
+    }
+
+    /// Refuses users who are neither root nor the owner of this root.
+    ///
+    /// # Errors
+    /// Refused, naming both users.
+    pub fn may_change(&self) -> Result<()> {
+        let user = disk::effective_uid();
+        if user == 0 || user == self.owner.uid {
+            return Ok(());
+        }
+        let owner = process::user_name(self.owner.uid);
+        Err(Error::refused(format!(
+            "cannot change {}: it belongs to {owner}, and you are {}",
+            self.path.display(),
+            process::user_name(user)
+        ))
+        .hint(format!("run it as root or as {owner}")))
+    }
+
+    /// The absolute path, without links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who owns it, and so everything that Tenure makes in it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// What its operator declares.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The directory of the releases and their archives.
+    #[must_use]
+    pub fn releases(&self) -> PathBuf {
+        self.path.join("releases")
+    }
+
+    /// The directory of one release.
+    #[must_use]
+    pub fn release(&self, version: &Version) -> PathBuf {
+        self.releases().join(version.to_string())
+    }
+
+    /// Where trees are built before they are published.
+    #[must_use]
+    pub fn staging(&self) -> PathBuf {
+        self.own().join("staging")
+    }
+
+    /// Where things go before they are deleted.
+    #[must_use]
+    pub fn trash(&self) -> PathBuf {
+        self.own().join("trash")
+    }
+
+    /// The journal of the transaction that is under way.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.own().join("journal")
+    }
+
+    /// What is known of a release: its receipt, its tree, and whether it has been permanent.
+    #[must_use]
+    pub fn receipt_dir(&self, version: &Version) -> PathBuf {
+        self.receipts().join(version.to_string())
+    }
+
+    /// The manifest of an installed release; none where it has none.
+    ///
+    /// # Errors
+    /// Refused where it cannot be used.
+    pub fn manifest(&self, version: &Version) -> Result<Option<Manifest>> {
+        let file = self.release(version).join(MANIFEST);
+        let text = disk::read_text(&file, TEXT_LIMIT)?;
+        text.map(|text| Manifest::parse(&file.display().to_string(), &text)).transpose()
+    }
+
+    fn receipts(&self) -> PathBuf {
+        self.own().join("receipts")
+    }
+
+    fn own(&self) -> PathBuf {
+        self.path.join(".tenure")
+    }
+}

@@ -1,0 +1,112 @@
+//! A look at the root, without a lock: it never waits, and never sees a state that was not there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Component, Path};
+
+use crate::error::{Doing, Error, Result};
+use crate::fs as disk;
+use crate::naming;
+use crate::release::{Fault, Installed, Link, LinkName, Snapshot};
+use crate::service;
+use crate::version::Version;
+
+use super::Root;
+
+/// How often a look is taken again because the links moved meanwhile.
+const LOOKS: usize = 100;
+
+impl Root {
+    /// The releases and links at one moment: taken again until no link moved while looking.
+    ///
+    /// # Errors
+    /// Where the root cannot be read.
+    pub fn observe(&self) -> Result<Snapshot> {
+        for _ in 0..LOOKS {
+            let before = self.targets()?;
+            let releases = self.installed()?;
+            if self.targets()? == before {
+                let [current, permanent] = before.map(|target| link(target, &releases));
+                let service = service::presence(self.settings());
+                return Ok(Snapshot { current, permanent, releases, service });
+            }
+        }
+        Err(Error::failed(format!("cannot read {}: its links never stand still", self.path().display())))
+    }
+
+    /// The archives in releases/ that hold a version, by name.
+    ///
+    /// # Errors
+    /// Where releases/ cannot be read.
+    pub fn archives(&self, version: &Version) -> Result<Vec<String>> {
+        let product = self.settings().name.as_deref();
+        let mut files = disk::names(&self.releases())?;
+        files.retain(|file| naming::holds(file, product, version));
+        Ok(files)
+    }
+
+    fn targets(&self) -> Result<[Target; 2]> {
+        Ok([target(self, LinkName::Current)?, target(self, LinkName::Permanent)?])
+    }
+
+    fn installed(&self) -> Result<BTreeMap<Version, Installed>> {
+        let versions = disk::names(&self.releases())?.into_iter().filter_map(|name| name.parse().ok());
+        versions
+            .filter(|version| disk::is_dir(&self.release(version)))
+            .map(|version| Ok((version.clone(), Installed { tenured: self.tenured(&version)? })))
+            .collect()
+    }
+}
+
+/// What stands in the place of a link.
+#[derive(PartialEq, Eq)]
+enum Target {
+    Nothing,
+    Other(&'static str),
+    Path(String),
+}
+
+fn target(root: &Root, name: LinkName) -> Result<Target> {
+    let path = root.path().join(name.file_name());
+    let meta = match fs::symlink_metadata(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Target::Nothing),
+        meta => meta.doing(|| format!("cannot look at {}", path.display()))?,
+    };
+    if !meta.is_symlink() {
+        return Ok(Target::Other(if meta.is_dir() { "directory" } else { "file" }));
+    }
+    match fs::read_link(&path) {
+        // Replaced by something else between both calls: the next look will tell.
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Target::Nothing),
+        to => {
+            Ok(Target::Path(to.doing(|| format!("cannot read {}", path.display()))?.to_string_lossy().into()))
+        }
+    }
+}
+
+fn link(target: Target, releases: &BTreeMap<Version, Installed>) -> Link {
+    let target = match target {
+        Target::Nothing => return Link::Missing,
+        Target::Other(kind) => return Link::Broken(Fault::NotASymlink(kind)),
+        Target::Path(target) => target,
+    };
+    if Path::new(&target).is_absolute() {
+        return Link::Broken(Fault::Absolute(target));
+    }
+    match release_named(&target) {
+        Some(version) if releases.contains_key(&version) => Link::To(version),
+        Some(_) => Link::Broken(Fault::Dangling(target)),
+        None => Link::Broken(Fault::Elsewhere(target)),
+    }
+}
+
+fn release_named(target: &str) -> Option<Version> {
+    let mut parts = Path::new(target).components().filter(|part| *part != Component::CurDir);
+    match (parts.next()?, parts.next()?, parts.next()) {
+        (Component::Normal(dir), Component::Normal(version), None) if dir == "releases" => {
+            version.to_str()?.parse().ok()
+        }
+        _ => None,
+    }
+}

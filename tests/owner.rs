@@ -1,0 +1,94 @@
+//! Roots and users: who may change a root, who may read it, and to whom everything in it belongs.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+use support::Host;
+
+const NOBODY: u32 = 65534;
+const SOMEBODY: u32 = 12345;
+
+fn give(path: &Path, to: u32) {
+    std::os::unix::fs::lchown(path, Some(to), Some(to)).unwrap();
+    if fs::symlink_metadata(path).unwrap().is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), to);
+        }
+    }
+}
+
+fn owners(path: &Path, found: &mut Vec<(String, u32)>) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    found.push((path.display().to_string(), meta.uid()));
+    if meta.is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| owners(&entry.unwrap().path(), found));
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by .ci/run"]
+fn everything_belongs_to_the_owner_of_the_root() {
+    let host = Host::new();
+    host.archive("5.0.0");
+    host.archive("5.0.1");
+    give(host.root(), SOMEBODY);
+    host.run(["install", "5.0.0"]).ok();
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    host.run(["confirm"]).ok();
+    let mut found = Vec::new();
+    owners(host.root(), &mut found);
+    assert!(found.len() > 30, "{found:?}");
+    for (path, uid) in found {
+        assert_eq!(uid, SOMEBODY, "{path}");
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by .ci/run"]
+fn others_may_read_and_not_change() {
+    let host = Host::new();
+    host.archive("5.0.0");
+    host.archive("5.0.1");
+    host.run(["install", "5.0.0"]).ok();
+    chown(host.root(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    let around = host.root().parent().unwrap();
+    fs::set_permissions(around, fs::Permissions::from_mode(0o755)).unwrap();
+    let before = host.tree();
+    let run = |args: &[&str]| host.command(args).uid(NOBODY).gid(NOBODY).output().unwrap();
+    for args in
+        [&["versions"][..], &["versions", "--json"], &["status"], &["history"], &["root-dir"], &["verify"]]
+    {
+        let out = run(args);
+        assert!(out.status.success(), "{args:?}: {out:?}");
+    }
+    assert_eq!(
+        String::from_utf8_lossy(&run(&["versions"]).stdout),
+        "Installed versions:\n* 5.0.0\tpermanent\n"
+    );
+    for args in
+        [&["upgrade", "5.0.1"][..], &["uninstall", "5.0.0"], &["prune"], &["revert"], &["unpack", "5.0.1"]]
+    {
+        let out = run(args);
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains("it belongs to 12345, and you are nobody"), "{stderr}");
+        assert!(stderr.contains("hint: run it as root or as 12345"), "{stderr}");
+    }
+    assert_eq!(host.tree(), before);
+}
+
+#[test]
+#[ignore = "needs root; run by .ci/run"]
+fn no_other_user_can_hold_the_lock() {
+    let host = Host::new();
+    host.archive("5.0.0");
+    host.run(["install", "5.0.0"]).ok();
+    let lock = fs::metadata(host.root().join(".tenure/lock")).unwrap();
+    assert_eq!(lock.mode() & 0o777, 0o600);
+}

@@ -1,0 +1,256 @@
+//! A host to try Tenure on: a root in a temporary directory, releases in archives, and the real binary.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "for tests, not all of which need all"
+)]
+
+pub mod build;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use sha2::{Digest, Sha256};
+
+pub use build::Build;
+
+/// A root of the product emqx, removed with everything around it when it is dropped.
+pub struct Host {
+    dir: tempfile::TempDir,
+    root: PathBuf,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+        Self::make(dir.path().canonicalize().unwrap().join("root"), dir)
+    }
+
+    /// A root on the file system that is mounted at `place`.
+    pub fn on(place: &Path) -> Self {
+        Self::make(place.join("root"), tempfile::tempdir_in(place).unwrap())
+    }
+
+    fn make(root: PathBuf, dir: tempfile::TempDir) -> Self {
+        fs::create_dir_all(root.join("releases")).unwrap();
+        fs::write(root.join("tenure.toml"), "name = \"emqx\"\n[space]\nreserve = \"0 B\"\n").unwrap();
+        Self { dir, root }
+    }
+
+    /// A copy of this host as it is now.
+    pub fn copy(&self) -> Self {
+        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap().join("root");
+        copy_tree(&self.root, &root);
+        Self { dir, root }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// An archive of a small release in releases/, as a zip with one directory at the top.
+    pub fn archive(&self, version: &str) {
+        self.build(version).write();
+    }
+
+    /// An archive to be made in releases/.
+    pub fn build(&self, version: &str) -> Build {
+        Build::new(self.root.join("releases"), version)
+    }
+
+    /// A release that was put there by hand.
+    pub fn release(&self, version: &str) {
+        let bin = self.root.join("releases").join(version).join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join("emqx"), version).unwrap();
+    }
+
+    /// The command, to be run in the root with an empty environment.
+    pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
+        command.args(args).current_dir(&self.root).env_clear().env("PATH", "/usr/bin:/bin");
+        command
+    }
+
+    pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
+        self.run_in(&self.root, args)
+    }
+
+    pub fn run_in<A: AsRef<OsStr>>(&self, dir: &Path, args: impl IntoIterator<Item = A>) -> Run {
+        let mut command = self.command(args);
+        Run::of(command.current_dir(dir).output().unwrap(), &command)
+    }
+
+    /// What the link says, without a look at whether it leads anywhere.
+    pub fn link(&self, name: &str) -> Option<String> {
+        fs::read_link(self.root.join(name)).ok().map(|target| target.to_str().unwrap().to_owned())
+    }
+
+    /// The releases as `versions` lists them, which must succeed: version and state.
+    pub fn versions(&self) -> Vec<(String, String)> {
+        self.run(["versions"]).ok().listed()
+    }
+
+    /// Everything in the root but what tells times and processes.
+    pub fn tree(&self) -> BTreeMap<String, String> {
+        let mut tree = BTreeMap::new();
+        list(&self.root, &self.root, &mut tree);
+        tree.retain(|path, _| path != ".tenure/lock" && path != ".tenure/history");
+        tree
+    }
+
+    /// The release on disk is, to the last byte, what its archive was built from.
+    pub fn complete(&self, version: &str) {
+        let mut found = BTreeMap::new();
+        let release = self.root.join("releases").join(version);
+        list(&release, &release, &mut found);
+        let expected = self.build(version).tree();
+        assert_eq!(found, expected, "release {version} is not complete");
+    }
+
+    pub fn sha256(&self, file: &str) -> String {
+        hex(&fs::read(self.root.join(file)).unwrap())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        make_writable(&self.root);
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+#[must_use = "look at how it ended"]
+pub struct Run {
+    command: String,
+    pub stdout: String,
+    pub stderr: String,
+    pub code: Option<i32>,
+}
+
+impl Run {
+    pub fn of(out: Output, command: &Command) -> Self {
+        Self {
+            command: format!("{:?}", command.get_args().collect::<Vec<_>>()),
+            stdout: String::from_utf8(out.stdout).unwrap(),
+            stderr: String::from_utf8(out.stderr).unwrap(),
+            code: out.status.code(),
+        }
+    }
+
+    pub fn ok(self) -> Self {
+        self.code(0)
+    }
+
+    pub fn code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    pub fn stdout(self, text: &str) -> Self {
+        assert_eq!(self.stdout, text, "{self:#?}");
+        self
+    }
+
+    pub fn stderr(self, text: &str) -> Self {
+        assert_eq!(self.stderr, text, "{self:#?}");
+        self
+    }
+
+    pub fn stdout_has(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "{text:?} is not in stdout: {self:#?}");
+        self
+    }
+
+    pub fn stderr_has(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "{text:?} is not in stderr: {self:#?}");
+        self
+    }
+
+    /// What `versions` printed: version and state.
+    pub fn listed(&self) -> Vec<(String, String)> {
+        let mut lines = self.stdout.lines();
+        assert_eq!(lines.next(), Some("Installed versions:"), "{self:#?}");
+        let split = |line: &str| {
+            let (version, state) = line.strip_prefix("* ").unwrap().split_once('\t').unwrap();
+            (version.to_owned(), state.to_owned())
+        };
+        lines.map(split).collect()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:#?}"))
+    }
+}
+
+fn list(top: &Path, dir: &Path, tree: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.strip_prefix(top).unwrap().to_str().unwrap().to_owned();
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let mode = meta.mode() & 0o7777;
+        let what = if meta.is_symlink() {
+            format!("-> {}", fs::read_link(&path).unwrap().display())
+        } else if meta.is_dir() {
+            list(top, &path, tree);
+            format!("{mode:o} directory")
+        } else {
+            format!("{mode:o} {}", hex(&fs::read(&path).unwrap()))
+        };
+        tree.insert(name, what);
+    }
+}
+
+/// Fails with the paths that differ. That a release has been permanent is true whatever became of the command
+/// that was about to displace it, so that mark may be there.
+pub fn assert_same(found: &BTreeMap<String, String>, expected: &BTreeMap<String, String>, at: &str) {
+    let paths: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
+    let differing: Vec<_> = paths
+        .into_iter()
+        .filter(|path| found.get(*path) != expected.get(*path) && !path.ends_with("/tenured"))
+        .map(|path| (path, found.get(path), expected.get(path)))
+        .collect();
+    assert!(differing.is_empty(), "{at}: found and expected differ: {differing:#?}");
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, target) = {
+            let entry = entry.unwrap();
+            (entry.path(), to.join(entry.file_name()))
+        };
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(&path).unwrap(), target).unwrap();
+        } else if meta.is_dir() {
+            copy_tree(&path, &target);
+            fs::set_permissions(&target, meta.permissions()).unwrap();
+        } else {
+            fs::copy(&path, target).unwrap();
+        }
+    }
+}
+
+/// A release may hold directories that its owner cannot write.
+fn make_writable(dir: &Path) {
+    let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            make_writable(&entry.path());
+        }
+    }
+}
