@@ -8,6 +8,7 @@
 )]
 
 pub mod build;
+pub mod stepper;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;

@@ -1,0 +1,205 @@
+//! Runs a command from one mutating system call to the next, and kills it before the one that is asked for.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// How a stepped command ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, after so many mutating system calls, with this exit code.
+    Exited { calls: usize, code: i32 },
+    /// Killed before this system call.
+    Killed { before: &'static str },
+}
+
+/// Runs the command to its end and counts its mutating system calls.
+pub fn count(command: &Command) -> usize {
+    match step(command, usize::MAX, None) {
+        Ended::Exited { calls, code: 0 } => calls,
+        other => panic!("{command:?}: {other:?}"),
+    }
+}
+
+/// Kills the command by SIGKILL before its `nth` mutating system call, the first being 1.
+pub fn kill_before(command: &Command, nth: usize) -> Ended {
+    step(command, nth, None)
+}
+
+/// Does something before the `nth` mutating system call, and lets the command run on to its end.
+pub fn disturb_before(command: &Command, nth: usize, mut act: impl FnMut(&'static str)) -> Ended {
+    step(command, nth, Some(&mut act))
+}
+
+fn step(command: &Command, nth: usize, mut act: Option<&mut dyn FnMut(&'static str)>) -> Ended {
+    let main = start(command);
+    let mut tracees = BTreeSet::from([main]);
+    let (mut calls, mut code) = (0, -1);
+    while !tracees.is_empty() {
+        // Other threads of the test step other commands.
+        let status =
+            waitpid(Pid::from_raw(-1), Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)).unwrap();
+        match status {
+            WaitStatus::Exited(pid, with) => {
+                tracees.remove(&pid);
+                code = if pid == main { with } else { code };
+            }
+            WaitStatus::Signaled(pid, ..) => drop(tracees.remove(&pid)),
+            WaitStatus::PtraceSyscall(pid) => {
+                if let Some(name) = mutating(pid) {
+                    calls += 1;
+                    match &mut act {
+                        Some(act) if calls == nth => act(name),
+                        None if calls == nth => {
+                            finish(main, &tracees);
+                            return Ended::Killed { before: name };
+                        }
+                        _ => {}
+                    }
+                }
+                go_on(pid, None);
+            }
+            WaitStatus::PtraceEvent(pid, ..) => go_on(pid, None),
+            WaitStatus::Stopped(pid, signal) => {
+                // A thread or child that is new reports a stop of its own first.
+                let new = tracees.insert(pid);
+                go_on(pid, (!new && signal != Signal::SIGSTOP).then_some(signal));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    Ended::Exited { calls, code }
+}
+
+/// Starts a command that stops itself before it is what it is, so that it can be seized from its first call.
+fn start(command: &Command) -> Pid {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.current_dir(command.get_current_dir().unwrap()).env_clear().env("PATH", "/usr/bin:/bin");
+    // It is waited for by its id, as a tracee.
+    #[expect(clippy::zombie_processes, reason = "finish and step wait for every tracee")]
+    let child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+    assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
+    ptrace::seize(
+        pid,
+        Options::PTRACE_O_EXITKILL
+            | Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK,
+    )
+    .unwrap();
+    kill(pid, Signal::SIGCONT).unwrap();
+    until_exec(pid);
+    pid
+}
+
+fn until_exec(pid: Pid) {
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap() {
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => return go_on(pid, None),
+            WaitStatus::Exited(_, code) => panic!("the shell ended with {code} before it was the command"),
+            _ => ptrace::cont(pid, None).unwrap(),
+        }
+    }
+}
+
+fn go_on(pid: Pid, signal: Option<Signal>) {
+    // It may have been killed meanwhile, which the next wait tells.
+    let _ = ptrace::syscall(pid, signal);
+}
+
+fn finish(main: Pid, tracees: &BTreeSet<Pid>) {
+    kill(main, Signal::SIGKILL).unwrap();
+    let mut left = tracees.len();
+    while left > 0 {
+        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => left -= 1,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The name of the system call that a tracee is about to make, if it may change what is on disk.
+fn mutating(pid: Pid) -> Option<&'static str> {
+    let entry = ptrace::syscall_info(pid).is_ok_and(|info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY);
+    let (number, third) = entry.then(|| call(pid))?;
+    let makes = |flags: u64| flags & (libc::O_CREAT | libc::O_TRUNC) as u64 != 0;
+    CALLS
+        .iter()
+        .find(|(candidate, _)| *candidate == number)
+        .map(|(_, name)| *name)
+        .filter(|name| *name != "openat" || makes(third))
+}
+
+/// The number of the system call and its third argument.
+#[cfg(target_arch = "x86_64")]
+fn call(pid: Pid) -> (libc::c_long, u64) {
+    let regs = ptrace::getregs(pid).unwrap();
+    (libc::c_long::try_from(regs.orig_rax).unwrap_or(-1), regs.rdx)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn call(pid: Pid) -> (libc::c_long, u64) {
+    let regs = ptrace::getregs(pid).unwrap();
+    (libc::c_long::try_from(regs.regs[8]).unwrap_or(-1), regs.regs[2])
+}
+
+const CALLS: &[(libc::c_long, &str)] = &[
+    (libc::SYS_openat, "openat"),
+    (libc::SYS_openat2, "openat2"),
+    (libc::SYS_write, "write"),
+    (libc::SYS_writev, "writev"),
+    (libc::SYS_pwrite64, "pwrite64"),
+    (libc::SYS_copy_file_range, "copy_file_range"),
+    (libc::SYS_sendfile, "sendfile"),
+    (libc::SYS_ftruncate, "ftruncate"),
+    (libc::SYS_fallocate, "fallocate"),
+    (libc::SYS_mkdirat, "mkdirat"),
+    (libc::SYS_unlinkat, "unlinkat"),
+    (libc::SYS_renameat2, "renameat2"),
+    (libc::SYS_linkat, "linkat"),
+    (libc::SYS_symlinkat, "symlinkat"),
+    (libc::SYS_fchmod, "fchmod"),
+    (libc::SYS_fchmodat, "fchmodat"),
+    (libc::SYS_fchown, "fchown"),
+    (libc::SYS_fchownat, "fchownat"),
+    (libc::SYS_utimensat, "utimensat"),
+    (libc::SYS_fsync, "fsync"),
+    (libc::SYS_fdatasync, "fdatasync"),
+    (libc::SYS_syncfs, "syncfs"),
+    (libc::SYS_flock, "flock"),
+    (libc::SYS_exit_group, "exit_group"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, "open"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mkdir, "mkdir"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_rmdir, "rmdir"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_unlink, "unlink"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_rename, "rename"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_renameat, "renameat"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_symlink, "symlink"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_link, "link"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, "chmod"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chown, "chown"),
+];
