@@ -286,6 +286,26 @@ fn a_disk_that_can_only_be_read() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
+fn what_cannot_be_deleted_is_in_nobodys_way() {
+    let disk = Disk::tmpfs("size=4m");
+    let host = on_trial(&disk);
+    let busy = host.root().join("releases/5.0.0/empty");
+    mount(Some("none"), &busy, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    host.run(["uninstall", "5.0.0"]).ok().stderr_has("warning: cannot delete").stderr_has("busy");
+    assert_eq!(host.versions().len(), 2);
+    host.run(["confirm"]).ok().stderr_has("warning: cannot delete");
+    host.run(["install", "5.0.0"]).ok();
+    host.complete("5.0.0");
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
+    let in_trash =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).find(|p| p.contains("/.tenure/trash/"));
+    umount2(in_trash.unwrap(), MntFlags::MNT_DETACH).unwrap();
+    host.run(["boot"]).ok().stderr("");
+    assert_eq!(fs::read_dir(host.root().join(".tenure/trash")).unwrap().count(), 0);
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
 fn mounts_are_seen_by_nobody_else() {
     let disk = Disk::tmpfs("size=1m");
     let place = disk.place.clone();

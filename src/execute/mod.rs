@@ -134,10 +134,12 @@ fn turn_around(
 /// Writes the history and ends the transaction. It is over: what fails here must not undo it.
 fn conclude(root: &Root, journal: Journal<'_>, entry: &Entry, observer: &mut dyn Observer) {
     let ended = [root.remember(entry), journal.close(), root.sweep()];
-    for error in ended.into_iter().filter_map(Result::err) {
-        let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
-        observer.warn(&format!("{error}{causes}; the next command does it"));
-    }
+    ended.into_iter().filter_map(Result::err).for_each(|error| left_over(&error, observer));
+}
+
+fn left_over(error: &Error, observer: &mut dyn Observer) {
+    let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+    observer.warn(&format!("{error}{causes}; the next command tries again"));
 }
 
 fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Option<&Error>) -> Entry {
@@ -172,7 +174,8 @@ pub fn restore_order(root: &Root, observer: &mut dyn Observer) -> Result<Option<
         }
         Found::Open(record) => Some(resume(root, &record, observer)?),
     };
-    root.sweep()?;
+    // What cannot be deleted is in nobody's way.
+    root.sweep().unwrap_or_else(|error| left_over(&error, observer));
     Ok(recovered)
 }
 
