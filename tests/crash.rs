@@ -6,115 +6,10 @@
 mod support;
 
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use support::stepper::{self, Ended};
-use support::{Host, Run};
-
-/// One command on one root, and what the root looks like where nobody kills it.
-struct Case {
-    args: &'static [&'static str],
-    start: Host,
-    end: Host,
-}
-
-impl Case {
-    fn new(args: &'static [&'static str], start: Host) -> Self {
-        let end = start.copy();
-        end.run(args).ok();
-        Self { args, start, end }
-    }
-
-    /// Kills the command at every point in turn and hands on what is left each time.
-    fn sweep(&self, judge: impl Fn(&Host, &str) + Sync) -> usize {
-        let probe = self.start.copy();
-        let points = stepper::count(&probe.command(self.args));
-        let next = AtomicUsize::new(1);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    loop {
-                        let nth = next.fetch_add(1, Ordering::Relaxed);
-                        if nth > points {
-                            return;
-                        }
-                        let host = self.start.copy();
-                        match stepper::kill_before(&host.command(self.args), nth) {
-                            Ended::Killed { before } => {
-                                judge(&host, &format!("{:?} killed before call {nth}, {before}", self.args));
-                            }
-                            Ended::Exited { code, .. } => panic!("{:?} ended at {nth}: {code}", self.args),
-                        }
-                    }
-                });
-            }
-        });
-        points
-    }
-
-    /// Both links name a complete release, old or new, and `versions` lists only what is complete.
-    fn is_sound(&self, host: &Host, at: &str) {
-        for link in ["current", "permanent"] {
-            let (old, new) = (self.start.link(link), self.end.link(link));
-            let found = host.link(link);
-            assert!(found == old || found == new, "{at}: {link} is {found:?}, was {old:?}, to be {new:?}");
-        }
-        for (version, _) in listed(host, at) {
-            host.complete(&version);
-        }
-    }
-
-    /// The same command again recovers, says so, and leaves what an undisturbed one leaves.
-    fn arrives(&self, host: &Host, at: &str) {
-        let interrupted = fs::metadata(host.root().join(".tenure/journal")).is_ok();
-        let run = host.run(self.args);
-        let done = self.is_done(&run);
-        assert!(run.code == Some(0) || done, "{at}: {run:#?}");
-        let said = run.stderr.contains(&format!("recovered an interrupted `{}`", self.args.join(" ")));
-        assert_eq!(said, interrupted, "{at}: {run:#?}");
-        self.is_at_end(host, at);
-    }
-
-    /// `uninstall` of what is gone is refused; nothing else that was done is.
-    fn is_done(&self, run: &Run) -> bool {
-        self.args[0] == "uninstall" && run.code == Some(2) && run.stderr.contains("not installed")
-    }
-
-    fn is_at_end(&self, host: &Host, at: &str) {
-        assert_eq!(listed(host, at), self.end.versions(), "{at}");
-        for link in ["current", "permanent"] {
-            assert_eq!(host.link(link), self.end.link(link), "{at}");
-        }
-        assert_eq!(names(host), names(&self.end), "{at}: something was left behind");
-    }
-}
-
-/// Every name in the root: nothing may be left in staging or trash, no journal, no unfinished link.
-fn names(host: &Host) -> Vec<String> {
-    host.tree().into_keys().collect()
-}
-
-fn listed(host: &Host, at: &str) -> Vec<(String, String)> {
-    let run = host.run(["versions"]);
-    assert_eq!(run.code, Some(0), "{at}: {run:#?}");
-    run.listed()
-}
-
-fn host(versions: &[&str]) -> Host {
-    let host = Host::new();
-    for version in versions {
-        host.archive(version);
-    }
-    host
-}
-
-fn installed(versions: &[&str], commands: &[&[&str]]) -> Host {
-    let host = host(versions);
-    for command in commands {
-        host.run(*command).ok();
-    }
-    host
-}
+use support::Host;
+use support::case::{Case, host, installed};
+use support::stepper;
 
 fn rebuilt() -> Host {
     let host = installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]);
@@ -222,14 +117,5 @@ fn recovery_is_killed_anywhere_as_well() {
             });
             println!("recovery by {args:?}: {points} kill points, 0 wrong outcomes");
         }
-    }
-}
-
-impl Case {
-    /// As [`Case::arrives`], where a recovery was cut short: whether one is still due is not the point.
-    fn arrives_again(&self, host: &Host, at: &str) {
-        let run = host.run(self.args);
-        assert_eq!(run.code, Some(0), "{at}: {run:#?}");
-        self.is_at_end(host, at);
     }
 }

@@ -6,61 +6,12 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use support::disk::Disk;
 use support::stepper::{self, Ended};
 use support::{Host, Run, assert_same};
-
-/// A file system of its own, which nobody else sees and which goes with this thread.
-struct Disk {
-    place: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl Disk {
-    fn new() -> Self {
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        let all = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, all, None::<&str>).unwrap();
-        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
-        Self { place: dir.path().join("disk"), _dir: dir }
-    }
-
-    fn tmpfs(options: &str) -> Self {
-        let disk = Self::new();
-        fs::create_dir(&disk.place).unwrap();
-        mount(Some("none"), &disk.place, Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
-        disk
-    }
-
-    fn ext4(size: u64, inodes: &str) -> Self {
-        let disk = Self::new();
-        let image = disk.place.with_extension("img");
-        File::create(&image).unwrap().set_len(size).unwrap();
-        fs::create_dir(&disk.place).unwrap();
-        done(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-N", inodes]).arg(&image));
-        done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&disk.place));
-        disk
-    }
-
-    fn remount(&self, how: &str) {
-        done(Command::new("mount").args(["-o", how]).arg(&self.place));
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = umount2(&self.place, MntFlags::MNT_DETACH);
-    }
-}
-
-fn done(command: &mut Command) {
-    let out = command.output().unwrap();
-    assert!(out.status.success(), "{command:?}: {out:?}");
-}
 
 /// 5.0.0 permanent, 5.0.1 as an archive.
 fn host(disk: &Disk) -> Host {

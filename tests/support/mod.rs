@@ -8,6 +8,8 @@
 )]
 
 pub mod build;
+pub mod case;
+pub mod disk;
 pub mod stepper;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +25,8 @@ pub use build::Build;
 
 /// A root of the product emqx, removed with everything around it when it is dropped.
 pub struct Host {
-    dir: tempfile::TempDir,
+    /// None for a view of a root that is somebody else's.
+    dir: Option<tempfile::TempDir>,
     root: PathBuf,
 }
 
@@ -41,7 +44,12 @@ impl Host {
     fn make(root: PathBuf, dir: tempfile::TempDir) -> Self {
         fs::create_dir_all(root.join("releases")).unwrap();
         fs::write(root.join("tenure.toml"), "name = \"emqx\"\n[space]\nreserve = \"0 B\"\n").unwrap();
-        Self { dir, root }
+        Self { dir: Some(dir), root }
+    }
+
+    /// A view of the root at this place, which stays when it is dropped.
+    pub fn at(root: PathBuf) -> Self {
+        Self { dir: None, root }
     }
 
     /// A copy of this host as it is now.
@@ -49,7 +57,7 @@ impl Host {
         let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap().join("root");
         copy_tree(&self.root, &root);
-        Self { dir, root }
+        Self { dir: Some(dir), root }
     }
 
     pub fn root(&self) -> &Path {
@@ -123,8 +131,10 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        make_writable(&self.root);
-        let _ = fs::remove_dir_all(&self.root);
+        if self.dir.is_some() {
+            make_writable(&self.root);
+            let _ = fs::remove_dir_all(&self.root);
+        }
     }
 }
 

@@ -18,9 +18,24 @@ pub enum Ended {
     Killed { before: &'static str },
 }
 
+/// What is to become of a command before a system call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    GoOn,
+    Die,
+}
+
+/// Whether what asks for durability gets it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Syncs {
+    Real,
+    /// fsync, fdatasync and syncfs return 0 and do nothing, as a lying disk would.
+    Faked,
+}
+
 /// Runs the command to its end and counts its mutating system calls.
 pub fn count(command: &Command) -> usize {
-    match step(command, usize::MAX, None) {
+    match step(command, Syncs::Real, |_, _| Fate::GoOn) {
         Ended::Exited { calls, code: 0 } => calls,
         other => panic!("{command:?}: {other:?}"),
     }
@@ -28,18 +43,30 @@ pub fn count(command: &Command) -> usize {
 
 /// Kills the command by SIGKILL before its `nth` mutating system call, the first being 1.
 pub fn kill_before(command: &Command, nth: usize) -> Ended {
-    step(command, nth, None)
+    step(command, Syncs::Real, |at, _| if at == nth { Fate::Die } else { Fate::GoOn })
 }
 
 /// Does something before the `nth` mutating system call, and lets the command run on to its end.
 pub fn disturb_before(command: &Command, nth: usize, mut act: impl FnMut(&'static str)) -> Ended {
-    step(command, nth, Some(&mut act))
+    watch(command, Syncs::Real, |at, name| {
+        if at == nth {
+            act(name);
+        }
+    })
 }
 
-fn step(command: &Command, nth: usize, mut act: Option<&mut dyn FnMut(&'static str)>) -> Ended {
+/// Does something before every mutating system call.
+pub fn watch(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'static str)) -> Ended {
+    step(command, syncs, |at, name| {
+        act(at, name);
+        Fate::GoOn
+    })
+}
+
+fn step(command: &Command, syncs: Syncs, mut decide: impl FnMut(usize, &'static str) -> Fate) -> Ended {
     let main = start(command);
     let mut tracees = BTreeSet::from([main]);
-    let (mut calls, mut code) = (0, -1);
+    let (mut calls, mut code, mut faked) = (0, -1, BTreeSet::new());
     while !tracees.is_empty() {
         // Other threads of the test step other commands.
         let status =
@@ -53,14 +80,16 @@ fn step(command: &Command, nth: usize, mut act: Option<&mut dyn FnMut(&'static s
             WaitStatus::PtraceSyscall(pid) => {
                 if let Some(name) = mutating(pid) {
                     calls += 1;
-                    match &mut act {
-                        Some(act) if calls == nth => act(name),
-                        None if calls == nth => {
-                            finish(main, &tracees);
-                            return Ended::Killed { before: name };
-                        }
-                        _ => {}
+                    if decide(calls, name) == Fate::Die {
+                        finish(main, &tracees);
+                        return Ended::Killed { before: name };
                     }
+                    if syncs == Syncs::Faked && name.contains("sync") {
+                        skip_call(pid);
+                        faked.insert(pid);
+                    }
+                } else if faked.remove(&pid) {
+                    pretend_success(pid);
                 }
                 go_on(pid, None);
             }
@@ -75,6 +104,28 @@ fn step(command: &Command, nth: usize, mut act: Option<&mut dyn FnMut(&'static s
     }
     Ended::Exited { calls, code }
 }
+
+/// Makes the system call that a tracee is about to make none at all.
+#[cfg(target_arch = "x86_64")]
+fn skip_call(pid: Pid) {
+    let regs = ptrace::getregs(pid).unwrap();
+    ptrace::setregs(pid, libc::user_regs_struct { orig_rax: u64::MAX, ..regs }).unwrap();
+}
+
+/// Makes the system call that a tracee has made return 0.
+#[cfg(target_arch = "x86_64")]
+fn pretend_success(pid: Pid) {
+    let regs = ptrace::getregs(pid).unwrap();
+    ptrace::setregs(pid, libc::user_regs_struct { rax: 0, ..regs }).unwrap();
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn skip_call(_pid: Pid) {
+    panic!("system calls are faked on x86_64 alone");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn pretend_success(_pid: Pid) {}
 
 /// Starts a command that stops itself before it is what it is, so that it can be seized from its first call.
 fn start(command: &Command) -> Pid {
