@@ -25,6 +25,8 @@ pub mod archive;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod digest;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod signature;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod process;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod clock;

@@ -2,6 +2,7 @@
 //! cannot honour, is an error: a rule is never silently ignored.
 
 use bytesize::ByteSize;
+use minisign_verify::PublicKey;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -50,6 +51,9 @@ pub struct Settings {
     /// What unpacking leaves free.
     #[serde(default)]
     pub space: Space,
+    /// Who may sign releases.
+    #[serde(default)]
+    pub trust: Trust,
 }
 
 /// The settings' table `[service]`.
@@ -90,6 +94,39 @@ impl Default for Retention {
 pub struct Space {
     /// How much must stay free; by default 64 MiB, or a hundredth of a smaller file system.
     pub reserve: Option<ByteSize>,
+}
+
+/// The settings' table `[trust]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Trust {
+    /// The minisign public keys, one of which must have signed every archive; with none, nothing need be signed.
+    pub keys: Vec<TrustedKey>,
+}
+
+/// A minisign public key, by whose owner a release may be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TrustedKey(PublicKey);
+
+impl TrustedKey {
+    /// The key itself.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for TrustedKey {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        PublicKey::from_base64(&text).map(Self).map_err(|_| {
+            Error::refused(format!(
+                "{text:?} is no minisign public key: it begins with RWQ and has 56 characters"
+            ))
+        })
+    }
 }
 
 impl Manifest {
@@ -186,8 +223,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_one_or_the_settings_are_refused() {
+        let key = "RWQXsmJXI0GQ4xM4CJCUwPrpKwfSAQKDHVzIg+x9rBQSp+kaVx25Y9Jb";
+        let parse = |key: &str| Settings::parse(SETTINGS, &format!("[trust]\nkeys = ['{key}']\n"));
+        assert_eq!(parse(key).unwrap().trust.keys.len(), 1);
+        for wrong in ["", "RWQ", &key[1..], "untrusted comment: x"] {
+            let error = parse(wrong).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains("no minisign public key"), "{error}");
+        }
+        assert!(Settings::parse(SETTINGS, "[trust]\n").is_err(), "trust in nobody is not meant");
+    }
+
+    #[test]
     fn a_rule_that_cannot_be_honoured_is_not_ignored() {
-        assert!(Settings::parse(SETTINGS, "[trust]\nkeys=['RWQ']\n").is_err());
+        assert!(Settings::parse(SETTINGS, "[shared]\ndirectories=['etc']\n").is_err());
         assert!(Settings::parse(SETTINGS, "[service]\nmanager='systemd'\n").is_err());
         assert!(
             Manifest::parse(MANIFEST, "name='a'\nversion='1.0.0'\n[requires]\narch=['x86_64']\n").is_err()

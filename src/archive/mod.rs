@@ -83,12 +83,21 @@ impl Archive {
     /// # Errors
     /// When it cannot be read or changes meanwhile, or on interruption.
     pub fn sha256(&self, watch: &mut dyn Watch) -> Result<String> {
+        self.hash_with(watch, &mut |_| {})
+    }
+
+    /// The same, while every byte that is hashed is handed on as well.
+    ///
+    /// # Errors
+    /// When it cannot be read, or on interruption.
+    pub fn hash_with(&self, watch: &mut dyn Watch, also: &mut dyn FnMut(&[u8])) -> Result<String> {
         let tally = Tally::default();
         let mut hash = Sha256::new();
         let mut input = Input::new(&self.file, &tally);
         Meter::new(watch, &tally, self.opened.0)
             .rest(&mut input, &mut |bytes| {
                 hash.update(bytes);
+                also(bytes);
                 Ok(())
             })
             .doing(|| format!("cannot read {}", self.name))?;

@@ -163,8 +163,8 @@ impl Hands<'_> {
                 (self.root.receipt_dir(version), format!("receipt-{version}")),
             ],
             Item::Archive(file) => {
-                let digest = format!("{file}.sha256");
-                [file, &digest].map(|f| (self.root.releases().join(f), format!("file-{f}"))).into()
+                let beside = ["", ".sha256", ".minisig"].map(|ending| format!("{file}{ending}"));
+                beside.map(|f| (self.root.releases().join(&f), format!("file-{f}"))).into()
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::naming::{self, Format};
 use crate::plan::{Item, Step};
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
+use crate::signature::{self, Vouched};
 use crate::version::Version;
 use crate::watch::Watch;
 
@@ -151,14 +152,35 @@ fn bring(
 ) -> Result<Fetch> {
     free_name(root, version)?;
     let archive = candidate.open()?;
-    let sha256 = archive.sha256(watch)?;
-    digest::check(&candidate.path, &sha256)?;
+    let sha256 = vouched(root, version, &candidate, &archive, watch)?;
     let survey = archive.survey(watch)?;
     let manifest = manifest(root, version, &candidate, &survey)?;
     room(root, version, survey.space(disk::free(root.path())?.block), survey.entries())?;
     steps.push(Step::Unpack { version: version.clone(), archive: candidate.shown });
     let source = Source::Archive { archive, survey, file_name: candidate.file_name, sha256 };
     Ok(Fetch { steps, source: Some(source), manifest })
+}
+
+/// Reads the archive once, for its digest and its signature; what is unpacked must have the same digest.
+fn vouched(
+    root: &Root,
+    version: &Version,
+    candidate: &Candidate,
+    archive: &Archive,
+    watch: &mut dyn Watch,
+) -> Result<String> {
+    let settings = root.settings();
+    let read = |also: &mut dyn FnMut(&[u8])| archive.hash_with(watch, also);
+    let Vouched { sha256, signed_as } = signature::vouch(&candidate.path, &settings.trust.keys, read)?;
+    digest::check(&candidate.path, &sha256)?;
+    match signed_as {
+        // An archive that is signed and renamed would bring back a release that was left for a reason.
+        Some(name) if !naming::holds(&name, settings.name.as_deref(), version) => Err(Error::refused(
+            format!("{} was signed as {}, which is not {version}", candidate.shown, name.escape_debug()),
+        )
+        .hint("the archive was renamed: get the one of this version from the vendor")),
+        _ => Ok(sha256),
+    }
 }
 
 /// Refuses to unpack over something that is no release.

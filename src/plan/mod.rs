@@ -22,7 +22,7 @@ use crate::version::Version;
 pub enum Item {
     /// releases/VERSION, with what Tenure knows of it.
     Release(Version),
-    /// releases/FILE, with its digest beside it.
+    /// releases/FILE, with the digest and the signature beside it.
     Archive(String),
 }
 

@@ -1,0 +1,98 @@
+//! The signature beside an archive: NAME.minisig, made by the owner of a key that the operator trusts.
+
+use std::path::{Path, PathBuf};
+
+use minisign_verify::{Error as Fault, Signature};
+
+use crate::error::{Error, Result};
+use crate::fs as disk;
+use crate::manifest::TrustedKey;
+
+/// The largest signature that is read, in bytes; its comments are of any length.
+const LIMIT: u64 = 1 << 14;
+
+/// An archive whose every byte was read, and vouched for where that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// The SHA-256 of these bytes, in hex.
+    pub sha256: String,
+    /// The file name that the signer wrote into the signature.
+    pub signed_as: Option<String>,
+}
+
+/// Verifies the signature of an archive over the very bytes that `read` hands on while it hashes them. With
+/// no keys nothing need be signed.
+///
+/// # Errors
+/// Refused where the signature is missing, damaged, another's, or of other bytes; else as `read`.
+pub fn vouch(
+    archive: &Path,
+    keys: &[TrustedKey],
+    read: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<String>,
+) -> Result<Vouched> {
+    if keys.is_empty() {
+        return Ok(Vouched { sha256: read(&mut |_| {})?, signed_as: None });
+    }
+    let beside = beside(archive);
+    let signature = load(archive, &beside)?;
+    let mut verifiers = keys.iter().map(|key| key.public_key().verify_stream(&signature));
+    let mut verifier = match verifiers.find(|v| !matches!(v, Err(Fault::UnexpectedKeyId))) {
+        Some(verifier) => verifier.map_err(|fault| refuse(&beside, &fault))?,
+        None => return Err(refuse(&beside, &Fault::UnexpectedKeyId)),
+    };
+    let sha256 = read(&mut |bytes| verifier.update(bytes))?;
+    verifier.finalize().map_err(|fault| refuse(&beside, &fault))?;
+    Ok(Vouched { sha256, signed_as: signed_as(signature.trusted_comment()) })
+}
+
+fn beside(archive: &Path) -> PathBuf {
+    let mut beside = archive.as_os_str().to_owned();
+    beside.push(".minisig");
+    beside.into()
+}
+
+fn load(archive: &Path, beside: &Path) -> Result<Signature> {
+    let text = disk::read_text(beside, LIMIT)?.ok_or_else(|| {
+        Error::refused(format!("{} is not signed: there is no {}", archive.display(), beside.display())).hint(
+            "tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor",
+        )
+    })?;
+    Signature::decode(&text).map_err(|fault| refuse(beside, &fault))
+}
+
+fn refuse(beside: &Path, fault: &Fault) -> Error {
+    let (why, hint) = match fault {
+        Fault::UnexpectedKeyId => (
+            "is by a key that tenure.toml does not name",
+            "compare the vendor's public key with `[trust] keys`",
+        ),
+        Fault::UnsupportedLegacyMode => {
+            ("is of the old kind, over the file and not over its hash", "sign it with `minisign -S -H`")
+        }
+        Fault::InvalidSignature => (
+            "is not of this archive",
+            "the archive or its signature is damaged or forged: get both again from the vendor",
+        ),
+        _ => ("is no minisign signature", "get it again from the vendor"),
+    };
+    Error::refused(format!("the signature {} {why}", beside.display())).hint(hint)
+}
+
+/// minisign writes `timestamp:N`, a tab, `file:NAME` and another word into the comment that is signed along.
+fn signed_as(comment: &str) -> Option<String> {
+    let named = comment.split_whitespace().find_map(|word| word.strip_prefix("file:"))?;
+    Some(Path::new(named).file_name()?.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signed_name_is_read_from_the_comment() {
+        assert_eq!(signed_as("timestamp:1\tfile:a-1.0.0.zip\thashed").as_deref(), Some("a-1.0.0.zip"));
+        assert_eq!(signed_as("timestamp:1 file:dist/a-1.0.0.zip").as_deref(), Some("a-1.0.0.zip"));
+        assert_eq!(signed_as("release of today"), None);
+        assert_eq!(signed_as(""), None);
+    }
+}
