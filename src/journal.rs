@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Result};
 use crate::fs as disk;
-use crate::plan::Record;
+use crate::plan::{Plan, Record};
 use crate::root::Root;
 
 /// The largest journal that is read, in bytes.
@@ -61,6 +61,15 @@ impl<'a> Journal<'a> {
         disk::append_durable(&self.root.journal(), &line, self.root.owner())
     }
 
+    /// Writes down durably that all steps are done: what is acknowledged is not taken back after this, and
+    /// what the history says is true.
+    ///
+    /// # Errors
+    /// Where it cannot be written; a recovery then goes by the links.
+    pub fn all_done(&self, plan: &Plan) -> Result<()> {
+        self.begin(plan.steps.len() + 1)
+    }
+
     /// Ends the transaction, durably.
     ///
     /// # Errors
@@ -75,7 +84,7 @@ impl<'a> Journal<'a> {
 /// # Errors
 /// Where the journal is there and cannot be read.
 pub fn find(root: &Root) -> Result<Found> {
-    let Some(text) = disk::read_text(&root.journal(), LIMIT)? else { return Ok(Found::Nothing) };
+    let Some(text) = disk::read_torn(&root.journal(), LIMIT)? else { return Ok(Found::Nothing) };
     let mut lines = text.lines();
     let Some(mut record) = lines.next().and_then(|line| serde_json::from_str::<Record>(line).ok()) else {
         return Ok(Found::Damaged);

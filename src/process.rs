@@ -83,7 +83,9 @@ impl Interrupt {
     /// # Errors
     /// Where the system refuses.
     pub fn listen() -> Result<Self> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+        // A limit on the size of files is to be an error that is turned around, not the end.
+        signal_hook::flag::register(SIGXFSZ, Arc::default()).doing(|| "cannot listen for signals")?;
         let noted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // This order matters: the flag is looked at before it is set.

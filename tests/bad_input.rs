@@ -313,6 +313,21 @@ fn a_damaged_journal_or_history_blocks_nothing() {
 }
 
 #[test]
+fn bytes_that_are_no_text_block_nothing() {
+    let host = host();
+    host.run(["upgrade", "5.0.1"]).ok();
+    host.archive("5.0.2");
+    host.run(["upgrade", "--no-permanent", "5.0.2"]).ok();
+    for file in ["journal", "history", "receipts/5.0.0/tenured"] {
+        fs::write(host.root().join(".tenure").join(file), b"\xff\xfe\n").unwrap();
+    }
+    assert_eq!(host.versions()[2], ("5.0.0".to_owned(), "old".to_owned()), "a damaged mark is still one");
+    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2: 5.0.1 starts\n");
+    assert_eq!(host.run(["history", "--json"]).ok().json()["entries"].as_array().unwrap().len(), 1);
+    host.run(["status"]).ok();
+}
+
+#[test]
 fn what_crashes_left_behind_is_swept() {
     let host = host();
     let root = host.root();
@@ -330,8 +345,14 @@ fn what_crashes_left_behind_is_swept() {
 fn a_full_stdout_is_an_error() {
     let host = host();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let status = host.command(["versions"]).stdout(full).status().unwrap();
-    assert_eq!(status.code(), Some(1));
+    let status = |args: &[&str]| {
+        let full = full.try_clone().unwrap();
+        host.command(args).stdout(full).output().unwrap().status.code()
+    };
+    assert_eq!(status(&["versions"]), Some(1));
+    // What was changed stays changed, and 1 would say that it did not.
+    assert_eq!(status(&["upgrade", "5.0.1"]), Some(0));
+    host.complete("5.0.1");
 }
 
 #[test]

@@ -135,9 +135,16 @@ fn filled_meanwhile(options: &str, leave: fn(&Disk, usize), args: &[&str]) {
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
 fn a_disk_that_somebody_else_fills_meanwhile() {
-    for args in
-        [&["install", "5.0.3"][..], &["unpack", "5.0.3"], &["confirm"], &["revert"], &["uninstall", "5.0.0"]]
-    {
+    for args in [
+        &["install", "5.0.3"][..],
+        &["install", "5.0.0"],
+        &["upgrade", "--no-permanent", "5.0.3"],
+        &["unpack", "5.0.3"],
+        &["confirm"],
+        &["revert"],
+        &["uninstall", "5.0.0"],
+        &["boot"],
+    ] {
         filled_meanwhile("size=2m", leave_blocks, args);
         filled_meanwhile("size=4m,nr_inodes=200", leave_inodes, args);
     }

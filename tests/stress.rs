@@ -10,12 +10,13 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use support::Host;
+use serde_json::Value;
+use support::{Host, Run};
 
 const VERSIONS: [&str; 4] = ["5.0.0", "5.0.1", "5.0.2", "5.0.3"];
 const WRITERS: u64 = 16;
-const READERS: u64 = 8;
-const OPENERS: u64 = 8;
+const READERS: usize = 8;
+const OPENERS: usize = 8;
 /// Commands by each writer.
 const COMMANDS: usize = 12;
 
@@ -33,7 +34,7 @@ impl Dice {
 
 fn command(dice: &mut Dice) -> Vec<&'static str> {
     let version = VERSIONS[dice.roll(VERSIONS.len())];
-    let mut args = match dice.roll(10) {
+    let mut args = match dice.roll(11) {
         0 | 1 => vec!["install", version],
         2 => vec!["upgrade", version],
         3 => vec!["downgrade", version],
@@ -42,6 +43,7 @@ fn command(dice: &mut Dice) -> Vec<&'static str> {
         6 => vec!["unpack", version],
         7 => vec!["confirm"],
         8 => vec!["revert"],
+        9 => vec!["prune", "--keep", ["0", "1", "3"][dice.roll(3)]],
         _ => vec!["boot"],
     };
     args.extend(["--wait", ["0", "1", "10"][dice.roll(3)]]);
@@ -52,7 +54,8 @@ fn command(dice: &mut Dice) -> Vec<&'static str> {
 struct Tally {
     codes: Mutex<BTreeMap<i32, usize>>,
     opens: AtomicUsize,
-    listings: AtomicUsize,
+    looks: AtomicUsize,
+    supplied: AtomicUsize,
     over: AtomicBool,
 }
 
@@ -68,13 +71,52 @@ fn write(host: &Host, seed: u64, tally: &Tally) {
     }
 }
 
-fn read(host: &Host, tally: &Tally) {
+/// What only looks, or would only look. None of it waits, and none finds anything out of order.
+const LOOKS: [&[&str]; 6] = [
+    &["versions"],
+    &["versions", "--json"],
+    &["status", "--json"],
+    &["history", "--json"],
+    &["install", "--dry-run", "5.0.2"],
+    &["prune", "--dry-run", "--keep", "0"],
+];
+
+fn read(host: &Host, turn: usize, tally: &Tally) {
+    let states = |run: &Run| match serde_json::from_str::<Value>(&run.stdout) {
+        Ok(json) => json["releases"].as_array().into_iter().flatten().map(|r| text(&r["state"])).collect(),
+        Err(_) => run.listed().into_iter().map(|(_, state)| state).collect::<Vec<_>>(),
+    };
+    for args in LOOKS.iter().cycle().skip(turn).take_while(|_| !tally.over.load(Ordering::Relaxed)) {
+        let run = host.run(*args);
+        // The archive that would be installed may be pruned just now, and a dry run may then be refused.
+        let refused = args.contains(&"--dry-run") && run.code == Some(2);
+        assert!(run.code == Some(0) || refused, "{run:#?}");
+        if matches!(args[0], "versions" | "status") {
+            let states = states(&run);
+            let count = |state: &str| states.iter().filter(|s| *s == state).count();
+            assert_eq!(count("permanent"), 1, "{run:#?}");
+            assert!(count("current") <= 1, "{run:#?}");
+        }
+        tally.looks.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The operator copies archives back that were pruned: each appears whole, as it should.
+fn supply(host: &Host, spare: &Host, tally: &Tally) {
     while !tally.over.load(Ordering::Relaxed) {
-        let listed = host.versions();
-        let in_state = |state: &str| listed.iter().filter(|(_, s)| s == state).count();
-        assert_eq!(in_state("permanent"), 1, "{listed:?}");
-        assert!(in_state("current") <= 1, "{listed:?}");
-        tally.listings.fetch_add(1, Ordering::Relaxed);
+        for file in VERSIONS.map(|version| format!("emqx-{version}.zip")) {
+            let releases = host.root().join("releases");
+            if !releases.join(&file).exists() {
+                fs::copy(spare.root().join("releases").join(&file), host.root().join("arriving")).unwrap();
+                fs::rename(host.root().join("arriving"), releases.join(&file)).unwrap();
+                tally.supplied.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 
@@ -94,12 +136,14 @@ fn open(host: &Host, tally: &Tally) {
 fn writers_and_readers_at_once() {
     let host = Host::new();
     VERSIONS.iter().for_each(|version| host.archive(version));
+    let spare = host.copy();
     host.run(["install", "5.0.0"]).ok();
     let tally = Tally::default();
     std::thread::scope(|scope| {
-        (0..READERS).for_each(|_| drop(scope.spawn(|| read(&host, &tally))));
-        (0..OPENERS).for_each(|_| drop(scope.spawn(|| open(&host, &tally))));
+        scope.spawn(|| supply(&host, &spare, &tally));
         let (host, tally) = (&host, &tally);
+        (0..READERS).for_each(|turn| drop(scope.spawn(move || read(host, turn, tally))));
+        (0..OPENERS).for_each(|_| drop(scope.spawn(|| open(host, tally))));
         let writers: Vec<_> =
             (0..WRITERS).map(|seed| scope.spawn(move || write(host, seed + 1, tally))).collect();
         let failed = writers.into_iter().filter_map(|writer| writer.join().err()).count();
@@ -110,7 +154,10 @@ fn writers_and_readers_at_once() {
     assert!(codes[&0] > 20, "{codes:?}");
     println!("writers' exit codes: {codes:?}");
     println!("{} opens through current, 0 failed", tally.opens.load(Ordering::Relaxed));
-    println!("{} listings, each with one permanent release", tally.listings.load(Ordering::Relaxed));
+    println!("{} looks, each with one permanent release", tally.looks.load(Ordering::Relaxed));
+    println!("{} archives copied back after a prune", tally.supplied.load(Ordering::Relaxed));
+    fs::copy(spare.root().join("releases/emqx-5.0.3.zip"), host.root().join("releases/emqx-5.0.3.zip"))
+        .unwrap();
     host.run(["install", "5.0.3"]).ok();
     host.run(["verify"]).ok();
     host.versions().iter().for_each(|(version, _)| host.complete(version));

@@ -52,6 +52,7 @@ pub struct Console {
     interrupt: Interrupt,
     bar: ProgressBar,
     unwritten: Option<io::Error>,
+    changing: bool,
     /// The step before threw away what the next one unpacks anew.
     replacing: bool,
 }
@@ -61,12 +62,21 @@ impl Console {
         let watched = style == Style::Human && io::stderr().is_terminal();
         let target = if watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target).with_message("Checking");
-        Self { style, command, interrupt: Interrupt::default(), bar, unwritten: None, replacing: false }
+        Self {
+            style,
+            command,
+            interrupt: Interrupt::default(),
+            bar,
+            unwritten: None,
+            changing: false,
+            replacing: false,
+        }
     }
 
-    /// From now on a signal is heeded between steps.
+    /// The command is one that changes something: from now on a signal is heeded between steps.
     pub fn listen(&mut self, interrupt: Interrupt) {
         self.interrupt = interrupt;
+        self.changing = true;
     }
 
     /// The command that is run.
@@ -85,11 +95,17 @@ impl Console {
         self.print(&shown.text);
         match self.unwritten.take() {
             // Who closed the pipe has read enough.
-            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Some(e) if e.kind() == io::ErrorKind::BrokenPipe => shown.code,
+            // What was changed stays changed, whether or not it could be told.
+            Some(e) if self.changing => {
+                self.tell(&format!("warning: cannot write the result: {e}"));
+                shown.code
+            }
+            Some(e) => {
                 self.tell(&format!("error: cannot write the result: {e}"));
                 shown.code.max(1)
             }
-            _ => shown.code,
+            None => shown.code,
         }
     }
 

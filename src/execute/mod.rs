@@ -86,6 +86,8 @@ pub fn run(
     let took = clock::since_boot().saturating_sub(begun);
     match done {
         Ok(()) => {
+            // From here on nothing is taken back, also where the journal cannot be removed.
+            journal.all_done(plan).unwrap_or_else(|error| left_over(&error, observer));
             let outcome = Outcome::Done;
             conclude(root, journal, &entry(&record, outcome, Some(took), None), observer);
             Ok(())
@@ -131,10 +133,11 @@ fn turn_around(
     Ok(())
 }
 
-/// Writes the history and ends the transaction. It is over: what fails here must not undo it.
+/// Writes the history and ends the transaction. It is over: what fails here must not undo it. Nothing is
+/// deleted while the journal is open, for a recovery would bring back what is left of it.
 fn conclude(root: &Root, journal: Journal<'_>, entry: &Entry, observer: &mut dyn Observer) {
-    let ended = [root.remember(entry), journal.close(), root.sweep()];
-    ended.into_iter().filter_map(Result::err).for_each(|error| left_over(&error, observer));
+    root.remember(entry).unwrap_or_else(|error| left_over(&error, observer));
+    journal.close().and_then(|()| root.sweep()).unwrap_or_else(|error| left_over(&error, observer));
 }
 
 fn left_over(error: &Error, observer: &mut dyn Observer) {

@@ -67,6 +67,9 @@ impl Hands<'_> {
     /// Fills staging, makes all of it durable, and lets the release appear by one rename.
     fn publish(&self, version: &Version, observer: &mut dyn Observer) -> Result<()> {
         let owner = self.root.owner();
+        if self.has_published(version) && disk::is_dir(&self.root.release(version)) {
+            return Ok(());
+        }
         let [staging, tree, receipt] = self.staged();
         for dir in [&staging, &tree, &receipt] {
             disk::ensure_dir(dir, 0o755, owner)?;
@@ -115,11 +118,12 @@ impl Hands<'_> {
     /// Takes back what this transaction published, and nothing else: it goes where it came from, which takes
     /// no room on a disk that may be full.
     fn withdraw(&self, version: &Version) -> Result<()> {
-        if self.root.receipt(version).is_none_or(|receipt| receipt.transaction != self.transaction) {
+        if !self.has_published(version) {
             return Ok(());
         }
         self.unused(version)?;
-        let [_, tree, receipt] = self.staged();
+        let [staging, tree, receipt] = self.staged();
+        disk::ensure_dir(&staging, 0o755, self.root.owner())?;
         for (published, from) in
             [(self.root.release(version), tree), (self.root.receipt_dir(version), receipt)]
         {
@@ -128,6 +132,10 @@ impl Hands<'_> {
             }
         }
         Ok(())
+    }
+
+    fn has_published(&self, version: &Version) -> bool {
+        self.root.receipt(version).is_some_and(|receipt| receipt.transaction == self.transaction)
     }
 
     /// This transaction's part of staging, and in it the tree and what is known of it.

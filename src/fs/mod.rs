@@ -294,6 +294,20 @@ pub fn names(dir: &Path) -> Result<Vec<String>> {
 /// Where it cannot be read, or is larger than `limit` bytes, or is no UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> Result<Option<String>> {
     let doing = || format!("cannot read {}", path.display());
+    let Some(bytes) = read_bytes(path, limit)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).doing(doing)
+}
+
+/// As [`read_text`], for what a power cut may have torn: what is no UTF-8 is replaced.
+///
+/// # Errors
+/// Where it cannot be read, or is larger than `limit` bytes.
+pub fn read_torn(path: &Path, limit: u64) -> Result<Option<String>> {
+    Ok(read_bytes(path, limit)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let doing = || format!("cannot read {}", path.display());
     match fs::metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         meta => {
@@ -306,7 +320,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<Option<String>> {
             }
         }
     }
-    fs::read_to_string(path).map(Some).doing(doing)
+    fs::read(path).map(Some).doing(doing)
 }
 
 fn parent(path: &Path) -> &Path {

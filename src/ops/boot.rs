@@ -42,7 +42,8 @@ pub fn boot(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result
     match in_order(root, common, observer) {
         Ok(report) => Ok(report),
         Err(error) => match root.observe()?.permanent.version().cloned() {
-            Some(version) if error.kind() != Kind::Usage => {
+            // Who asked it to end does not want the service started on what is there.
+            Some(version) if error.kind() != Kind::Usage && !observer.interrupted() => {
                 report(&error, observer);
                 let result = Booted { version, ended_trial_of: None };
                 Ok(Report::Done { recovered: None, result })

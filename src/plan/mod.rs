@@ -151,7 +151,8 @@ pub struct Record {
     pub started: String,
     /// What it was going to do.
     pub plan: Plan,
-    /// How many of the steps were begun, the last of them perhaps not done.
+    /// How many of the steps were begun, the last of them perhaps not done; one more than there are, once
+    /// all are done.
     #[serde(skip)]
     pub begun: usize,
 }

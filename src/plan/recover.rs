@@ -25,15 +25,18 @@ pub struct Recovery {
     pub steps: Vec<Step>,
 }
 
-/// Decides by the commit point alone: where `permanent` names the release that the plan was going to, the
-/// rest is done, else what was begun is taken back, last first. (So a `revert`, which goes to the
-/// permanent release, is always finished.)
+/// Where all steps are done nothing is left. Else the commit point alone decides: where `permanent` names the
+/// release that the plan was going to, the rest is done, if not, what was begun is taken back, last first. (So
+/// a `revert`, which goes to the permanent release, is always finished.)
 ///
 /// Every step may be made again, so a recovery that was itself cut short is simply decided anew.
 #[must_use]
 pub fn recover(record: &Record, now: &Snapshot) -> Recovery {
     let plan = &record.plan;
-    let begun = &plan.steps[..record.begun.min(plan.steps.len())];
+    if record.begun > plan.steps.len() {
+        return Recovery { toward: Toward::Forward, steps: Vec::new() };
+    }
+    let begun = &plan.steps[..record.begun];
     if plan.to.is_some() && plan.to.as_ref() == now.permanent.version() {
         let done = begun.len().saturating_sub(1);
         Recovery { toward: Toward::Forward, steps: plan.steps[done..].to_vec() }

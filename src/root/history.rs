@@ -66,7 +66,7 @@ impl Root {
     /// # Errors
     /// Where the history cannot be read.
     pub fn history(&self) -> Result<Vec<Entry>> {
-        let text = disk::read_text(&self.own().join("history"), LIMIT)?.unwrap_or_default();
+        let text = disk::read_torn(&self.own().join("history"), LIMIT)?.unwrap_or_default();
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 }

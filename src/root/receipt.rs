@@ -83,7 +83,7 @@ impl Root {
     /// # Errors
     /// Where this cannot be read.
     pub fn tenured(&self, version: &Version) -> Result<Option<u64>> {
-        let text = disk::read_text(&self.receipt_dir(version).join(TENURED), 1 << 10)?;
+        let text = disk::read_torn(&self.receipt_dir(version).join(TENURED), 1 << 10)?;
         // A damaged mark is still one.
         Ok(text.map(|text| serde_json::from_str(&text).map_or(0, |mark: Tenured| mark.sequence)))
     }

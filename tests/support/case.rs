@@ -1,116 +1,176 @@
 //! One command on one root, what an interruption may leave, and what it must come to in the end.
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::stepper::{self, Ended};
-use super::{Host, Run};
+use super::{Host, Run, assert_same};
 
-/// One command on one root, and what the root looks like where nobody kills it.
+pub type Args = &'static [&'static str];
+
+/// One command on one root, and what the root looks like where nobody disturbs it.
 pub struct Case {
-    pub args: &'static [&'static str],
+    pub args: Args,
     pub start: Host,
-    pub end: Host,
+    pub end: Outcome,
+    /// How many transactions the history tells of at the start.
+    remembered: usize,
+}
+
+/// What a command leaves: where current and permanent lead, what is listed, what is on disk.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub links: [Option<String>; 2],
+    pub versions: Vec<(String, String)>,
+    pub tree: BTreeMap<String, String>,
+}
+
+impl Outcome {
+    pub fn of(host: &Host, at: &str) -> Self {
+        Self { links: links(host), versions: listed(host, at), tree: lasting(host) }
+    }
 }
 
 impl Case {
-    pub fn new(args: &'static [&'static str], start: Host) -> Self {
+    pub fn new(args: Args, start: Host) -> Self {
         let end = start.copy();
         end.run(args).ok();
-        Self { args, start, end }
+        let (end, remembered) = (Outcome::of(&end, "undisturbed"), outcomes(&start).len());
+        Self { args, start, end, remembered }
     }
 
-    /// Kills the command at every point in turn and hands on what is left each time.
-    pub fn sweep(&self, judge: impl Fn(&Host, &str) + Sync) -> usize {
-        let probe = self.start.copy();
-        let points = stepper::count(&probe.command(self.args));
+    /// Calls `work` for each mutating system call of the command, with a copy of the root and the number of
+    /// the call, in several threads; returns how many there are.
+    pub fn each(&self, work: impl Fn(&Host, usize) + Sync) -> usize {
+        let points = stepper::count(&self.start.copy().command(self.args));
         let next = AtomicUsize::new(1);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    loop {
-                        let nth = next.fetch_add(1, Ordering::Relaxed);
-                        if nth > points {
-                            return;
-                        }
-                        let host = self.start.copy();
-                        match stepper::kill_before(&host.command(self.args), nth) {
-                            Ended::Killed { before } => {
-                                judge(&host, &format!("{:?} killed before call {nth}, {before}", self.args));
-                            }
-                            Ended::Exited { code, .. } => panic!("{:?} ended at {nth}: {code}", self.args),
-                        }
-                    }
+                    let mine = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+                    mine.take_while(|nth| *nth <= points).for_each(|nth| work(&self.start.copy(), nth));
                 });
             }
         });
         points
     }
 
-    /// Both links name a complete release, old or new, and `versions` lists only what is complete.
+    /// Kills the command at every point in turn and hands on what is left each time.
+    pub fn sweep(&self, judge: impl Fn(&Host, &str) + Sync) -> usize {
+        self.each(|host, nth| judge(host, &self.kill(host, nth)))
+    }
+
+    /// Kills the command on that host before its `nth` mutating system call; returns words for where.
+    pub fn kill(&self, host: &Host, nth: usize) -> String {
+        match stepper::kill_before(&host.command(self.args), nth) {
+            Ended::Killed { before } => format!("{:?} killed before call {nth}, {before}", self.args),
+            Ended::Exited { code, .. } => panic!("{:?} ended before call {nth}: {code}", self.args),
+        }
+    }
+
+    /// The links are as before, or as after, or half-way: `current` first, for `permanent` is the commit point.
+    /// All that `versions` lists is complete.
     pub fn is_sound(&self, host: &Host, at: &str) {
-        for link in ["current", "permanent"] {
-            let (old, new) = (self.start.link(link), self.end.link(link));
-            let found = host.link(link);
-            assert!(found == old || found == new, "{at}: {link} is {found:?}, was {old:?}, to be {new:?}");
-        }
-        for (version, _) in listed(host, at) {
-            host.complete(&version);
-        }
+        let (old, new, found) = (links(&self.start), &self.end.links, links(host));
+        let halfway = [new[0].clone(), old[1].clone()];
+        assert!(
+            found == old || found == halfway || found == *new,
+            "{at}: current and permanent lead to {found:?}, before {old:?}, to be {new:?}"
+        );
+        listed(host, at).iter().for_each(|(version, _)| host.complete(version));
     }
 
-    /// The same command again recovers, says so, and leaves what an undisturbed one leaves.
-    pub fn arrives(&self, host: &Host, at: &str) {
-        let interrupted = fs::metadata(host.root().join(".tenure/journal")).is_ok();
-        let run = host.run(self.args);
-        let done = self.is_done(&run);
-        assert!(run.code == Some(0) || done, "{at}: {run:#?}");
+    /// The same command again recovers, says so, and leaves what an undisturbed one leaves. Returns how it went.
+    pub fn arrives(&self, host: &Host, at: &str) -> Run {
+        let interrupted = is_interrupted(host);
+        let run = self.again(host, at);
         let said = run.stderr.contains(&format!("recovered an interrupted `{}`", self.args.join(" ")));
-        assert_eq!(said, interrupted, "{at}: {run:#?}");
+        assert_eq!(said, interrupted, "{at}: what was said of a recovery: {run:#?}");
         self.is_at_end(host, at);
-    }
-
-    /// `uninstall` of what is gone is refused; nothing else that was done is.
-    fn is_done(&self, run: &Run) -> bool {
-        self.args[0] == "uninstall" && run.code == Some(2) && run.stderr.contains("not installed")
-    }
-
-    /// Links and states are those of an undisturbed command.
-    pub fn has_arrived(&self, host: &Host, at: &str) {
-        assert_eq!(listed(host, at), self.end.versions(), "{at}");
-        for link in ["current", "permanent"] {
-            assert_eq!(host.link(link), self.end.link(link), "{at}");
-        }
-    }
-
-    /// Links and states are those of an undisturbed command, and nothing is left behind.
-    pub fn is_at_end(&self, host: &Host, at: &str) {
-        self.has_arrived(host, at);
-        assert_eq!(names(host), names(&self.end), "{at}: something was left behind");
+        run
     }
 
     /// As [`Case::arrives`], where a recovery was cut short: whether one is still due is not the point.
     pub fn arrives_again(&self, host: &Host, at: &str) {
-        let run = host.run(self.args);
-        assert_eq!(run.code, Some(0), "{at}: {run:#?}");
+        self.again(host, at);
         self.is_at_end(host, at);
+    }
+
+    /// Runs the same command again; what is done already is no failure.
+    fn again(&self, host: &Host, at: &str) -> Run {
+        let run = host.run(self.args);
+        // `uninstall` of what is gone is refused; nothing else that was done is.
+        let gone = self.args[0] == "uninstall" && run.code == Some(2) && run.stderr.contains("not installed");
+        assert!(run.code == Some(0) || gone, "{at}, then once more: {run:#?}");
+        run
+    }
+
+    /// Links and states are those of an undisturbed command.
+    pub fn has_arrived(&self, host: &Host, at: &str) {
+        assert_eq!(listed(host, at), self.end.versions, "{at}: versions");
+        assert_eq!(links(host), self.end.links, "{at}: current and permanent");
+    }
+
+    /// Links, states and everything on disk are as an undisturbed command leaves them: nothing in staging or
+    /// trash, no journal, no link beside the links.
+    pub fn is_at_end(&self, host: &Host, at: &str) {
+        self.has_arrived(host, at);
+        assert_same(&lasting(host), &self.end.tree, at);
+    }
+
+    /// After the run of [`Case::arrives`] the history tells of each transaction once, and of an interrupted
+    /// one what the recovery said of it.
+    pub fn is_remembered(&self, host: &Host, run: &Run, at: &str) {
+        let found = outcomes(host).split_off(self.remembered);
+        let says = |text: &str| run.stderr.contains(text);
+        let expected: &[&[&str]] = match (says("recovered"), says("took it back")) {
+            (true, true) => &[&["taken-back", "done"]],
+            (true, false) => &[&["finished"], &["done"]],
+            (false, _) => &[&["done"]],
+        };
+        assert!(expected.iter().any(|e| *e == found), "{at}: history {found:?} after {run:#?}");
     }
 }
 
-/// Every name in the root: nothing may be left in staging or trash, no journal, no unfinished link.
-fn names(host: &Host) -> Vec<String> {
-    host.tree().into_keys().collect()
+/// How each transaction ended, oldest first; none is told of twice.
+fn outcomes(host: &Host) -> Vec<String> {
+    let history = host.run(["history", "--json"]).ok().json();
+    let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap().to_owned();
+    let entries = history["entries"].as_array().unwrap();
+    let mut names: Vec<_> = entries.iter().map(|entry| text(entry, "transaction")).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), entries.len(), "told of twice: {history:#}");
+    entries.iter().map(|entry| text(entry, "outcome")).collect()
 }
 
-fn listed(host: &Host, at: &str) -> Vec<(String, String)> {
+/// Whether a transaction was cut short, so that the next command has to recover.
+pub fn is_interrupted(host: &Host) -> bool {
+    host.root().join(".tenure/journal").exists()
+}
+
+/// Where `current` and `permanent` lead.
+pub fn links(host: &Host) -> [Option<String>; 2] {
+    ["current", "permanent"].map(|name| host.link(name))
+}
+
+pub fn listed(host: &Host, at: &str) -> Vec<(String, String)> {
     let run = host.run(["versions"]);
     assert_eq!(run.code, Some(0), "{at}: {run:#?}");
     run.listed()
 }
 
+/// All that two runs have in common: receipts tell times.
+pub fn lasting(host: &Host) -> BTreeMap<String, String> {
+    let mut tree = host.tree();
+    let receipts = tree.iter_mut().filter(|(path, _)| path.ends_with("/receipt.json"));
+    receipts.for_each(|(_, what)| *what = "a receipt".into());
+    tree
+}
+
 /// A root with archives of these versions.
 pub fn host(versions: &[&str]) -> Host {
-    let host = Host::new();
+    let host = Host::in_memory();
     for version in versions {
         host.archive(version);
     }

@@ -36,6 +36,14 @@ impl Host {
         Self::make(dir.path().canonicalize().unwrap().join("root"), dir)
     }
 
+    /// A root in memory, where that is to be had: for what many commands are run on and no power cut is tried.
+    pub fn in_memory() -> Self {
+        let Ok(dir) = tempfile::Builder::new().prefix("tenure-test.").tempdir_in("/dev/shm") else {
+            return Self::new();
+        };
+        Self::make(dir.path().canonicalize().unwrap().join("root"), dir)
+    }
+
     /// A root on the file system that is mounted at `place`.
     pub fn on(place: &Path) -> Self {
         Self::make(place.join("root"), tempfile::tempdir_in(place).unwrap())
@@ -52,9 +60,10 @@ impl Host {
         Self { dir: None, root }
     }
 
-    /// A copy of this host as it is now.
+    /// A copy of this host as it is now, beside it.
     pub fn copy(&self) -> Self {
-        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+        let beside = self.dir.as_ref().and_then(|dir| dir.path().parent()).unwrap_or(Path::new("/tmp"));
+        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir_in(beside).unwrap();
         let root = dir.path().canonicalize().unwrap().join("root");
         copy_tree(&self.root, &root);
         Self { dir: Some(dir), root }

@@ -1,15 +1,16 @@
-//! Runs a command from one mutating system call to the next, and kills it before the one that is asked for.
+//! Runs a command from one mutating system call to the next, and kills or disturbs it at the one asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// How a stepped command ended.
+/// How a stepped command ended; with the code -1 where a signal ended it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
     /// By itself, after so many mutating system calls, with this exit code.
@@ -19,10 +20,34 @@ pub enum Ended {
 }
 
 /// What is to become of a command before a system call.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
     GoOn,
+    /// By SIGKILL; the call is not made.
     Die,
+    /// The call is not made and returns this error.
+    Fail(Errno),
+    /// This signal; the call is made.
+    Hear(Signal),
+}
+
+impl Fate {
+    /// Lets it befall a tracee that is about to make a call; returns what it is to be told that the call
+    /// returned, where the call is not made.
+    fn befalls(self, pid: Pid, syncs: Syncs, name: &str) -> Option<i32> {
+        let answer = match self {
+            Self::Fail(error) => Some(-(error as i32)),
+            _ if syncs == Syncs::Faked && name.contains("sync") => Some(0),
+            _ => None,
+        };
+        if answer.is_some() {
+            skip_call(pid);
+        }
+        if let Self::Hear(signal) = self {
+            kill(pid, signal).unwrap();
+        }
+        answer
+    }
 }
 
 /// Whether what asks for durability gets it.
@@ -55,6 +80,22 @@ pub fn disturb_before(command: &Command, nth: usize, mut act: impl FnMut(&'stati
     })
 }
 
+/// Lets the `nth` mutating system call meet its fate, and the command run on to its end. Returns the name of
+/// the call as well.
+pub fn meet(command: &Command, nth: usize, fate: Fate) -> (Ended, &'static str) {
+    let mut call = "none";
+    let ended = step(command, Syncs::Real, |at, name| {
+        call = if at == nth { name } else { call };
+        if at == nth { fate } else { Fate::GoOn }
+    });
+    (ended, call)
+}
+
+/// Sends the command a signal before its `nth` mutating system call, and lets it run on to its end.
+pub fn signal_before(command: &Command, nth: usize, signal: Signal) -> Ended {
+    meet(command, nth, Fate::Hear(signal)).0
+}
+
 /// Does something before every mutating system call.
 pub fn watch(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'static str)) -> Ended {
     step(command, syncs, |at, name| {
@@ -66,7 +107,7 @@ pub fn watch(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'stati
 fn step(command: &Command, syncs: Syncs, mut decide: impl FnMut(usize, &'static str) -> Fate) -> Ended {
     let main = start(command);
     let mut tracees = BTreeSet::from([main]);
-    let (mut calls, mut code, mut faked) = (0, -1, BTreeSet::new());
+    let (mut calls, mut code, mut skipped) = (0, -1, BTreeMap::new());
     while !tracees.is_empty() {
         // Other threads of the test step other commands.
         let status =
@@ -80,22 +121,24 @@ fn step(command: &Command, syncs: Syncs, mut decide: impl FnMut(usize, &'static 
             WaitStatus::PtraceSyscall(pid) => {
                 if let Some(name) = mutating(pid) {
                     calls += 1;
-                    if decide(calls, name) == Fate::Die {
-                        finish(main, &tracees);
-                        return Ended::Killed { before: name };
+                    let fate = decide(calls, name);
+                    if fate == Fate::Die {
+                        return finish(&tracees, name);
                     }
-                    if syncs == Syncs::Faked && name.contains("sync") {
-                        skip_call(pid);
-                        faked.insert(pid);
+                    if let Some(answer) = fate.befalls(pid, syncs, name) {
+                        skipped.insert(pid, answer);
                     }
-                } else if faked.remove(&pid) {
-                    pretend_success(pid);
+                } else if let Some(answer) = skipped.remove(&pid) {
+                    pretend(pid, answer);
                 }
                 go_on(pid, None);
             }
-            WaitStatus::PtraceEvent(pid, ..) => go_on(pid, None),
+            // A thread or child that is new reports a stop of its own first.
+            WaitStatus::PtraceEvent(pid, ..) => {
+                tracees.insert(pid);
+                go_on(pid, None);
+            }
             WaitStatus::Stopped(pid, signal) => {
-                // A thread or child that is new reports a stop of its own first.
                 let new = tracees.insert(pid);
                 go_on(pid, (!new && signal != Signal::SIGSTOP).then_some(signal));
             }
@@ -112,11 +155,12 @@ fn skip_call(pid: Pid) {
     ptrace::setregs(pid, libc::user_regs_struct { orig_rax: u64::MAX, ..regs }).unwrap();
 }
 
-/// Makes the system call that a tracee has made return 0.
+/// Makes the system call that a tracee has made return something else.
 #[cfg(target_arch = "x86_64")]
-fn pretend_success(pid: Pid) {
+fn pretend(pid: Pid, answer: i32) {
     let regs = ptrace::getregs(pid).unwrap();
-    ptrace::setregs(pid, libc::user_regs_struct { rax: 0, ..regs }).unwrap();
+    let rax = i64::from(answer).cast_unsigned();
+    ptrace::setregs(pid, libc::user_regs_struct { rax, ..regs }).unwrap();
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -125,7 +169,7 @@ fn skip_call(_pid: Pid) {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn pretend_success(_pid: Pid) {}
+fn pretend(_pid: Pid, _answer: i32) {}
 
 /// Starts a command that stops itself before it is what it is, so that it can be seized from its first call.
 fn start(command: &Command) -> Pid {
@@ -171,23 +215,29 @@ fn go_on(pid: Pid, signal: Option<Signal>) {
     let _ = ptrace::syscall(pid, signal);
 }
 
-fn finish(main: Pid, tracees: &BTreeSet<Pid>) {
-    kill(main, Signal::SIGKILL).unwrap();
+/// Kills what is traced. A system call that waits to be made is not made any more.
+fn finish(tracees: &BTreeSet<Pid>, before: &'static str) -> Ended {
+    for pid in tracees {
+        // A thread goes with the first of its process.
+        let _ = kill(*pid, Signal::SIGKILL);
+    }
     let mut left = tracees.len();
     while left > 0 {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
             Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => left -= 1,
             Ok(_) => {}
-            Err(_) => return,
+            Err(_) => break,
         }
     }
+    Ended::Killed { before }
 }
 
 /// The name of the system call that a tracee is about to make, if it may change what is on disk.
 fn mutating(pid: Pid) -> Option<&'static str> {
     let entry = ptrace::syscall_info(pid).is_ok_and(|info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY);
     let (number, third) = entry.then(|| call(pid))?;
-    let makes = |flags: u64| flags & (libc::O_CREAT | libc::O_TRUNC) as u64 != 0;
+    let writes = libc::O_CREAT | libc::O_TRUNC | libc::O_WRONLY | libc::O_RDWR;
+    let makes = |flags: u64| flags & u64::from(writes.cast_unsigned()) != 0;
     CALLS
         .iter()
         .find(|(candidate, _)| *candidate == number)
@@ -214,22 +264,33 @@ const CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_write, "write"),
     (libc::SYS_writev, "writev"),
     (libc::SYS_pwrite64, "pwrite64"),
+    (libc::SYS_pwritev, "pwritev"),
+    (libc::SYS_pwritev2, "pwritev2"),
+    (libc::SYS_splice, "splice"),
+    (libc::SYS_truncate, "truncate"),
     (libc::SYS_copy_file_range, "copy_file_range"),
     (libc::SYS_sendfile, "sendfile"),
     (libc::SYS_ftruncate, "ftruncate"),
     (libc::SYS_fallocate, "fallocate"),
     (libc::SYS_mkdirat, "mkdirat"),
+    (libc::SYS_mknodat, "mknodat"),
     (libc::SYS_unlinkat, "unlinkat"),
     (libc::SYS_renameat2, "renameat2"),
     (libc::SYS_linkat, "linkat"),
     (libc::SYS_symlinkat, "symlinkat"),
     (libc::SYS_fchmod, "fchmod"),
     (libc::SYS_fchmodat, "fchmodat"),
+    (libc::SYS_fchmodat2, "fchmodat2"),
     (libc::SYS_fchown, "fchown"),
     (libc::SYS_fchownat, "fchownat"),
     (libc::SYS_utimensat, "utimensat"),
+    (libc::SYS_setxattr, "setxattr"),
+    (libc::SYS_lsetxattr, "lsetxattr"),
+    (libc::SYS_fsetxattr, "fsetxattr"),
     (libc::SYS_fsync, "fsync"),
     (libc::SYS_fdatasync, "fdatasync"),
+    (libc::SYS_sync_file_range, "sync_file_range"),
+    (libc::SYS_sync, "sync"),
     (libc::SYS_syncfs, "syncfs"),
     (libc::SYS_flock, "flock"),
     (libc::SYS_exit_group, "exit_group"),
@@ -253,4 +314,8 @@ const CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_chmod, "chmod"),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_chown, "chown"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_lchown, "lchown"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, "creat"),
 ];
