@@ -325,6 +325,8 @@ fn bytes_that_are_no_text_block_nothing() {
     host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2: 5.0.1 starts\n");
     assert_eq!(host.run(["history", "--json"]).ok().json()["entries"].as_array().unwrap().len(), 1);
     host.run(["status"]).ok();
+    fs::write(host.root().join(".tenure/receipts/5.0.0/tenured"), vec![b'x'; 5000]).unwrap();
+    host.run(["upgrade", "5.0.2"]).ok();
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod purge;
 mod space;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -306,21 +306,25 @@ pub fn read_torn(path: &Path, limit: u64) -> Result<Option<String>> {
     Ok(read_bytes(path, limit)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
+/// Opens the file once, so that it may be removed meanwhile: a reader takes no lock.
 fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let doing = || format!("cannot read {}", path.display());
-    match fs::metadata(path) {
+    // Opening a pipe would wait for a writer.
+    let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let mut file = match opened {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        meta => {
-            let meta = meta.doing(doing)?;
-            if !meta.is_file() {
-                return Err(Error::refused(format!("{}: it is no file", doing())));
-            }
-            if meta.len() > limit {
-                return Err(Error::refused(format!("{}: it is larger than {limit} bytes", doing())));
-            }
-        }
+        file => file.doing(doing)?,
+    };
+    let meta = file.metadata().doing(doing)?;
+    if !meta.is_file() {
+        return Err(Error::refused(format!("{}: it is no file", doing())));
     }
-    fs::read(path).map(Some).doing(doing)
+    if meta.len() > limit {
+        return Err(Error::refused(format!("{}: it is larger than {limit} bytes", doing())));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).doing(doing)?;
+    Ok(Some(bytes))
 }
 
 fn parent(path: &Path) -> &Path {

@@ -54,7 +54,7 @@ impl Root {
         let versions = disk::names(&self.releases())?.into_iter().filter_map(|name| name.parse().ok());
         versions
             .filter(|version| disk::is_dir(&self.release(version)))
-            .map(|version| Ok((version.clone(), Installed { tenured: self.tenured(&version)? })))
+            .map(|version| Ok((version.clone(), Installed { tenured: self.tenured(&version) })))
             .collect()
     }
 }

@@ -78,14 +78,12 @@ impl Root {
     }
 
     /// When a release was last displaced as the permanent one: the higher, the later. None where it has
-    /// never been permanent.
-    ///
-    /// # Errors
-    /// Where this cannot be read.
-    pub fn tenured(&self, version: &Version) -> Result<Option<u64>> {
-        let text = disk::read_torn(&self.receipt_dir(version).join(TENURED), 1 << 10)?;
-        // A damaged mark is still one.
-        Ok(text.map(|text| serde_json::from_str(&text).map_or(0, |mark: Tenured| mark.sequence)))
+    /// never been permanent. A mark that is damaged or cannot be read is still one.
+    #[must_use]
+    pub fn tenured(&self, version: &Version) -> Option<u64> {
+        let mark = disk::read_torn(&self.receipt_dir(version).join(TENURED), 1 << 10);
+        let text = mark.unwrap_or_else(|_| Some(String::new()))?;
+        Some(serde_json::from_str(&text).map_or(0, |mark: Tenured| mark.sequence))
     }
 
     /// Records durably that a release has been permanent, as the one displaced last.
