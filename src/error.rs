@@ -113,6 +113,12 @@ impl Error {
         hints
     }
 
+    /// The message and its causes in one line, for a history or a warning.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        std::iter::once(self.to_string()).chain(self.causes()).collect::<Vec<_>>().join(": ")
+    }
+
     /// The messages of the causes, outermost first.
     #[must_use]
     pub fn causes(&self) -> Vec<String> {

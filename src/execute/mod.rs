@@ -141,8 +141,7 @@ fn conclude(root: &Root, journal: Journal<'_>, entry: &Entry, observer: &mut dyn
 }
 
 fn left_over(error: &Error, observer: &mut dyn Observer) {
-    let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
-    observer.warn(&format!("{error}{causes}; the next command tries again"));
+    observer.warn(&format!("{}; the next command tries again", error.in_one_line()));
 }
 
 fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Option<&Error>) -> Entry {
@@ -155,7 +154,7 @@ fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Optio
         outcome,
         from: record.plan.from.clone(),
         to: record.plan.to.clone(),
-        error: error.map(|e| std::iter::once(e.to_string()).chain(e.causes()).collect::<Vec<_>>().join(": ")),
+        error: error.map(Error::in_one_line),
     }
 }
 

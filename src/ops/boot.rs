@@ -61,8 +61,7 @@ fn in_order(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result
 }
 
 fn report(error: &Error, observer: &mut dyn Observer) {
-    let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
-    observer.warn(&format!("{error}{causes}"));
+    observer.warn(&error.in_one_line());
     for hint in error.hints() {
         observer.warn(hint);
     }
