@@ -51,6 +51,9 @@ pub struct Settings {
     /// What unpacking leaves free.
     #[serde(default)]
     pub space: Space,
+    /// What an archive may unpack to.
+    #[serde(default)]
+    pub limits: Limits,
     /// Who may sign releases.
     #[serde(default)]
     pub trust: Trust,
@@ -94,6 +97,16 @@ impl Default for Retention {
 pub struct Space {
     /// How much must stay free; by default 64 MiB, or a hundredth of a smaller file system.
     pub reserve: Option<ByteSize>,
+}
+
+/// The settings' table `[limits]`: what an archive may unpack to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Limits {
+    /// The bytes of disk; by default what is free beside the reserve.
+    pub size: Option<ByteSize>,
+    /// The files, directories and links; by default 1,000,000.
+    pub entries: Option<u64>,
 }
 
 /// The settings' table `[trust]`.
@@ -200,9 +213,11 @@ mod tests {
         assert!(m.upgrade.hot_from.unwrap()[1].contains(&"4.9.0".parse().unwrap()));
         let s = Settings::parse(
             SETTINGS,
-            "name='emqx'\n[service]\nmanager='none'\n[space]\nreserve='4 GiB'\n[retention]\nkeep=5\n",
+            "name='emqx'\n[service]\nmanager='none'\n[space]\nreserve='4 GiB'\n[retention]\nkeep=5\n\
+             [limits]\nsize='1 GiB'\nentries=7\n",
         )
         .unwrap();
+        assert_eq!(s.limits, Limits { size: Some(ByteSize::gib(1)), entries: Some(7) });
         assert_eq!(s.space.reserve.unwrap().as_u64(), 4 << 30);
         assert_eq!(s.retention.keep, 5);
         assert_eq!(Settings::parse(SETTINGS, "").unwrap(), Settings::default());

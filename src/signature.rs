@@ -11,27 +11,27 @@ use crate::manifest::TrustedKey;
 /// The largest signature that is read, in bytes; its comments are of any length.
 const LIMIT: u64 = 1 << 14;
 
-/// An archive whose every byte was read, and vouched for where that is asked for.
+/// What was made of an archive whose every byte was read, and vouched for where that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vouched {
-    /// The SHA-256 of these bytes, in hex.
-    pub sha256: String,
+pub struct Vouched<T> {
+    /// What `read` made of it.
+    pub made: T,
     /// The file name that the signer wrote into the signature.
     pub signed_as: Option<String>,
 }
 
-/// Verifies the signature of an archive over the very bytes that `read` hands on while it hashes them. With
+/// Verifies the signature of an archive over the very bytes that `read` hands on while it takes them in. With
 /// no keys nothing need be signed.
 ///
 /// # Errors
 /// Refused where the signature is missing, damaged, another's, or of other bytes; else as `read`.
-pub fn vouch(
+pub fn vouch<T>(
     archive: &Path,
     keys: &[TrustedKey],
-    read: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<String>,
-) -> Result<Vouched> {
+    read: impl FnOnce(&mut (dyn FnMut(&[u8]) + Send)) -> Result<T>,
+) -> Result<Vouched<T>> {
     if keys.is_empty() {
-        return Ok(Vouched { sha256: read(&mut |_| {})?, signed_as: None });
+        return Ok(Vouched { made: read(&mut |_| {})?, signed_as: None });
     }
     let beside = beside(archive);
     let signature = load(archive, &beside)?;
@@ -40,9 +40,9 @@ pub fn vouch(
         Some(verifier) => verifier.map_err(|fault| refuse(&beside, &fault))?,
         None => return Err(refuse(&beside, &Fault::UnexpectedKeyId)),
     };
-    let sha256 = read(&mut |bytes| verifier.update(bytes))?;
+    let made = read(&mut |bytes| verifier.update(bytes))?;
     verifier.finalize().map_err(|fault| refuse(&beside, &fault))?;
-    Ok(Vouched { sha256, signed_as: signed_as(signature.trusted_comment()) })
+    Ok(Vouched { made, signed_as: signed_as(signature.trusted_comment()) })
 }
 
 fn beside(archive: &Path) -> PathBuf {

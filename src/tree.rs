@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -43,8 +44,8 @@ pub enum Node {
     File {
         /// Its length in bytes.
         size: u64,
-        /// The SHA-256 of its contents, in lowercase hex.
-        sha256: String,
+        /// The SHA-256 of its contents.
+        sha256: Sum,
     },
     /// A symbolic link.
     Symlink {
@@ -53,6 +54,52 @@ pub enum Node {
     },
     /// A device, pipe or socket, which no release holds when it is unpacked.
     Other,
+}
+
+/// A SHA-256; as text, in lowercase hex.
+#[derive(Serialize, Deserialize, Clone, Copy, Default, PartialEq, Eq)]
+#[serde(into = "String", try_from = "String")]
+pub struct Sum([u8; 32]);
+
+impl Sum {
+    /// What was hashed so far.
+    #[must_use]
+    pub(crate) fn of(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Sum> for String {
+    fn from(sum: Sum) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let halves = sum.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        halves.map(|half| char::from(DIGITS[usize::from(half)])).collect()
+    }
+}
+
+impl TryFrom<String> for Sum {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
+        let digits: Option<Vec<u8>> =
+            text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+        let digits = digits.filter(|d| d.len() == 64).ok_or("it is no SHA-256 of 64 hexadecimal digits")?;
+        let mut sum = [0; 32];
+        sum.iter_mut().zip(digits.chunks(2)).for_each(|(byte, pair)| *byte = pair[0] << 4 | pair[1]);
+        Ok(Self(sum))
+    }
 }
 
 /// The user and group that own what is written.
@@ -218,7 +265,7 @@ fn hash(mut file: File, watch: &mut dyn Watch) -> Result<Node> {
     loop {
         watch.go_on()?;
         match file.read(&mut buffer).doing(|| "cannot read it")? {
-            0 => return Ok(Node::File { size, sha256: hex(hash) }),
+            0 => return Ok(Node::File { size, sha256: Sum::of(hash) }),
             n => {
                 hash.update(&buffer[..n]);
                 size += n as u64;
@@ -227,30 +274,21 @@ fn hash(mut file: File, watch: &mut dyn Watch) -> Result<Node> {
     }
 }
 
-/// The digest in lowercase hex.
-pub(crate) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        for half in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(half.into(), 16).expect("a half byte is a hex digit"));
-        }
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(path: &str, mode: u32, sha256: &str) -> TreeEntry {
-        TreeEntry { path: path.into(), mode, node: Node::File { size: 1, sha256: sha256.into() } }
+    fn file(path: &str, mode: u32, digit: &str) -> TreeEntry {
+        let sha256 = digit.repeat(64).try_into().unwrap();
+        TreeEntry { path: path.into(), mode, node: Node::File { size: 1, sha256 } }
     }
 
     #[test]
     fn differences_are_told_in_order_whatever_the_order_of_the_entries() {
         let recorded =
-            [file("gone", 0o644, "a"), file("b", 0o644, "a"), file("a", 0o644, "a"), file("same", 0, "")];
+            [file("gone", 0o644, "a"), file("b", 0o644, "a"), file("a", 0o644, "a"), file("same", 0, "0")];
         let found =
-            [file("new/x", 0o644, "a"), file("same", 0, ""), file("b", 0o600, "a"), file("a", 0o644, "b")];
+            [file("new/x", 0o644, "a"), file("same", 0, "0"), file("b", 0o600, "a"), file("a", 0o644, "b")];
         let expected = Differences {
             changed: vec!["a".into(), "b".into()],
             added: vec!["new/x".into()],
@@ -264,15 +302,18 @@ mod tests {
     fn an_entry_is_one_flat_line_that_reads_back() {
         let link = TreeEntry { path: "a \"b".into(), mode: 0, node: Node::Symlink { target: "c".into() } };
         for (entry, text) in [
-            (file("x", 0o644, "ab"), r#"{"path":"x","mode":420,"kind":"file","size":1,"sha256":"ab"}"#),
-            (link, r#"{"path":"a \"b","mode":0,"kind":"symlink","target":"c"}"#),
+            (
+                file("x", 0o644, "a"),
+                format!(r#"{{"path":"x","mode":420,"kind":"file","size":1,"sha256":"{}"}}"#, "a".repeat(64)),
+            ),
+            (link, r#"{"path":"a \"b","mode":0,"kind":"symlink","target":"c"}"#.into()),
             (
                 TreeEntry { path: "d".into(), mode: 0o755, node: Node::Directory },
-                r#"{"path":"d","mode":493,"kind":"directory"}"#,
+                r#"{"path":"d","mode":493,"kind":"directory"}"#.into(),
             ),
         ] {
             assert_eq!(serde_json::to_string(&entry).unwrap(), text);
-            assert_eq!(serde_json::from_str::<TreeEntry>(text).unwrap(), entry);
+            assert_eq!(serde_json::from_str::<TreeEntry>(&text).unwrap(), entry);
         }
     }
 }

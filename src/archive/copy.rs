@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
-use super::Owner;
+use super::Target;
+use super::body::{Body, Filling};
 use super::entry::MODE_MASK;
-use super::writer::{NewFile, Writer};
+use super::intake::complete;
+use super::layout::{Layout, Place};
+use super::writer::Writer;
 use crate::error::{Doing, Error, Result};
 use crate::tree::{CHUNK, Found, TreeEntry, walk};
 use crate::watch::Watch;
@@ -17,10 +19,16 @@ use crate::watch::Watch;
 /// What a copy consists of.
 #[derive(Debug)]
 pub struct Copied {
-    /// Everything that was copied, sorted by path.
-    pub tree: Vec<TreeEntry>,
+    layout: Layout,
     /// Sockets and pipes, which mean nothing outside the process that made them.
     pub skipped: Vec<PathBuf>,
+}
+
+impl Copied {
+    /// Everything that was copied, sorted by path.
+    pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
+        self.layout.entries(None)
+    }
 }
 
 /// Copies what is in the directory `from` into the empty directory `target`, open for reading.
@@ -31,70 +39,67 @@ pub struct Copied {
 /// # Errors
 /// Refuses devices, names that are not UTF-8, and a target inside `from`. Fails on whatever cannot be read or
 /// written, leaving what is copied so far.
-pub fn copy(
-    from: &Path,
-    target: BorrowedFd<'_>,
-    owner: Option<Owner>,
-    watch: &mut dyn Watch,
-) -> Result<Copied> {
+pub fn copy(from: &Path, target: Target<'_>, watch: &mut dyn Watch) -> Result<Copied> {
     let cannot_copy = || format!("cannot copy {}", from.display());
-    let mut writer = Writer::new(target, owner);
-    let mut skipped = Vec::new();
-    let mut buffer = vec![0; CHUNK];
-    let own = identity(&fstat(target).doing(cannot_copy)?);
+    let mut copied = Copied { layout: Layout::default(), skipped: Vec::new() };
+    let mut writer = Writer::new(target.dir, target.owner)?;
+    let own = identity(&fstat(target.dir).doing(cannot_copy)?);
     walk(from, &mut |found| {
         watch.go_on()?;
         if identity(&found.stat) == own {
             return Err(Error::refused(format!("{} contains what it would be copied to", from.display())));
         }
         match found.kind() {
-            SFlag::S_IFSOCK | SFlag::S_IFIFO => skipped.push(found.path.to_owned()),
-            _ => copy_one(found, &mut writer, &mut buffer, watch)?,
+            SFlag::S_IFSOCK | SFlag::S_IFIFO => copied.skipped.push(found.path.to_owned()),
+            _ => copy_one(found, &mut writer, &mut copied.layout, watch)?,
         }
         Ok(())
     })
-    .and_then(|()| writer.finish())
-    .map(|tree| Copied { tree, skipped })
+    .and_then(|()| complete(writer, &mut copied.layout, None))
+    .map(|()| copied)
     .doing(cannot_copy)
 }
 
 fn copy_one(
     found: &Found<'_>,
-    writer: &mut Writer<'_>,
-    buffer: &mut [u8],
+    writer: &mut Writer,
+    layout: &mut Layout,
     watch: &mut dyn Watch,
 ) -> Result<()> {
     let path = text(found.path)?;
     let mode = found.stat.st_mode & MODE_MASK;
     match found.kind() {
-        SFlag::S_IFDIR => writer.directory(path, mode),
+        SFlag::S_IFDIR => {
+            layout.insert(path, Place::Directory { mode, made: false })?;
+            writer.directory(layout, path)
+        }
         SFlag::S_IFLNK => {
             let target = found.target().doing(|| format!("cannot read {path:?}"))?;
-            writer.symlink(path, text(Path::new(&target))?);
-            Ok(())
+            layout.insert(path, Place::Symlink { target: text(Path::new(&target))?.into() })
         }
         SFlag::S_IFREG => {
             let mut file = found.open().doing(|| format!("cannot read {path:?}"))?;
-            let mut new = writer.create(path)?;
-            copy_data(&mut file, &mut new, path, buffer, watch)?;
-            writer.keep(new, mode, u64::try_from(found.stat.st_mtime).ok())
+            let mtime = u64::try_from(found.stat.st_mtime).ok();
+            let slot = Some(writer.slot(layout, path)?);
+            let mut filling = Body { path: path.to_owned(), mode, mtime, slot, wanted: false }.open()?;
+            let size = copy_data(&mut file, &mut filling, path, watch)?;
+            let sha256 = filling.close()?.sha256;
+            layout.insert(path, Place::File { mode, size, sha256 })
         }
         _ => Err(Error::refused(format!("{path:?} is a device"))),
     }
 }
 
-fn copy_data(
-    file: &mut File,
-    new: &mut NewFile,
-    path: &str,
-    buffer: &mut [u8],
-    watch: &mut dyn Watch,
-) -> Result<()> {
+fn copy_data(file: &mut File, to: &mut Filling, path: &str, watch: &mut dyn Watch) -> Result<u64> {
+    let (mut buffer, mut size) = (vec![0; CHUNK], 0);
     loop {
         watch.go_on()?;
-        match file.read(buffer).doing(|| format!("cannot read {path:?}"))? {
-            0 => return Ok(()),
-            n => new.write(&buffer[..n])?,
+        match file.read(&mut buffer).doing(|| format!("cannot read {path:?}"))? {
+            0 => return Ok(size),
+            n => {
+                to.write(&buffer[..n])?;
+                size += n as u64;
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::content::damaged;
+use super::fault::damaged;
 use super::path::breach;
 use crate::error::{Error, Result};
 

@@ -1,15 +1,10 @@
 //! The rules that the entries of an archive must obey together, checked one by one as they come.
 
-use std::collections::HashMap;
-
 use super::entry::{Entry, EntryKind};
+use super::layout::{Layout, Place};
 use super::path::{Checked, PATH_MAX, breach, shown, stays_inside};
 use crate::error::{Error, Result};
 
-/// Real releases have some ten thousand.
-pub const ENTRIES_MAX: u64 = 1_000_000;
-/// Bounds the memory that names and link targets take.
-const TEXT_MAX: usize = 128 * 1024 * 1024;
 /// The kernel follows no more links in one path (MAXSYMLINKS).
 const LINKS_MAX: usize = 40;
 /// Bounds the work for one link, whatever the others are; twice the depth that a name may have, and some.
@@ -18,27 +13,10 @@ const STEPS_MAX: usize = 500;
 /// Admits entries in the order of the archive and remembers what stands where.
 #[derive(Default)]
 pub struct Inspector {
-    nodes: HashMap<String, Node>,
+    /// What was admitted.
+    pub layout: Layout,
     tops: Tops,
-    seen: u64,
-    text: usize,
-    files: u64,
-}
-
-/// What the archive holds as a whole.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The directory that everything lies in, which is not part of the release.
-    pub top: Option<String>,
-    /// Files, directories and links of the release, directories that are only implied included.
-    pub entries: u64,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Node {
-    Directory,
-    File,
-    Symlink(String),
+    has_files: bool,
 }
 
 #[derive(Default)]
@@ -53,68 +31,50 @@ impl Inspector {
     /// Admits one entry.
     ///
     /// # Errors
-    /// Refuses what clashes with an earlier entry, and more entries than there may be.
+    /// Refuses what clashes with an earlier entry.
     pub fn admit(&mut self, entry: &Entry) -> Result<()> {
-        self.count(entry)?;
         let path = entry.path.as_str();
         if path.is_empty() {
             return Ok(());
         }
         self.note_top(path);
         self.admit_parents(path, path)?;
-        match (&entry.kind, self.nodes.get(path)) {
-            (EntryKind::Directory, Some(Node::Directory)) => return Ok(()),
-            (EntryKind::Directory, Some(_)) | (_, Some(Node::Directory)) => {
+        match (&entry.kind, self.layout.get_mut(path)) {
+            (EntryKind::Directory, Some(Place::Directory { mode, .. })) => {
+                *mode = entry.mode;
+                return Ok(());
+            }
+            (EntryKind::Directory, Some(_)) | (_, Some(Place::Directory { .. })) => {
                 return Err(breach(path.as_bytes(), "is there both as a directory and as something else"));
             }
             (_, Some(_)) => return Err(breach(path.as_bytes(), "is there twice")),
             (_, None) => {}
         }
-        let node = self.node(entry)?;
-        self.files += u64::from(node == Node::File);
-        self.insert(path, node);
-        Ok(())
+        let place = self.place(entry)?;
+        self.has_files |= place.is_file();
+        self.layout.insert(path, place)
     }
 
-    /// The directory that everything lies in so far.
-    pub fn top_so_far(&self) -> Option<&str> {
-        match &self.tops {
-            Tops::One(top) => Some(top),
-            _ => None,
-        }
-    }
-
-    /// Decides about the whole once every entry is admitted.
+    /// Decides about the whole once every entry is admitted, and returns the directory that everything lies
+    /// in, which is not part of the release.
     ///
     /// # Errors
     /// Refuses an archive without files, and links that lead out of the release.
-    pub fn finish(self) -> Result<Verdict> {
-        if self.files == 0 {
+    pub fn finish(&self) -> Result<Option<String>> {
+        if !self.has_files {
             return Err(Error::refused("the archive is empty"));
         }
-        let top = self.top_so_far().filter(|top| self.nodes.get(*top) == Some(&Node::Directory));
-        for (path, node) in &self.nodes {
-            if let Node::Symlink(target) = node {
-                self.follow(top.unwrap_or_default(), path, target).map_err(|why| leads(path, target, why))?;
+        let top = match &self.tops {
+            Tops::One(top) => Some(top).filter(|top| self.layout.get(top).is_some_and(Place::is_directory)),
+            _ => None,
+        };
+        for (path, place) in self.layout.iter() {
+            if let Place::Symlink { target } = place {
+                let within = top.map_or("", String::as_str);
+                self.follow(within, path, target).map_err(|why| leads(path, target, why))?;
             }
         }
-        let entries = self.nodes.len() as u64 - u64::from(top.is_some());
-        Ok(Verdict { top: top.map(String::from), entries })
-    }
-
-    fn count(&mut self, entry: &Entry) -> Result<()> {
-        self.seen += 1;
-        self.text += match &entry.kind {
-            EntryKind::Symlink { target } => target.len(),
-            _ => 0,
-        };
-        if self.seen > ENTRIES_MAX || self.nodes.len() as u64 > ENTRIES_MAX {
-            return Err(too_many());
-        }
-        if self.text > TEXT_MAX {
-            return Err(Error::refused("the names in the archive are longer than 128 MiB together"));
-        }
-        Ok(())
+        Ok(top.cloned())
     }
 
     fn note_top(&mut self, path: &str) {
@@ -131,30 +91,24 @@ impl Inspector {
         let through = |what: &str| {
             breach(entry.as_bytes(), format!("lies under the {what} {}", shown(parent.as_bytes())))
         };
-        match self.nodes.get(parent) {
-            Some(Node::Directory) => Ok(()),
-            Some(Node::File) => Err(through("file")),
-            Some(Node::Symlink(_)) => Err(through("symlink")),
+        match self.layout.get(parent) {
+            Some(Place::Directory { .. }) => Ok(()),
+            Some(Place::File { .. } | Place::Hardlink { .. }) => Err(through("file")),
+            Some(Place::Symlink { .. }) => Err(through("symlink")),
             None => {
                 self.admit_parents(parent, entry)?;
-                self.insert(parent, Node::Directory);
-                Ok(())
+                self.layout.insert(parent, Place::DIRECTORY)
             }
         }
     }
 
-    fn insert(&mut self, path: &str, node: Node) {
-        self.text += path.len();
-        self.nodes.insert(path.to_owned(), node);
-    }
-
-    fn node(&self, entry: &Entry) -> Result<Node> {
+    fn place(&self, entry: &Entry) -> Result<Place> {
         match &entry.kind {
-            EntryKind::Directory => Ok(Node::Directory),
-            EntryKind::File { .. } => Ok(Node::File),
-            EntryKind::Symlink { target } => Ok(Node::Symlink(target.clone())),
-            EntryKind::Hardlink { first } if self.nodes.get(first.as_str()) == Some(&Node::File) => {
-                Ok(Node::File)
+            EntryKind::Directory => Ok(Place::Directory { mode: entry.mode, made: false }),
+            EntryKind::File { size } => Ok(Place::file(entry.mode, *size)),
+            EntryKind::Symlink { target } => Ok(Place::Symlink { target: target.as_str().into() }),
+            EntryKind::Hardlink { first } if self.layout.get(first.as_str()).is_some_and(Place::is_file) => {
+                Ok(Place::Hardlink { first: self.layout.first_name(first.as_str()).into() })
             }
             EntryKind::Hardlink { first } => Err(breach(
                 entry.path.as_str().as_bytes(),
@@ -181,7 +135,7 @@ impl Inspector {
                 Some(name) => {
                     let here = at.len();
                     push(&mut at, name);
-                    if let Some(Node::Symlink(next)) = self.nodes.get(&at) {
+                    if let Some(Place::Symlink { target: next }) = self.layout.get(&at) {
                         at.truncate(here);
                         links += 1;
                         ahead.extend(next.split('/').rev());
@@ -194,11 +148,6 @@ impl Inspector {
         }
         Err("leads through too many links")
     }
-}
-
-/// The archive has more entries than there may be.
-pub fn too_many() -> Error {
-    Error::refused(format!("the archive has more than {ENTRIES_MAX} entries"))
 }
 
 fn leads(link: &str, target: &str, why: &str) -> Error {
@@ -239,15 +188,18 @@ mod tests {
         entry(Shape::Symlink, name, target)
     }
 
-    fn inspect(entries: &[Entry]) -> Result<Verdict> {
+    /// The stripped directory, and how many entries there are beside it.
+    fn inspect(entries: &[Entry]) -> Result<(Option<String>, u64)> {
         let mut inspector = Inspector::default();
         entries.iter().try_for_each(|entry| inspector.admit(entry))?;
-        inspector.finish()
+        let top = inspector.finish()?;
+        let entries = inspector.layout.entries(top.as_deref()).count() as u64;
+        Ok((top, entries))
     }
 
     #[test]
     fn implied_directories_count_and_the_stripped_one_does_not() {
-        let verdict = |top: Option<&str>, entries| Verdict { top: top.map(String::from), entries };
+        let verdict = |top: Option<&str>, entries: u64| (top.map(String::from), entries);
         let dir = |name| entry(Shape::Directory, name, "");
         assert_eq!(inspect(&[file("a/b/c")]).unwrap(), verdict(Some("a"), 2));
         assert_eq!(
@@ -296,15 +248,5 @@ mod tests {
         assert!(chain(42).unwrap_err().to_string().ends_with("leads through too many links"));
         let long = vec!["d/.."; 300].join("/");
         assert!(inspect(&[file("d/f"), link("l", &long)]).is_err());
-    }
-
-    #[test]
-    fn neither_entries_nor_their_names_are_without_limit() {
-        let mut inspector = Inspector { seen: ENTRIES_MAX - 1, ..Inspector::default() };
-        inspector.admit(&file("a")).unwrap();
-        assert!(inspector.admit(&file("b")).unwrap_err().to_string().contains("more than 1000000 entries"));
-        let mut inspector = Inspector { text: TEXT_MAX - 1, ..Inspector::default() };
-        inspector.admit(&file("a")).unwrap();
-        assert!(inspector.admit(&link("b", "c")).unwrap_err().to_string().contains("longer than 128 MiB"));
     }
 }

@@ -1,14 +1,22 @@
 //! Archives of releases, and every guard against those that are damaged or hostile.
 //!
-//! An archive is read twice: a survey decodes every byte and applies every rule before anything is written,
-//! and the unpacking applies them all again, since the file may have changed in between.
+//! An archive is read once: every byte is hashed, decoded, held against the rules and written into a directory
+//! that nobody sees. What breaks a rule is refused, and whoever made the directory throws it away.
 
+mod body;
 mod content;
 mod copy;
 mod entry;
 mod extension;
+mod fault;
+mod input;
 mod inspect;
+mod intake;
+mod layout;
+mod limits;
+mod meter;
 mod path;
+mod pipe;
 mod survey;
 mod tarball;
 mod writer;
@@ -18,25 +26,30 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::thread;
 
 use nix::fcntl::OFlag;
-use sha2::{Digest, Sha256};
 
-use self::content::{Content, Input, Meter, Tally, damaged};
-use self::entry::{Entry, EntryKind};
-use self::inspect::{Inspector, Verdict};
-use self::survey::Surveyor;
+use self::fault::damaged;
+use self::input::{Input, Ledger, drain};
+use self::intake::Intake;
+use self::meter::Meter;
+use self::pipe::Pipe;
 use self::writer::Writer;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::naming::Format;
-use crate::tree::{TreeEntry, hex};
+use crate::tree::TreeEntry;
 use crate::watch::Watch;
 
 pub use self::copy::{Copied, copy};
+pub use self::input::Also;
+pub use self::layout::Layout;
+pub use self::limits::{ENTRIES_MAX, Excess, Limits};
 pub use self::survey::Survey;
 pub use crate::tree::Owner;
 
-/// An archive, opened once: every pass reads the same file, whatever its name leads to meanwhile.
+/// An archive, opened once: it stays the same file, whatever its name leads to meanwhile.
 #[derive(Debug)]
 pub struct Archive {
     file: File,
@@ -45,20 +58,34 @@ pub struct Archive {
     opened: Stamp,
 }
 
-/// What unpacking put in place.
+/// An archive that was read and found sound.
 #[derive(Debug)]
-pub struct Unpacked {
+pub struct Reading {
     /// The SHA-256 of the archive file, in lowercase hex.
     pub sha256: String,
-    /// The release, sorted by path.
-    pub tree: Vec<TreeEntry>,
+    /// What it holds, in figures.
+    pub survey: Survey,
+    layout: Layout,
 }
 
-/// Receives one admitted entry and its data, of which it may leave some.
-type Take<'t> = dyn FnMut(&Entry, &mut Content<'_, '_>) -> Result<()> + 't;
+impl Reading {
+    /// The release, sorted by path.
+    pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
+        self.layout.entries(self.survey.top.as_deref())
+    }
+}
 
-/// Length, times of change and of the last write: no file that was written to keeps all of them.
-type Stamp = (u64, i64, i64, i64, i64);
+/// Where an archive is unpacked to.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// An empty directory that nobody else can enter, open for reading.
+    pub dir: BorrowedFd<'a>,
+    /// Who gets all of it; none where it is to stay with this process's user.
+    pub owner: Option<Owner>,
+}
+
+/// Length and time of the last write. A file that is renamed or deleted meanwhile is still the same.
+type Stamp = (u64, i64, i64);
 
 impl Archive {
     /// Opens an archive of the format that its name tells.
@@ -78,104 +105,79 @@ impl Archive {
         Ok(Self { file, name, format, opened: stamp(&metadata) })
     }
 
-    /// The SHA-256 of the whole file, in lowercase hex.
+    /// The SHA-256 of the whole file, in lowercase hex. `also` is handed every byte in order.
     ///
     /// # Errors
     /// When it cannot be read or changes meanwhile, or on interruption.
-    pub fn sha256(&self, watch: &mut dyn Watch) -> Result<String> {
-        self.hash_with(watch, &mut |_| {})
-    }
-
-    /// The same, while every byte that is hashed is handed on as well.
-    ///
-    /// # Errors
-    /// When it cannot be read, or on interruption.
-    pub fn hash_with(&self, watch: &mut dyn Watch, also: &mut dyn FnMut(&[u8])) -> Result<String> {
-        let tally = Tally::default();
-        let mut hash = Sha256::new();
-        let mut input = Input::new(&self.file, &tally);
-        Meter::new(watch, &tally, self.opened.0)
-            .rest(&mut input, &mut |bytes| {
-                hash.update(bytes);
-                also(bytes);
-                Ok(())
-            })
+    pub fn sha256(&self, also: &mut Also<'_>, watch: &mut dyn Watch) -> Result<String> {
+        let ledger = Ledger::new(also);
+        let mut meter = Meter::new(watch, &ledger.read, self.opened.0);
+        drain(&mut Input::new(&self.file, &ledger).buffered(), &mut |_| meter.tick())
             .doing(|| format!("cannot read {}", self.name))?;
         self.unchanged()?;
-        Ok(hex(hash))
+        Ok(ledger.into_sum().to_string())
     }
 
-    /// Reads the whole archive, applies every rule and decodes every byte. Writes nothing.
+    /// Reads the whole archive, applies every rule and decodes every byte. Writes nothing. `also` is handed
+    /// every byte of the file in order.
     ///
     /// # Errors
     /// Refuses an archive that is damaged or breaks a rule, naming the entry. Fails when the file cannot be
     /// read or changes meanwhile, or on interruption.
-    pub fn survey(&self, watch: &mut dyn Watch) -> Result<Survey> {
-        let mut surveyor = Surveyor::default();
-        self.pass(&Tally::default(), watch, &mut |entry, content| surveyor.take(entry, content))
-            .and_then(|verdict| surveyor.finish(verdict))
-            .map_err(|e| self.explain(e, "get the archive again from its vendor; nothing was unpacked"))
+    pub fn survey(&self, limits: &Limits<'_>, also: &mut Also<'_>, watch: &mut dyn Watch) -> Result<Reading> {
+        self.read(None, limits, also, watch)
     }
 
-    /// Unpacks into `target`, an empty directory that is open for reading, and gives it the mode 0755.
+    /// The same, and unpacks it into `target`, a directory at its top included.
     ///
-    /// The top directory that the survey found is left out. Permission bits are kept, but for setuid, setgid,
-    /// sticky, and writing by group and others; owners, times of directories and attributes are not. With an
-    /// owner, everything is given to it, `target` included. Nothing is made durable here.
+    /// Permission bits are kept, but for setuid, setgid, sticky, and writing by group and others; owners, times
+    /// of directories and attributes are not. With an owner, everything is given to it, the target included.
+    /// Nothing is made durable here.
     ///
     /// # Errors
-    /// When something cannot be written, when the archive changed since the survey, or on interruption; what
-    /// is written so far is left.
+    /// As [`Self::survey`], and when something cannot be written; what is written so far is left.
     pub fn unpack(
         &self,
-        survey: &Survey,
-        target: BorrowedFd<'_>,
-        owner: Option<Owner>,
+        target: Target<'_>,
+        limits: &Limits<'_>,
+        also: &mut Also<'_>,
         watch: &mut dyn Watch,
-    ) -> Result<Unpacked> {
-        let tally = Tally::default();
-        if self.format != Format::Zip {
-            tally.hash.replace(Some(Sha256::new()));
-        }
-        let mut writer = Writer::new(target, owner);
-        let top = survey.top.as_deref();
-        self.pass(&tally, watch, &mut |entry, content| write(entry, content, top, &mut writer))
-            .and_then(|verdict| if verdict.top == survey.top { writer.finish() } else { Err(self.changed()) })
-            .and_then(|tree| Ok(Unpacked { sha256: self.hash_after(&tally, watch)?, tree }))
-            .map_err(|e| self.explain(e, "the archive was sound before: try again").as_kind(Kind::Failed))
+    ) -> Result<Reading> {
+        self.read(Some(target), limits, also, watch)
     }
 
-    /// One pass; what it finds amiss in a file that is being written to is no fault of the archive.
-    fn pass(&self, tally: &Tally, watch: &mut dyn Watch, take: &mut Take<'_>) -> Result<Verdict> {
-        let verdict = self.read(tally, watch, take);
-        self.unchanged()?;
-        verdict
+    fn read(
+        &self,
+        target: Option<Target<'_>>,
+        limits: &Limits<'_>,
+        also: &mut Also<'_>,
+        watch: &mut dyn Watch,
+    ) -> Result<Reading> {
+        let writer = target.map(|target| Writer::new(target.dir, target.owner)).transpose()?;
+        let ledger = Ledger::new(also);
+        let mut intake = Intake::new(writer, limits);
+        let meter = &mut Meter::new(watch, &ledger.read, self.opened.0);
+        let read = self.entries(&ledger, meter, &mut intake).and_then(|()| intake.finish());
+        // What is amiss in a file that is being written to is no fault of the archive.
+        let (survey, layout) = self.unchanged().and(read).map_err(|e| self.explain(e))?;
+        Ok(Reading { sha256: ledger.into_sum().to_string(), survey, layout })
     }
 
-    /// Hands every entry on that is admitted, and says what the archive is as a whole.
-    fn read(&self, tally: &Tally, watch: &mut dyn Watch, take: &mut Take<'_>) -> Result<Verdict> {
-        let mut inspector = Inspector::default();
-        let mut admit = |entry: &Entry, content: &mut Content<'_, '_>| {
-            inspector.admit(entry)?;
-            take(entry, content)
-        };
-        let meter = &mut Meter::new(watch, tally, self.opened.0);
-        let input = || Input::new(&self.file, tally);
+    fn entries(&self, ledger: &Ledger<'_>, meter: &mut Meter<'_>, intake: &mut Intake<'_>) -> Result<()> {
+        let length = self.opened.0;
         match self.format {
-            Format::Zip => zipped::read(input(), input(), meter, &mut admit)?,
-            format => {
-                let mut reader = input().decoded(format).map_err(damaged)?;
-                tarball::read(&mut *reader, meter, &mut admit)?;
-            }
+            Format::Zip => zipped::read(&self.file, length, ledger, meter, intake)?,
+            format => thread::scope(|scope| {
+                let decoded = Input::new(&self.file, ledger).decoded(format).map_err(damaged)?;
+                tarball::read(&mut Pipe::new(scope, decoded), meter, intake)
+            })?,
         }
-        inspector.finish()
-    }
-
-    /// A zip is read in no order that a hash could follow.
-    fn hash_after(&self, tally: &Tally, watch: &mut dyn Watch) -> Result<String> {
-        match tally.hash.take() {
-            Some(hash) => Ok(hex(hash)),
-            None => self.sha256(&mut Quiet(watch)),
+        meter.tick()?;
+        // Whatever was decoded, all of the file is to be vouched for.
+        if ledger.read.load(Ordering::Relaxed) == length {
+            Ok(())
+        } else {
+            Err(fault::broken("something follows its end"))
         }
     }
 
@@ -189,55 +191,19 @@ impl Archive {
             .hint("wait until it is copied completely, then try again")
     }
 
-    fn explain(&self, error: Error, hint: &str) -> Error {
+    fn explain(&self, error: Error) -> Error {
         let cannot_unpack = format!("cannot unpack {}", self.name);
+        let hint = "get the archive again from its vendor; nothing was unpacked";
         match error.kind() {
-            Kind::Refused => Error::refused(format!("{cannot_unpack}: {error}")).hint(hint),
+            Kind::Refused if error.hints().is_empty() => {
+                Error::refused(format!("{cannot_unpack}: {error}")).hint(hint)
+            }
+            Kind::Refused => error,
             kind => Error::new(kind, cannot_unpack).because(error),
         }
     }
 }
 
-/// Hides the progress of work that was not announced.
-struct Quiet<'a>(&'a mut dyn Watch);
-
-impl Watch for Quiet<'_> {
-    fn progress(&mut self, _done: u64, _total: u64) {}
-
-    fn interrupted(&self) -> bool {
-        self.0.interrupted()
-    }
-}
-
-fn write(
-    entry: &Entry,
-    content: &mut Content<'_, '_>,
-    top: Option<&str>,
-    writer: &mut Writer<'_>,
-) -> Result<()> {
-    let below = |path: &path::EntryPath| match top {
-        _ if path.as_str().is_empty() => Ok(path.clone()),
-        Some(top) => path.below(top).ok_or_else(|| Error::refused("it is another archive than was surveyed")),
-        None => Ok(path.clone()),
-    };
-    let path = below(&entry.path)?;
-    match (path.as_str(), &entry.kind) {
-        ("", EntryKind::Directory) => Ok(()),
-        ("", _) => Err(Error::refused("it is another archive than was surveyed")),
-        (path, EntryKind::Directory) => writer.directory(path, entry.mode),
-        (path, EntryKind::Hardlink { first }) => writer.hardlink(path, below(first)?.as_str()),
-        (path, EntryKind::Symlink { target }) => {
-            writer.symlink(path, target);
-            Ok(())
-        }
-        (path, EntryKind::File { .. }) => {
-            let mut file = writer.create(path)?;
-            content.each(&mut |bytes| file.write(bytes))?;
-            writer.keep(file, entry.mode, entry.mtime)
-        }
-    }
-}
-
 fn stamp(metadata: &Metadata) -> Stamp {
-    (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec())
+    (metadata.len(), metadata.mtime(), metadata.mtime_nsec())
 }

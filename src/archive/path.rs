@@ -48,14 +48,6 @@ impl EntryPath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The path below the directory `top`, or nothing if it is elsewhere.
-    pub fn below(&self, top: &str) -> Option<Self> {
-        match self.0.strip_prefix(top)?.strip_prefix('/') {
-            Some(rest) => Some(Self(rest.to_owned())),
-            None => (self.0 == top).then(|| Self(String::new())),
-        }
-    }
 }
 
 /// Parses the target of the symlink `name`, as far as that needs no knowledge of where the link stands.
@@ -186,15 +178,6 @@ mod tests {
         for (depth, target, inside) in table {
             assert_eq!(stays_inside(depth, target), inside, "{depth} {target}");
         }
-    }
-
-    #[test]
-    fn a_path_below_another_is_found_by_whole_components() {
-        let below = |path: &str, top| Some(Name::parse(path.as_bytes()).unwrap().path.below(top)?.0);
-        assert_eq!(below("emqx/bin", "emqx").as_deref(), Some("bin"));
-        assert_eq!(below("emqx", "emqx").as_deref(), Some(""));
-        assert_eq!(below("emqx-2/bin", "emqx"), None);
-        assert_eq!(below("bin", "emqx"), None);
     }
 
     #[test]

@@ -1,18 +1,17 @@
-//! What an archive holds, known before anything is written.
+//! What an archive holds, in figures, and the manifest in it.
 
-use super::content::Content;
 use super::entry::{Entry, EntryKind};
-use super::inspect::Verdict;
+use super::layout::{Layout, Place};
 use super::path::{Checked, breach};
 use crate::error::Result;
 
 /// The manifest's name at the top of a release.
 const MANIFEST: &str = "release.toml";
-/// The longest manifest that is read.
+/// The longest manifest that is read, in bytes.
 const MANIFEST_MAX: u64 = 64 * 1024;
 
 /// A sound archive in figures.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
     /// The directory that everything lies in, and that is left out of the release.
     pub top: Option<String>,
@@ -23,6 +22,16 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// The figures of what was read.
+    pub(super) fn new(layout: &Layout, manifest: Option<String>, top: Option<String>) -> Self {
+        let size = |(_, place): (&str, &Place)| match place {
+            Place::File { size, .. } => Some(*size),
+            _ => None,
+        };
+        let sizes = layout.iter().filter_map(size).collect();
+        Self { entries: layout.count() - u64::from(top.is_some()), top, manifest, sizes }
+    }
+
     /// How many files, directories and links the release has, directories that are only implied included.
     #[must_use]
     pub fn entries(&self) -> u64 {
@@ -45,65 +54,53 @@ impl Survey {
     }
 }
 
-/// Collects a survey.
-///
-/// Whether everything lies in one directory is known only in the end, so two manifests may be held until then:
-/// the one at the top, and the first that lies one directory deeper.
+/// What may be the manifest. Whether everything lies in one directory is known only in the end, so two are
+/// held until then: the one at the top, and the first that lies one directory deeper.
 #[derive(Default)]
-pub struct Surveyor {
-    sizes: Vec<u64>,
-    manifest: Option<Found>,
+pub struct Manifests {
+    at_top: Option<Found>,
     nested: Option<(String, Found)>,
 }
 
-/// A manifest, or why it cannot be one.
+/// A manifest's text, as far as it was read, or why it cannot be one.
 type Found = Checked<Vec<u8>>;
 
-impl Surveyor {
-    /// Notes one entry, and reads its data only if it may be the manifest.
-    ///
-    /// # Errors
-    /// When the data cannot be read.
-    pub fn take(&mut self, entry: &Entry, content: &mut Content<'_, '_>) -> Result<()> {
-        if let EntryKind::File { size } = entry.kind {
-            self.sizes.push(size);
-        }
+impl Manifests {
+    /// Notes one entry, and says whether its text is wanted.
+    pub fn note(&mut self, entry: &Entry) -> bool {
+        let found = match entry.kind {
+            EntryKind::File { size } if size <= MANIFEST_MAX => Ok(Vec::new()),
+            EntryKind::File { .. } => Err("is longer than 64 KiB"),
+            _ => Err("is no plain file"),
+        };
+        let wanted = found.is_ok();
         match entry.path.as_str().split_once('/') {
-            None if entry.path.as_str() == MANIFEST => self.manifest = Some(read(entry, content)?),
-            Some((top, MANIFEST)) if self.nested.is_none() => {
-                self.nested = Some((top.to_owned(), read(entry, content)?));
-            }
+            None if entry.path.as_str() == MANIFEST => self.at_top = Some(found),
+            Some((top, MANIFEST)) if self.nested.is_none() => self.nested = Some((top.to_owned(), found)),
+            _ => return false,
+        }
+        wanted
+    }
+
+    /// Takes the text of one that was wanted.
+    pub fn put(&mut self, path: &str, text: Vec<u8>) {
+        match (path.split_once('/'), &mut self.nested) {
+            (None, _) => self.at_top = Some(Ok(text)),
+            (Some((top, _)), Some((dir, found))) if *dir == top => *found = Ok(text),
             _ => {}
         }
-        Ok(())
     }
 
-    /// The survey of an archive that was found sound.
+    /// The manifest of the release, whose top is the directory `top` or else that of the archive.
     ///
     /// # Errors
-    /// Refuses a manifest that is no short text.
-    pub fn finish(self, verdict: Verdict) -> Result<Survey> {
-        let found = match &verdict.top {
+    /// Refuses one that is no short text.
+    pub fn of(self, top: Option<&str>) -> Result<Option<String>> {
+        let found = match top {
             Some(top) => self.nested.filter(|(dir, _)| dir == top).map(|(_, found)| found),
-            None => self.manifest,
+            None => self.at_top,
         };
         let text = found.map(|found| String::from_utf8(found?).map_err(|_| "is not UTF-8")).transpose();
-        let manifest = text.map_err(|why| breach(MANIFEST.as_bytes(), why))?;
-        Ok(Survey { top: verdict.top, manifest, entries: verdict.entries, sizes: self.sizes })
-    }
-}
-
-fn read(entry: &Entry, content: &mut Content<'_, '_>) -> Result<Found> {
-    match entry.kind {
-        EntryKind::File { size } if size <= MANIFEST_MAX => {
-            let mut text = Vec::new();
-            content.each(&mut |bytes| {
-                text.extend_from_slice(bytes);
-                Ok(())
-            })?;
-            Ok(Ok(text))
-        }
-        EntryKind::File { .. } => Ok(Err("is longer than 64 KiB")),
-        _ => Ok(Err("is no plain file")),
+        text.map_err(|why| breach(MANIFEST.as_bytes(), why))
     }
 }

@@ -1,35 +1,40 @@
 //! The entries of a tar: ustar, GNU and pax, read strictly and to the last byte.
 
-use std::io::Read;
+use std::io::BufRead;
 
 use tar::Header;
 
-use super::Take;
-use super::content::{Content, Meter, damaged};
+use super::content::pass;
 use super::entry::{Entry, Raw, Shape};
 use super::extension::{Extensions, Kind};
+use super::fault::{broken, damaged};
+use super::input::drain;
+use super::intake::Intake;
+use super::meter::Meter;
 use super::path::breach;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 const BLOCK: usize = 512;
 /// The largest size that the octal digits of a header hold; a larger one stands in a pax record alone.
 const OCTAL_MAX: u64 = 0o777_7777_7777;
+/// The most zeros that may follow the end, in bytes: far more than any writer's record.
+const PADDING_MAX: u64 = 16 << 20;
 
-/// Reads every entry and hands it on, in order.
+/// Reads every entry and takes it in, in order.
 ///
 /// # Errors
-/// Refuses what is damaged, cut short or of a kind that no release holds; else as `take`.
-pub fn read(reader: &mut dyn Read, meter: &mut Meter<'_>, take: &mut Take<'_>) -> Result<()> {
+/// Refuses what is damaged, cut short or of a kind that no release holds; else as the intake.
+pub fn read(reader: &mut dyn BufRead, meter: &mut Meter<'_>, intake: &mut Intake<'_>) -> Result<()> {
     let mut extensions = Extensions::default();
     while let Some(header) = next_header(reader)? {
         meter.tick()?;
         match Kind::of(header.as_old().linkflag[0]) {
             Some(kind) => extensions.read(kind, size_of(&header)?, reader)?,
-            None => read_entry(&header, &std::mem::take(&mut extensions), reader, meter, take)?,
+            None => read_entry(&header, &std::mem::take(&mut extensions), reader, meter, intake)?,
         }
     }
     if extensions != Extensions::default() {
-        return Err(Error::refused("the archive is damaged: it ends with the extension of an entry"));
+        return Err(broken("it ends with the extension of an entry"));
     }
     read_end(reader, meter)
 }
@@ -37,9 +42,9 @@ pub fn read(reader: &mut dyn Read, meter: &mut Meter<'_>, take: &mut Take<'_>) -
 fn read_entry(
     header: &Header,
     extensions: &Extensions,
-    reader: &mut dyn Read,
+    reader: &mut dyn BufRead,
     meter: &mut Meter<'_>,
-    take: &mut Take<'_>,
+    intake: &mut Intake<'_>,
 ) -> Result<()> {
     let (short_name, short_target) = (header.path_bytes(), header.link_name_bytes().unwrap_or_default());
     let name = extensions.name(&short_name)?;
@@ -52,10 +57,10 @@ fn read_entry(
         mode: header.mode().map_err(|_| no_number())?,
         mtime: header.mtime().ok(),
     })?;
-    let mut data = reader.take(size);
-    let mut content = Content::new(name, &mut data, size, meter);
-    take(&entry, &mut content)?;
-    content.finish()?;
+    let Some(body) = intake.admit(&entry)? else { return Ok(()) };
+    let mut filling = body.open()?;
+    pass(name, reader, size, meter, &mut |bytes| filling.write(bytes))?;
+    intake.put(filling.close()?);
     skip_padding(reader, size)
 }
 
@@ -89,12 +94,12 @@ fn entry_size(header: &Header, extensions: &Extensions, name: &[u8]) -> Result<u
 }
 
 /// The crate's own words repeat the archive's bytes, which may be those of a terminal's escapes.
-fn no_number() -> Error {
-    Error::refused("the archive is damaged: a header holds no number where one belongs")
+fn no_number() -> crate::error::Error {
+    broken("a header holds no number where one belongs")
 }
 
 /// Nothing at the first block of zeros.
-fn next_header(reader: &mut dyn Read) -> Result<Option<Header>> {
+fn next_header(reader: &mut dyn BufRead) -> Result<Option<Header>> {
     let mut header = Header::new_old();
     reader.read_exact(header.as_mut_bytes()).map_err(damaged)?;
     if is_zero(header.as_bytes()) {
@@ -104,27 +109,30 @@ fn next_header(reader: &mut dyn Read) -> Result<Option<Header>> {
     let sum: u32 = bytes[..148].iter().chain(&[b' '; 8]).chain(&bytes[156..]).map(|b| u32::from(*b)).sum();
     match header.cksum() {
         Ok(expected) if expected == sum => Ok(Some(header)),
-        _ => Err(Error::refused("the archive is damaged: the checksum of a header is wrong")),
+        _ => Err(broken("the checksum of a header is wrong")),
     }
 }
 
 /// Data is padded to whole blocks with whatever the writer had at hand.
-fn skip_padding(reader: &mut dyn Read, size: u64) -> Result<()> {
+fn skip_padding(reader: &mut dyn BufRead, size: u64) -> Result<()> {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
     let mut padding = [0; BLOCK];
     reader.read_exact(&mut padding[..(BLOCK - over) % BLOCK]).map_err(damaged)
 }
 
 /// A second block of zeros ends a tar; more may follow, to fill the last record.
-fn read_end(reader: &mut dyn Read, meter: &mut Meter<'_>) -> Result<()> {
+fn read_end(reader: &mut dyn BufRead, meter: &mut Meter<'_>) -> Result<()> {
     let mut block = [0; BLOCK];
     reader.read_exact(&mut block).map_err(damaged)?;
     let mut only_zeros = is_zero(&block);
-    meter.rest(reader, &mut |bytes| {
+    let mut length = 0;
+    drain(reader, &mut |bytes| {
         only_zeros &= is_zero(bytes);
-        Ok(())
+        length += bytes.len() as u64;
+        meter.tick()?;
+        if only_zeros && length <= PADDING_MAX { Ok(()) } else { Err(broken("something follows its end")) }
     })?;
-    if only_zeros { Ok(()) } else { Err(Error::refused("the archive is damaged: something follows its end")) }
+    if only_zeros { Ok(()) } else { Err(broken("something follows its end")) }
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

@@ -1,217 +1,204 @@
 //! Puts files, directories and links into one directory, and never reaches anything outside it.
 //!
 //! Every path is opened from the target downwards, one component at a time and never through a link. Nothing
-//! is made durable here; what a crash leaves is for the caller to remove.
+//! is made durable here; what a crash leaves is for the caller to remove. The target must be a directory that
+//! nobody else can enter: then nobody meets a tree whose modes and owners are not set yet.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fchmod, futimens, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
-use sha2::{Digest, Sha256};
 
 use super::Owner;
-use crate::error::{Doing, Result};
-use crate::tree::{Node, TreeEntry, hex};
-
-/// The mode of the release's own directory, and of those that an archive implies without naming them.
-const DIRECTORY_MODE: u32 = 0o755;
+use super::layout::{DIRECTORY_MODE, Layout, Place};
+use super::path::breach;
+use crate::error::{Doing, Error, Result};
 
 /// Writes a tree into an empty directory.
-pub struct Writer<'a> {
-    target: BorrowedFd<'a>,
+pub struct Writer {
+    target: Arc<OwnedFd>,
     owner: Option<Owner>,
     /// The directories from the target down to the one last written to.
-    open: Vec<(String, OwnedFd)>,
-    /// The modes that directories get in the end; until then only their owner may enter.
-    directories: BTreeMap<String, u32>,
-    symlinks: Vec<(String, String)>,
-    hardlinks: BTreeMap<String, String>,
-    tree: Vec<TreeEntry>,
+    open: Vec<(String, Arc<OwnedFd>)>,
 }
 
-/// A file on its way into the tree.
-pub struct NewFile {
+/// Where a file is going to be; it may be created and written by any thread.
+pub struct Slot {
+    parent: Arc<OwnedFd>,
     path: String,
-    file: File,
-    size: u64,
-    hash: Sha256,
+    owner: Option<Owner>,
 }
 
-impl NewFile {
-    /// Appends to the file.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hash.update(bytes);
-        self.size += bytes.len() as u64;
-        self.file.write_all(bytes).doing(|| format!("cannot write {:?}", self.path))
-    }
-}
-
-impl<'a> Writer<'a> {
+impl Writer {
     /// Writes into `target`; with an owner, everything is given to it.
-    pub fn new(target: BorrowedFd<'a>, owner: Option<Owner>) -> Self {
-        Self {
-            target,
-            owner,
-            open: Vec::new(),
-            directories: BTreeMap::new(),
-            symlinks: Vec::new(),
-            hardlinks: BTreeMap::new(),
-            tree: Vec::new(),
-        }
+    ///
+    /// # Errors
+    /// When no more files can be opened.
+    pub fn new(target: BorrowedFd<'_>, owner: Option<Owner>) -> Result<Self> {
+        let target = target.try_clone_to_owned().doing(|| "cannot open the directory to write into")?;
+        Ok(Self { target: Arc::new(target), owner, open: Vec::new() })
     }
 
-    /// Creates a directory, or sets the mode of one that others have implied.
+    /// Creates a directory, and those above it.
     ///
     /// # Errors
     /// When it cannot be created.
-    pub fn directory(&mut self, path: &str, mode: u32) -> Result<()> {
-        self.enter(path)?;
-        self.directories.insert(path.to_owned(), mode);
-        Ok(())
-    }
-
-    /// Creates an empty file, to be written and then [kept](Self::keep).
-    ///
-    /// # Errors
-    /// When it cannot be created, or is there.
-    pub fn create(&mut self, path: &str) -> Result<NewFile> {
-        let (parent, name) = self.parent(path)?;
-        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let file = openat(parent, name, flags, permissions(0o600)).doing(|| cannot_create(path))?;
-        Ok(NewFile { path: path.to_owned(), file: file.into(), size: 0, hash: Sha256::new() })
-    }
-
-    /// Completes a file.
-    ///
-    /// # Errors
-    /// When its mode or owner cannot be set.
-    pub fn keep(&mut self, new: NewFile, mode: u32, mtime: Option<u64>) -> Result<()> {
-        let NewFile { path, file, size, hash } = new;
-        self.finish_node(&file, mode, &path)?;
-        if let Some(seconds) = mtime.and_then(|seconds| i64::try_from(seconds).ok()) {
-            let time = TimeSpec::new(seconds, 0);
-            futimens(&file, &time, &time).doing(|| format!("cannot set the time of {path:?}"))?;
-        }
-        self.tree.push(TreeEntry { path, mode, node: Node::File { size, sha256: hex(hash) } });
-        Ok(())
-    }
-
-    /// Creates a hard link to a file that was kept, or to another link to it.
-    ///
-    /// # Errors
-    /// When it cannot be created.
-    pub fn hardlink(&mut self, path: &str, first: &str) -> Result<()> {
-        let first = self.hardlinks.get(first).cloned().unwrap_or_else(|| first.to_owned());
-        let (old_parent, old_name) = self.parent(&first)?;
-        let old_parent = old_parent.try_clone_to_owned().doing(|| cannot_create(path))?;
-        let (parent, name) = self.parent(path)?;
-        linkat(old_parent, old_name, parent, name, AtFlags::empty()).doing(|| cannot_create(path))?;
-        self.hardlinks.insert(path.to_owned(), first);
-        Ok(())
-    }
-
-    /// Notes a symlink, which is created once all files are there.
-    pub fn symlink(&mut self, path: &str, target: &str) {
-        self.symlinks.push((path.to_owned(), target.to_owned()));
-    }
-
-    /// Creates the symlinks, gives the directories their modes, deepest first, and returns the tree, sorted.
-    ///
-    /// # Errors
-    /// When something cannot be created, or a mode or owner not be set.
-    pub fn finish(mut self) -> Result<Vec<TreeEntry>> {
-        for (path, target) in std::mem::take(&mut self.symlinks) {
-            self.create_symlink(path, target)?;
-        }
-        self.finish_directories()?;
-        let hardlinks = std::mem::take(&mut self.hardlinks);
-        self.tree.sort_by(|a, b| a.path.cmp(&b.path));
-        let linked: Vec<TreeEntry> = hardlinks.into_iter().filter_map(|link| self.recorded(link)).collect();
-        self.tree.extend(linked);
-        self.tree.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(self.tree)
-    }
-
-    fn create_symlink(&mut self, path: String, target: String) -> Result<()> {
-        let owner = self.owner;
-        let (parent, name) = self.parent(&path)?;
-        symlinkat(target.as_str(), parent, name).doing(|| cannot_create(&path))?;
-        if let Some(Owner { uid, gid }) = owner {
-            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-            fchownat(parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
-                .doing(|| format!("cannot set the owner of {path:?}"))?;
-        }
-        self.tree.push(TreeEntry { path, mode: 0, node: Node::Symlink { target } });
-        Ok(())
-    }
-
-    /// In descending order every directory follows all that is in it.
-    fn finish_directories(&mut self) -> Result<()> {
-        for (path, mode) in self.directories.clone().into_iter().rev() {
-            self.enter(&path)?;
-            self.finish_node(self.here(), mode, &path)?;
-            self.tree.push(TreeEntry { path, mode, node: Node::Directory });
-        }
-        self.finish_node(self.target, DIRECTORY_MODE, ".")
-    }
-
-    /// The owner comes first: a change of owner may take permissions away.
-    fn finish_node(&self, fd: impl AsFd, mode: u32, path: &str) -> Result<()> {
-        if let Some(Owner { uid, gid }) = self.owner {
-            fchown(fd.as_fd(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .doing(|| format!("cannot set the owner of {path:?}"))?;
-        }
-        fchmod(fd, permissions(mode)).doing(|| format!("cannot set the mode of {path:?}"))
-    }
-
-    /// The record of a hard link, which is that of its file, found in the sorted tree.
-    fn recorded(&self, (path, first): (String, String)) -> Option<TreeEntry> {
-        let at = self.tree.binary_search_by(|entry| entry.path.as_str().cmp(&first)).ok()?;
-        Some(TreeEntry { path, ..self.tree[at].clone() })
-    }
-
-    /// The open directory that a path lies in, made where it is missing, and the name in it.
-    fn parent<'p>(&mut self, path: &'p str) -> Result<(BorrowedFd<'_>, &'p str)> {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        self.enter(parent)?;
-        Ok((self.here(), name))
-    }
-
-    fn here(&self) -> BorrowedFd<'_> {
-        self.open.last().map_or(self.target, |(_, fd)| fd.as_fd())
-    }
-
-    /// Opens a directory and those above it, which stay open for whatever comes next.
-    fn enter(&mut self, path: &str) -> Result<()> {
+    pub fn directory(&mut self, layout: &mut Layout, path: &str) -> Result<()> {
         let parts = || path.split('/').filter(|part| !part.is_empty());
         let shared = parts().zip(&self.open).take_while(|(part, (name, _))| part == name).count();
         self.open.truncate(shared);
         let mut end = self.open.iter().map(|(name, _)| name.len() + 1).sum::<usize>();
         for part in parts().skip(shared) {
             end += part.len();
-            let fd = self.open_directory(part, &path[..end])?;
-            self.open.push((part.to_owned(), fd));
+            let fd = self.enter(layout, part, &path[..end])?;
+            self.open.push((part.to_owned(), Arc::new(fd)));
             end += 1;
         }
         Ok(())
     }
 
-    fn open_directory(&mut self, name: &str, path: &str) -> Result<OwnedFd> {
-        if !self.directories.contains_key(path) {
-            mkdirat(self.here(), name, permissions(0o700)).doing(|| cannot_create(path))?;
-            self.directories.insert(path.to_owned(), DIRECTORY_MODE);
+    /// The place of a file whose directory there is from now on.
+    ///
+    /// # Errors
+    /// When its directory cannot be created.
+    pub fn slot(&mut self, layout: &mut Layout, path: &str) -> Result<Slot> {
+        self.directory(layout, parent(path))?;
+        Ok(Slot { parent: self.here(), path: path.to_owned(), owner: self.owner })
+    }
+
+    /// Creates a hard link to a file that is complete, or a copy where the file system has no hard links.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn hardlink(&mut self, layout: &mut Layout, path: &str, first: &str, mode: u32) -> Result<()> {
+        let old = self.slot(layout, first)?;
+        let new = self.slot(layout, path)?;
+        match linkat(&*old.parent, old.name(), &*new.parent, new.name(), AtFlags::empty()) {
+            Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::EMLINK) => {
+                let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let from = openat(&*old.parent, old.name(), flags, Mode::empty());
+                let mut to = new.create(mode)?;
+                io::copy(&mut File::from(from.doing(|| cannot_create(path))?), &mut to)
+                    .doing(|| cannot_create(path))?;
+                new.keep(&to, mode, None)
+            }
+            other => other.map_err(|errno| taken(path, errno)),
+        }
+    }
+
+    /// Creates a symbolic link. Once there is one, nothing more may be created.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn symlink(&mut self, layout: &mut Layout, path: &str, target: &str) -> Result<()> {
+        let slot = self.slot(layout, path)?;
+        symlinkat(target, &*slot.parent, slot.name()).map_err(|errno| taken(path, errno))?;
+        let Some(Owner { uid, gid }) = self.owner else { return Ok(()) };
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        fchownat(&*slot.parent, slot.name(), uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .doing(|| format!("cannot set the owner of {path:?}"))
+    }
+
+    /// Gives a directory its mode: in the end, since it may forbid to write.
+    ///
+    /// # Errors
+    /// When it cannot be set.
+    pub fn seal(&mut self, layout: &mut Layout, path: &str, mode: u32) -> Result<()> {
+        self.directory(layout, path)?;
+        settle(&*self.here(), mode, self.owner, path).map(drop)
+    }
+
+    fn here(&self) -> Arc<OwnedFd> {
+        Arc::clone(self.open.last().map_or(&self.target, |(_, fd)| fd))
+    }
+
+    fn enter(&self, layout: &mut Layout, name: &str, path: &str) -> Result<OwnedFd> {
+        let here = self.here();
+        let made = match layout.get_mut(path) {
+            Some(Place::Directory { made, .. }) => std::mem::replace(made, true),
+            _ => return Err(Error::failed(format!("{path:?} is no directory"))),
+        };
+        if !made {
+            mkdirat(&*here, name, permissions(DIRECTORY_MODE)).map_err(|errno| taken(path, errno))?;
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        openat(self.here(), name, flags, Mode::empty()).doing(|| format!("cannot open {path:?}"))
+        let fd = openat(&*here, name, flags, Mode::empty()).doing(|| format!("cannot open {path:?}"))?;
+        if !made {
+            settle(&fd, DIRECTORY_MODE, self.owner, path)?;
+        }
+        Ok(fd)
     }
+}
+
+impl Slot {
+    /// Creates the file, empty.
+    ///
+    /// # Errors
+    /// When it cannot be created, or something is there.
+    pub fn create(&self, mode: u32) -> Result<File> {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = openat(&*self.parent, self.name(), flags, permissions(mode));
+        Ok(file.map_err(|errno| taken(&self.path, errno))?.into())
+    }
+
+    /// Appends to the file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, mut file: &File, bytes: &[u8]) -> Result<()> {
+        file.write_all(bytes).doing(|| format!("cannot write {:?}", self.path))
+    }
+
+    /// Completes the file: its mode, its owner and its time, in seconds since the epoch.
+    ///
+    /// # Errors
+    /// When one of them cannot be set.
+    pub fn keep(&self, file: &File, mode: u32, mtime: Option<u64>) -> Result<()> {
+        settle(file, mode, self.owner, &self.path)?;
+        let Some(seconds) = mtime.and_then(|seconds| i64::try_from(seconds).ok()) else { return Ok(()) };
+        let time = TimeSpec::new(seconds, 0);
+        futimens(file, &time, &time).doing(|| format!("cannot set the time of {:?}", self.path))
+    }
+
+    fn name(&self) -> &str {
+        self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
+    }
+}
+
+/// Sets mode and owner where they are not so by themselves. The owner comes first: a change of owner may take
+/// permissions away.
+fn settle(fd: impl AsFd, mode: u32, owner: Option<Owner>, path: &str) -> Result<()> {
+    let has = |stat: &FileStat| stat.st_mode & 0o7777 == mode;
+    let now = fstat(&fd).doing(|| format!("cannot look at {path:?}"))?;
+    let foreign = owner.filter(|to| (to.uid, to.gid) != (now.st_uid, now.st_gid));
+    if let Some(Owner { uid, gid }) = foreign {
+        fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .doing(|| format!("cannot set the owner of {path:?}"))?;
+    }
+    if foreign.is_none() && has(&now) {
+        return Ok(());
+    }
+    fchmod(fd, permissions(mode)).doing(|| format!("cannot set the mode of {path:?}"))
+}
+
+/// What is there already differs only in its letters' case: the rules let no name come twice.
+fn taken(path: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::EEXIST => {
+            breach(path.as_bytes(), "is there already, by a name that is the same to this file system")
+        }
+        other => Error::failed(cannot_create(path)).because(other),
+    }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
 fn permissions(mode: u32) -> Mode {

@@ -1,6 +1,7 @@
 //! Runs plans and recovers from those that were cut short. What comes in which order, and what takes what
 //! back, is the plan's to say.
 
+mod stage;
 mod step;
 
 use std::time::Duration;
@@ -15,8 +16,8 @@ use crate::root::{Entry, Outcome, Root};
 use crate::version::Version;
 use crate::watch::Watch;
 
+pub use stage::{Staged, Staging};
 use step::Hands;
-pub use step::Source;
 
 /// Is told what happens while it happens.
 pub trait Observer: Watch {
@@ -65,7 +66,7 @@ pub fn run(
     root: &Root,
     order: &Order,
     plan: &Plan,
-    source: Option<&Source>,
+    staged: Option<&Staged<'_>>,
     observer: &mut dyn Observer,
 ) -> Result<()> {
     if plan.steps.is_empty() {
@@ -73,7 +74,7 @@ pub fn run(
     }
     let begun = clock::since_boot();
     let record = Record {
-        transaction: transaction(),
+        transaction: staged.map_or_else(transaction, |staged| staged.transaction().to_owned()),
         command: order.command.clone(),
         by: order.by.clone(),
         started: clock::now(),
@@ -81,7 +82,7 @@ pub fn run(
         begun: 0,
     };
     let journal = Journal::open(root, &record)?;
-    let mut hands = Hands { root, transaction: &record.transaction, source };
+    let mut hands = Hands { root, transaction: &record.transaction };
     let done = forward(&mut hands, &journal, plan, observer);
     let took = clock::since_boot().saturating_sub(begun);
     match done {
@@ -93,7 +94,7 @@ pub fn run(
             Ok(())
         }
         Err((steps, error)) => {
-            turn_around(&mut hands, &plan.steps[..steps], &error, observer)?;
+            turn_around(&mut hands, &plan.steps[..steps], &error)?;
             let entry = entry(&record, Outcome::Failed, Some(took), Some(&error));
             conclude(root, journal, &entry, observer);
             Err(error.as_kind(Kind::Failed))
@@ -111,20 +112,15 @@ fn forward(
     for (at, step) in plan.steps.iter().enumerate() {
         observer.go_on().and_then(|()| journal.begin(at + 1)).map_err(|e| (at, e))?;
         observer.begun(step);
-        hands.apply(step, observer).map_err(|e| (at + 1, e))?;
+        hands.apply(step).map_err(|e| (at + 1, e))?;
         observer.done(step);
     }
     Ok(())
 }
 
-fn turn_around(
-    hands: &mut Hands<'_>,
-    begun: &[Step],
-    failure: &Error,
-    observer: &mut dyn Observer,
-) -> Result<()> {
+fn turn_around(hands: &mut Hands<'_>, begun: &[Step], failure: &Error) -> Result<()> {
     for step in undo(begun) {
-        hands.apply(&step, observer).map_err(|e| {
+        hands.apply(&step).map_err(|e| {
             Error::new(Kind::Stuck, format!("cannot {step}, after this failed: {failure}"))
                 .because(e)
                 .hint("mend the cause; the next command, `tenure boot` for instance, then takes it back")
@@ -183,11 +179,9 @@ pub fn restore_order(root: &Root, observer: &mut dyn Observer) -> Result<Option<
 
 fn resume(root: &Root, record: &Record, observer: &mut dyn Observer) -> Result<Recovered> {
     let Recovery { toward, steps } = recover(record, &root.observe()?);
-    let mut hands = Hands { root, transaction: &record.transaction, source: None };
+    let mut hands = Hands { root, transaction: &record.transaction };
     for step in &steps {
-        hands
-            .apply(step, observer)
-            .doing(|| format!("cannot recover the interrupted `{}`", record.command))?;
+        hands.apply(step).doing(|| format!("cannot recover the interrupted `{}`", record.command))?;
     }
     let outcome = match toward {
         Toward::Forward => Outcome::Finished,

@@ -1,55 +1,26 @@
 //! Applies one step. Each is whole or not at all, and may be applied again.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use crate::archive::{self, Archive, Survey};
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::fs as disk;
 use crate::plan::{Item, Step};
 use crate::release::LinkName;
-use crate::root::{Receipt, Root};
+use crate::root::Root;
 use crate::service;
-use crate::tree::TreeEntry;
 use crate::version::Version;
 
-use super::Observer;
-
-/// Where the tree of a new release comes from.
-pub enum Source {
-    /// An archive that was looked through.
-    Archive {
-        /// The archive.
-        archive: Archive,
-        /// What was found in it.
-        survey: Survey,
-        /// Its file name.
-        file_name: String,
-        /// The digest that was found in it; what is unpacked must have the same.
-        sha256: String,
-    },
-    /// A directory.
-    Directory(PathBuf),
-}
-
-/// What a filled staging directory is made of.
-struct Filled {
-    tree: Vec<TreeEntry>,
-    archive: Option<String>,
-    sha256: Option<String>,
-}
+use super::stage::Parts;
 
 pub(super) struct Hands<'a> {
     pub root: &'a Root,
     pub transaction: &'a str,
-    pub source: Option<&'a Source>,
 }
 
 impl Hands<'_> {
-    pub fn apply(&mut self, step: &Step, observer: &mut dyn Observer) -> Result<()> {
+    pub fn apply(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Unpack { version, .. } | Step::Copy { version, .. } => self.publish(version, observer),
+            Step::Unpack { version, .. } | Step::Copy { version, .. } => self.publish(version),
             Step::Withdraw { version } => self.withdraw(version),
             Step::Discard { item } => self.discard(item),
             Step::Restore { item } => self.restore(item),
@@ -64,55 +35,19 @@ impl Hands<'_> {
         }
     }
 
-    /// Fills staging, makes all of it durable, and lets the release appear by one rename.
-    fn publish(&self, version: &Version, observer: &mut dyn Observer) -> Result<()> {
-        let owner = self.root.owner();
+    /// Lets the release appear by one rename; it is complete and durable in staging.
+    fn publish(&self, version: &Version) -> Result<()> {
         if self.has_published(version) && disk::is_dir(&self.root.release(version)) {
             return Ok(());
         }
-        let [staging, tree, receipt] = self.staged();
-        for dir in [&staging, &tree, &receipt] {
-            disk::ensure_dir(dir, 0o755, owner)?;
+        let staged = self.staged();
+        if !disk::is_dir(&staged.tree) {
+            return Err(Error::failed("cannot unpack a release again that an interrupted command unpacked"));
         }
-        let filled = self.fill(&tree, observer)?;
-        let known = Receipt {
-            transaction: self.transaction.to_owned(),
-            unpacked_at: clock::now(),
-            archive: filled.archive,
-            sha256: filled.sha256,
-        };
-        known.stage(&receipt, &filled.tree, owner)?;
-        disk::sync_tree(&staging)?;
         // What is known of a release that went without Tenure is not true of this one.
         self.throw(&self.root.receipt_dir(version), "stale")?;
-        disk::move_durable(&receipt, &self.root.receipt_dir(version))?;
-        disk::move_durable(&tree, &self.root.release(version))
-    }
-
-    fn fill(&self, tree: &Path, observer: &mut dyn Observer) -> Result<Filled> {
-        let target = disk::open_dir(tree)?;
-        let owner = (disk::effective_uid() == 0).then(|| self.root.owner());
-        match self.source {
-            Some(Source::Archive { archive, survey, file_name, sha256 }) => {
-                let unpacked = archive.unpack(survey, target.as_fd(), owner, observer)?;
-                if unpacked.sha256 != *sha256 {
-                    return Err(Error::failed(format!(
-                        "cannot unpack {file_name}: it changed while it was read"
-                    ))
-                    .hint("wait until it is copied completely, and try again"));
-                }
-                let (archive, sha256) = (Some(file_name.clone()), Some(unpacked.sha256));
-                Ok(Filled { tree: unpacked.tree, archive, sha256 })
-            }
-            Some(Source::Directory(from)) => {
-                let copied = archive::copy(from, target.as_fd(), owner, observer)?;
-                for path in copied.skipped {
-                    observer.warn(&format!("{} is a socket or a pipe and was not copied", path.display()));
-                }
-                Ok(Filled { tree: copied.tree, archive: None, sha256: None })
-            }
-            None => Err(Error::failed("cannot unpack a release again that an interrupted command unpacked")),
-        }
+        disk::move_durable(&staged.receipt, &self.root.receipt_dir(version))?;
+        disk::move_durable(&staged.tree, &self.root.release(version))
     }
 
     /// Takes back what this transaction published, and nothing else: it goes where it came from, which takes
@@ -122,10 +57,10 @@ impl Hands<'_> {
             return Ok(());
         }
         self.unused(version)?;
-        let [staging, tree, receipt] = self.staged();
-        disk::ensure_dir(&staging, 0o755, self.root.owner())?;
+        let staged = self.staged();
+        staged.prepare()?;
         for (published, from) in
-            [(self.root.release(version), tree), (self.root.receipt_dir(version), receipt)]
+            [(self.root.release(version), staged.tree), (self.root.receipt_dir(version), staged.receipt)]
         {
             if disk::exists(&published) {
                 disk::move_durable(&published, &from)?;
@@ -138,10 +73,8 @@ impl Hands<'_> {
         self.root.receipt(version).is_some_and(|receipt| receipt.transaction == self.transaction)
     }
 
-    /// This transaction's part of staging, and in it the tree and what is known of it.
-    fn staged(&self) -> [PathBuf; 3] {
-        let staging = self.root.staging().join(self.transaction);
-        [staging.clone(), staging.join("tree"), staging.join("receipt")]
+    fn staged(&self) -> Parts {
+        Parts::of(self.root, self.transaction)
     }
 
     fn discard(&self, item: &Item) -> Result<()> {

@@ -25,6 +25,12 @@ pub fn effective_uid() -> u32 {
     Uid::effective().as_raw()
 }
 
+/// The user and group that this process's new files belong to.
+#[must_use]
+pub fn effective_owner() -> Owner {
+    Owner { uid: effective_uid(), gid: Gid::effective().as_raw() }
+}
+
 /// Who owns a file, without following a link.
 ///
 /// # Errors
@@ -267,6 +273,27 @@ fn unlock(dir: &Path) -> bool {
         && fs::symlink_metadata(dir)
             .and_then(|m| fs::set_permissions(dir, fs::Permissions::from_mode(m.mode() | 0o700)))
             .is_ok()
+}
+
+/// Moves a directory within what nobody sees yet. Not durable: what publishes it is.
+///
+/// # Errors
+/// Where it cannot be moved.
+pub fn move_staged(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).doing(|| format!("cannot move {} to {}", from.display(), to.display()))
+}
+
+/// Removes an empty directory; nothing to do where it is not there. Not durable.
+///
+/// # Errors
+/// Where it fails.
+pub fn remove_empty(dir: &Path) -> Result<()> {
+    match fs::remove_dir(dir) {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(e).doing(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The names in a directory, sorted; none where it is not there.

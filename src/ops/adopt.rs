@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::execute::{Observer, Source};
+use crate::execute::{Observer, Staged, Staging};
 use crate::fs as disk;
 use crate::plan::{self, Permanence, Plan, Request, Restart, Step};
 use crate::policy::Direction;
@@ -13,7 +13,8 @@ use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::{Common, Report, Session, fetch};
+use super::room::Room;
+use super::{Common, Mode, Report, Session, fetch};
 
 /// What `adopt` is told.
 #[derive(Clone, Debug)]
@@ -55,8 +56,13 @@ pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Resul
         .hint("`tenure versions` lists what is installed"));
     }
     fetch::free_name(root, version)?;
-    let (bytes, files) = disk::weigh(&from, disk::free(root.path())?.block)?;
-    fetch::room(root, version, bytes, files)?;
+    let room = Room::look(root, version)?;
+    let (bytes, files) = disk::weigh(&from, room.block())?;
+    room.fits(bytes, files)?;
+    let staged = match options.common.mode {
+        Mode::Act => Some(stage(root, &from, observer)?),
+        Mode::DryRun => None,
+    };
     let copy = Step::Copy { version: version.clone(), from: from.display().to_string() };
     let first = session.now.permanent.version().is_none();
     let plan = if first {
@@ -66,11 +72,20 @@ pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Resul
     };
     let state = if first { ReleaseState::Permanent } else { ReleaseState::Unpacked };
     let shown = from.display().to_string();
-    session.finish(plan, Some(&Source::Directory(from)), observer, |_| Adopted {
+    session.finish(plan, staged.as_ref(), observer, |_| Adopted {
         version: version.clone(),
         from: shown,
         state,
     })
+}
+
+fn stage<'a>(root: &'a Root, from: &Path, observer: &mut dyn Observer) -> Result<Staged<'a>> {
+    let staging = Staging::begin(root)?;
+    let copied = staging.copy(from, observer)?;
+    for path in &copied.skipped {
+        observer.warn(&format!("{} is a socket or a pipe and was not copied", path.display()));
+    }
+    staging.complete(None, None, copied.tree())
 }
 
 fn request(version: &Version) -> Request {

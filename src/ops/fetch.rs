@@ -1,13 +1,11 @@
-//! Where a release comes from: the one archive that holds it, looked through before anything is written.
+//! Where a release comes from: the one archive that holds it, unpacked into staging and held against the rules.
 
 use std::path::{Path, PathBuf};
 
-use bytesize::ByteSize;
-
-use crate::archive::{Archive, Survey};
+use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
 use crate::digest;
-use crate::error::{Error, Result};
-use crate::execute::Source;
+use crate::error::{Error, Kind, Result};
+use crate::execute::{Staged, Staging};
 use crate::fs as disk;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::naming::{self, Format};
@@ -18,14 +16,8 @@ use crate::signature::{self, Vouched};
 use crate::version::Version;
 use crate::watch::Watch;
 
-/// The reserve where the settings name none: 64 MiB, or a hundredth of a smaller file system.
-const RESERVE: u64 = 64 << 20;
-
-/// About how long the line of a file in a receipt is, in bytes.
-const LINE: u64 = 256;
-
-/// The files and directories that Tenure makes for itself on the way, at most.
-const OWN_FILES: u64 = 16;
+use super::Mode;
+use super::room::Room;
 
 /// Whether a release may be unpacked anew over an installed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +30,11 @@ pub enum Replace {
 
 /// How a release gets onto the disk.
 #[derive(Default)]
-pub(super) struct Fetch {
+pub(super) struct Fetch<'a> {
     /// The steps that bring it there; none where it is there to stay.
     pub steps: Vec<Step>,
-    /// What the first of them reads.
-    pub source: Option<Source>,
+    /// What they publish; none where nothing is to be changed.
+    pub staged: Option<Staged<'a>>,
     /// What the archive's manifest declares.
     pub manifest: Option<Manifest>,
 }
@@ -56,35 +48,47 @@ struct Candidate {
     format: Format,
 }
 
-/// Finds what brings `version` onto the disk, and refuses what cannot be unpacked.
+/// Which release is wanted, and how much may be done for it.
+#[derive(Clone, Copy)]
+pub(super) struct Want<'a> {
+    /// The release.
+    pub version: &'a Version,
+    /// The archive that is named; else the one in releases/.
+    pub given: Option<&'a Path>,
+    /// Whether an installed release may be unpacked anew.
+    pub replace: Replace,
+    /// In a dry run the archive is only looked through.
+    pub mode: Mode,
+}
+
+/// Finds what brings a release onto the disk, stages it, and refuses what cannot be unpacked.
 ///
 /// # Errors
 /// Refused where there is no archive, or two, or one that differs from what is installed, is damaged, holds
-/// another release or does not fit.
-pub(super) fn fetch(
-    root: &Root,
+/// another release or does not fit; nothing of it is left then.
+pub(super) fn fetch<'a>(
+    root: &'a Root,
     now: &Snapshot,
-    version: &Version,
-    given: Option<&Path>,
-    replace: Replace,
+    want: Want<'_>,
     watch: &mut dyn Watch,
-) -> Result<Fetch> {
-    let candidates = match given {
+) -> Result<Fetch<'a>> {
+    let version = want.version;
+    let candidates = match want.given {
         Some(path) => vec![Candidate::given(path)?],
         None => root.archives(version)?.into_iter().map(|file| Candidate::beside(root, file)).collect(),
     };
     let Some(state) = now.state(version) else {
-        return bring(root, version, the_one(root, version, candidates)?, Vec::new(), watch);
+        return bring(root, want, the_one(root, version, candidates)?, Vec::new(), watch);
     };
     let Some(differing) = differing(root, version, &candidates, watch)? else { return Ok(Fetch::default()) };
     let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
-    match replace {
+    match want.replace {
         Replace::Yes if in_use => Err(Error::refused(format!("cannot replace {version}: it is {state}"))
             .hint("install another release first")),
         Replace::Yes => {
             super::uninstall::refuse_running(root, version, "replace")?;
             let discard = Step::Discard { item: Item::Release(version.clone()) };
-            bring(root, version, the_one(root, version, candidates)?, vec![discard], watch)
+            bring(root, want, the_one(root, version, candidates)?, vec![discard], watch)
         }
         Replace::No => Err(changed(version, &differing, in_use)),
     }
@@ -109,7 +113,7 @@ fn differing(
 ) -> Result<Option<String>> {
     let Some(installed) = root.receipt(version).and_then(|receipt| receipt.sha256) else { return Ok(None) };
     for candidate in candidates {
-        if candidate.open()?.sha256(watch)? == installed {
+        if candidate.open()?.sha256(&mut |_| {}, watch)? == installed {
             return Ok(None);
         }
     }
@@ -142,44 +146,67 @@ fn absent(root: &Root, version: &Version) -> Error {
     .hint("copy the archive there; `tenure versions` lists what is installed")
 }
 
-/// Looks the archive through; only what is whole, holds this release and fits gets a plan.
-fn bring(
-    root: &Root,
-    version: &Version,
+/// Stages the archive; only what is whole, holds this release and fits gets a plan.
+fn bring<'a>(
+    root: &'a Root,
+    want: Want<'_>,
     candidate: Candidate,
     mut steps: Vec<Step>,
     watch: &mut dyn Watch,
-) -> Result<Fetch> {
+) -> Result<Fetch<'a>> {
+    let version = want.version;
     free_name(root, version)?;
     let archive = candidate.open()?;
-    let sha256 = vouched(root, version, &candidate, &archive, watch)?;
-    let survey = archive.survey(watch)?;
-    let manifest = manifest(root, version, &candidate, &survey)?;
-    room(root, version, survey.space(disk::free(root.path())?.block), survey.entries())?;
+    let room = Room::look(root, version)?;
+    let staging = match want.mode {
+        Mode::Act => Some(Staging::begin(root)?),
+        Mode::DryRun => None,
+    };
+    let reading = vouched(root, &room, &candidate, &archive, staging.as_ref(), watch)?;
+    let manifest = manifest(root, version, &candidate, reading.survey.manifest.as_deref())?;
+    let complete = |staging: Staging<'a>| {
+        let known = Some((candidate.file_name.clone(), reading.sha256.clone()));
+        staging.complete(reading.survey.top.as_deref(), known, reading.tree())
+    };
+    let staged = staging.map(complete).transpose()?;
     steps.push(Step::Unpack { version: version.clone(), archive: candidate.shown });
-    let source = Source::Archive { archive, survey, file_name: candidate.file_name, sha256 };
-    Ok(Fetch { steps, source: Some(source), manifest })
+    Ok(Fetch { steps, staged, manifest })
 }
 
-/// Reads the archive once, for its digest and its signature; what is unpacked must have the same digest.
+/// Reads the archive once: its digest and its signature are over the very bytes that are unpacked.
 fn vouched(
     root: &Root,
-    version: &Version,
+    room: &Room<'_>,
     candidate: &Candidate,
     archive: &Archive,
+    staging: Option<&Staging<'_>>,
     watch: &mut dyn Watch,
-) -> Result<String> {
-    let settings = root.settings();
-    let read = |also: &mut dyn FnMut(&[u8])| archive.hash_with(watch, also);
-    let Vouched { sha256, signed_as } = signature::vouch(&candidate.path, &settings.trust.keys, read)?;
-    digest::check(&candidate.path, &sha256)?;
+) -> Result<Reading> {
+    let (settings, version) = (root.settings(), room.version);
+    let refuse = |excess| room.excess(excess, &candidate.shown);
+    let limits: Limits<'_> = room.limits(&refuse);
+    let (path, keys) = (&candidate.path, &settings.trust.keys);
+    let vouched = signature::vouch(path, keys, |also| match staging {
+        Some(staging) => staging.unpack(archive, &limits, also, watch),
+        None => archive.survey(&limits, also, watch),
+    });
+    let Vouched { made: reading, signed_as } = match vouched {
+        Err(error) if error.kind() == Kind::Refused => {
+            // Where these are not the vendor's bytes, that says more than what is wrong with them.
+            let whole = signature::vouch(path, keys, |also| archive.sha256(also, watch))?;
+            digest::check(path, &whole.made)?;
+            return Err(error);
+        }
+        other => other?,
+    };
+    digest::check(path, &reading.sha256)?;
     match signed_as {
         // An archive that is signed and renamed would bring back a release that was left for a reason.
         Some(name) if !naming::holds(&name, settings.name.as_deref(), version) => Err(Error::refused(
             format!("{} was signed as {}, which is not {version}", candidate.shown, name.escape_debug()),
         )
         .hint("the archive was renamed: get the one of this version from the vendor")),
-        _ => Ok(sha256),
+        _ => Ok(reading),
     }
 }
 
@@ -200,9 +227,9 @@ fn manifest(
     root: &Root,
     version: &Version,
     candidate: &Candidate,
-    survey: &Survey,
+    text: Option<&str>,
 ) -> Result<Option<Manifest>> {
-    let Some(text) = &survey.manifest else { return Ok(None) };
+    let Some(text) = text else { return Ok(None) };
     let file = format!("{MANIFEST} in {}", candidate.shown);
     let manifest = Manifest::parse(&file, text)?;
     let refuse = |what: &str, inside: &str, wanted: &str| {
@@ -216,34 +243,6 @@ fn manifest(
         Some(name) if *name != manifest.name => refuse("product", &manifest.name, name),
         _ => Ok(Some(manifest)),
     }
-}
-
-/// Refuses what does not fit, before anything is written.
-pub(super) fn room(root: &Root, version: &Version, bytes: u64, files: u64) -> Result<()> {
-    let free = disk::free(root.path())?;
-    // Beside the release itself, a line for each file goes into its receipt, and some files into the journal.
-    let (bytes, files) = (bytes + files * LINE + OWN_FILES * free.block, files + OWN_FILES);
-    let reserve =
-        root.settings().space.reserve.map_or(RESERVE.min(free.size / 100), |reserve| reserve.as_u64());
-    let needed = bytes.saturating_add(reserve);
-    let refuse = |needed: String, free: String| {
-        let place = root.path().display();
-        Err(Error::refused(format!("not enough space for {version} on {place}: needs {needed}, has {free}"))
-            .hint("`tenure prune` removes releases that are no longer needed"))
-    };
-    if needed > free.bytes {
-        let unpacked =
-            format!("{} ({} unpacked and {} in reserve)", size(needed), size(bytes), size(reserve));
-        return refuse(unpacked, format!("{} free", size(free.bytes)));
-    }
-    match free.files {
-        Some(left) if left < files => refuse(format!("{files} files (inodes)"), format!("{left} free")),
-        _ => Ok(()),
-    }
-}
-
-fn size(bytes: u64) -> String {
-    ByteSize(bytes).display().iec().to_string()
 }
 
 impl Candidate {
@@ -271,16 +270,19 @@ fn no_archive(path: &Path) -> Error {
     ))
 }
 
-/// The version that an archive holds, by its manifest or else by its name.
+/// The version that an archive holds, by its name or else by its manifest; both must agree in the end.
 pub(super) fn version_in(root: &Root, path: &Path, watch: &mut dyn Watch) -> Result<Version> {
     let candidate = Candidate::given(path)?;
-    let survey = candidate.open()?.survey(watch)?;
-    if let Some(text) = &survey.manifest {
+    if let Some(version) = naming::version_of(&candidate.file_name, root.settings().name.as_deref()) {
+        return Ok(version);
+    }
+    let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", candidate.shown));
+    let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
+    let reading = candidate.open()?.survey(&limits, &mut |_| {}, watch)?;
+    if let Some(text) = &reading.survey.manifest {
         return Ok(Manifest::parse(&format!("{MANIFEST} in {}", candidate.shown), text)?.version);
     }
-    naming::version_of(&candidate.file_name, root.settings().name.as_deref()).ok_or_else(|| {
-        let name = root.settings().name.as_deref().unwrap_or("NAME");
-        Error::refused(format!("cannot tell which release {} holds: it has no {MANIFEST}", candidate.shown))
-            .hint(format!("name the file {name}-VERSION.zip, or with another ending of an archive"))
-    })
+    let name = root.settings().name.as_deref().unwrap_or("NAME");
+    Err(Error::refused(format!("cannot tell which release {} holds: it has no {MANIFEST}", candidate.shown))
+        .hint(format!("name the file {name}-VERSION.zip, or with another ending of an archive")))
 }

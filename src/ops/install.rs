@@ -10,7 +10,7 @@ use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
 use crate::version::{Range, Version};
 
-use super::fetch::{Fetch, Replace, fetch};
+use super::fetch::{Fetch, Replace, Want, fetch};
 use super::{Common, Report, Session};
 
 /// What install, upgrade and downgrade are told.
@@ -48,18 +48,20 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
     let (request, target) = (&options.request, &options.request.target);
     request.allowed(&session.now)?;
     let was = session.now.state(target);
-    let fetched = fetch(root, &session.now, target, None, options.replace, observer)?;
+    let want = Want { version: target, given: None, replace: options.replace, mode: options.common.mode };
+    let fetched = fetch(root, &session.now, want, observer)?;
     let hot_from = match request.restart {
         Restart::Asked => None,
         Restart::Forbidden => hot_from(root, &session.now, target, &fetched)?,
     };
+    let brought = !fetched.steps.is_empty();
     let plan = plan::install(&session.now, request, fetched.steps, hot_from.as_deref())?;
     if session.acts_on(&plan) {
-        observer.opening(target, was.filter(|_| fetched.source.is_none()));
+        observer.opening(target, was.filter(|_| !brought));
     }
     let previous = session.now.current.version().cloned();
     let permanent = request.permanence == Permanence::Permanent || was == Some(ReleaseState::Permanent);
-    session.finish(plan, fetched.source.as_ref(), observer, |plan| Installed {
+    session.finish(plan, fetched.staged.as_ref(), observer, |plan| Installed {
         version: target.clone(),
         was,
         state: if permanent { ReleaseState::Permanent } else { ReleaseState::Current },
@@ -69,11 +71,16 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
 }
 
 /// What the higher of both releases declares about being reached hot.
-fn hot_from(root: &Root, now: &Snapshot, target: &Version, fetched: &Fetch) -> Result<Option<Vec<Range>>> {
+fn hot_from(
+    root: &Root,
+    now: &Snapshot,
+    target: &Version,
+    fetched: &Fetch<'_>,
+) -> Result<Option<Vec<Range>>> {
     let declared = |manifest: Option<Manifest>| manifest.and_then(|m| m.upgrade.hot_from);
     match now.current.version() {
         Some(running) if running > target => Ok(declared(root.manifest(running)?)),
-        Some(_) if fetched.source.is_some() => Ok(declared(fetched.manifest.clone())),
+        Some(_) if !fetched.steps.is_empty() => Ok(declared(fetched.manifest.clone())),
         Some(_) => Ok(declared(root.manifest(target)?)),
         None => Ok(None),
     }

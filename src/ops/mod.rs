@@ -7,6 +7,7 @@ mod history;
 mod init;
 mod install;
 mod prune;
+mod room;
 mod status;
 mod uninstall;
 mod unpack;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::execute::{self, Observer, Order, Recovered, Source};
+use crate::execute::{self, Observer, Order, Recovered, Staged};
 use crate::journal::{self, Found};
 use crate::plan::{Plan, Recovery, recover};
 use crate::release::Snapshot;
@@ -117,14 +118,14 @@ impl<'a> Session<'a> {
     fn finish<T>(
         self,
         plan: Plan,
-        source: Option<&Source>,
+        staged: Option<&Staged<'_>>,
         observer: &mut dyn Observer,
         result: impl FnOnce(&Plan) -> T,
     ) -> Result<Report<T>> {
         if self.common.mode == Mode::DryRun {
             return Ok(Report::Dry(DryRun { recovery: self.pending, plan }));
         }
-        execute::run(self.root, &self.common.order, &plan, source, observer)?;
+        execute::run(self.root, &self.common.order, &plan, staged, observer)?;
         Ok(Report::Done { recovered: self.recovered, result: result(&plan) })
     }
 }

@@ -11,7 +11,7 @@ use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::fetch::{Replace, fetch, version_in};
+use super::fetch::{Replace, Want, fetch, version_in};
 use super::{Common, Report, Session};
 
 /// Which release to unpack.
@@ -58,9 +58,10 @@ pub fn unpack(root: &Root, options: &Unpack, observer: &mut dyn Observer) -> Res
         Wanted::Archive(path) => (version_in(root, path, observer)?, Some(path.as_path())),
     };
     let was = session.now.state(&version);
-    let fetched = fetch(root, &session.now, &version, given, options.replace, observer)?;
+    let want = Want { version: &version, given, replace: options.replace, mode: options.common.mode };
+    let fetched = fetch(root, &session.now, want, observer)?;
     let plan = plan::unpack(fetched.steps);
-    session.finish(plan, fetched.source.as_ref(), observer, |plan| {
+    session.finish(plan, fetched.staged.as_ref(), observer, |plan| {
         let changed = !plan.steps.is_empty();
         let state = was.filter(|_| !changed).unwrap_or(ReleaseState::Unpacked);
         Unpacked { version, state, changed }

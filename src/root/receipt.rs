@@ -45,13 +45,13 @@ impl Receipt {
     ///
     /// # Errors
     /// Where they cannot be written.
-    pub fn stage(&self, dir: &Path, tree: &[TreeEntry], owner: Owner) -> Result<()> {
+    pub fn stage(&self, dir: &Path, mut tree: impl Iterator<Item = TreeEntry>, owner: Owner) -> Result<()> {
         disk::write_staged(&dir.join(RECEIPT), owner, |out| {
             serde_json::to_writer(out, self).map_err(Into::into)
         })?;
         disk::write_staged(&dir.join(TREE), owner, |out| {
-            tree.iter().try_for_each(|entry| {
-                serde_json::to_writer(&mut *out, entry)?;
+            tree.try_for_each(|entry| {
+                serde_json::to_writer(&mut *out, &entry)?;
                 out.write_all(b"\n")
             })
         })

@@ -6,13 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use tenure::archive::{Archive, Survey, Unpacked};
-use tenure::error::{Kind, Result};
+use tenure::archive::{Archive, ENTRIES_MAX, Limits, Owner, Reading, Survey, Target};
+use tenure::error::{Error, Kind, Result};
 use tenure::naming::Format;
-use tenure::tree;
-use tenure::watch::Unwatched;
-
-use super::make::{file, tar};
+use tenure::tree::{self, TreeEntry};
+use tenure::watch::{Unwatched, Watch};
 
 pub struct Bench {
     temp: TempDir,
@@ -42,42 +40,69 @@ impl Bench {
         Archive::open(&self.path().join(name), Format::split(name).unwrap().1).unwrap()
     }
 
-    pub fn unpack(&self, archive: &Archive, survey: &Survey) -> Result<Unpacked> {
-        let target = File::open(self.target()).unwrap();
-        archive.unpack(survey, target.as_fd(), None, &mut Unwatched)
+    pub fn unpack(&self, archive: &Archive) -> Result<Reading> {
+        self.unpack_for(archive, None, &mut Unwatched)
     }
 
-    /// Surveys and unpacks, and checks that record, disk and survey agree.
+    pub fn unpack_for(
+        &self,
+        archive: &Archive,
+        owner: Option<Owner>,
+        watch: &mut dyn Watch,
+    ) -> Result<Reading> {
+        let dir = File::open(self.target()).unwrap();
+        archive.unpack(Target { dir: dir.as_fd(), owner }, &limits(), &mut |_| {}, watch)
+    }
+
+    /// Where the release is once it is unpacked.
+    pub fn release(&self, survey: &Survey) -> PathBuf {
+        survey.top.as_ref().map_or_else(|| self.target(), |top| self.target().join(top))
+    }
+
+    /// Unpacks, and checks that record, disk and survey agree, and a look without unpacking as well.
     pub fn unpacked(&self, archive: &Archive) -> (Survey, Vec<String>) {
-        let survey = archive.survey(&mut Unwatched).unwrap();
-        let unpacked = self.unpack(archive, &survey).unwrap();
-        assert_eq!(unpacked.tree, tree::scan(&self.target(), &mut Unwatched).unwrap());
-        assert_eq!(unpacked.sha256, archive.sha256(&mut Unwatched).unwrap());
-        assert_eq!(survey.entries(), unpacked.tree.len() as u64);
-        (survey, listing(&self.target()))
+        let read = self.unpack(archive).unwrap();
+        let release = self.release(&read.survey);
+        let tree: Vec<TreeEntry> = read.tree().collect();
+        assert_eq!(tree, tree::scan(&release, &mut Unwatched).unwrap());
+        assert_eq!(read.sha256, archive.sha256(&mut |_| {}, &mut Unwatched).unwrap());
+        assert_eq!(read.survey.entries(), tree.len() as u64);
+        let looked = survey(archive).unwrap();
+        assert_eq!((looked.sha256, &looked.survey), (read.sha256, &read.survey));
+        (read.survey, listing(&release))
     }
 
-    /// Checks that both passes refuse and that nothing is touched but the target, by the second; returns what
-    /// the first says.
+    /// Checks that it is refused, and that nothing is touched but the target; returns what is said.
     pub fn refusal(&self, name: &str, bytes: &[u8]) -> String {
-        let sound = self.archive("sound.tar", &tar(&[file("a", ""), file("b", "")]));
-        let survey = sound.survey(&mut Unwatched).unwrap();
         let archive = self.archive(name, bytes);
         let before = listing(self.path());
-        let refused = archive.survey(&mut Unwatched).map(|_| ()).expect_err(name);
+        let refused = survey(&archive).map(|_| ()).expect_err(name);
         assert_eq!(listing(self.path()), before, "{refused}");
         assert_eq!(refused.kind(), Kind::Refused, "{refused}");
         assert!(refused.to_string().starts_with(&format!("cannot unpack {name}: ")), "{refused}");
         assert!(refused.hints()[0].contains("nothing was unpacked"), "{refused}");
         assert!(!refused.to_string().contains(char::is_control), "{refused}");
 
-        let failed = self.unpack(&archive, &survey).expect_err(name);
-        assert_eq!(failed.kind(), Kind::Failed, "{failed}");
-        let outside = listing(self.path()).into_iter().filter(|line| !line.starts_with("target/")).count();
-        let expected = before.iter().filter(|line| !line.starts_with("target/")).count();
-        assert_eq!(outside, expected, "{failed}");
+        let again = self.unpack(&archive).expect_err(name);
+        assert_eq!((again.kind(), again.to_string()), (Kind::Refused, refused.to_string()));
+        let beside =
+            |lines: Vec<String>| lines.into_iter().filter(|line| !line.starts_with("target/")).count();
+        assert_eq!(beside(listing(self.path())), beside(before), "{refused}");
+        open_up(&self.target());
+        fs::remove_dir_all(self.target()).unwrap();
+        fs::create_dir(self.target()).unwrap();
         refused.to_string()
     }
+}
+
+/// What the tests may unpack.
+pub fn limits() -> Limits<'static> {
+    let refuse = &|_| Error::refused("it is too large");
+    Limits { entries: ENTRIES_MAX, bytes: 1 << 40, block: 4096, each: 0, refuse }
+}
+
+pub fn survey(archive: &Archive) -> Result<Reading> {
+    archive.survey(&limits(), &mut |_| {}, &mut Unwatched)
 }
 
 impl Drop for Bench {

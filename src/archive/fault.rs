@@ -1,0 +1,39 @@
+//! What it means that an archive cannot be read.
+
+use std::io;
+
+use super::path::breach;
+use crate::error::Error;
+
+/// What a failure to read an archive means: a fault of its bytes, or of the disk under it.
+pub fn damaged(error: io::Error) -> Error {
+    if error.raw_os_error().is_some() {
+        return Error::failed("cannot read the archive").because(error);
+    }
+    Error::refused(match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the archive is cut short".to_owned(),
+        _ => format!("the archive is damaged: {}", printable(&error)),
+    })
+}
+
+/// The same within the data of an entry.
+pub fn damaged_entry(name: &[u8], error: io::Error) -> Error {
+    if error.raw_os_error().is_some() {
+        return damaged(error);
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => breach(name, "is cut short"),
+        _ => breach(name, format!("is damaged: {}", printable(&error))),
+    }
+}
+
+/// The archive is damaged, and this is how.
+pub fn broken(why: impl std::fmt::Display) -> Error {
+    Error::refused(format!("the archive is damaged: {why}"))
+}
+
+/// Decoders repeat bytes of the archive, which a terminal might obey.
+fn printable(error: &io::Error) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    error.to_string().chars().map(escape).collect()
+}

@@ -1,0 +1,143 @@
+//! The bytes of the archive file: each read once, in order, and hashed as it goes by.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use flate2::bufread::MultiGzDecoder;
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
+use sha2::{Digest, Sha256};
+
+use super::fault::damaged;
+use crate::error::Result;
+use crate::naming::Format;
+use crate::tree::{CHUNK, Sum};
+
+/// The largest window that a zstd frame may ask for, as a power of two: what `zstd -d` takes by itself.
+const ZSTD_WINDOW_LOG: u32 = 27;
+/// The memory that an xz stream may ask for: a dictionary of 128 MiB, twice that of `xz -9`, and its overhead.
+const XZ_MEMORY: u64 = 192 << 20;
+
+/// Is handed every byte of an archive, in order.
+pub type Also<'a> = dyn FnMut(&[u8]) + Send + 'a;
+
+/// What is known of the bytes that went by; shared between the thread that reads and the one that watches.
+pub struct Ledger<'a> {
+    /// How many bytes went by.
+    pub read: AtomicU64,
+    sums: Mutex<Sums<'a>>,
+}
+
+struct Sums<'a> {
+    sha256: Sha256,
+    also: &'a mut Also<'a>,
+}
+
+impl<'a> Ledger<'a> {
+    /// Nothing went by yet; `also` is handed whatever will.
+    pub fn new(also: &'a mut Also<'a>) -> Self {
+        Self { read: AtomicU64::new(0), sums: Mutex::new(Sums { sha256: Sha256::new(), also }) }
+    }
+
+    /// The SHA-256 of the bytes that went by.
+    pub fn into_sum(self) -> Sum {
+        Sum::of(self.sums.into_inner().unwrap_or_else(PoisonError::into_inner).sha256)
+    }
+
+    fn note(&self, bytes: &[u8]) {
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.sha256.update(bytes);
+        (sums.also)(bytes);
+        self.read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Reads the archive from its beginning and notes all of it. The position of the descriptor stays as it is.
+pub struct Input<'a, 'l> {
+    file: &'a File,
+    ledger: &'a Ledger<'l>,
+}
+
+impl<'a, 'l> Input<'a, 'l> {
+    /// Reads on where the ledger ends.
+    pub fn new(file: &'a File, ledger: &'a Ledger<'l>) -> Self {
+        Self { file, ledger }
+    }
+
+    /// The same in larger pieces.
+    pub fn buffered(self) -> BufReader<Self> {
+        BufReader::with_capacity(CHUNK, self)
+    }
+
+    /// The bytes after decompression, by the format of a tar.
+    ///
+    /// # Errors
+    /// When there is no memory for a decoder.
+    pub fn decoded(self, format: Format) -> io::Result<Box<dyn Read + Send + 'a>> {
+        let input = self.buffered();
+        Ok(match format {
+            Format::Tar | Format::Zip => Box::new(input),
+            Format::TarGz => Box::new(MultiGzDecoder::new(input)),
+            Format::TarZst => {
+                let mut decoder = zstd::Decoder::with_buffer(input)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                Box::new(decoder)
+            }
+            Format::TarXz => {
+                let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
+                Box::new(XzDecoder::new_stream(input, stream))
+            }
+        })
+    }
+}
+
+impl Read for Input<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = read_at(self.file, buffer, self.ledger.read.load(Ordering::Relaxed))?;
+        self.ledger.note(&buffer[..n]);
+        Ok(n)
+    }
+}
+
+/// Reads the tail of the file ahead of all else; it is noted when it is read again in its turn.
+///
+/// # Errors
+/// When it cannot be read or is cut short.
+pub fn read_ahead(file: &File, from: u64, buffer: &mut [u8]) -> Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match read_at(file, &mut buffer[done..], from + done as u64).map_err(damaged)? {
+            0 => return Err(damaged(io::ErrorKind::UnexpectedEof.into())),
+            n => done += n,
+        }
+    }
+    Ok(())
+}
+
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, at) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Hands on all that a reader still has.
+///
+/// # Errors
+/// When it cannot be read, or as `each`.
+pub fn drain(reader: &mut dyn BufRead, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    loop {
+        let bytes = reader.fill_buf().map_err(damaged)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        each(bytes)?;
+        let n = bytes.len();
+        reader.consume(n);
+    }
+}

@@ -1,0 +1,128 @@
+//! Takes in an archive entry by entry: applies the rules, writes what they admit, and says in the end what it is.
+
+use super::body::{Body, Filled};
+use super::entry::{Entry, EntryKind};
+use super::inspect::Inspector;
+use super::layout::{DIRECTORY_MODE, Layout, Place};
+use super::limits::Limits;
+use super::survey::{Manifests, Survey};
+use super::writer::Writer;
+use crate::error::Result;
+
+/// What has been taken in so far.
+pub struct Intake<'a> {
+    inspector: Inspector,
+    /// Nothing where the archive is only looked through.
+    writer: Option<Writer>,
+    limits: &'a Limits<'a>,
+    manifests: Manifests,
+    entries: u64,
+    files: u64,
+    /// The room that the files take.
+    bytes: u64,
+}
+
+impl<'a> Intake<'a> {
+    /// Takes in nothing yet.
+    pub fn new(writer: Option<Writer>, limits: &'a Limits<'a>) -> Self {
+        let (inspector, manifests) = (Inspector::default(), Manifests::default());
+        Self { inspector, writer, limits, manifests, entries: 0, files: 0, bytes: 0 }
+    }
+
+    /// Refuses so many more entries where they are too many, before any of them is read.
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn expect(&self, entries: u64) -> Result<()> {
+        self.limits.admit(entries, 0)
+    }
+
+    /// Admits an entry, and writes all of it but the data of a file, which is for the caller to put through.
+    ///
+    /// # Errors
+    /// Refuses what breaks a rule; fails where it cannot be written.
+    pub fn admit(&mut self, entry: &Entry) -> Result<Option<Body>> {
+        self.count(entry)?;
+        self.inspector.admit(entry)?;
+        let path = entry.path.as_str();
+        let wanted = self.manifests.note(entry);
+        let layout = &mut self.inspector.layout;
+        match (&entry.kind, &mut self.writer) {
+            (EntryKind::File { .. }, writer) => {
+                let slot = writer.as_mut().map(|writer| writer.slot(layout, path)).transpose()?;
+                let (path, mode, mtime) = (path.to_owned(), entry.mode, entry.mtime);
+                return Ok(Some(Body { path, mode, mtime, slot, wanted }));
+            }
+            (EntryKind::Directory, Some(writer)) => writer.directory(layout, path)?,
+            (EntryKind::Hardlink { .. }, Some(writer)) => {
+                let first = layout.first_name(path).to_owned();
+                let Some(Place::File { mode, .. }) = layout.get(&first) else { return Ok(None) };
+                writer.hardlink(layout, path, &first, *mode)?;
+            }
+            (EntryKind::Symlink { .. } | EntryKind::Directory | EntryKind::Hardlink { .. }, _) => {}
+        }
+        Ok(None)
+    }
+
+    /// Directories that are only implied count as well.
+    fn count(&mut self, entry: &Entry) -> Result<()> {
+        self.entries += 1;
+        if let EntryKind::File { size } = entry.kind {
+            self.files += 1;
+            self.bytes = self.bytes.saturating_add(self.limits.room(size));
+        }
+        let known = self.inspector.layout.count().max(self.entries);
+        let others = known.saturating_sub(self.files).saturating_mul(self.limits.room(1));
+        self.limits.admit(known, self.bytes.saturating_add(others))
+    }
+
+    /// Notes a file whose data went through.
+    pub fn put(&mut self, filled: Filled) {
+        if let Some(Place::File { sha256, .. }) = self.inspector.layout.get_mut(&filled.path) {
+            *sha256 = filled.sha256;
+        }
+        if let Some(text) = filled.text {
+            self.manifests.put(&filled.path, text);
+        }
+    }
+
+    /// Decides about the whole, creates the links, and gives the directories their modes.
+    ///
+    /// # Errors
+    /// Refuses what breaks a rule; fails where something cannot be written.
+    pub fn finish(self) -> Result<(Survey, Layout)> {
+        let top = self.inspector.finish()?;
+        let mut layout = self.inspector.layout;
+        let survey = Survey::new(&layout, self.manifests.of(top.as_deref())?, top);
+        if let Some(writer) = self.writer {
+            complete(writer, &mut layout, survey.top.as_deref())?;
+        }
+        Ok((survey, layout))
+    }
+}
+
+/// Creates the links of a tree whose files are all there, and gives the directories their modes: in descending
+/// order every directory follows all that is in it.
+///
+/// # Errors
+/// When something cannot be written.
+pub fn complete(mut writer: Writer, layout: &mut Layout, top: Option<&str>) -> Result<()> {
+    if let Some(Place::Directory { mode, .. }) = top.and_then(|top| layout.get_mut(top)) {
+        *mode = DIRECTORY_MODE;
+    }
+    let links = |(path, place): (&str, &Place)| match place {
+        Place::Symlink { target } => Some((path.to_owned(), target.to_string())),
+        _ => None,
+    };
+    let unusual = |(path, place): (&str, &Place)| match place {
+        Place::Directory { mode, .. } if *mode != DIRECTORY_MODE => Some((path.to_owned(), *mode)),
+        _ => None,
+    };
+    for (path, target) in layout.iter().filter_map(links).collect::<Vec<_>>() {
+        writer.symlink(layout, &path, &target)?;
+    }
+    for (path, mode) in layout.iter().rev().filter_map(unusual).collect::<Vec<_>>() {
+        writer.seal(layout, &path, mode)?;
+    }
+    writer.seal(layout, "", DIRECTORY_MODE)
+}

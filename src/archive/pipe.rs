@@ -1,0 +1,93 @@
+//! Decompresses on a thread of its own, ahead of whoever reads.
+
+use std::io::{self, BufRead, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Scope;
+
+/// How much is decompressed at a time, in bytes.
+const PIECE: usize = 256 << 10;
+/// How many pieces may wait to be read.
+const AHEAD: usize = 8;
+
+/// A buffer of one size, and how much of it is filled.
+#[derive(Default)]
+struct Piece {
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+/// The end of the pipe that is read from.
+pub struct Pipe {
+    full: Receiver<io::Result<Piece>>,
+    /// Buffers go back to be filled again.
+    spent: SyncSender<Vec<u8>>,
+    piece: Piece,
+    at: usize,
+}
+
+impl Pipe {
+    /// Starts to read ahead; it ends with the reader, at its first error, or when the pipe is dropped.
+    pub fn new<'scope>(scope: &'scope Scope<'scope, '_>, mut reader: Box<dyn Read + Send + 'scope>) -> Self {
+        let (filled, full) = sync_channel(AHEAD);
+        let (spent, empty) = sync_channel::<Vec<u8>>(AHEAD + 1);
+        scope.spawn(move || {
+            loop {
+                let buffer = empty.try_recv().unwrap_or_else(|_| vec![0; PIECE]);
+                let (piece, error) = fill(&mut *reader, buffer);
+                let last = piece.filled < PIECE;
+                if filled.send(Ok(piece)).is_err() {
+                    break;
+                }
+                if let Some(error) = error {
+                    // The other end may have seen enough.
+                    let _ = filled.send(Err(error));
+                }
+                if last {
+                    break;
+                }
+            }
+        });
+        Self { full, spent, piece: Piece::default(), at: 0 }
+    }
+}
+
+/// Fills a buffer; only the last one is not filled, or the one before an error.
+fn fill(reader: &mut dyn Read, mut buffer: Vec<u8>) -> (Piece, Option<io::Error>) {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return (Piece { buffer, filled }, Some(e)),
+        }
+    }
+    (Piece { buffer, filled }, None)
+}
+
+impl BufRead for Pipe {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.at == self.piece.filled {
+            // After its last piece the thread is gone.
+            let Ok(next) = self.full.recv() else { return Ok(&[]) };
+            let spent = std::mem::replace(&mut self.piece, next?).buffer;
+            // A buffer that finds no room is made anew.
+            let _ = if spent.is_empty() { Ok(()) } else { self.spent.try_send(spent) };
+            self.at = 0;
+        }
+        Ok(&self.piece.buffer[self.at..self.piece.filled])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.at = (self.at + amount).min(self.piece.filled);
+    }
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut bytes = self.fill_buf()?;
+        let n = bytes.read(buffer)?;
+        self.consume(n);
+        Ok(n)
+    }
+}

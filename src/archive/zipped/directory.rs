@@ -1,0 +1,129 @@
+//! The directory at the end of a zip, read strictly, and by a second reader that must agree.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use sha2::{Digest, Sha256};
+use zip::CompressionMethod;
+use zip::read::{ArchiveOffset, Config};
+use zip::result::ZipError;
+use zip::unstable::read::ZipIterable;
+
+use super::end::{END_MAX, End};
+use super::fields::Fields;
+use super::record::{Listed, Method};
+use crate::archive::fault::{broken, damaged};
+use crate::archive::input::read_ahead;
+use crate::error::{Error, Result};
+use crate::tree::Sum;
+
+/// Bounds the memory that a directory takes, in bytes.
+const SIZE_MAX: u64 = 96 << 20;
+
+/// What a zip lists.
+pub struct Directory {
+    /// The entries, in the order in which they lie in the file.
+    pub entries: Vec<Listed>,
+    /// Where the directory begins, and so the last entry ends.
+    pub start: u64,
+    /// The SHA-256 of the file from there on.
+    pub sum: Sum,
+}
+
+impl Directory {
+    /// Reads the directory of a file of so many bytes; `expect` is told how many entries there are before
+    /// they are read.
+    ///
+    /// # Errors
+    /// Refuses what is damaged or ambiguous, and what `expect` refuses.
+    pub fn read(file: &File, length: u64, expect: &dyn Fn(u64) -> Result<()>) -> Result<Self> {
+        let base = length.saturating_sub(END_MAX);
+        let end = End::find(&read_from(file, base, length)?, base)?;
+        expect(end.count)?;
+        if length - end.start > SIZE_MAX {
+            return Err(Error::refused("the directory of the archive is larger than 96 MiB"));
+        }
+        let tail = read_from(file, end.start, length)?;
+        if End::find(&tail, end.start)? != end {
+            return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let mut entries = list(&tail, end)?;
+        agree(&tail, end, &entries)?;
+        entries.sort_by_key(|entry| entry.at);
+        Ok(Self { entries, start: end.start, sum: Sum::of(Sha256::new_with_prefix(&tail)) })
+    }
+}
+
+fn read_from(file: &File, from: u64, to: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(to - from).unwrap_or_default()];
+    read_ahead(file, from, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn list(tail: &[u8], end: End) -> Result<Vec<Listed>> {
+    let size = usize::try_from(end.size).unwrap_or(usize::MAX);
+    let mut fields = Fields(tail.get(..size).ok_or_else(|| broken("its directory is malformed"))?);
+    let mut entries = Vec::new();
+    for _ in 0..end.count {
+        entries.push(Listed::read(&mut fields)?);
+    }
+    if fields.0.is_empty() { Ok(entries) } else { Err(broken("it has more entries than it says")) }
+}
+
+/// What one reader overlooks in an archive made to deceive, another may see.
+fn agree(tail: &[u8], end: End, entries: &[Listed]) -> Result<()> {
+    let refuse = |error| match error {
+        ZipError::Io(error) => damaged(error),
+        other => damaged(io::Error::other(other)),
+    };
+    let reader = Tail { bytes: tail, start: end.start, at: 0 };
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut second = ZipIterable::try_new(reader, config).map_err(refuse)?;
+    let mut same = second.len() == entries.len();
+    for (listed, entry) in second.files().map_err(refuse)?.zip(entries) {
+        let listed = listed.map_err(refuse)?;
+        let method = match entry.method {
+            Method::Stored => CompressionMethod::Stored,
+            Method::Deflated => CompressionMethod::Deflated,
+        };
+        same &= listed.name_raw() == entry.name
+            && (listed.header_start(), listed.compressed_size(), listed.size())
+                == (entry.at, entry.packed, entry.size)
+            && (listed.crc32(), listed.compression()) == (entry.crc, method);
+    }
+    if same { Ok(()) } else { Err(broken("two readers of its directory do not agree")) }
+}
+
+/// The end of a file; what comes before it reads as zeros.
+struct Tail<'a> {
+    bytes: &'a [u8],
+    start: u64,
+    at: u64,
+}
+
+impl Read for Tail<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = if self.at < self.start {
+            let most = usize::try_from(self.start - self.at).unwrap_or(usize::MAX).min(buffer.len());
+            buffer[..most].fill(0);
+            most
+        } else {
+            let from = usize::try_from(self.at - self.start).unwrap_or(usize::MAX);
+            self.bytes.get(from..).unwrap_or_default().read(buffer)?
+        };
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for Tail<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => (self.start + self.bytes.len() as u64).checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}

@@ -1,0 +1,216 @@
+//! The entries of a zip, in the order in which they lie in the file, with nothing between them.
+
+mod crew;
+mod directory;
+mod end;
+mod fields;
+mod inflate;
+mod load;
+mod record;
+
+use std::cmp::Ordering;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use nix::sys::stat::SFlag;
+use sha2::{Digest, Sha256};
+
+use self::crew::{Crew, PIECE};
+use self::directory::Directory;
+use self::inflate::Inflater;
+use self::load::{Load, Piece};
+use self::record::{LOCAL_SIZE, Listed};
+use super::entry::{Entry, Raw, Shape};
+use super::fault::{broken, damaged};
+use super::input::{Input, Ledger, drain};
+use super::intake::Intake;
+use super::meter::Meter;
+use super::path::{PATH_MAX, breach};
+use crate::error::{Error, Result};
+use crate::tree::Sum;
+
+/// The longest description that may follow an entry's data, in bytes.
+const DESCRIPTION_MAX: u64 = 24;
+
+/// Reads every entry and takes it in.
+///
+/// # Errors
+/// Refuses what is damaged, encrypted, ambiguous or of a kind that no release holds; else as the intake.
+pub fn read(
+    file: &File,
+    length: u64,
+    ledger: &Ledger<'_>,
+    meter: &mut Meter<'_>,
+    intake: &mut Intake<'_>,
+) -> Result<()> {
+    let directory = Directory::read(file, length, &|count| intake.expect(count))?;
+    let mut reader = Reader { input: Input::new(file, ledger).buffered(), at: 0 };
+    thread::scope(|scope| {
+        let mut crew = Crew::new(scope);
+        let read = reader.entries(directory.entries, directory.start, &mut crew, meter, intake);
+        // Where an entry's data was refused, reading on comes to nothing.
+        crew.finish(intake).and(read)
+    })?;
+    if reader.at != directory.start {
+        return Err(stray());
+    }
+    let mut hash = Sha256::new();
+    drain(&mut reader.input, &mut |bytes| {
+        hash.update(bytes);
+        meter.tick()
+    })?;
+    if Sum::of(hash) == directory.sum { Ok(()) } else { Err(Error::failed("the archive was changed")) }
+}
+
+/// Reads the file from its beginning.
+struct Reader<'a, 'l> {
+    input: BufReader<Input<'a, 'l>>,
+    at: u64,
+}
+
+impl Reader<'_, '_> {
+    /// Reads all entries, the last of which must end at `end`.
+    fn entries(
+        &mut self,
+        entries: Vec<Listed>,
+        end: u64,
+        crew: &mut Crew,
+        meter: &mut Meter<'_>,
+        intake: &mut Intake<'_>,
+    ) -> Result<()> {
+        let mut entries = entries.into_iter().peekable();
+        while let Some(listed) = entries.next() {
+            meter.tick()?;
+            let end = entries.peek().map_or(end, |next| next.at);
+            self.entry(listed, end, crew, meter, intake)?;
+        }
+        Ok(())
+    }
+
+    /// Reads one entry, which must end where the next begins.
+    fn entry(
+        &mut self,
+        listed: Listed,
+        end: u64,
+        crew: &mut Crew,
+        meter: &mut Meter<'_>,
+        intake: &mut Intake<'_>,
+    ) -> Result<()> {
+        let described = self.header(&listed, end)?;
+        let shape = shape(&listed)?;
+        let target = if shape == Shape::Symlink { self.target(&listed)? } else { Vec::new() };
+        let entry = Entry::parse(&Raw {
+            name: &listed.name,
+            shape,
+            target: &target,
+            size: if shape == Shape::Symlink { 0 } else { listed.size },
+            mode: mode(listed.mode, shape),
+            mtime: None,
+        })?;
+        let listed = Arc::new(listed);
+        match intake.admit(&entry)? {
+            Some(body) => {
+                let pieces = crew.unpack(Arc::clone(&listed), body, intake)?;
+                self.pieces(listed.packed, &crew.load, &pieces, meter)?;
+            }
+            None if shape == Shape::Directory => drop(self.short(&listed)?),
+            None => {}
+        }
+        listed.check_described(&self.take(described)?)
+    }
+
+    /// Reads the header ahead of an entry's data, and says how many bytes lie behind the data.
+    fn header(&mut self, listed: &Listed, end: u64) -> Result<u64> {
+        match listed.at.cmp(&self.at) {
+            Ordering::Less => return Err(overlap()),
+            Ordering::Greater => return Err(stray()),
+            Ordering::Equal => {}
+        }
+        let local = listed.check_local(&self.take(LOCAL_SIZE as u64)?)?;
+        let name = self.take(local.name_length as u64)?;
+        let extra = self.take(local.extra_length as u64)?;
+        listed.check_names(&local, &name, &extra)?;
+        let behind = end.checked_sub(self.at).and_then(|room| room.checked_sub(listed.packed));
+        behind
+            .ok_or_else(overlap)
+            .and_then(|bytes| if bytes > DESCRIPTION_MAX { Err(stray()) } else { Ok(bytes) })
+    }
+
+    /// Hands on the data of a file.
+    fn pieces(&mut self, packed: u64, load: &Load, to: &Sender<Piece>, meter: &mut Meter<'_>) -> Result<()> {
+        let mut left = packed;
+        while left > 0 {
+            meter.tick()?;
+            let piece = self.take(left.min(PIECE))?;
+            left -= piece.len() as u64;
+            if to.send(load.admit(piece)).is_err() {
+                // It failed and says why; what is left is not needed to know.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn target(&mut self, listed: &Listed) -> Result<Vec<u8>> {
+        if listed.size > PATH_MAX as u64 {
+            return Err(breach(&listed.name, "links to more than 4096 bytes"));
+        }
+        self.short(listed)
+    }
+
+    /// The data of an entry that is no file.
+    fn short(&mut self, listed: &Listed) -> Result<Vec<u8>> {
+        if listed.packed > PIECE {
+            return Err(breach(&listed.name, "takes more room than it needs"));
+        }
+        let mut data = Vec::new();
+        let packed = self.take(listed.packed)?;
+        Inflater::default().inflate(listed, std::iter::once(packed), &mut |bytes| {
+            data.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(data)
+    }
+
+    fn take(&mut self, n: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(n).unwrap_or_default()];
+        self.input.read_exact(&mut bytes).map_err(damaged)?;
+        self.at += n;
+        Ok(bytes)
+    }
+}
+
+fn overlap() -> Error {
+    broken("its entries overlap")
+}
+
+fn stray() -> Error {
+    broken("something stands between its entries")
+}
+
+fn shape(listed: &Listed) -> Result<Shape> {
+    let name = listed.name.as_slice();
+    match (SFlag::from_bits_truncate(listed.mode & SFlag::S_IFMT.bits()), name.ends_with(b"/")) {
+        (kind, true) if kind.is_empty() => Ok(Shape::Directory),
+        (kind, false) if kind.is_empty() => Ok(Shape::File),
+        (SFlag::S_IFDIR, true) => Ok(Shape::Directory),
+        (SFlag::S_IFREG, false) => Ok(Shape::File),
+        (SFlag::S_IFLNK, false) => Ok(Shape::Symlink),
+        (SFlag::S_IFDIR | SFlag::S_IFREG | SFlag::S_IFLNK, _) => {
+            Err(breach(name, "is of another kind than its name says"))
+        }
+        _ => Err(breach(name, "is a device, pipe or socket")),
+    }
+}
+
+/// Many writers leave the mode out: then it is what a umask of 022 gives.
+fn mode(told: u32, shape: Shape) -> u32 {
+    match told & 0o7777 {
+        0 if shape == Shape::Directory => 0o755,
+        0 => 0o644,
+        mode => mode,
+    }
+}

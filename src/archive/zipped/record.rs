@@ -1,0 +1,241 @@
+//! One entry of a zip as its directory lists it, and as the header ahead of its data tells it again.
+
+use super::fields::Fields;
+use crate::archive::fault::broken;
+use crate::archive::path::breach;
+use crate::error::{Error, Result};
+
+const LISTED: &[u8; 4] = b"PK\x01\x02";
+const LOCAL: &[u8; 4] = b"PK\x03\x04";
+const DESCRIPTOR: &[u8; 4] = b"PK\x07\x08";
+/// The fixed part of a local header, in bytes.
+pub const LOCAL_SIZE: usize = 30;
+/// The field of a header whose figure stands in an extra field.
+const ELSEWHERE: u32 = 0xffff_ffff;
+
+const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
+const DESCRIBED: u16 = 1 << 3;
+/// The flags that say how an entry is to be read; others tell how it was packed.
+const MEANING: u16 = ENCRYPTED | DESCRIBED | 1 << 11;
+
+const ZIP64: u16 = 1;
+const UNICODE_PATH: u16 = 0x7075;
+
+/// How data is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Stored,
+    Deflated,
+}
+
+/// One entry, as the directory lists it.
+#[derive(Debug)]
+pub struct Listed {
+    pub name: Vec<u8>,
+    /// Where its header begins.
+    pub at: u64,
+    /// The bytes that its data takes in the archive.
+    pub packed: u64,
+    pub size: u64,
+    pub crc: u32,
+    pub method: Method,
+    /// The type and permission bits; 0 where the writer knew none.
+    pub mode: u32,
+    flags: u16,
+    time: u32,
+}
+
+impl Listed {
+    /// Takes the next entry of the directory.
+    ///
+    /// # Errors
+    /// Refuses what is damaged, encrypted, packed by another method, or has two names or sizes.
+    pub fn read(fields: &mut Fields<'_>) -> Result<Self> {
+        let (fixed, name, extra) =
+            split_listed(fields).ok_or_else(|| broken("its directory is malformed"))?;
+        let [size, packed, at] = Extra::read(name, extra)?.resolve([fixed.size, fixed.packed, fixed.at])?;
+        let method = match fixed.method {
+            _ if fixed.flags & ENCRYPTED != 0 => return Err(breach(name, "is encrypted")),
+            0 if packed == size => Method::Stored,
+            0 => return Err(breach(name, "has two sizes")),
+            8 => Method::Deflated,
+            other => {
+                return Err(breach(
+                    name,
+                    format!("is compressed by a method that is not read here: {other}"),
+                ));
+            }
+        };
+        let (flags, time, crc) = (fixed.flags, fixed.time, fixed.crc);
+        Ok(Self { name: name.to_owned(), at, packed, size, crc, method, mode: fixed.mode, flags, time })
+    }
+
+    /// Checks the fixed part of the header ahead of the data, and returns how much more of it follows.
+    ///
+    /// # Errors
+    /// Refuses a header that is unlike the entry.
+    pub fn check_local(&self, fixed: &[u8]) -> Result<Local> {
+        let local = Local::read(fixed).ok_or_else(|| breach(&self.name, "has no header"))?;
+        let method = match self.method {
+            Method::Stored => 0,
+            Method::Deflated => 8,
+        };
+        let same = (local.flags & MEANING, local.method, local.time, local.name_length)
+            == (self.flags & MEANING, method, self.time, self.name.len());
+        // What is told behind the data may be left out ahead of it.
+        let crc = local.crc == self.crc || self.is_described() && local.crc == 0;
+        if same && crc { Ok(local) } else { Err(self.unlike()) }
+    }
+
+    /// Checks the rest of the header: the name once more, and the extra fields.
+    ///
+    /// # Errors
+    /// Refuses a header that is unlike the entry.
+    pub fn check_names(&self, local: &Local, name: &[u8], extra: &[u8]) -> Result<()> {
+        let told = Extra::read(&self.name, extra)?.resolve([local.size, local.packed])?;
+        let unknown = told == [0, 0] && self.is_described();
+        let same = name == self.name && (unknown || told == [self.size, self.packed]);
+        if same { Ok(()) } else { Err(self.unlike()) }
+    }
+
+    /// Checks what stands between the data and the next header: a description of the data, or nothing.
+    ///
+    /// # Errors
+    /// Refuses all else.
+    pub fn check_described(&self, bytes: &[u8]) -> Result<()> {
+        let mut fields = Fields(bytes);
+        if matches!(bytes.len(), 16 | 24) && fields.bytes(4) != Some(DESCRIPTOR) {
+            return Err(self.stray());
+        }
+        let crc = fields.u32();
+        let (packed, size) = match fields.0.len() {
+            8 => (fields.u32().map(u64::from), fields.u32().map(u64::from)),
+            16 => (fields.u64(), fields.u64()),
+            _ if bytes.is_empty() && !self.is_described() => return Ok(()),
+            _ => return Err(self.stray()),
+        };
+        let agrees = (crc, packed, size) == (Some(self.crc), Some(self.packed), Some(self.size));
+        match self.is_described() {
+            true if agrees => Ok(()),
+            true => Err(self.unlike()),
+            false => Err(self.stray()),
+        }
+    }
+
+    fn is_described(&self) -> bool {
+        self.flags & DESCRIBED != 0
+    }
+
+    fn unlike(&self) -> Error {
+        breach(&self.name, "is told of in two ways: its header is unlike the directory")
+    }
+
+    fn stray(&self) -> Error {
+        breach(&self.name, "is followed by bytes that belong to no entry")
+    }
+}
+
+/// The figures of the directory that stand in every entry.
+struct Fixed {
+    flags: u16,
+    method: u16,
+    time: u32,
+    crc: u32,
+    packed: u32,
+    size: u32,
+    at: u32,
+    mode: u32,
+}
+
+fn split_listed<'a>(fields: &mut Fields<'a>) -> Option<(Fixed, &'a [u8], &'a [u8])> {
+    fields.bytes(4).filter(|magic| magic == LISTED)?;
+    let (writer, _needed) = (fields.u16()?, fields.u16()?);
+    let (flags, method, time) = (fields.u16()?, fields.u16()?, fields.u32()?);
+    let (crc, packed, size) = (fields.u32()?, fields.u32()?, fields.u32()?);
+    let lengths = [fields.u16()?, fields.u16()?, fields.u16()?].map(usize::from);
+    let (part, _internal, external) = (fields.u16()?, fields.u16()?, fields.u32()?);
+    let at = fields.u32()?;
+    let [name, extra, _comment] =
+        [fields.bytes(lengths[0])?, fields.bytes(lengths[1])?, fields.bytes(lengths[2])?];
+    // Unix and macOS keep the mode in the upper half.
+    let mode = if matches!(writer >> 8, 3 | 19) { external >> 16 } else { 0 };
+    (part == 0).then_some((Fixed { flags, method, time, crc, packed, size, at, mode }, name, extra))
+}
+
+/// The header ahead of an entry's data.
+pub struct Local {
+    /// The length of the name that follows.
+    pub name_length: usize,
+    /// The length of the extra fields behind it.
+    pub extra_length: usize,
+    flags: u16,
+    method: u16,
+    time: u32,
+    crc: u32,
+    packed: u32,
+    size: u32,
+}
+
+impl Local {
+    fn read(fixed: &[u8]) -> Option<Self> {
+        let mut fields = Fields(fixed);
+        fields.bytes(4).filter(|magic| magic == LOCAL)?;
+        let _needed = fields.u16()?;
+        let (flags, method, time) = (fields.u16()?, fields.u16()?, fields.u32()?);
+        let (crc, packed, size) = (fields.u32()?, fields.u32()?, fields.u32()?);
+        let (name_length, extra_length) = (fields.u16()?.into(), fields.u16()?.into());
+        Some(Self { name_length, extra_length, flags, method, time, crc, packed, size })
+    }
+}
+
+/// The extra fields that change what an entry is.
+struct Extra<'a> {
+    name: &'a [u8],
+    /// Figures that are too large for their field.
+    zip64: Option<&'a [u8]>,
+}
+
+impl<'a> Extra<'a> {
+    fn read(name: &'a [u8], bytes: &'a [u8]) -> Result<Self> {
+        let (mut zip64, mut named) = (None, false);
+        let mut fields = Fields(bytes);
+        while !fields.0.is_empty() {
+            let (tag, length) = (fields.u16(), fields.u16());
+            let data = length.and_then(|n| fields.bytes(n.into()));
+            let data = data.ok_or_else(|| breach(name, "has a malformed extra field"))?;
+            let twice = match tag {
+                Some(ZIP64) => zip64.replace(data).is_some(),
+                // The version of the field, a checksum, and the name.
+                Some(UNICODE_PATH) if data.get(5..) != Some(name) => {
+                    return Err(breach(name, "has another name in an extra field"));
+                }
+                Some(UNICODE_PATH) => std::mem::replace(&mut named, true),
+                _ => false,
+            };
+            if twice {
+                return Err(breach(name, "has the same extra field twice"));
+            }
+        }
+        Ok(Self { name, zip64 })
+    }
+
+    /// The figures of these fields: some writers keep the large ones here, others all.
+    fn resolve<const N: usize>(&self, short: [u32; N]) -> Result<[u64; N]> {
+        let Some(zip64) = self.zip64 else { return Ok(short.map(u64::from)) };
+        let long: Vec<u64> = zip64.chunks_exact(8).filter_map(|bytes| Fields(bytes).u64()).collect();
+        let large = short.iter().filter(|field| **field == ELSEWHERE).count();
+        let mut given = long.iter().copied();
+        let resolved = if long.len() == large {
+            short.map(|field| if field == ELSEWHERE { given.next() } else { Some(field.into()) })
+        } else {
+            short.map(|field| match given.next() {
+                Some(long) => Some(long).filter(|long| field == ELSEWHERE || *long == u64::from(field)),
+                None => Some(field.into()).filter(|_| field != ELSEWHERE),
+            })
+        };
+        match resolved.iter().all(Option::is_some) {
+            true => Ok(resolved.map(Option::unwrap_or_default)),
+            false => Err(breach(self.name, "has two sizes")),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A release that is built in staging, ahead of the plan that publishes it.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use crate::archive::{self, Also, Archive, Copied, Limits, Reading, Target};
+use crate::clock;
+use crate::error::Result;
+use crate::fs as disk;
+use crate::root::{Receipt, Root};
+use crate::tree::TreeEntry;
+use crate::watch::Watch;
+
+use super::transaction;
+
+/// A part of staging that only this process's user can enter. It is deleted when this is dropped, whatever of
+/// it was not published by then.
+pub struct Staging<'a> {
+    root: &'a Root,
+    transaction: String,
+}
+
+/// A release that is complete and durable in staging.
+pub struct Staged<'a>(Staging<'a>);
+
+/// Where the parts of a transaction are, in its part of staging.
+pub(super) struct Parts {
+    /// All of it.
+    pub whole: PathBuf,
+    /// What is not complete yet.
+    pub raw: PathBuf,
+    /// The release.
+    pub tree: PathBuf,
+    /// What is known of it.
+    pub receipt: PathBuf,
+}
+
+impl Parts {
+    pub fn of(root: &Root, transaction: &str) -> Self {
+        let whole = root.staging().join(transaction);
+        let [raw, tree, receipt] = ["raw", "tree", "receipt"].map(|name| whole.join(name));
+        Self { whole, raw, tree, receipt }
+    }
+
+    /// Makes the directory that holds them all, which nobody else may enter.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn prepare(&self) -> Result<()> {
+        disk::ensure_dir(&self.whole, 0o700, disk::effective_owner())
+    }
+}
+
+impl<'a> Staging<'a> {
+    /// Begins with nothing. Under the lock.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn begin(root: &'a Root) -> Result<Self> {
+        let staging = Self { root, transaction: transaction() };
+        let parts = staging.parts();
+        parts.prepare()?;
+        disk::ensure_dir(&parts.raw, 0o755, root.owner())?;
+        Ok(staging)
+    }
+
+    /// Unpacks an archive, which must not be published before it is [complete](Self::complete).
+    ///
+    /// # Errors
+    /// As [`Archive::unpack`].
+    pub fn unpack(
+        &self,
+        archive: &Archive,
+        limits: &Limits<'_>,
+        also: &mut Also<'_>,
+        watch: &mut dyn Watch,
+    ) -> Result<Reading> {
+        let raw = disk::open_dir(&self.parts().raw)?;
+        archive.unpack(self.target(raw.as_fd()), limits, also, watch)
+    }
+
+    /// Copies a directory.
+    ///
+    /// # Errors
+    /// As [`archive::copy`].
+    pub fn copy(&self, from: &Path, watch: &mut dyn Watch) -> Result<Copied> {
+        let raw = disk::open_dir(&self.parts().raw)?;
+        archive::copy(from, self.target(raw.as_fd()), watch)
+    }
+
+    /// Writes down what is known of the release, and makes all of it durable. `top` is left out of the release,
+    /// where everything lies in that directory; `archive` is the file's name and its SHA-256.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn complete(
+        self,
+        top: Option<&str>,
+        archive: Option<(String, String)>,
+        tree: impl Iterator<Item = TreeEntry>,
+    ) -> Result<Staged<'a>> {
+        let parts = self.parts();
+        let raw = top.map_or_else(|| parts.raw.clone(), |top| parts.raw.join(top));
+        disk::move_staged(&raw, &parts.tree)?;
+        disk::ensure_dir(&parts.receipt, 0o755, self.root.owner())?;
+        let (archive, sha256) = archive.unzip();
+        let (transaction, unpacked_at) = (self.transaction.clone(), clock::now());
+        let known = Receipt { transaction, unpacked_at, archive, sha256 };
+        known.stage(&parts.receipt, tree, self.root.owner())?;
+        disk::sync_tree(&parts.whole)?;
+        Ok(Staged(self))
+    }
+
+    fn parts(&self) -> Parts {
+        Parts::of(self.root, &self.transaction)
+    }
+
+    fn target<'t>(&self, dir: std::os::fd::BorrowedFd<'t>) -> Target<'t> {
+        Target { dir, owner: (disk::effective_uid() == 0).then(|| self.root.owner()) }
+    }
+}
+
+impl Staged<'_> {
+    /// The transaction that is to publish it.
+    pub(super) fn transaction(&self) -> &str {
+        &self.0.transaction
+    }
+}
+
+impl Drop for Staging<'_> {
+    /// What cannot be deleted now, the next command deletes.
+    fn drop(&mut self) {
+        let whole = self.parts().whole;
+        let _ = disk::purge(&whole).and_then(|()| disk::remove_empty(&whole));
+    }
+}

@@ -1,0 +1,113 @@
+//! How much room there is for a release, and what is said of one that takes more.
+
+use bytesize::ByteSize;
+
+use crate::archive::{ENTRIES_MAX, Excess, Limits};
+use crate::error::{Error, Result};
+use crate::fs::{self as disk, Free};
+use crate::root::Root;
+use crate::version::Version;
+
+/// The reserve where the settings name none: 64 MiB, or a hundredth of a smaller file system.
+const RESERVE: u64 = 64 << 20;
+
+/// About how long the line of a file in a receipt is, in bytes.
+const LINE: u64 = 256;
+
+/// The files and directories that Tenure makes for itself on the way, at most.
+const OWN_FILES: u64 = 16;
+
+/// The room for one release, and why it is no more.
+pub(super) struct Room<'a> {
+    root: &'a Root,
+    /// The release.
+    pub version: &'a Version,
+    free: Free,
+    reserve: u64,
+}
+
+impl<'a> Room<'a> {
+    /// Looks up how much there is.
+    ///
+    /// # Errors
+    /// Refuses where there is none.
+    pub fn look(root: &'a Root, version: &'a Version) -> Result<Self> {
+        let free = disk::free(root.path())?;
+        let reserve = root.settings().space.reserve.map(|reserve| reserve.as_u64());
+        let room = Self { root, version, free, reserve: reserve.unwrap_or(RESERVE.min(free.size / 100)) };
+        match (room.bytes(), room.files()) {
+            (0, _) => Err(room.lacking("it needs more")),
+            (_, 0) => Err(room.lacking("it needs more files (inodes)")),
+            _ => Ok(room),
+        }
+    }
+
+    /// The unit in which files take room, in bytes.
+    pub fn block(&self) -> u64 {
+        self.free.block
+    }
+
+    /// What an archive may unpack to; `refuse` should say what [`Self::excess`] says.
+    pub fn limits<'f>(&self, refuse: &'f (dyn Fn(Excess) -> Error + Sync)) -> Limits<'f> {
+        let set = &self.root.settings().limits;
+        Limits {
+            entries: set.entries.unwrap_or(ENTRIES_MAX).min(self.files()),
+            bytes: set.size.map_or(u64::MAX, |size| size.as_u64()).min(self.bytes()),
+            block: self.free.block,
+            each: LINE,
+            refuse,
+        }
+    }
+
+    /// What is said of an archive that takes more than it may.
+    pub fn excess(&self, excess: Excess, archive: &str) -> Error {
+        let set = &self.root.settings().limits;
+        let entries = set.entries.unwrap_or(ENTRIES_MAX);
+        let over = |what: String, key: &str| {
+            Error::refused(format!("cannot unpack {archive}: it has more than {what}"))
+                .hint(format!("`[limits] {key}` in tenure.toml may allow more"))
+        };
+        match (excess, set.size) {
+            (Excess::Entries, _) if entries <= self.files() => over(format!("{entries} entries"), "entries"),
+            (Excess::Entries, _) => {
+                self.lacking(&format!("it needs more than {} files (inodes)", self.files()))
+            }
+            (Excess::Bytes, Some(limit)) if limit.as_u64() <= self.bytes() => {
+                over(size(limit.as_u64()), "size")
+            }
+            (Excess::Bytes, _) => self.lacking(&format!("it needs more than {}", size(self.bytes()))),
+        }
+    }
+
+    /// Refuses what does not fit, before anything is written.
+    pub fn fits(&self, bytes: u64, files: u64) -> Result<()> {
+        if files > self.files() {
+            return Err(self.lacking(&format!("it needs {files} files (inodes)")));
+        }
+        let bytes = bytes.saturating_add(files * LINE);
+        if bytes > self.bytes() { Err(self.lacking(&format!("it needs {}", size(bytes)))) } else { Ok(()) }
+    }
+
+    fn lacking(&self, needed: &str) -> Error {
+        let (version, place) = (self.version, self.root.path().display());
+        let (free, reserve) = (size(self.free.bytes), size(self.reserve));
+        Error::refused(format!(
+            "not enough space for {version} on {place}: {needed}; {free} free, {reserve} in reserve"
+        ))
+        .hint("`tenure prune` removes releases that are no longer needed")
+    }
+
+    /// The bytes that a release and its receipt may take.
+    fn bytes(&self) -> u64 {
+        self.free.bytes.saturating_sub(self.reserve).saturating_sub(OWN_FILES * self.free.block)
+    }
+
+    /// The files that a release may have.
+    fn files(&self) -> u64 {
+        self.free.files.map_or(u64::MAX, |files| files.saturating_sub(OWN_FILES))
+    }
+}
+
+fn size(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
+}
