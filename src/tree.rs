@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use blake3::Hasher;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Doing, Result};
 use crate::watch::Watch;
@@ -44,8 +44,9 @@ pub enum Node {
     File {
         /// Its length in bytes.
         size: u64,
-        /// The SHA-256 of its contents.
-        sha256: Sum,
+        /// The digest of its contents.
+        #[serde(rename = "blake3")]
+        sum: Sum,
     },
     /// A symbolic link.
     Symlink {
@@ -56,7 +57,7 @@ pub enum Node {
     Other,
 }
 
-/// A SHA-256; as text, in lowercase hex.
+/// A BLAKE3 digest of a file's contents; as text, in lowercase hex.
 #[derive(Serialize, Deserialize, Clone, Copy, Default, PartialEq, Eq)]
 #[serde(into = "String", try_from = "String")]
 pub struct Sum([u8; 32]);
@@ -64,8 +65,8 @@ pub struct Sum([u8; 32]);
 impl Sum {
     /// What was hashed so far.
     #[must_use]
-    pub(crate) fn of(hash: Sha256) -> Self {
-        Self(hash.finalize().into())
+    pub(crate) fn of(hash: &Hasher) -> Self {
+        Self(*hash.finalize().as_bytes())
     }
 }
 
@@ -259,13 +260,13 @@ fn record(base: &Path, found: &Found<'_>, watch: &mut dyn Watch) -> Result<Optio
 }
 
 fn hash(mut file: File, watch: &mut dyn Watch) -> Result<Node> {
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::new();
     let mut size = 0;
     let mut buffer = vec![0; CHUNK];
     loop {
         watch.go_on()?;
         match file.read(&mut buffer).doing(|| "cannot read it")? {
-            0 => return Ok(Node::File { size, sha256: Sum::of(hash) }),
+            0 => return Ok(Node::File { size, sum: Sum::of(&hash) }),
             n => {
                 hash.update(&buffer[..n]);
                 size += n as u64;
@@ -279,8 +280,8 @@ mod tests {
     use super::*;
 
     fn file(path: &str, mode: u32, digit: &str) -> TreeEntry {
-        let sha256 = digit.repeat(64).try_into().unwrap();
-        TreeEntry { path: path.into(), mode, node: Node::File { size: 1, sha256 } }
+        let sum = digit.repeat(64).try_into().unwrap();
+        TreeEntry { path: path.into(), mode, node: Node::File { size: 1, sum } }
     }
 
     #[test]
@@ -304,7 +305,7 @@ mod tests {
         for (entry, text) in [
             (
                 file("x", 0o644, "a"),
-                format!(r#"{{"path":"x","mode":420,"kind":"file","size":1,"sha256":"{}"}}"#, "a".repeat(64)),
+                format!(r#"{{"path":"x","mode":420,"kind":"file","size":1,"blake3":"{}"}}"#, "a".repeat(64)),
             ),
             (link, r#"{"path":"a \"b","mode":0,"kind":"symlink","target":"c"}"#.into()),
             (

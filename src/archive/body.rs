@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use sha2::{Digest, Sha256};
+use blake3::Hasher;
 
 use super::writer::Slot;
 use crate::error::Result;
@@ -26,7 +26,7 @@ pub struct Body {
 pub struct Filling {
     body: Body,
     file: Option<File>,
-    hash: Sha256,
+    hash: Hasher,
     text: Option<Vec<u8>>,
 }
 
@@ -36,7 +36,7 @@ pub struct Filled {
     /// Where it stands in the archive.
     pub path: String,
     /// What was written; nothing worth while an archive is only looked through.
-    pub sha256: Sum,
+    pub sum: Sum,
     /// Its text, where that was wanted.
     pub text: Option<Vec<u8>>,
 }
@@ -49,7 +49,7 @@ impl Body {
     pub fn open(self) -> Result<Filling> {
         let file = self.slot.as_ref().map(|slot| slot.create(self.mode)).transpose()?;
         let text = self.wanted.then(Vec::new);
-        Ok(Filling { body: self, file, hash: Sha256::new(), text })
+        Ok(Filling { body: self, file, hash: Hasher::new(), text })
     }
 }
 
@@ -75,6 +75,6 @@ impl Filling {
         if let (Some(slot), Some(file)) = (&self.body.slot, &self.file) {
             slot.keep(file, self.body.mode, self.body.mtime)?;
         }
-        Ok(Filled { path: self.body.path, sha256: Sum::of(self.hash), text: self.text })
+        Ok(Filled { path: self.body.path, sum: Sum::of(&self.hash), text: self.text })
     }
 }

@@ -83,8 +83,8 @@ fn copy_one(
             let slot = Some(writer.slot(layout, path)?);
             let mut filling = Body { path: path.to_owned(), mode, mtime, slot, wanted: false }.open()?;
             let size = copy_data(&mut file, &mut filling, path, watch)?;
-            let sha256 = filling.close()?.sha256;
-            layout.insert(path, Place::File { mode, size, sha256 })
+            let sum = filling.close()?.sum;
+            layout.insert(path, Place::File { mode, size, sum })
         }
         _ => Err(Error::refused(format!("{path:?} is a device"))),
     }

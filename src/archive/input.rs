@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::fault::damaged;
 use crate::error::Result;
 use crate::naming::Format;
-use crate::tree::{CHUNK, Sum};
+use crate::tree::CHUNK;
 
 /// The largest window that a zstd frame may ask for, as a power of two: what `zstd -d` takes by itself.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -42,9 +42,10 @@ impl<'a> Ledger<'a> {
         Self { read: AtomicU64::new(0), sums: Mutex::new(Sums { sha256: Sha256::new(), also }) }
     }
 
-    /// The SHA-256 of the bytes that went by.
-    pub fn into_sum(self) -> Sum {
-        Sum::of(self.sums.into_inner().unwrap_or_else(PoisonError::into_inner).sha256)
+    /// The SHA-256 of the bytes that went by, in lowercase hex.
+    pub fn into_sha256(self) -> String {
+        let sums = self.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+        sums.sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn note(&self, bytes: &[u8]) {
@@ -71,27 +72,6 @@ impl<'a, 'l> Input<'a, 'l> {
     pub fn buffered(self) -> BufReader<Self> {
         BufReader::with_capacity(CHUNK, self)
     }
-
-    /// The bytes after decompression, by the format of a tar.
-    ///
-    /// # Errors
-    /// When there is no memory for a decoder.
-    pub fn decoded(self, format: Format) -> io::Result<Box<dyn Read + Send + 'a>> {
-        let input = self.buffered();
-        Ok(match format {
-            Format::Tar | Format::Zip => Box::new(input),
-            Format::TarGz => Box::new(MultiGzDecoder::new(input)),
-            Format::TarZst => {
-                let mut decoder = zstd::Decoder::with_buffer(input)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                Box::new(decoder)
-            }
-            Format::TarXz => {
-                let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
-                Box::new(XzDecoder::new_stream(input, stream))
-            }
-        })
-    }
 }
 
 impl Read for Input<'_, '_> {
@@ -100,6 +80,26 @@ impl Read for Input<'_, '_> {
         self.ledger.note(&buffer[..n]);
         Ok(n)
     }
+}
+
+/// The bytes after decompression, by the format of a tar.
+///
+/// # Errors
+/// When there is no memory for a decoder.
+pub fn decoded<'a>(input: impl BufRead + Send + 'a, format: Format) -> io::Result<Box<dyn Read + Send + 'a>> {
+    Ok(match format {
+        Format::Tar | Format::Zip => Box::new(input),
+        Format::TarGz => Box::new(MultiGzDecoder::new(input)),
+        Format::TarZst => {
+            let mut decoder = zstd::Decoder::with_buffer(input)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Box::new(decoder)
+        }
+        Format::TarXz => {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
+            Box::new(XzDecoder::new_stream(input, stream))
+        }
+    })
 }
 
 /// Reads the tail of the file ahead of all else; it is noted when it is read again in its turn.

@@ -54,11 +54,6 @@ impl<'a> Intake<'a> {
                 return Ok(Some(Body { path, mode, mtime, slot, wanted }));
             }
             (EntryKind::Directory, Some(writer)) => writer.directory(layout, path)?,
-            (EntryKind::Hardlink { .. }, Some(writer)) => {
-                let first = layout.first_name(path).to_owned();
-                let Some(Place::File { mode, .. }) = layout.get(&first) else { return Ok(None) };
-                writer.hardlink(layout, path, &first, *mode)?;
-            }
             (EntryKind::Symlink { .. } | EntryKind::Directory | EntryKind::Hardlink { .. }, _) => {}
         }
         Ok(None)
@@ -78,8 +73,8 @@ impl<'a> Intake<'a> {
 
     /// Notes a file whose data went through.
     pub fn put(&mut self, filled: Filled) {
-        if let Some(Place::File { sha256, .. }) = self.inspector.layout.get_mut(&filled.path) {
-            *sha256 = filled.sha256;
+        if let Some(Place::File { sum, .. }) = self.inspector.layout.get_mut(&filled.path) {
+            *sum = filled.sum;
         }
         if let Some(text) = filled.text {
             self.manifests.put(&filled.path, text);
@@ -118,6 +113,15 @@ pub fn complete(mut writer: Writer, layout: &mut Layout, top: Option<&str>) -> R
         Place::Directory { mode, .. } if *mode != DIRECTORY_MODE => Some((path.to_owned(), *mode)),
         _ => None,
     };
+    let names = |(path, place): (&str, &Place)| match place {
+        Place::Hardlink { first } => Some((path.to_owned(), first.to_string())),
+        _ => None,
+    };
+    for (path, first) in layout.iter().filter_map(names).collect::<Vec<_>>() {
+        let Some(Place::File { mode, .. }) = layout.get(&first) else { continue };
+        let mode = *mode;
+        writer.hardlink(layout, &path, &first, mode)?;
+    }
     for (path, target) in layout.iter().filter_map(links).collect::<Vec<_>>() {
         writer.symlink(layout, &path, &target)?;
     }

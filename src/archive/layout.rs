@@ -24,7 +24,7 @@ pub enum Place {
     /// A directory, and whether it is on disk.
     Directory { mode: u32, made: bool },
     /// A file; its sum is known once its data went through.
-    File { mode: u32, size: u64, sha256: Sum },
+    File { mode: u32, size: u64, sum: Sum },
     /// Another name of the file at that path.
     Hardlink { first: Box<str> },
     /// A symbolic link.
@@ -37,7 +37,7 @@ impl Place {
 
     /// A file that has still to be read.
     pub fn file(mode: u32, size: u64) -> Self {
-        Self::File { mode, size, sha256: Sum::default() }
+        Self::File { mode, size, sum: Sum::default() }
     }
 
     /// Whether it is a file, by whichever of its names.
@@ -110,7 +110,7 @@ impl Layout {
     fn recorded(&self, place: &Place) -> (u32, Node) {
         match place {
             Place::Directory { mode, .. } => (*mode, Node::Directory),
-            Place::File { mode, size, sha256 } => (*mode, Node::File { size: *size, sha256: *sha256 }),
+            Place::File { mode, size, sum } => (*mode, Node::File { size: *size, sum: *sum }),
             Place::Symlink { target } => (0, Node::Symlink { target: target.to_string() }),
             Place::Hardlink { first } => self.get(first).map_or((0, Node::Other), |file| self.recorded(file)),
         }

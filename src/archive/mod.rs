@@ -4,16 +4,18 @@
 //! that nobody sees. What breaks a rule is refused, and whoever made the directory throws it away.
 
 mod body;
-mod content;
 mod copy;
+mod crew;
 mod entry;
 mod extension;
 mod fault;
+mod inflate;
 mod input;
 mod inspect;
 mod intake;
 mod layout;
 mod limits;
+mod load;
 mod meter;
 mod path;
 mod pipe;
@@ -31,8 +33,9 @@ use std::thread;
 
 use nix::fcntl::OFlag;
 
+use self::crew::Crew;
 use self::fault::damaged;
-use self::input::{Input, Ledger, drain};
+use self::input::{Input, Ledger, decoded, drain};
 use self::intake::Intake;
 use self::meter::Meter;
 use self::pipe::Pipe;
@@ -115,7 +118,7 @@ impl Archive {
         drain(&mut Input::new(&self.file, &ledger).buffered(), &mut |_| meter.tick())
             .doing(|| format!("cannot read {}", self.name))?;
         self.unchanged()?;
-        Ok(ledger.into_sum().to_string())
+        Ok(ledger.into_sha256())
     }
 
     /// Reads the whole archive, applies every rule and decodes every byte. Writes nothing. `also` is handed
@@ -160,18 +163,25 @@ impl Archive {
         let read = self.entries(&ledger, meter, &mut intake).and_then(|()| intake.finish());
         // What is amiss in a file that is being written to is no fault of the archive.
         let (survey, layout) = self.unchanged().and(read).map_err(|e| self.explain(e))?;
-        Ok(Reading { sha256: ledger.into_sum().to_string(), survey, layout })
+        Ok(Reading { sha256: ledger.into_sha256(), survey, layout })
     }
 
     fn entries(&self, ledger: &Ledger<'_>, meter: &mut Meter<'_>, intake: &mut Intake<'_>) -> Result<()> {
         let length = self.opened.0;
-        match self.format {
-            Format::Zip => zipped::read(&self.file, length, ledger, meter, intake)?,
-            format => thread::scope(|scope| {
-                let decoded = Input::new(&self.file, ledger).decoded(format).map_err(damaged)?;
-                tarball::read(&mut Pipe::new(scope, decoded), meter, intake)
-            })?,
-        }
+        thread::scope(|scope| {
+            let mut crew = Crew::new(scope, if self.format == Format::Zip { 2 } else { 1 });
+            let read = match self.format {
+                Format::Zip => zipped::read(&self.file, length, ledger, &mut crew, meter, intake),
+                format => {
+                    let input = Pipe::new(scope, Box::new(Input::new(&self.file, ledger)));
+                    decoded(input, format).map_err(damaged).and_then(|decoded| {
+                        tarball::read(&mut Pipe::new(scope, decoded), &mut crew, meter, intake)
+                    })
+                }
+            };
+            // Where a file failed, reading on came to nothing.
+            crew.finish(intake).and(read)
+        })?;
         meter.tick()?;
         // Whatever was decoded, all of the file is to be vouched for.
         if ledger.read.load(Ordering::Relaxed) == length {

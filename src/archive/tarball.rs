@@ -4,10 +4,12 @@ use std::io::BufRead;
 
 use tar::Header;
 
-use super::content::pass;
+use super::body::Body;
+use super::crew::Crew;
 use super::entry::{Entry, Raw, Shape};
 use super::extension::{Extensions, Kind};
 use super::fault::{broken, damaged};
+use super::inflate::Packed;
 use super::input::drain;
 use super::intake::Intake;
 use super::meter::Meter;
@@ -24,13 +26,29 @@ const PADDING_MAX: u64 = 16 << 20;
 ///
 /// # Errors
 /// Refuses what is damaged, cut short or of a kind that no release holds; else as the intake.
-pub fn read(reader: &mut dyn BufRead, meter: &mut Meter<'_>, intake: &mut Intake<'_>) -> Result<()> {
+pub fn read(
+    reader: &mut dyn BufRead,
+    crew: &mut Crew,
+    meter: &mut Meter<'_>,
+    intake: &mut Intake<'_>,
+) -> Result<()> {
     let mut extensions = Extensions::default();
     while let Some(header) = next_header(reader)? {
         meter.tick()?;
         match Kind::of(header.as_old().linkflag[0]) {
             Some(kind) => extensions.read(kind, size_of(&header)?, reader)?,
-            None => read_entry(&header, &std::mem::take(&mut extensions), reader, meter, intake)?,
+            None => {
+                let (size, body) = read_entry(&header, &std::mem::take(&mut extensions), intake)?;
+                let Some(body) = body else { continue };
+                crew.file(
+                    body,
+                    Packed { length: size, size, deflated: false, crc: None },
+                    reader,
+                    meter,
+                    intake,
+                )?;
+                skip_padding(reader, size)?;
+            }
         }
     }
     if extensions != Extensions::default() {
@@ -39,13 +57,12 @@ pub fn read(reader: &mut dyn BufRead, meter: &mut Meter<'_>, intake: &mut Intake
     read_end(reader, meter)
 }
 
+/// The size of an entry's data, and the file that it belongs to.
 fn read_entry(
     header: &Header,
     extensions: &Extensions,
-    reader: &mut dyn BufRead,
-    meter: &mut Meter<'_>,
     intake: &mut Intake<'_>,
-) -> Result<()> {
+) -> Result<(u64, Option<Body>)> {
     let (short_name, short_target) = (header.path_bytes(), header.link_name_bytes().unwrap_or_default());
     let name = extensions.name(&short_name)?;
     let size = entry_size(header, extensions, name)?;
@@ -57,11 +74,7 @@ fn read_entry(
         mode: header.mode().map_err(|_| no_number())?,
         mtime: header.mtime().ok(),
     })?;
-    let Some(body) = intake.admit(&entry)? else { return Ok(()) };
-    let mut filling = body.open()?;
-    pass(name, reader, size, meter, &mut |bytes| filling.write(bytes))?;
-    intake.put(filling.close()?);
-    skip_padding(reader, size)
+    Ok((size, intake.admit(&entry)?))
 }
 
 fn shape(flag: u8, name: &[u8]) -> Result<Shape> {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use sha2::{Digest, Sha256};
+use blake3::Hasher;
 use zip::CompressionMethod;
 use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
@@ -26,7 +26,7 @@ pub struct Directory {
     pub entries: Vec<Listed>,
     /// Where the directory begins, and so the last entry ends.
     pub start: u64,
-    /// The SHA-256 of the file from there on.
+    /// The digest of the file from there on.
     pub sum: Sum,
 }
 
@@ -50,7 +50,7 @@ impl Directory {
         let mut entries = list(&tail, end)?;
         agree(&tail, end, &entries)?;
         entries.sort_by_key(|entry| entry.at);
-        Ok(Self { entries, start: end.start, sum: Sum::of(Sha256::new_with_prefix(&tail)) })
+        Ok(Self { entries, start: end.start, sum: Sum::of(Hasher::new().update(&tail)) })
     }
 }
 

@@ -1,30 +1,23 @@
 //! The entries of a zip, in the order in which they lie in the file, with nothing between them.
 
-mod crew;
 mod directory;
 mod end;
 mod fields;
-mod inflate;
-mod load;
 mod record;
 
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::thread;
 
+use blake3::Hasher;
 use nix::sys::stat::SFlag;
-use sha2::{Digest, Sha256};
 
-use self::crew::{Crew, PIECE};
 use self::directory::Directory;
-use self::inflate::Inflater;
-use self::load::{Load, Piece};
 use self::record::{LOCAL_SIZE, Listed};
+use super::crew::Crew;
 use super::entry::{Entry, Raw, Shape};
 use super::fault::{broken, damaged};
+use super::inflate::Inflater;
 use super::input::{Input, Ledger, drain};
 use super::intake::Intake;
 use super::meter::Meter;
@@ -34,6 +27,8 @@ use crate::tree::Sum;
 
 /// The longest description that may follow an entry's data, in bytes.
 const DESCRIPTION_MAX: u64 = 24;
+/// The most that the text of a link may take in the archive, in bytes.
+const SHORT_MAX: u64 = 64 << 10;
 
 /// Reads every entry and takes it in.
 ///
@@ -43,26 +38,22 @@ pub fn read(
     file: &File,
     length: u64,
     ledger: &Ledger<'_>,
+    crew: &mut Crew,
     meter: &mut Meter<'_>,
     intake: &mut Intake<'_>,
 ) -> Result<()> {
     let directory = Directory::read(file, length, &|count| intake.expect(count))?;
     let mut reader = Reader { input: Input::new(file, ledger).buffered(), at: 0 };
-    thread::scope(|scope| {
-        let mut crew = Crew::new(scope);
-        let read = reader.entries(directory.entries, directory.start, &mut crew, meter, intake);
-        // Where an entry's data was refused, reading on comes to nothing.
-        crew.finish(intake).and(read)
-    })?;
+    reader.entries(directory.entries, directory.start, crew, meter, intake)?;
     if reader.at != directory.start {
         return Err(stray());
     }
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::new();
     drain(&mut reader.input, &mut |bytes| {
         hash.update(bytes);
         meter.tick()
     })?;
-    if Sum::of(hash) == directory.sum { Ok(()) } else { Err(Error::failed("the archive was changed")) }
+    if Sum::of(&hash) == directory.sum { Ok(()) } else { Err(Error::failed("the archive was changed")) }
 }
 
 /// Reads the file from its beginning.
@@ -85,7 +76,7 @@ impl Reader<'_, '_> {
         while let Some(listed) = entries.next() {
             meter.tick()?;
             let end = entries.peek().map_or(end, |next| next.at);
-            self.entry(listed, end, crew, meter, intake)?;
+            self.entry(&listed, end, crew, meter, intake)?;
         }
         Ok(())
     }
@@ -93,15 +84,15 @@ impl Reader<'_, '_> {
     /// Reads one entry, which must end where the next begins.
     fn entry(
         &mut self,
-        listed: Listed,
+        listed: &Listed,
         end: u64,
         crew: &mut Crew,
         meter: &mut Meter<'_>,
         intake: &mut Intake<'_>,
     ) -> Result<()> {
-        let described = self.header(&listed, end)?;
-        let shape = shape(&listed)?;
-        let target = if shape == Shape::Symlink { self.target(&listed)? } else { Vec::new() };
+        let described = self.header(listed, end)?;
+        let shape = shape(listed)?;
+        let target = if shape == Shape::Symlink { self.target(listed)? } else { Vec::new() };
         let entry = Entry::parse(&Raw {
             name: &listed.name,
             shape,
@@ -110,13 +101,12 @@ impl Reader<'_, '_> {
             mode: mode(listed.mode, shape),
             mtime: None,
         })?;
-        let listed = Arc::new(listed);
         match intake.admit(&entry)? {
             Some(body) => {
-                let pieces = crew.unpack(Arc::clone(&listed), body, intake)?;
-                self.pieces(listed.packed, &crew.load, &pieces, meter)?;
+                crew.file(body, listed.packing(), &mut self.input, meter, intake)?;
+                self.at += listed.packed;
             }
-            None if shape == Shape::Directory => drop(self.short(&listed)?),
+            None if shape == Shape::Directory => drop(self.short(listed)?),
             None => {}
         }
         listed.check_described(&self.take(described)?)
@@ -139,21 +129,6 @@ impl Reader<'_, '_> {
             .and_then(|bytes| if bytes > DESCRIPTION_MAX { Err(stray()) } else { Ok(bytes) })
     }
 
-    /// Hands on the data of a file.
-    fn pieces(&mut self, packed: u64, load: &Load, to: &Sender<Piece>, meter: &mut Meter<'_>) -> Result<()> {
-        let mut left = packed;
-        while left > 0 {
-            meter.tick()?;
-            let piece = self.take(left.min(PIECE))?;
-            left -= piece.len() as u64;
-            if to.send(load.admit(piece)).is_err() {
-                // It failed and says why; what is left is not needed to know.
-                break;
-            }
-        }
-        Ok(())
-    }
-
     fn target(&mut self, listed: &Listed) -> Result<Vec<u8>> {
         if listed.size > PATH_MAX as u64 {
             return Err(breach(&listed.name, "links to more than 4096 bytes"));
@@ -163,15 +138,20 @@ impl Reader<'_, '_> {
 
     /// The data of an entry that is no file.
     fn short(&mut self, listed: &Listed) -> Result<Vec<u8>> {
-        if listed.packed > PIECE {
+        if listed.packed > SHORT_MAX {
             return Err(breach(&listed.name, "takes more room than it needs"));
         }
         let mut data = Vec::new();
         let packed = self.take(listed.packed)?;
-        Inflater::default().inflate(listed, std::iter::once(packed), &mut |bytes| {
-            data.extend_from_slice(bytes);
-            Ok(())
-        })?;
+        Inflater::default().inflate(
+            &listed.name,
+            listed.packing(),
+            &mut std::iter::once(packed),
+            &mut |bytes| {
+                data.extend_from_slice(bytes);
+                Ok(())
+            },
+        )?;
         Ok(data)
     }
 

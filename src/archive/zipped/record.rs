@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use crate::archive::fault::broken;
+use crate::archive::inflate::Packed;
 use crate::archive::path::breach;
 use crate::error::{Error, Result};
 
@@ -120,6 +121,12 @@ impl Listed {
             true => Err(self.unlike()),
             false => Err(self.stray()),
         }
+    }
+
+    /// How its data is unpacked.
+    pub fn packing(&self) -> Packed {
+        let deflated = self.method == Method::Deflated;
+        Packed { length: self.packed, size: self.size, deflated, crc: Some(self.crc) }
     }
 
     fn is_described(&self) -> bool {

@@ -1,16 +1,42 @@
-//! The data of one entry of a zip, unpacked to its last byte and no further.
+//! The data of one entry, unpacked to its last byte and no further.
 
 use std::io;
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-use super::record::{Listed, Method};
-use crate::archive::fault::damaged_entry;
-use crate::archive::path::breach;
+use super::fault::damaged_entry;
+use super::path::breach;
 use crate::error::Result;
 
 /// How much is handed on at a time, in bytes.
 const BUFFER: usize = 256 << 10;
+
+/// How the data of an entry stands in the archive.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed {
+    /// How many bytes it takes there.
+    pub length: u64,
+    /// How many it becomes.
+    pub size: u64,
+    /// Whether it is deflated; else it stands there as it is.
+    pub deflated: bool,
+    /// The checksum of what it becomes.
+    pub crc: Option<u32>,
+}
+
+impl Packed {
+    /// Compares the checksum that was told with the one that was found.
+    ///
+    /// # Errors
+    /// Refuses data that is damaged.
+    pub fn check(&self, name: &[u8], found: u32) -> Result<()> {
+        if self.crc.is_none_or(|expected| expected == found) {
+            Ok(())
+        } else {
+            Err(breach(name, "is damaged: its checksum is wrong"))
+        }
+    }
+}
 
 /// Unpacks entries one after the other.
 pub struct Inflater {
@@ -34,34 +60,39 @@ impl Inflater {
     /// When it is damaged, is not as long as it says or has another checksum; else as `to`.
     pub fn inflate(
         &mut self,
-        listed: &Listed,
-        pieces: impl Iterator<Item = impl AsRef<[u8]>>,
+        name: &[u8],
+        packed: Packed,
+        pieces: &mut dyn Iterator<Item = impl AsRef<[u8]>>,
         to: &mut To<'_>,
     ) -> Result<()> {
-        let name = listed.name.as_slice();
         let (mut crc, mut size) = (Crc::new(), 0);
         let mut check = |bytes: &[u8]| {
             size += bytes.len() as u64;
-            if size > listed.size {
+            if size > packed.size {
                 return Err(breach(name, "is longer than it says"));
             }
-            crc.update(bytes);
+            if packed.crc.is_some() {
+                crc.update(bytes);
+            }
             to(bytes)
         };
-        match listed.method {
-            Method::Stored => pieces.into_iter().try_for_each(|piece| check(piece.as_ref()))?,
-            Method::Deflated => self.run(name, pieces, &mut check)?,
+        if packed.deflated {
+            self.run(name, pieces, &mut check)?;
+        } else {
+            for piece in pieces {
+                check(piece.as_ref())?;
+            }
         }
-        if size < listed.size {
+        if size < packed.size {
             return Err(damaged_entry(name, io::ErrorKind::UnexpectedEof.into()));
         }
-        if crc.sum() == listed.crc { Ok(()) } else { Err(breach(name, "is damaged: its checksum is wrong")) }
+        packed.check(name, crc.sum())
     }
 
     fn run(
         &mut self,
         name: &[u8],
-        pieces: impl Iterator<Item = impl AsRef<[u8]>>,
+        pieces: &mut dyn Iterator<Item = impl AsRef<[u8]>>,
         to: &mut To<'_>,
     ) -> Result<()> {
         self.state.reset(false);

@@ -1,0 +1,63 @@
+//! The data that waits in memory to be unpacked and written: no more than its share, in buffers used again.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// The most that may wait, in bytes.
+const WAITING_MAX: usize = 16 << 20;
+/// The most buffers that are kept to be used again.
+const SPARE_MAX: usize = 64;
+
+/// Counts what waits.
+#[derive(Clone, Default)]
+pub struct Load(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Default)]
+struct State {
+    waiting: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+/// Data that waits; it is counted until it is dropped.
+pub struct Piece {
+    bytes: Vec<u8>,
+    load: Load,
+}
+
+impl Load {
+    /// An empty buffer. Fresh memory would cost more than what is done with it.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.lock().spare.pop().unwrap_or_default()
+    }
+
+    /// Counts a piece, once there is room for it.
+    pub fn admit(&self, bytes: Vec<u8>) -> Piece {
+        let full = |state: &mut State| state.waiting >= WAITING_MAX;
+        let state = self.0.1.wait_while(self.lock(), full);
+        state.unwrap_or_else(PoisonError::into_inner).waiting += bytes.len();
+        Piece { bytes, load: self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let mut state = self.load.lock();
+        state.waiting -= bytes.len();
+        if state.spare.len() < SPARE_MAX {
+            bytes.clear();
+            state.spare.push(bytes);
+        }
+        drop(state);
+        self.load.0.1.notify_one();
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
