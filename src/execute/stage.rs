@@ -2,16 +2,21 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 
 use crate::archive::{self, Also, Archive, Copied, Limits, Reading, Target};
 use crate::clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs as disk;
 use crate::root::{Receipt, Root};
 use crate::tree::TreeEntry;
 use crate::watch::Watch;
 
 use super::transaction;
+
+/// The size of an archive from which on its files are flushed in between, in bytes.
+const FLUSH_FROM: u64 = 16 << 20;
 
 /// A part of staging that only this process's user can enter. It is deleted when this is dropped, whatever of
 /// it was not published by then.
@@ -75,8 +80,17 @@ impl<'a> Staging<'a> {
         also: &mut Also<'_>,
         watch: &mut dyn Watch,
     ) -> Result<Reading> {
-        let raw = disk::open_dir(&self.parts().raw)?;
-        archive.unpack(self.target(raw.as_fd()), limits, also, watch)
+        let parts = self.parts();
+        let raw = disk::open_dir(&parts.raw)?;
+        thread::scope(|scope| {
+            let (first, half) = channel();
+            let flushing = scope.spawn(move || half.iter().try_for_each(|()| disk::sync_tree(&parts.raw)));
+            let mut watch = Halfway { watch, half: Some(first) };
+            let read = archive.unpack(self.target(raw.as_fd()), limits, also, &mut watch);
+            drop(watch);
+            let flushed = flushing.join().unwrap_or_else(|_| Err(Error::failed("cannot flush")));
+            read.and_then(|reading| flushed.map(|()| reading))
+        })
     }
 
     /// Copies a directory.
@@ -117,6 +131,26 @@ impl<'a> Staging<'a> {
 
     fn target<'t>(&self, dir: std::os::fd::BorrowedFd<'t>) -> Target<'t> {
         Target { dir, owner: (disk::effective_uid() == 0).then(|| self.root.owner()) }
+    }
+}
+
+/// Has the disk begin to write when half of a large archive is read, while the other half is unpacked.
+struct Halfway<'a> {
+    watch: &'a mut dyn Watch,
+    half: Option<Sender<()>>,
+}
+
+impl Watch for Halfway<'_> {
+    fn progress(&mut self, done: u64, total: u64) {
+        if total >= FLUSH_FROM && done >= total / 2 {
+            // Without anybody to receive it, nothing is flushed early.
+            let _ = self.half.take().map(|half| half.send(()));
+        }
+        self.watch.progress(done, total);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.watch.interrupted()
     }
 }
 
