@@ -36,13 +36,24 @@ pub fn recover(record: &Record, now: &Snapshot) -> Recovery {
     if record.begun > plan.steps.len() {
         return Recovery { toward: Toward::Forward, steps: Vec::new() };
     }
-    let begun = &plan.steps[..record.begun];
+    let begun = &plan.steps[..record.begun.max(shown(&plan.steps, now))];
     if plan.to.is_some() && plan.to.as_ref() == now.permanent.version() {
         let done = begun.len().saturating_sub(1);
         Recovery { toward: Toward::Forward, steps: plan.steps[done..].to_vec() }
     } else {
         Recovery { toward: Toward::Back, steps: undo(begun) }
     }
+}
+
+/// How many steps were begun by what the links show: a journal that lost its end tells of fewer.
+fn shown(steps: &[Step], now: &Snapshot) -> usize {
+    let is_made = |step: &Step| match step {
+        Step::Point { link, from, to } => {
+            from != to && to.is_some() && now.link(*link).version() == to.as_ref()
+        }
+        _ => false,
+    };
+    steps.iter().rposition(is_made).map_or(0, |at| at + 1)
 }
 
 /// What takes begun steps back, last first, but for one thing: links come before the service, and the

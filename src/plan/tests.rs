@@ -85,6 +85,16 @@ fn recovers_everywhere(start: &Snapshot, plan: &Plan) {
             let committed = plan.to.is_some() && found.permanent.version() == plan.to.as_ref();
             let expected = if committed { &end } else { start };
             assert_eq!(seen(&after), seen(expected), "begun {begun}, applied {applied}, {recovery:?}");
+            // A journal that lost its end still brings the links to where they belong.
+            for known in 0..begun {
+                let recovery = recover(&interrupted(plan, known), &found);
+                let after = walk(&found, &recovery.steps);
+                assert_eq!(
+                    [&after.current, &after.permanent],
+                    [&expected.current, &expected.permanent],
+                    "{known}"
+                );
+            }
             // A recovery cut short anywhere, and begun anew, ends in the same place.
             for done in 0..=recovery.steps.len() {
                 let halfway = walk(&found, &recovery.steps[..done]);
