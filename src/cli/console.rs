@@ -172,8 +172,12 @@ impl Observer for Console {
         }
     }
 
-    fn begun(&mut self, step: &Step) {
+    fn staging(&mut self, step: &Step) {
         self.bar.set_message(human::verb(step));
+    }
+
+    fn begun(&mut self, step: &Step) {
+        self.bar.finish_and_clear();
         if let Some(line) = human::begun(step, self.replacing) {
             self.line(&line);
         }
@@ -182,7 +186,6 @@ impl Observer for Console {
 
     fn done(&mut self, step: &Step) {
         if let Step::Unpack { version, .. } = step {
-            self.bar.finish_and_clear();
             self.line(&format!("Unpacked successfully: \"{version}\""));
         }
     }

@@ -24,6 +24,9 @@ pub trait Observer: Watch {
     /// The command is going to be tried on this release, which is in that state.
     fn opening(&mut self, version: &Version, was: Option<ReleaseState>);
 
+    /// What a step is going to publish is being staged, which may take a while.
+    fn staging(&mut self, step: &Step);
+
     /// A step is begun.
     fn begun(&mut self, step: &Step);
 

@@ -59,11 +59,14 @@ pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Resul
     let room = Room::look(root, version)?;
     let (bytes, files) = disk::weigh(&from, room.block())?;
     room.fits(bytes, files)?;
+    let copy = Step::Copy { version: version.clone(), from: from.display().to_string() };
     let staged = match options.common.mode {
-        Mode::Act => Some(stage(root, &from, observer)?),
+        Mode::Act => {
+            observer.staging(&copy);
+            Some(stage(root, &from, observer)?)
+        }
         Mode::DryRun => None,
     };
-    let copy = Step::Copy { version: version.clone(), from: from.display().to_string() };
     let first = session.now.permanent.version().is_none();
     let plan = if first {
         plan::install(&session.now, &request(version), vec![copy], None)?

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
 use crate::digest;
 use crate::error::{Error, Kind, Result};
-use crate::execute::{Staged, Staging};
+use crate::execute::{Observer, Staged, Staging};
 use crate::fs as disk;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::naming::{self, Format};
@@ -70,7 +70,7 @@ pub(super) fn fetch<'a>(
     root: &'a Root,
     now: &Snapshot,
     want: Want<'_>,
-    watch: &mut dyn Watch,
+    observer: &mut dyn Observer,
 ) -> Result<Fetch<'a>> {
     let version = want.version;
     let candidates = match want.given {
@@ -78,9 +78,11 @@ pub(super) fn fetch<'a>(
         None => root.archives(version)?.into_iter().map(|file| Candidate::beside(root, file)).collect(),
     };
     let Some(state) = now.state(version) else {
-        return bring(root, want, the_one(root, version, candidates)?, Vec::new(), watch);
+        return bring(root, want, &the_one(root, version, candidates)?, Vec::new(), observer);
     };
-    let Some(differing) = differing(root, version, &candidates, watch)? else { return Ok(Fetch::default()) };
+    let Some(differing) = differing(root, version, &candidates, observer)? else {
+        return Ok(Fetch::default());
+    };
     let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
     match want.replace {
         Replace::Yes if in_use => Err(Error::refused(format!("cannot replace {version}: it is {state}"))
@@ -88,7 +90,7 @@ pub(super) fn fetch<'a>(
         Replace::Yes => {
             super::uninstall::refuse_running(root, version, "replace")?;
             let discard = Step::Discard { item: Item::Release(version.clone()) };
-            bring(root, want, the_one(root, version, candidates)?, vec![discard], watch)
+            bring(root, want, &the_one(root, version, candidates)?, vec![discard], observer)
         }
         Replace::No => Err(changed(version, &differing, in_use)),
     }
@@ -150,26 +152,30 @@ fn absent(root: &Root, version: &Version) -> Error {
 fn bring<'a>(
     root: &'a Root,
     want: Want<'_>,
-    candidate: Candidate,
+    candidate: &Candidate,
     mut steps: Vec<Step>,
-    watch: &mut dyn Watch,
+    observer: &mut dyn Observer,
 ) -> Result<Fetch<'a>> {
     let version = want.version;
     free_name(root, version)?;
     let archive = candidate.open()?;
     let room = Room::look(root, version)?;
+    let unpack = Step::Unpack { version: version.clone(), archive: candidate.shown.clone() };
     let staging = match want.mode {
-        Mode::Act => Some(Staging::begin(root)?),
+        Mode::Act => {
+            observer.staging(&unpack);
+            Some(Staging::begin(root)?)
+        }
         Mode::DryRun => None,
     };
-    let reading = vouched(root, &room, &candidate, &archive, staging.as_ref(), watch)?;
-    let manifest = manifest(root, version, &candidate, reading.survey.manifest.as_deref())?;
+    let reading = vouched(root, &room, candidate, &archive, staging.as_ref(), observer)?;
+    let manifest = manifest(root, version, candidate, reading.survey.manifest.as_deref())?;
     let complete = |staging: Staging<'a>| {
         let known = Some((candidate.file_name.clone(), reading.sha256.clone()));
         staging.complete(reading.survey.top.as_deref(), known, reading.tree())
     };
     let staged = staging.map(complete).transpose()?;
-    steps.push(Step::Unpack { version: version.clone(), archive: candidate.shown });
+    steps.push(unpack);
     Ok(Fetch { steps, staged, manifest })
 }
 
