@@ -26,6 +26,18 @@ pub struct Manifest {
     /// How this release may be reached.
     #[serde(default)]
     pub upgrade: Upgrade,
+    /// What becomes of its files.
+    #[serde(default)]
+    pub files: Files,
+}
+
+/// The manifest's table `[files]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Files {
+    /// Whether nothing ever writes to them: then releases may share them by hard links.
+    #[serde(default)]
+    pub immutable: bool,
 }
 
 /// The manifest's table `[upgrade]`.
@@ -97,6 +109,22 @@ impl Default for Retention {
 pub struct Space {
     /// How much must stay free; by default 64 MiB, or a hundredth of a smaller file system.
     pub reserve: Option<ByteSize>,
+    /// How files that the release before holds as well are shared with it.
+    #[serde(default)]
+    pub share: Share,
+}
+
+/// How a release shares files with the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Share {
+    /// Their blocks, where the file system can; else hard links, where the vendor declares files immutable.
+    #[default]
+    Auto,
+    /// Their blocks, where the file system can; else hard links.
+    Hardlink,
+    /// Not at all.
+    None,
 }
 
 /// The settings' table `[limits]`: what an archive may unpack to.
@@ -213,10 +241,11 @@ mod tests {
         assert!(m.upgrade.hot_from.unwrap()[1].contains(&"4.9.0".parse().unwrap()));
         let s = Settings::parse(
             SETTINGS,
-            "name='emqx'\n[service]\nmanager='none'\n[space]\nreserve='4 GiB'\n[retention]\nkeep=5\n\
+            "name='emqx'\n[service]\nmanager='none'\n[space]\nreserve='4 GiB'\nshare='hardlink'\n[retention]\nkeep=5\n\
              [limits]\nsize='1 GiB'\nentries=7\n",
         )
         .unwrap();
+        assert_eq!(s.space.share, Share::Hardlink);
         assert_eq!(s.limits, Limits { size: Some(ByteSize::gib(1)), entries: Some(7) });
         assert_eq!(s.space.reserve.unwrap().as_u64(), 4 << 30);
         assert_eq!(s.retention.keep, 5);

@@ -58,7 +58,7 @@ pub enum Node {
 }
 
 /// A BLAKE3 digest of a file's contents; as text, in lowercase hex.
-#[derive(Serialize, Deserialize, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[serde(into = "String", try_from = "String")]
 pub struct Sum([u8; 32]);
 
@@ -67,6 +67,19 @@ impl Sum {
     #[must_use]
     pub(crate) fn of(hash: &Hasher) -> Self {
         Self(*hash.finalize().as_bytes())
+    }
+
+    /// The digest itself.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for Sum {
+    type Error = std::array::TryFromSliceError;
+
+    fn try_from(bytes: &[u8]) -> std::result::Result<Self, Self::Error> {
+        bytes.try_into().map(Self)
     }
 }
 

@@ -1,11 +1,14 @@
 //! The data of one file, on its way to the disk or nowhere; any thread may take it along.
 
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 
 use blake3::Hasher;
 
+use super::share::Twins;
 use super::writer::Slot;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::tree::Sum;
 
 /// A file that has still to be read.
@@ -26,6 +29,8 @@ pub struct Body {
 pub struct Filling {
     body: Body,
     file: Option<File>,
+    /// Where the file was cloned from one that may be the same: how much of it turned out to be.
+    cloned: Option<u64>,
     hash: Hasher,
     text: Option<Vec<u8>>,
 }
@@ -39,17 +44,49 @@ pub struct Filled {
     pub sum: Sum,
     /// Its text, where that was wanted.
     pub text: Option<Vec<u8>>,
+    /// The digest of its packed data, where that was taken.
+    pub packed: Option<Sum>,
 }
 
 impl Body {
+    /// What an installed release holds, to be shared; nothing for a file whose text is wanted.
+    pub fn twins(&self) -> Option<&Twins> {
+        self.slot.as_ref().filter(|_| !self.wanted).and_then(Slot::twins)
+    }
+
+    /// Brings the file about by sharing it, where an installed release holds these contents.
+    ///
+    /// # Errors
+    /// When it cannot be created, or not completed.
+    pub fn share(&self, sum: Sum) -> Result<Option<Filled>> {
+        let (Some(slot), Some(twins)) = (&self.slot, self.twins()) else { return Ok(None) };
+        let shared = twins.share(sum, slot, self.mode, self.mtime)?;
+        let filled = || Filled { path: self.path.clone(), sum, text: None, packed: None };
+        Ok(shared.then(filled))
+    }
+
     /// Creates the file.
     ///
     /// # Errors
     /// When it cannot be created.
     pub fn open(self) -> Result<Filling> {
         let file = self.slot.as_ref().map(|slot| slot.create(self.mode)).transpose()?;
+        Ok(self.filling(file, None))
+    }
+
+    /// Creates the file, of a size that is known; where an installed release may hold the same, as its clone.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn open_over(self, size: u64) -> Result<Filling> {
+        let twins = self.slot.as_ref().zip(self.twins());
+        let clone = twins.map(|(slot, twins)| twins.start_from(slot, self.mode, size)).transpose()?.flatten();
+        if clone.is_some() { Ok(self.filling(clone, Some(0))) } else { self.open() }
+    }
+
+    fn filling(self, file: Option<File>, cloned: Option<u64>) -> Filling {
         let text = self.wanted.then(Vec::new);
-        Ok(Filling { body: self, file, hash: Hasher::new(), text })
+        Filling { body: self, file, cloned, hash: Hasher::new(), text }
     }
 }
 
@@ -64,6 +101,16 @@ impl Filling {
         }
         let (Some(slot), Some(file)) = (&self.body.slot, &self.file) else { return Ok(()) };
         self.hash.update(bytes);
+        let Some(same) = self.cloned else { return slot.write(file, bytes) };
+        let mut there = vec![0; bytes.len()];
+        if file.read_exact_at(&mut there, same).is_ok() && there == bytes {
+            self.cloned = Some(same + bytes.len() as u64);
+            return Ok(());
+        }
+        // From here on it is written, over what was cloned.
+        self.cloned = None;
+        let mut end: &File = file;
+        end.seek(SeekFrom::Start(same)).doing(|| format!("cannot write {:?}", self.body.path))?;
         slot.write(file, bytes)
     }
 
@@ -74,7 +121,8 @@ impl Filling {
     pub fn close(self) -> Result<Filled> {
         if let (Some(slot), Some(file)) = (&self.body.slot, &self.file) {
             slot.keep(file, self.body.mode, self.body.mtime)?;
+            slot.twins().zip(self.cloned).into_iter().for_each(|(twins, bytes)| twins.count(bytes));
         }
-        Ok(Filled { path: self.body.path, sum: Sum::of(&self.hash), text: self.text })
+        Ok(Filled { path: self.body.path, sum: Sum::of(&self.hash), text: self.text, packed: None })
     }
 }

@@ -39,10 +39,10 @@ impl Copied {
 /// # Errors
 /// Refuses devices, names that are not UTF-8, and a target inside `from`. Fails on whatever cannot be read or
 /// written, leaving what is copied so far.
-pub fn copy(from: &Path, target: Target<'_>, watch: &mut dyn Watch) -> Result<Copied> {
+pub fn copy(from: &Path, target: &Target<'_>, watch: &mut dyn Watch) -> Result<Copied> {
     let cannot_copy = || format!("cannot copy {}", from.display());
     let mut copied = Copied { layout: Layout::default(), skipped: Vec::new() };
-    let mut writer = Writer::new(target.dir, target.owner)?;
+    let mut writer = Writer::new(target.dir, target.owner, None)?;
     let own = identity(&fstat(target.dir).doing(cannot_copy)?);
     walk(from, &mut |found| {
         watch.go_on()?;

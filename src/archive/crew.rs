@@ -4,11 +4,11 @@
 
 use std::io::{self, BufRead};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Scope};
 
+use blake3::Hasher;
 use flate2::Crc;
 
 use super::body::{Body, Filled};
@@ -18,11 +18,12 @@ use super::intake::Intake;
 use super::load::{Load, Piece};
 use super::meter::Meter;
 use crate::error::{Error, Result};
+use crate::tree::Sum;
 
 /// How many batches may wait.
 const QUEUE: usize = 128;
 /// The data of a batch, or of one piece of a larger file, in bytes.
-const BATCH: usize = 256 << 10;
+pub const BATCH: usize = 256 << 10;
 /// The most files of a batch.
 const FILES: usize = 128;
 
@@ -82,7 +83,7 @@ impl Crew {
             if !packed.deflated {
                 return plain(body, packed, reader, meter).map(|filled| intake.put(filled));
             }
-            return self.large(Job { body, packed }, reader, meter);
+            return self.large(Job { body, packed }, reader, meter, intake);
         }
         let job = Job { body, packed };
         let start = self.data.len();
@@ -120,8 +121,28 @@ impl Crew {
         Ok(())
     }
 
-    fn large(&mut self, job: Job, reader: &mut dyn BufRead, meter: &mut Meter<'_>) -> Result<()> {
+    fn large(
+        &mut self,
+        job: Job,
+        reader: &mut dyn BufRead,
+        meter: &mut Meter<'_>,
+        intake: &mut Intake<'_>,
+    ) -> Result<()> {
         let (path, length) = (job.body.path.clone(), job.packed.length);
+        let known = job.packed.ahead.zip(job.body.twins());
+        if let Some((ahead, sum)) = known.and_then(|(ahead, twins)| Some((ahead, twins.unpacked(&ahead)?)))
+            && let Some(filled) = job.body.share(sum)?
+        {
+            let mut hash = job.packed.hasher();
+            take(&path, reader, length, meter, &mut |bytes| {
+                hash.update(bytes);
+                Ok(())
+            })?;
+            let packed = Some(Sum::of(&hash)).filter(|sum| *sum == ahead);
+            let packed = Some(packed.ok_or_else(|| Error::failed("the archive was changed"))?);
+            intake.put(Filled { packed, ..filled });
+            return Ok(());
+        }
         let (sender, pieces) = channel();
         self.send(Work::Large(Box::new(job), pieces));
         let mut left = length;
@@ -146,7 +167,7 @@ impl Crew {
 /// Writes a large file whose data needs no unpacking: there is nothing to be done by another thread meanwhile.
 fn plain(body: Body, packed: Packed, reader: &mut dyn BufRead, meter: &mut Meter<'_>) -> Result<Filled> {
     let path = body.path.clone();
-    let (mut filling, mut crc) = (body.open()?, Crc::new());
+    let (mut filling, mut crc) = (body.open_over(packed.size)?, Crc::new());
     take(&path, reader, packed.length, meter, &mut |bytes| {
         if packed.crc.is_some() {
             crc.update(bytes);
@@ -204,20 +225,41 @@ fn run(queue: &Mutex<Receiver<Work>>, finished: &Sender<Result<Vec<Filled>>>) {
 }
 
 fn small(files: Vec<(Job, Range<usize>)>, data: &[u8], inflater: &mut Inflater) -> Result<Vec<Filled>> {
-    let fill = |(job, range): (Job, Range<usize>)| fill(job, &mut std::iter::once(&data[range]), inflater);
+    let fill = |(job, range): (Job, Range<usize>)| {
+        let (data, deflated) = (&data[range], job.packed.deflated);
+        let packed = deflated.then(|| job.packed.digest(data));
+        // What is not packed is known by itself, but worth knowing only where it may be shared.
+        let twins = job.body.twins();
+        let known = twins.and_then(|twins| match &packed {
+            Some(packed) => twins.unpacked(packed),
+            None => Some(Sum::of(Hasher::new().update(data))),
+        });
+        let shared = known.map(|sum| job.body.share(sum)).transpose()?.flatten();
+        let filled = match shared {
+            Some(filled) => filled,
+            None => fill(job, &mut std::iter::once(data), inflater)?,
+        };
+        Ok(Filled { packed, ..filled })
+    };
     files.into_iter().map(fill).collect()
 }
 
 /// Nothing where the data ends before it is complete.
 fn large(job: Job, pieces: Receiver<Piece>, inflater: &mut Inflater, load: &Load) -> Result<Vec<Filled>> {
-    let left = &AtomicU64::new(job.packed.length);
+    // What is still to come, and the digest of what came.
+    let seen = &Mutex::new((job.packed.length, job.packed.hasher()));
+    let seen = || seen.lock().unwrap_or_else(PoisonError::into_inner);
     let mut all = pieces.into_iter().inspect(|piece| {
-        left.fetch_sub(piece.as_ref().len() as u64, Ordering::Relaxed);
+        let mut seen = seen();
+        seen.0 -= piece.as_ref().len() as u64;
+        seen.1.update(piece.as_ref());
     });
     let filled = fill_ahead(job, &mut all, inflater, load);
     // Where it failed by itself, there is more to be had.
-    let given_up = filled.is_err() && left.load(Ordering::Relaxed) > 0 && all.next().is_none();
-    if given_up { Ok(Vec::new()) } else { filled.map(|filled| vec![filled]) }
+    let left = seen().0;
+    let given_up = filled.is_err() && left > 0 && all.next().is_none();
+    let packed = Some(Sum::of(&seen().1));
+    if given_up { Ok(Vec::new()) } else { filled.map(|filled| vec![Filled { packed, ..filled }]) }
 }
 
 /// Inflates on yet another thread, so that one large file keeps two of them busy.

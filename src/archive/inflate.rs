@@ -2,11 +2,13 @@
 
 use std::io;
 
+use blake3::Hasher;
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
 use super::fault::damaged_entry;
 use super::path::breach;
 use crate::error::Result;
+use crate::tree::Sum;
 
 /// How much is handed on at a time, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -22,9 +24,26 @@ pub struct Packed {
     pub deflated: bool,
     /// The checksum of what it becomes.
     pub crc: Option<u32>,
+    /// The digest of it as it stands there, where it was read ahead.
+    pub ahead: Option<Sum>,
 }
 
 impl Packed {
+    /// Begins the digest of packed data. It covers all that decides what it becomes, and whether it is refused.
+    pub fn hasher(&self) -> Hasher {
+        let mut hash = Hasher::new();
+        for figure in [self.length, self.size, self.crc.map_or(u64::MAX, u64::from)] {
+            hash.update(&figure.to_le_bytes());
+        }
+        hash.update(&[u8::from(self.deflated)]);
+        hash
+    }
+
+    /// The digest of packed data.
+    pub fn digest(&self, data: &[u8]) -> Sum {
+        Sum::of(self.hasher().update(data))
+    }
+
     /// Compares the checksum that was told with the one that was found.
     ///
     /// # Errors

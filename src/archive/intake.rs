@@ -5,9 +5,16 @@ use super::entry::{Entry, EntryKind};
 use super::inspect::Inspector;
 use super::layout::{DIRECTORY_MODE, Layout, Place};
 use super::limits::Limits;
+use super::share::PackedSum;
 use super::survey::{Manifests, Survey};
 use super::writer::Writer;
 use crate::error::Result;
+
+/// Of how many files the digest of the packed data is kept: far more than any release has, and in bounded memory.
+const PACKED_MAX: usize = 200_000;
+
+/// What was taken in.
+pub type Taken = (Survey, Layout, Vec<PackedSum>);
 
 /// What has been taken in so far.
 pub struct Intake<'a> {
@@ -20,13 +27,14 @@ pub struct Intake<'a> {
     files: u64,
     /// The room that the files take.
     bytes: u64,
+    packed: Vec<PackedSum>,
 }
 
 impl<'a> Intake<'a> {
     /// Takes in nothing yet.
     pub fn new(writer: Option<Writer>, limits: &'a Limits<'a>) -> Self {
         let (inspector, manifests) = (Inspector::default(), Manifests::default());
-        Self { inspector, writer, limits, manifests, entries: 0, files: 0, bytes: 0 }
+        Self { inspector, writer, limits, manifests, entries: 0, files: 0, bytes: 0, packed: Vec::new() }
     }
 
     /// Refuses so many more entries where they are too many, before any of them is read.
@@ -76,6 +84,9 @@ impl<'a> Intake<'a> {
         if let Some(Place::File { sum, .. }) = self.inspector.layout.get_mut(&filled.path) {
             *sum = filled.sum;
         }
+        if let Some(packed) = filled.packed.filter(|_| self.packed.len() < PACKED_MAX) {
+            self.packed.push((packed, filled.sum));
+        }
         if let Some(text) = filled.text {
             self.manifests.put(&filled.path, text);
         }
@@ -85,14 +96,14 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// Refuses what breaks a rule; fails where something cannot be written.
-    pub fn finish(self) -> Result<(Survey, Layout)> {
+    pub fn finish(self) -> Result<Taken> {
         let top = self.inspector.finish()?;
         let mut layout = self.inspector.layout;
         let survey = Survey::new(&layout, self.manifests.of(top.as_deref())?, top);
         if let Some(writer) = self.writer {
             complete(writer, &mut layout, survey.top.as_deref())?;
         }
-        Ok((survey, layout))
+        Ok((survey, layout, self.packed))
     }
 }
 

@@ -19,6 +19,7 @@ mod load;
 mod meter;
 mod path;
 mod pipe;
+mod share;
 mod survey;
 mod tarball;
 mod writer;
@@ -28,6 +29,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
@@ -49,6 +51,7 @@ pub use self::copy::{Copied, copy};
 pub use self::input::Also;
 pub use self::layout::Layout;
 pub use self::limits::{ENTRIES_MAX, Excess, Limits};
+pub use self::share::{PackedSum, Sharing, Twins, can_share_blocks};
 pub use self::survey::Survey;
 pub use crate::tree::Owner;
 
@@ -69,9 +72,15 @@ pub struct Reading {
     /// What it holds, in figures.
     pub survey: Survey,
     layout: Layout,
+    packed: Vec<PackedSum>,
 }
 
 impl Reading {
+    /// The digests of packed data, each with that of the file which it becomes; for zips alone.
+    pub fn packed(&self) -> &[PackedSum] {
+        &self.packed
+    }
+
     /// The release, sorted by path.
     pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
         self.layout.entries(self.survey.top.as_deref())
@@ -79,12 +88,14 @@ impl Reading {
 }
 
 /// Where an archive is unpacked to.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Target<'a> {
     /// An empty directory that nobody else can enter, open for reading.
     pub dir: BorrowedFd<'a>,
     /// Who gets all of it; none where it is to stay with this process's user.
     pub owner: Option<Owner>,
+    /// What an installed release holds, to be shared instead of written.
+    pub twins: Option<Arc<Twins>>,
 }
 
 /// Length and time of the last write. A file that is renamed or deleted meanwhile is still the same.
@@ -156,14 +167,14 @@ impl Archive {
         also: &mut Also<'_>,
         watch: &mut dyn Watch,
     ) -> Result<Reading> {
-        let writer = target.map(|target| Writer::new(target.dir, target.owner)).transpose()?;
+        let writer = target.map(|t| Writer::new(t.dir, t.owner, t.twins)).transpose()?;
         let ledger = Ledger::new(also);
         let mut intake = Intake::new(writer, limits);
         let meter = &mut Meter::new(watch, &ledger.read, self.opened.0);
         let read = self.entries(&ledger, meter, &mut intake).and_then(|()| intake.finish());
         // What is amiss in a file that is being written to is no fault of the archive.
-        let (survey, layout) = self.unchanged().and(read).map_err(|e| self.explain(e))?;
-        Ok(Reading { sha256: ledger.into_sha256(), survey, layout })
+        let (survey, layout, packed) = self.unchanged().and(read).map_err(|e| self.explain(e))?;
+        Ok(Reading { sha256: ledger.into_sha256(), survey, layout, packed })
     }
 
     fn entries(&self, ledger: &Ledger<'_>, meter: &mut Meter<'_>, intake: &mut Intake<'_>) -> Result<()> {

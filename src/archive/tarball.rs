@@ -42,7 +42,7 @@ pub fn read(
                 let Some(body) = body else { continue };
                 crew.file(
                     body,
-                    Packed { length: size, size, deflated: false, crc: None },
+                    Packed { length: size, size, deflated: false, crc: None, ahead: None },
                     reader,
                     meter,
                     intake,

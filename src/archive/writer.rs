@@ -13,17 +13,19 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 
 use super::Owner;
 use super::layout::{DIRECTORY_MODE, Layout, Place};
 use super::path::breach;
+use super::share::Twins;
 use crate::error::{Doing, Error, Result};
 
 /// Writes a tree into an empty directory.
 pub struct Writer {
     target: Arc<OwnedFd>,
     owner: Option<Owner>,
+    twins: Option<Arc<Twins>>,
     /// The directories from the target down to the one last written to.
     open: Vec<(String, Arc<OwnedFd>)>,
 }
@@ -33,16 +35,17 @@ pub struct Slot {
     parent: Arc<OwnedFd>,
     path: String,
     owner: Option<Owner>,
+    twins: Option<Arc<Twins>>,
 }
 
 impl Writer {
-    /// Writes into `target`; with an owner, everything is given to it.
+    /// Writes into `target`; with an owner, everything is given to it. What `twins` hold is shared with them.
     ///
     /// # Errors
     /// When no more files can be opened.
-    pub fn new(target: BorrowedFd<'_>, owner: Option<Owner>) -> Result<Self> {
+    pub fn new(target: BorrowedFd<'_>, owner: Option<Owner>, twins: Option<Arc<Twins>>) -> Result<Self> {
         let target = target.try_clone_to_owned().doing(|| "cannot open the directory to write into")?;
-        Ok(Self { target: Arc::new(target), owner, open: Vec::new() })
+        Ok(Self { target: Arc::new(target), owner, twins, open: Vec::new() })
     }
 
     /// Creates a directory, and those above it.
@@ -69,7 +72,8 @@ impl Writer {
     /// When its directory cannot be created.
     pub fn slot(&mut self, layout: &mut Layout, path: &str) -> Result<Slot> {
         self.directory(layout, parent(path))?;
-        Ok(Slot { parent: self.here(), path: path.to_owned(), owner: self.owner })
+        let (parent, path) = (self.here(), path.to_owned());
+        Ok(Slot { parent, path, owner: self.owner, twins: self.twins.clone() })
     }
 
     /// Creates a hard link to a file that is complete, or a copy where the file system has no hard links.
@@ -142,7 +146,7 @@ impl Slot {
     /// # Errors
     /// When it cannot be created, or something is there.
     pub fn create(&self, mode: u32) -> Result<File> {
-        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let file = openat(&*self.parent, self.name(), flags, permissions(mode));
         Ok(file.map_err(|errno| taken(&self.path, errno))?.into())
     }
@@ -166,7 +170,37 @@ impl Slot {
         futimens(file, &time, &time).doing(|| format!("cannot set the time of {:?}", self.path))
     }
 
-    fn name(&self) -> &str {
+    /// Removes the file again.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        unlinkat(&*self.parent, self.name(), UnlinkatFlags::NoRemoveDir)
+            .doing(|| format!("cannot remove {:?}", self.path))
+    }
+
+    /// What an installed release holds, to be shared.
+    pub fn twins(&self) -> Option<&Twins> {
+        self.twins.as_deref()
+    }
+
+    /// The directory that it is going to be in.
+    pub fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// Who gets it.
+    pub fn owner(&self) -> Option<Owner> {
+        self.owner
+    }
+
+    /// Where it stands in the archive.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Its name in its directory.
+    pub fn name(&self) -> &str {
         self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
     }
 }

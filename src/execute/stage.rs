@@ -1,11 +1,13 @@
 //! A release that is built in staging, ahead of the plan that publishes it.
 
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use crate::archive::{self, Also, Archive, Copied, Limits, Reading, Target};
+use crate::archive::{self, Also, Archive, Copied, Limits, PackedSum, Reading, Target, Twins};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::fs as disk;
@@ -69,6 +71,22 @@ impl<'a> Staging<'a> {
         Ok(staging)
     }
 
+    /// Begins once more with nothing.
+    ///
+    /// # Errors
+    /// Where what was unpacked cannot be deleted.
+    pub fn again(&self) -> Result<()> {
+        let parts = self.parts();
+        disk::purge(&parts.whole)?;
+        disk::ensure_dir(&parts.raw, 0o755, self.root.owner())
+    }
+
+    /// Whether files here can share their blocks with this one.
+    #[must_use]
+    pub fn shares_blocks(&self, with: &File) -> bool {
+        tempfile::tempfile_in(&self.parts().whole).is_ok_and(|to| archive::can_share_blocks(with, &to))
+    }
+
     /// Unpacks an archive, which must not be published before it is [complete](Self::complete).
     ///
     /// # Errors
@@ -76,6 +94,7 @@ impl<'a> Staging<'a> {
     pub fn unpack(
         &self,
         archive: &Archive,
+        twins: Option<Arc<Twins>>,
         limits: &Limits<'_>,
         also: &mut Also<'_>,
         watch: &mut dyn Watch,
@@ -86,7 +105,7 @@ impl<'a> Staging<'a> {
             let (first, half) = channel();
             let flushing = scope.spawn(move || half.iter().try_for_each(|()| disk::sync_tree(&parts.raw)));
             let mut watch = Halfway { watch, half: Some(first) };
-            let read = archive.unpack(self.target(raw.as_fd()), limits, also, &mut watch);
+            let read = archive.unpack(self.target(raw.as_fd(), twins), limits, also, &mut watch);
             drop(watch);
             let flushed = flushing.join().unwrap_or_else(|_| Err(Error::failed("cannot flush")));
             read.and_then(|reading| flushed.map(|()| reading))
@@ -99,11 +118,12 @@ impl<'a> Staging<'a> {
     /// As [`archive::copy`].
     pub fn copy(&self, from: &Path, watch: &mut dyn Watch) -> Result<Copied> {
         let raw = disk::open_dir(&self.parts().raw)?;
-        archive::copy(from, self.target(raw.as_fd()), watch)
+        archive::copy(from, &self.target(raw.as_fd(), None), watch)
     }
 
     /// Writes down what is known of the release, and makes all of it durable. `top` is left out of the release,
-    /// where everything lies in that directory; `archive` is the file's name and its SHA-256.
+    /// where everything lies in that directory; `archive` is the file's name and its SHA-256, `packed` as in
+    /// [`Reading::packed`].
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -112,6 +132,7 @@ impl<'a> Staging<'a> {
         top: Option<&str>,
         archive: Option<(String, String)>,
         tree: impl Iterator<Item = TreeEntry>,
+        packed: &[PackedSum],
     ) -> Result<Staged<'a>> {
         let parts = self.parts();
         let raw = top.map_or_else(|| parts.raw.clone(), |top| parts.raw.join(top));
@@ -120,7 +141,7 @@ impl<'a> Staging<'a> {
         let (archive, sha256) = archive.unzip();
         let (transaction, unpacked_at) = (self.transaction.clone(), clock::now());
         let known = Receipt { transaction, unpacked_at, archive, sha256 };
-        known.stage(&parts.receipt, tree, self.root.owner())?;
+        known.stage(&parts.receipt, tree, packed, self.root.owner())?;
         disk::sync_tree(&parts.whole)?;
         Ok(Staged(self))
     }
@@ -129,8 +150,8 @@ impl<'a> Staging<'a> {
         Parts::of(self.root, &self.transaction)
     }
 
-    fn target<'t>(&self, dir: std::os::fd::BorrowedFd<'t>) -> Target<'t> {
-        Target { dir, owner: (disk::effective_uid() == 0).then(|| self.root.owner()) }
+    fn target<'t>(&self, dir: BorrowedFd<'t>, twins: Option<Arc<Twins>>) -> Target<'t> {
+        Target { dir, owner: (disk::effective_uid() == 0).then(|| self.root.owner()), twins }
     }
 }
 

@@ -105,6 +105,16 @@ pub fn open_dir(path: &Path) -> Result<File> {
         .doing(|| format!("cannot open the directory {}", path.display()))
 }
 
+/// Opens a file for reading.
+///
+/// # Errors
+/// Where it cannot be opened, or is a link.
+pub fn open_file(path: &Path) -> Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    opened.doing(|| format!("cannot open {}", path.display()))
+}
+
 /// Makes the entries of a directory durable. A sync that failed is never tried again: what it would then
 /// call durable may be lost already.
 ///
@@ -333,8 +343,12 @@ pub fn read_torn(path: &Path, limit: u64) -> Result<Option<String>> {
     Ok(read_bytes(path, limit)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Opens the file once, so that it may be removed meanwhile: a reader takes no lock.
-fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+/// The bytes of a small file; none where it is not there. It is opened once, so that it may be removed
+/// meanwhile: a reader takes no lock.
+///
+/// # Errors
+/// Where it cannot be read, or is larger than `limit` bytes.
+pub fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let doing = || format!("cannot read {}", path.display());
     // Opening a pipe would wait for a writer.
     let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);

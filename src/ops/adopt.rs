@@ -88,7 +88,7 @@ fn stage<'a>(root: &'a Root, from: &Path, observer: &mut dyn Observer) -> Result
     for path in &copied.skipped {
         observer.warn(&format!("{} is a socket or a pipe and was not copied", path.display()));
     }
-    staging.complete(None, None, copied.tree())
+    staging.complete(None, None, copied.tree(), &[])
 }
 
 fn request(version: &Version) -> Request {

@@ -1,8 +1,9 @@
 //! Where a release comes from: the one archive that holds it, unpacked into staging and held against the rules.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
+use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading, Twins};
 use crate::digest;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{Observer, Staged, Staging};
@@ -18,6 +19,7 @@ use crate::watch::Watch;
 
 use super::Mode;
 use super::room::Room;
+use super::share;
 
 /// Whether a release may be unpacked anew over an installed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +80,7 @@ pub(super) fn fetch<'a>(
         None => root.archives(version)?.into_iter().map(|file| Candidate::beside(root, file)).collect(),
     };
     let Some(state) = now.state(version) else {
-        return bring(root, want, &the_one(root, version, candidates)?, Vec::new(), observer);
+        return bring(root, now, want, &the_one(root, version, candidates)?, Vec::new(), observer);
     };
     let Some(differing) = differing(root, version, &candidates, observer)? else {
         return Ok(Fetch::default());
@@ -90,7 +92,7 @@ pub(super) fn fetch<'a>(
         Replace::Yes => {
             super::uninstall::refuse_running(root, version, "replace")?;
             let discard = Step::Discard { item: Item::Release(version.clone()) };
-            bring(root, want, &the_one(root, version, candidates)?, vec![discard], observer)
+            bring(root, now, want, &the_one(root, version, candidates)?, vec![discard], observer)
         }
         Replace::No => Err(changed(version, &differing, in_use)),
     }
@@ -151,6 +153,7 @@ fn absent(root: &Root, version: &Version) -> Error {
 /// Stages the archive; only what is whole, holds this release and fits gets a plan.
 fn bring<'a>(
     root: &'a Root,
+    now: &Snapshot,
     want: Want<'_>,
     candidate: &Candidate,
     mut steps: Vec<Step>,
@@ -168,11 +171,24 @@ fn bring<'a>(
         }
         Mode::DryRun => None,
     };
-    let reading = vouched(root, &room, candidate, &archive, staging.as_ref(), observer)?;
-    let manifest = manifest(root, version, candidate, reading.survey.manifest.as_deref())?;
+    let twins = staging.as_ref().and_then(|staging| share::twins(root, now, staging));
+    let read = |twins: Option<Arc<Twins>>, observer: &mut dyn Observer| {
+        let reading =
+            vouched(root, &room, candidate, &archive, staging.as_ref().map(|s| (s, twins)), observer)?;
+        let manifest = manifest(root, version, candidate, reading.survey.manifest.as_deref())?;
+        Ok::<_, Error>((reading, manifest))
+    };
+    let mut read_once = read(twins.clone(), observer)?;
+    if let (Some(staging), Some(twins)) = (&staging, twins)
+        && !share::may_keep(root, &twins, read_once.1.as_ref())
+    {
+        staging.again()?;
+        read_once = read(None, observer)?;
+    }
+    let (reading, manifest) = read_once;
     let complete = |staging: Staging<'a>| {
         let known = Some((candidate.file_name.clone(), reading.sha256.clone()));
-        staging.complete(reading.survey.top.as_deref(), known, reading.tree())
+        staging.complete(reading.survey.top.as_deref(), known, reading.tree(), reading.packed())
     };
     let staged = staging.map(complete).transpose()?;
     steps.push(unpack);
@@ -185,7 +201,7 @@ fn vouched(
     room: &Room<'_>,
     candidate: &Candidate,
     archive: &Archive,
-    staging: Option<&Staging<'_>>,
+    staging: Option<(&Staging<'_>, Option<Arc<Twins>>)>,
     watch: &mut dyn Watch,
 ) -> Result<Reading> {
     let (settings, version) = (root.settings(), room.version);
@@ -193,7 +209,7 @@ fn vouched(
     let limits: Limits<'_> = room.limits(&refuse);
     let (path, keys) = (&candidate.path, &settings.trust.keys);
     let vouched = signature::vouch(path, keys, |also| match staging {
-        Some(staging) => staging.unpack(archive, &limits, also, watch),
+        Some((staging, twins)) => staging.unpack(archive, twins, &limits, also, watch),
         None => archive.survey(&limits, also, watch),
     });
     let Vouched { made: reading, signed_as } = match vouched {

@@ -8,6 +8,7 @@ mod init;
 mod install;
 mod prune;
 mod room;
+mod share;
 mod status;
 mod uninstall;
 mod unpack;

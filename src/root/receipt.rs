@@ -1,25 +1,34 @@
 //! What Tenure knows of a release beside its tree: where it came from, what was unpacked, and whether it has
 //! been permanent. All of it may be missing; the release is then one that was put there by hand.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::PackedSum;
 use crate::error::{Doing, Error, Result};
 use crate::fs as disk;
-use crate::tree::Owner;
-use crate::tree::TreeEntry;
+use crate::tree::{Owner, Sum, TreeEntry};
 use crate::version::Version;
 
 use super::Root;
 
 const RECEIPT: &str = "receipt.json";
 const TREE: &str = "tree.jsonl";
+/// Pairs of digests, one after the other: of packed data, and of the file that it becomes.
+const PACKED: &str = "packed";
 const TENURED: &str = "tenured";
 
 /// The largest list of files that is read: a million entries of ordinary length.
 const TREE_LIMIT: u64 = 1 << 30;
+
+/// The most pairs of digests that are read, in bytes.
+const PACKED_LIMIT: u64 = 16 << 20;
+
+/// The length of a digest, in bytes.
+const SUM: usize = 32;
 
 /// Where a release came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +54,20 @@ impl Receipt {
     ///
     /// # Errors
     /// Where they cannot be written.
-    pub fn stage(&self, dir: &Path, mut tree: impl Iterator<Item = TreeEntry>, owner: Owner) -> Result<()> {
+    pub fn stage(
+        &self,
+        dir: &Path,
+        mut tree: impl Iterator<Item = TreeEntry>,
+        packed: &[PackedSum],
+        owner: Owner,
+    ) -> Result<()> {
+        if !packed.is_empty() {
+            disk::write_staged(&dir.join(PACKED), owner, |out| {
+                packed.iter().try_for_each(|(packed, sum)| {
+                    out.write_all(packed.as_bytes()).and_then(|()| out.write_all(sum.as_bytes()))
+                })
+            })?;
+        }
         disk::write_staged(&dir.join(RECEIPT), owner, |out| {
             serde_json::to_writer(out, self).map_err(Into::into)
         })?;
@@ -75,6 +97,22 @@ impl Root {
         let Some(text) = disk::read_text(&file, TREE_LIMIT)? else { return Ok(None) };
         let tree: std::result::Result<_, _> = text.lines().map(serde_json::from_str).collect();
         tree.map(Some).doing(|| format!("cannot read {}", file.display()))
+    }
+
+    /// The digests of the packed data that a release was unpacked from, each with that of its file; empty where
+    /// none are known.
+    #[must_use]
+    pub fn recorded_packed(&self, version: &Version) -> Vec<PackedSum> {
+        let bytes = disk::read_bytes(&self.receipt_dir(version).join(PACKED), PACKED_LIMIT).ok().flatten();
+        let sum = |bytes: &[u8]| Sum::try_from(bytes).ok();
+        let pair = |pair: &[u8]| Some((sum(&pair[..SUM])?, sum(&pair[SUM..])?));
+        bytes.unwrap_or_default().chunks_exact(2 * SUM).filter_map(pair).collect()
+    }
+
+    /// The list of a release's files, open for reading; none where there is none.
+    #[must_use]
+    pub fn tree_file(&self, version: &Version) -> Option<File> {
+        disk::open_file(&self.receipt_dir(version).join(TREE)).ok()
     }
 
     /// When a release was last displaced as the permanent one: the higher, the later. None where it has

@@ -51,7 +51,7 @@ impl Bench {
         watch: &mut dyn Watch,
     ) -> Result<Reading> {
         let dir = File::open(self.target()).unwrap();
-        archive.unpack(Target { dir: dir.as_fd(), owner }, &limits(), &mut |_| {}, watch)
+        archive.unpack(Target { dir: dir.as_fd(), owner, twins: None }, &limits(), &mut |_| {}, watch)
     }
 
     /// Where the release is once it is unpacked.

@@ -30,7 +30,7 @@ fn installed(bench: &Bench) -> std::path::PathBuf {
 
 fn copied(bench: &Bench, from: &Path) -> Result<Copied> {
     let dir = File::open(bench.target()).unwrap();
-    copy(from, Target { dir: dir.as_fd(), owner: None }, &mut Unwatched)
+    copy(from, &Target { dir: dir.as_fd(), owner: None, twins: None }, &mut Unwatched)
 }
 
 #[test]

@@ -44,6 +44,17 @@ impl Disk {
         disk
     }
 
+    /// xfs or btrfs, of so many bytes.
+    pub fn formatted(kind: &str, size: u64) -> Self {
+        let disk = Self::new();
+        let image = disk.place.with_extension("img");
+        File::create(&image).unwrap().set_len(size).unwrap();
+        fs::create_dir(&disk.place).unwrap();
+        done(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
+        done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&disk.place));
+        disk
+    }
+
     pub fn remount(&self, how: &str) {
         done(Command::new("mount").args(["-o", how]).arg(&self.place));
     }

@@ -14,11 +14,11 @@ use nix::sys::stat::SFlag;
 
 use self::directory::Directory;
 use self::record::{LOCAL_SIZE, Listed};
-use super::crew::Crew;
+use super::crew::{BATCH, Crew};
 use super::entry::{Entry, Raw, Shape};
 use super::fault::{broken, damaged};
-use super::inflate::Inflater;
-use super::input::{Input, Ledger, drain};
+use super::inflate::{Inflater, Packed};
+use super::input::{Input, Ledger, drain, read_ahead};
 use super::intake::Intake;
 use super::meter::Meter;
 use super::path::{PATH_MAX, breach};
@@ -43,7 +43,7 @@ pub fn read(
     intake: &mut Intake<'_>,
 ) -> Result<()> {
     let directory = Directory::read(file, length, &|count| intake.expect(count))?;
-    let mut reader = Reader { input: Input::new(file, ledger).buffered(), at: 0 };
+    let mut reader = Reader { file, input: Input::new(file, ledger).buffered(), at: 0 };
     reader.entries(directory.entries, directory.start, crew, meter, intake)?;
     if reader.at != directory.start {
         return Err(stray());
@@ -58,6 +58,7 @@ pub fn read(
 
 /// Reads the file from its beginning.
 struct Reader<'a, 'l> {
+    file: &'a File,
     input: BufReader<Input<'a, 'l>>,
     at: u64,
 }
@@ -103,13 +104,35 @@ impl Reader<'_, '_> {
         })?;
         match intake.admit(&entry)? {
             Some(body) => {
-                crew.file(body, listed.packing(), &mut self.input, meter, intake)?;
+                let packed = match body.twins() {
+                    Some(_) => self.look_ahead(listed.packing(), meter)?,
+                    None => listed.packing(),
+                };
+                crew.file(body, packed, &mut self.input, meter, intake)?;
                 self.at += listed.packed;
             }
             None if shape == Shape::Directory => drop(self.short(listed)?),
             None => {}
         }
         listed.check_described(&self.take(described)?)
+    }
+
+    /// Takes the digest of a large entry's data, so that it need not be inflated where it is known. What is read
+    /// here is read again in its turn, and compared.
+    fn look_ahead(&self, packed: Packed, meter: &mut Meter<'_>) -> Result<Packed> {
+        if packed.length <= BATCH as u64 {
+            return Ok(packed);
+        }
+        let (mut hash, mut at, end) = (packed.hasher(), self.at, self.at + packed.length);
+        let mut buffer = vec![0; BATCH];
+        while at < end {
+            meter.tick()?;
+            let most = usize::try_from(end - at).unwrap_or(BATCH).min(BATCH);
+            read_ahead(self.file, at, &mut buffer[..most])?;
+            hash.update(&buffer[..most]);
+            at += most as u64;
+        }
+        Ok(Packed { ahead: Some(Sum::of(&hash)), ..packed })
     }
 
     /// Reads the header ahead of an entry's data, and says how many bytes lie behind the data.

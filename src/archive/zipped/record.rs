@@ -126,7 +126,7 @@ impl Listed {
     /// How its data is unpacked.
     pub fn packing(&self) -> Packed {
         let deflated = self.method == Method::Deflated;
-        Packed { length: self.packed, size: self.size, deflated, crc: Some(self.crc) }
+        Packed { length: self.packed, size: self.size, deflated, crc: Some(self.crc), ahead: None }
     }
 
     fn is_described(&self) -> bool {
