@@ -1,0 +1,24 @@
+#![no_main]
+//! The files that people write, and the names and versions that they give.
+
+mod ground;
+
+use libfuzzer_sys::fuzz_target;
+use tenure::manifest::{Manifest, Settings};
+use tenure::naming::{self, Format};
+use tenure::version::{Range, Version};
+
+fuzz_target!(|text: &str| {
+    let _ = ground::told(Manifest::parse("release.toml", text));
+    let _ = ground::told(Settings::parse("tenure.toml", text));
+    let _ = text.parse::<Range>();
+    if let Ok(version) = text.parse::<Version>() {
+        assert_eq!(version.to_string().parse::<Version>().ok().as_ref(), Some(&version));
+        assert!(!version.to_string().contains('/'));
+    }
+    if let Some(version) = naming::version_of(text, None) {
+        let (_, format) = Format::split(text).expect("a name with a version has an ending");
+        let _ = format;
+        assert!(naming::holds(text, None, &version), "{text:?} holds {version}");
+    }
+});

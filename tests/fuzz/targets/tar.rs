@@ -1,0 +1,18 @@
+#![no_main]
+//! The tar parser, bare and behind every decoder.
+
+mod ground;
+
+use libfuzzer_sys::fuzz_target;
+use tenure::naming::Format;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    let _ = match kind % 5 {
+        0 => ground::survey(bytes, Format::TarGz),
+        1 => ground::survey(bytes, Format::TarZst),
+        2 => ground::survey(bytes, Format::TarXz),
+        3 => ground::survey(bytes, Format::Tar),
+        _ => ground::survey(&ground::summed(bytes), Format::Tar),
+    };
+});

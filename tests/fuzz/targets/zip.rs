@@ -1,0 +1,13 @@
+#![no_main]
+//! The zip reader: arbitrary bytes, and sound zips with some bytes changed.
+
+mod ground;
+
+use libfuzzer_sys::fuzz_target;
+use tenure::naming::Format;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    let zip = if kind % 2 == 0 { bytes.to_vec() } else { ground::zip(bytes) };
+    let _ = ground::survey(&zip, Format::Zip);
+});
