@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::fs as disk;
+use crate::fs::Origin;
 
 /// The largest digest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
@@ -12,12 +12,10 @@ const LIMIT: u64 = 1 << 20;
 ///
 /// # Errors
 /// Refused where the digests differ, or where the file tells none for this archive.
-pub fn check(archive: &Path, sha256: &str) -> Result<()> {
-    let mut beside = archive.as_os_str().to_owned();
-    beside.push(".sha256");
-    let beside = Path::new(&beside);
-    let Some(text) = disk::read_text(beside, LIMIT)? else { return Ok(()) };
-    let file_name = archive.file_name().unwrap_or_default().to_string_lossy();
+pub fn check(archive: &Origin, sha256: &str) -> Result<()> {
+    let beside = archive.beside(".sha256");
+    let Some(text) = beside.read_text(LIMIT)? else { return Ok(()) };
+    let file_name = archive.path().file_name().unwrap_or_default().to_string_lossy();
     let expected = find(&text, &file_name).ok_or_else(|| {
         Error::refused(format!("{} tells no SHA-256 of {file_name}", beside.display()))
             .hint("it should hold 64 hexadecimal digits, or a line as sha256sum writes it")

@@ -1,22 +1,24 @@
 //! The journal of the one transaction that may be under way: its plan, and each step before it is begun.
 
-use std::path::PathBuf;
+use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Result};
-use crate::fs as disk;
+use crate::fs::{self as disk, Place, Standing};
 use crate::plan::{Plan, Record};
 use crate::root::Root;
 
 /// The largest journal that is read, in bytes.
 const LIMIT: u64 = 1 << 26;
 
-/// An open journal. It stays open, whatever happens to this value, until it is closed.
+/// An open journal. It stays open, whatever happens to this value, until it is [closed](close).
 #[derive(Debug)]
-#[must_use = "a journal that is not closed is recovered from by the next command"]
+#[must_use = "what is not written into a journal cannot be recovered from"]
 pub struct Journal<'a> {
     root: &'a Root,
+    /// Written to as long as this process has it open, whatever its name leads to meanwhile.
+    file: File,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,13 +45,8 @@ impl<'a> Journal<'a> {
     pub fn open(root: &'a Root, record: &Record) -> Result<Self> {
         let mut line = serde_json::to_vec(record).doing(|| "cannot write the journal")?;
         line.push(b'\n');
-        disk::write_durable(&root.journal(), &root.staging(), &line, 0o644, root.owner())?;
-        Ok(Self { root })
-    }
-
-    /// Takes up the journal that [`find`] found.
-    pub fn resume(root: &'a Root) -> Self {
-        Self { root }
+        let file = disk::write_durable(&root.journal(), &root.staging(), &line, 0o644, root.owner())?;
+        Ok(Self { root, file })
     }
 
     /// Writes down durably that `count` steps are begun; only then may the last of them be applied.
@@ -58,7 +55,7 @@ impl<'a> Journal<'a> {
     /// Where it cannot be written; the step must not be applied then.
     pub fn begin(&self, count: usize) -> Result<()> {
         let line = serde_json::to_string(&Begun { begun: count }).doing(|| "cannot write the journal")?;
-        disk::append_durable(&self.root.journal(), &line, self.root.owner())
+        disk::append(&self.file, &line).doing(|| format!("cannot write {}", self.root.journal().display()))
     }
 
     /// Writes down durably that all steps are done: what is acknowledged is not taken back after this, and
@@ -69,14 +66,14 @@ impl<'a> Journal<'a> {
     pub fn all_done(&self, plan: &Plan) -> Result<()> {
         self.begin(plan.steps.len() + 1)
     }
+}
 
-    /// Ends the transaction, durably.
-    ///
-    /// # Errors
-    /// Where the journal cannot be removed; the next command then finds nothing left to do.
-    pub fn close(self) -> Result<()> {
-        disk::remove_file_durable(&self.root.journal())
-    }
+/// Ends the transaction that is under way, or the one that [`find`] found, durably.
+///
+/// # Errors
+/// Where the journal cannot be removed; the next command then finds nothing left to do.
+pub fn close(root: &Root) -> Result<()> {
+    disk::remove_file_durable(&root.journal())
 }
 
 /// Looks for a transaction that was cut short. A line that a power cut tore was never acted on.
@@ -84,9 +81,12 @@ impl<'a> Journal<'a> {
 /// # Errors
 /// Where the journal is there and cannot be read.
 pub fn find(root: &Root) -> Result<Found> {
+    if let Standing::Link(_) = disk::standing(&root.journal())? {
+        return Ok(Found::Damaged);
+    }
     let Some(text) = disk::read_torn(&root.journal(), LIMIT)? else { return Ok(Found::Nothing) };
     let mut lines = text.lines();
-    let Some(mut record) = lines.next().and_then(|line| serde_json::from_str::<Record>(line).ok()) else {
+    let Some(mut record) = lines.next().and_then(record) else {
         return Ok(Found::Damaged);
     };
     let begun =
@@ -95,13 +95,18 @@ pub fn find(root: &Root) -> Result<Found> {
     Ok(Found::Open(Box::new(record)))
 }
 
+/// None where no Tenure can have written it.
+fn record(line: &str) -> Option<Record> {
+    serde_json::from_str(line).ok().filter(Record::stays_inside)
+}
+
 /// Puts a damaged journal out of the way, durably, and returns where it is: what it says can no longer be
 /// acted on, and must not block every later command.
 ///
 /// # Errors
 /// Where it cannot be moved.
-pub fn set_aside(root: &Root) -> Result<PathBuf> {
-    let aside = root.journal().with_extension("damaged");
+pub fn set_aside(root: &Root) -> Result<Place> {
+    let aside = root.damaged_journal();
     disk::remove_file_durable(&aside)?;
     disk::move_durable(&root.journal(), &aside)?;
     Ok(aside)

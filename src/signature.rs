@@ -1,11 +1,11 @@
 //! The signature beside an archive: NAME.minisig, made by the owner of a key that the operator trusts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use minisign_verify::{Error as Fault, Signature};
 
 use crate::error::{Error, Result};
-use crate::fs as disk;
+use crate::fs::Origin;
 use crate::manifest::TrustedKey;
 
 /// The largest signature that is read, in bytes; its comments are of any length.
@@ -26,14 +26,14 @@ pub struct Vouched<T> {
 /// # Errors
 /// Refused where the signature is missing, damaged, another's, or of other bytes; else as `read`.
 pub fn vouch<T>(
-    archive: &Path,
+    archive: &Origin,
     keys: &[TrustedKey],
     read: impl FnOnce(&mut (dyn FnMut(&[u8]) + Send)) -> Result<T>,
 ) -> Result<Vouched<T>> {
     if keys.is_empty() {
         return Ok(Vouched { made: read(&mut |_| {})?, signed_as: None });
     }
-    let beside = beside(archive);
+    let beside = archive.beside(".minisig");
     let signature = load(archive, &beside)?;
     let mut verifiers = keys.iter().map(|key| key.public_key().verify_stream(&signature));
     let mut verifier = match verifiers.find(|v| !matches!(v, Err(Fault::UnexpectedKeyId))) {
@@ -45,14 +45,8 @@ pub fn vouch<T>(
     Ok(Vouched { made, signed_as: signed_as(signature.trusted_comment()) })
 }
 
-fn beside(archive: &Path) -> PathBuf {
-    let mut beside = archive.as_os_str().to_owned();
-    beside.push(".minisig");
-    beside.into()
-}
-
-fn load(archive: &Path, beside: &Path) -> Result<Signature> {
-    let text = disk::read_text(beside, LIMIT)?.ok_or_else(|| {
+fn load(archive: &Origin, beside: &Origin) -> Result<Signature> {
+    let text = beside.read_text(LIMIT)?.ok_or_else(|| {
         Error::refused(format!("{} is not signed: there is no {}", archive.display(), beside.display())).hint(
             "tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor",
         )
@@ -60,7 +54,7 @@ fn load(archive: &Path, beside: &Path) -> Result<Signature> {
     Signature::decode(&text).map_err(|fault| refuse(beside, &fault))
 }
 
-fn refuse(beside: &Path, fault: &Fault) -> Error {
+fn refuse(beside: &Origin, fault: &Fault) -> Error {
     let (why, hint) = match fault {
         Fault::UnexpectedKeyId => (
             "is by a key that tenure.toml does not name",

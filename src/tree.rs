@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -152,8 +152,16 @@ impl Differences {
 /// # Errors
 /// When a file or directory cannot be read, or on interruption.
 pub fn scan(dir: &Path, watch: &mut dyn Watch) -> Result<Vec<TreeEntry>> {
+    scan_in(open(dir)?, dir, watch)
+}
+
+/// As [`scan`], of a directory that is open; its path is for messages alone.
+///
+/// # Errors
+/// When a file or directory cannot be read, or on interruption.
+pub fn scan_in(top: OwnedFd, dir: &Path, watch: &mut dyn Watch) -> Result<Vec<TreeEntry>> {
     let mut tree = Vec::new();
-    walk(dir, &mut |found| {
+    walk_in(top, dir, &mut |found| {
         watch.go_on()?;
         tree.extend(record(dir, found, watch)?);
         Ok(())
@@ -207,12 +215,25 @@ impl Found<'_> {
 
 /// Visits everything under `dir`, each directory before what is in it, names in order, never through a link.
 pub(crate) fn walk(dir: &Path, visit: &mut dyn FnMut(&Found<'_>) -> Result<()>) -> Result<()> {
-    let top = Dir::openat(AT_FDCWD, dir, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .doing(|| format!("cannot read {}", dir.display()))?;
-    walk_in(top, dir, Path::new(""), visit)
+    walk_in(open(dir)?, dir, visit)
 }
 
-fn walk_in(
+/// As [`walk`], in a directory that is open.
+pub(crate) fn walk_in(
+    top: OwnedFd,
+    dir: &Path,
+    visit: &mut dyn FnMut(&Found<'_>) -> Result<()>,
+) -> Result<()> {
+    let top = Dir::from_fd(top).doing(|| format!("cannot read {}", dir.display()))?;
+    walk_on(top, dir, Path::new(""), visit)
+}
+
+fn open(dir: &Path) -> Result<OwnedFd> {
+    openat(AT_FDCWD, dir, OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+        .doing(|| format!("cannot read {}", dir.display()))
+}
+
+fn walk_on(
     mut dir: Dir,
     base: &Path,
     at: &Path,
@@ -230,7 +251,7 @@ fn walk_in(
         if found.kind() == SFlag::S_IFDIR {
             let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let inner = Dir::openat(&dir, name.as_os_str(), flags, Mode::empty()).doing(cannot_read)?;
-            walk_in(inner, base, &path, visit)?;
+            walk_on(inner, base, &path, visit)?;
         }
     }
     Ok(())

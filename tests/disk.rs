@@ -264,6 +264,23 @@ fn what_cannot_be_deleted_is_in_nobodys_way() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
+fn what_is_mounted_in_the_trash_is_not_emptied() {
+    let disk = Disk::tmpfs("size=4m");
+    let host = on_trial(&disk);
+    let (place, file) = (host.root().join(".tenure/trash/x"), disk.place.join("outside/file"));
+    fs::create_dir(&place).unwrap();
+    fs::create_dir(file.parent().unwrap()).unwrap();
+    fs::write(&file, "canary").unwrap();
+    mount(Some(file.parent().unwrap()), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    host.run(["confirm"]).ok().stderr_has("warning: cannot delete").stderr_has("busy");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "canary");
+    umount2(&place, MntFlags::MNT_DETACH).unwrap();
+    host.run(["boot"]).ok().stderr("");
+    assert!(!place.exists() && file.exists());
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
 fn mounts_are_seen_by_nobody_else() {
     let disk = Disk::tmpfs("size=1m");
     let place = disk.place.clone();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
@@ -11,6 +12,7 @@ use super::body::{Body, Filling};
 use super::entry::MODE_MASK;
 use super::intake::complete;
 use super::layout::{Layout, Place};
+use super::meter::Meter;
 use super::writer::Writer;
 use crate::error::{Doing, Error, Result};
 use crate::tree::{CHUNK, Found, TreeEntry, walk};
@@ -44,14 +46,20 @@ pub fn copy(from: &Path, target: &Target<'_>, watch: &mut dyn Watch) -> Result<C
     let mut copied = Copied { layout: Layout::default(), skipped: Vec::new() };
     let mut writer = Writer::new(target.dir, target.owner, None)?;
     let own = identity(&fstat(target.dir).doing(cannot_copy)?);
+    // What cannot be read fails below, where it can be told.
+    let (total, done) = (fs_extra::dir::get_size(from).unwrap_or(0), AtomicU64::new(0));
+    let mut meter = Meter::new(watch, &done, total);
     walk(from, &mut |found| {
-        watch.go_on()?;
+        meter.tick()?;
         if identity(&found.stat) == own {
             return Err(Error::refused(format!("{} contains what it would be copied to", from.display())));
         }
         match found.kind() {
             SFlag::S_IFSOCK | SFlag::S_IFIFO => copied.skipped.push(found.path.to_owned()),
-            _ => copy_one(found, &mut writer, &mut copied.layout, watch)?,
+            _ => copy_one(found, &mut writer, &mut copied.layout, &mut |n| {
+                done.fetch_add(n, Ordering::Relaxed);
+                meter.tick()
+            })?,
         }
         Ok(())
     })
@@ -64,7 +72,7 @@ fn copy_one(
     found: &Found<'_>,
     writer: &mut Writer,
     layout: &mut Layout,
-    watch: &mut dyn Watch,
+    passed: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
     let path = text(found.path)?;
     let mode = found.stat.st_mode & MODE_MASK;
@@ -82,7 +90,7 @@ fn copy_one(
             let mtime = u64::try_from(found.stat.st_mtime).ok();
             let slot = Some(writer.slot(layout, path)?);
             let mut filling = Body { path: path.to_owned(), mode, mtime, slot, wanted: false }.open()?;
-            let size = copy_data(&mut file, &mut filling, path, watch)?;
+            let size = copy_data(&mut file, &mut filling, path, passed)?;
             let sum = filling.close()?.sum;
             layout.insert(path, Place::File { mode, size, sum })
         }
@@ -90,15 +98,20 @@ fn copy_one(
     }
 }
 
-fn copy_data(file: &mut File, to: &mut Filling, path: &str, watch: &mut dyn Watch) -> Result<u64> {
+fn copy_data(
+    file: &mut File,
+    to: &mut Filling,
+    path: &str,
+    passed: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<u64> {
     let (mut buffer, mut size) = (vec![0; CHUNK], 0);
     loop {
-        watch.go_on()?;
         match file.read(&mut buffer).doing(|| format!("cannot read {path:?}"))? {
             0 => return Ok(size),
             n => {
                 to.write(&buffer[..n])?;
                 size += n as u64;
+                passed(n as u64)?;
             }
         }
     }

@@ -25,15 +25,13 @@ mod tarball;
 mod writer;
 mod zipped;
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-
-use nix::fcntl::OFlag;
 
 use self::crew::Crew;
 use self::fault::damaged;
@@ -43,6 +41,7 @@ use self::meter::Meter;
 use self::pipe::Pipe;
 use self::writer::Writer;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::fs::Origin;
 use crate::naming::Format;
 use crate::tree::TreeEntry;
 use crate::watch::Watch;
@@ -107,10 +106,16 @@ impl Archive {
     /// # Errors
     /// When it cannot be opened; refuses what is no regular file.
     pub fn open(path: &Path, format: Format) -> Result<Self> {
+        let origin = Origin::Outside(path.to_owned());
+        Self::of(origin.open()?, path, format)
+    }
+
+    /// Takes up an archive that is open; its path is for messages alone.
+    ///
+    /// # Errors
+    /// Refuses what is no regular file.
+    pub fn of(file: File, path: &Path, format: Format) -> Result<Self> {
         let cannot_open = || format!("cannot open {}", path.display());
-        // Opening a pipe would wait for a writer.
-        let flags = OFlag::O_NONBLOCK.bits();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).doing(cannot_open)?;
         let metadata = file.metadata().doing(cannot_open)?;
         if !metadata.is_file() {
             return Err(Error::refused(format!("{} is no regular file", path.display())));

@@ -85,7 +85,8 @@ pub fn run(
         begun: 0,
     };
     let journal = Journal::open(root, &record)?;
-    let mut hands = Hands { root, transaction: &record.transaction };
+    let staged = staged.map(Staged::parts);
+    let mut hands = Hands { root, transaction: &record.transaction, staged };
     let done = forward(&mut hands, &journal, plan, observer);
     let took = clock::since_boot().saturating_sub(begun);
     match done {
@@ -93,13 +94,13 @@ pub fn run(
             // From here on nothing is taken back, also where the journal cannot be removed.
             journal.all_done(plan).unwrap_or_else(|error| left_over(&error, observer));
             let outcome = Outcome::Done;
-            conclude(root, journal, &entry(&record, outcome, Some(took), None), observer);
+            conclude(root, &entry(&record, outcome, Some(took), None), observer);
             Ok(())
         }
         Err((steps, error)) => {
             turn_around(&mut hands, &plan.steps[..steps], &error)?;
             let entry = entry(&record, Outcome::Failed, Some(took), Some(&error));
-            conclude(root, journal, &entry, observer);
+            conclude(root, &entry, observer);
             Err(error.as_kind(Kind::Failed))
         }
     }
@@ -134,9 +135,9 @@ fn turn_around(hands: &mut Hands<'_>, begun: &[Step], failure: &Error) -> Result
 
 /// Writes the history and ends the transaction. It is over: what fails here must not undo it. Nothing is
 /// deleted while the journal is open, for a recovery would bring back what is left of it.
-fn conclude(root: &Root, journal: Journal<'_>, entry: &Entry, observer: &mut dyn Observer) {
+fn conclude(root: &Root, entry: &Entry, observer: &mut dyn Observer) {
     root.remember(entry).unwrap_or_else(|error| left_over(&error, observer));
-    journal.close().and_then(|()| root.sweep()).unwrap_or_else(|error| left_over(&error, observer));
+    journal::close(root).and_then(|()| root.sweep()).unwrap_or_else(|error| left_over(&error, observer));
 }
 
 fn left_over(error: &Error, observer: &mut dyn Observer) {
@@ -182,7 +183,7 @@ pub fn restore_order(root: &Root, observer: &mut dyn Observer) -> Result<Option<
 
 fn resume(root: &Root, record: &Record, observer: &mut dyn Observer) -> Result<Recovered> {
     let Recovery { toward, steps } = recover(record, &root.observe()?);
-    let mut hands = Hands { root, transaction: &record.transaction };
+    let mut hands = Hands { root, transaction: &record.transaction, staged: None };
     for step in &steps {
         hands.apply(step).doing(|| format!("cannot recover the interrupted `{}`", record.command))?;
     }
@@ -190,7 +191,7 @@ fn resume(root: &Root, record: &Record, observer: &mut dyn Observer) -> Result<R
         Toward::Forward => Outcome::Finished,
         Toward::Back => Outcome::TakenBack,
     };
-    conclude(root, Journal::resume(root), &entry(record, outcome, None, None), observer);
+    conclude(root, &entry(record, outcome, None, None), observer);
     let recovered = Recovered { command: record.command.clone(), toward, steps };
     observer.recovered(&recovered);
     Ok(recovered)

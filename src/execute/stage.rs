@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -10,7 +10,7 @@ use std::thread;
 use crate::archive::{self, Also, Archive, Copied, Limits, PackedSum, Reading, Target, Twins};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::fs as disk;
+use crate::fs::{self as disk, Place};
 use crate::root::{Receipt, Root};
 use crate::tree::TreeEntry;
 use crate::watch::Watch;
@@ -25,36 +25,29 @@ const FLUSH_FROM: u64 = 16 << 20;
 pub struct Staging<'a> {
     root: &'a Root,
     transaction: String,
+    parts: Parts,
 }
 
 /// A release that is complete and durable in staging.
 pub struct Staged<'a>(Staging<'a>);
 
 /// Where the parts of a transaction are, in its part of staging.
+#[derive(Clone)]
 pub(super) struct Parts {
     /// All of it.
-    pub whole: PathBuf,
+    pub whole: Place,
     /// What is not complete yet.
-    pub raw: PathBuf,
+    pub raw: Place,
     /// The release.
-    pub tree: PathBuf,
+    pub tree: Place,
     /// What is known of it.
-    pub receipt: PathBuf,
+    pub receipt: Place,
 }
 
 impl Parts {
-    pub fn of(root: &Root, transaction: &str) -> Self {
-        let whole = root.staging().join(transaction);
+    pub fn of(whole: Place) -> Self {
         let [raw, tree, receipt] = ["raw", "tree", "receipt"].map(|name| whole.join(name));
         Self { whole, raw, tree, receipt }
-    }
-
-    /// Makes the directory that holds them all, which nobody else may enter.
-    ///
-    /// # Errors
-    /// Where it cannot be made.
-    pub fn prepare(&self) -> Result<()> {
-        disk::ensure_dir(&self.whole, 0o700, disk::effective_owner())
     }
 }
 
@@ -64,10 +57,11 @@ impl<'a> Staging<'a> {
     /// # Errors
     /// Where it cannot be made.
     pub fn begin(root: &'a Root) -> Result<Self> {
-        let staging = Self { root, transaction: transaction() };
-        let parts = staging.parts();
-        parts.prepare()?;
-        disk::ensure_dir(&parts.raw, 0o755, root.owner())?;
+        let transaction = transaction();
+        // Until something is moved out of it, whole and its owner's, nobody else reaches what is made in there.
+        let parts = Parts::of(disk::private_dir(&root.staging().join(&transaction))?);
+        let staging = Self { root, transaction, parts };
+        disk::ensure_dir(&staging.parts.raw, 0o755, root.owner())?;
         Ok(staging)
     }
 
@@ -76,7 +70,7 @@ impl<'a> Staging<'a> {
     /// # Errors
     /// Where what was unpacked cannot be deleted.
     pub fn again(&self) -> Result<()> {
-        let parts = self.parts();
+        let parts = &self.parts;
         disk::purge(&parts.whole)?;
         disk::ensure_dir(&parts.raw, 0o755, self.root.owner())
     }
@@ -84,7 +78,7 @@ impl<'a> Staging<'a> {
     /// Whether files here can share their blocks with this one.
     #[must_use]
     pub fn shares_blocks(&self, with: &File) -> bool {
-        tempfile::tempfile_in(&self.parts().whole).is_ok_and(|to| archive::can_share_blocks(with, &to))
+        disk::unnamed(&self.parts.whole).is_ok_and(|to| archive::can_share_blocks(with, &to))
     }
 
     /// Unpacks an archive, which must not be published before it is [complete](Self::complete).
@@ -99,7 +93,7 @@ impl<'a> Staging<'a> {
         also: &mut Also<'_>,
         watch: &mut dyn Watch,
     ) -> Result<Reading> {
-        let parts = self.parts();
+        let parts = &self.parts;
         let raw = disk::open_dir(&parts.raw)?;
         thread::scope(|scope| {
             let (first, half) = channel();
@@ -117,7 +111,7 @@ impl<'a> Staging<'a> {
     /// # Errors
     /// As [`archive::copy`].
     pub fn copy(&self, from: &Path, watch: &mut dyn Watch) -> Result<Copied> {
-        let raw = disk::open_dir(&self.parts().raw)?;
+        let raw = disk::open_dir(&self.parts.raw)?;
         archive::copy(from, &self.target(raw.as_fd(), None), watch)
     }
 
@@ -134,7 +128,7 @@ impl<'a> Staging<'a> {
         tree: impl Iterator<Item = TreeEntry>,
         packed: &[PackedSum],
     ) -> Result<Staged<'a>> {
-        let parts = self.parts();
+        let parts = &self.parts;
         let raw = top.map_or_else(|| parts.raw.clone(), |top| parts.raw.join(top));
         disk::move_staged(&raw, &parts.tree)?;
         disk::ensure_dir(&parts.receipt, 0o755, self.root.owner())?;
@@ -144,10 +138,6 @@ impl<'a> Staging<'a> {
         known.stage(&parts.receipt, tree, packed, self.root.owner())?;
         disk::sync_tree(&parts.whole)?;
         Ok(Staged(self))
-    }
-
-    fn parts(&self) -> Parts {
-        Parts::of(self.root, &self.transaction)
     }
 
     fn target<'t>(&self, dir: BorrowedFd<'t>, twins: Option<Arc<Twins>>) -> Target<'t> {
@@ -180,12 +170,17 @@ impl Staged<'_> {
     pub(super) fn transaction(&self) -> &str {
         &self.0.transaction
     }
+
+    /// Where it is.
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
 }
 
 impl Drop for Staging<'_> {
     /// What cannot be deleted now, the next command deletes.
     fn drop(&mut self) {
-        let whole = self.parts().whole;
-        let _ = disk::purge(&whole).and_then(|()| disk::remove_empty(&whole));
+        let empty = self.root.staging().join(&self.transaction);
+        let _ = disk::purge(&self.parts.whole).and_then(|()| disk::remove_empty(&empty));
     }
 }

@@ -1,9 +1,9 @@
 //! Applies one step. Each is whole or not at all, and may be applied again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::fs as disk;
+use crate::fs::{self as disk, Place};
 use crate::plan::{Item, Step};
 use crate::release::LinkName;
 use crate::root::Root;
@@ -15,6 +15,8 @@ use super::stage::Parts;
 pub(super) struct Hands<'a> {
     pub root: &'a Root,
     pub transaction: &'a str,
+    /// Where this command staged the release that is to be published; held open, so it is the very one.
+    pub staged: Option<&'a Parts>,
 }
 
 impl Hands<'_> {
@@ -40,7 +42,7 @@ impl Hands<'_> {
         if self.has_published(version) && disk::is_dir(&self.root.release(version)) {
             return Ok(());
         }
-        let staged = self.staged();
+        let staged = self.parts();
         if !disk::is_dir(&staged.tree) {
             return Err(Error::failed("cannot unpack a release again that an interrupted command unpacked"));
         }
@@ -50,20 +52,22 @@ impl Hands<'_> {
         disk::move_durable(&staged.tree, &self.root.release(version))
     }
 
-    /// Takes back what this transaction published, and nothing else: it goes where it came from, which takes
-    /// no room on a disk that may be full.
+    /// Takes back what this transaction published, and nothing else: it goes into staging, beside what it came
+    /// from, which takes no room on a disk that may be full, and works whoever it was that published it.
     fn withdraw(&self, version: &Version) -> Result<()> {
         if !self.has_published(version) {
             return Ok(());
         }
         self.unused(version)?;
-        let staged = self.staged();
-        staged.prepare()?;
-        for (published, from) in
+        let staged = self.parts();
+        if self.staged.is_none() {
+            disk::ensure_dir(&staged.whole, 0o700, disk::effective_owner())?;
+        }
+        for (published, back) in
             [(self.root.release(version), staged.tree), (self.root.receipt_dir(version), staged.receipt)]
         {
             if disk::exists(&published) {
-                disk::move_durable(&published, &from)?;
+                disk::move_durable(&published, &back)?;
             }
         }
         Ok(())
@@ -73,8 +77,10 @@ impl Hands<'_> {
         self.root.receipt(version).is_some_and(|receipt| receipt.transaction == self.transaction)
     }
 
-    fn staged(&self) -> Parts {
-        Parts::of(self.root, self.transaction)
+    /// Where this transaction staged a release; an interrupted one did so before this command began.
+    fn parts(&self) -> Parts {
+        let earlier = || Parts::of(self.root.staging().join(self.transaction));
+        self.staged.cloned().unwrap_or_else(earlier)
     }
 
     fn discard(&self, item: &Item) -> Result<()> {
@@ -97,7 +103,7 @@ impl Hands<'_> {
     }
 
     /// Where the parts of an item are, and the name of each in the trash.
-    fn places(&self, item: &Item) -> Vec<(PathBuf, String)> {
+    fn places(&self, item: &Item) -> Vec<(Place, String)> {
         match item {
             Item::Release(version) => vec![
                 (self.root.release(version), format!("release-{version}")),
@@ -111,7 +117,7 @@ impl Hands<'_> {
     }
 
     /// Moves something into this transaction's part of the trash, where it is still there.
-    fn throw(&self, from: &Path, name: &str) -> Result<()> {
+    fn throw(&self, from: &Place, name: &str) -> Result<()> {
         if !disk::exists(from) {
             return Ok(());
         }
@@ -121,7 +127,7 @@ impl Hands<'_> {
         disk::move_durable(from, &bin.join(name))
     }
 
-    fn bin(&self) -> PathBuf {
+    fn bin(&self) -> Place {
         self.root.trash().join(self.transaction)
     }
 
@@ -142,12 +148,12 @@ impl Hands<'_> {
     }
 
     fn point(&self, link: LinkName, to: Option<&Version>) -> Result<()> {
-        let (path, name) = (self.root.path(), link.file_name());
-        let Some(version) = to else { return disk::remove_link(path, name) };
+        let (root, name) = (self.root.place(), link.file_name());
+        let Some(version) = to else { return disk::remove_link(root, name) };
         if !disk::is_dir(&self.root.release(version)) {
             return Err(Error::failed(format!("cannot point {name} at {version}: it is not there")));
         }
         let target = Path::new("releases").join(version.to_string());
-        disk::switch_link(path, name, &target, self.root.owner())
+        disk::switch_link(root, name, &target, &self.root.staging(), self.root.owner())
     }
 }

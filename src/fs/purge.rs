@@ -1,71 +1,137 @@
 //! Deleting trees of any depth without running out of descriptors or stack.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
-use crate::error::{Doing, Result};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{exists, is_dir, names};
+use crate::error::Result;
 
-/// Deletes everything in the directory `trash`, links never followed. A directory within a directory is
-/// first moved up into the trash, so nothing is ever reached through a path of more than two names.
+use super::Place;
+use super::links::unlock;
+use super::place::{LIST, Tell};
+use super::read::kind;
+
+/// Deletes everything in the directory `trash`, links never followed. A directory is first moved to another
+/// name in the trash, so two are open at most, all is named within these, and none is one where something is
+/// mounted, which cannot be moved.
 ///
 /// A crash leaves less than there was. Deletion is not durable: what comes back is deleted again.
 ///
 /// # Errors
 /// Where something cannot be deleted.
-pub fn purge(trash: &Path) -> Result<()> {
-    let mut moved = 0;
+pub fn purge(trash: &Place) -> Result<()> {
+    let top = match trash.open(LIST) {
+        Err(Errno::ENOENT) => return Ok(()),
+        top => top.tell(|| format!("cannot read {}", trash.display()))?,
+    };
+    let mut purge = Purge { top, moved: 0 };
+    let cannot_read = || format!("cannot read {}", trash.display());
+    let cannot_delete = |name: &OsStr| format!("cannot delete {}", trash.join(name).display());
+    for name in purge.names().tell(cannot_read)? {
+        purge.take(&name).tell(|| cannot_delete(&name))?;
+    }
     loop {
-        let round = names(trash)?;
+        let round: Vec<_> = purge.names().tell(cannot_read)?;
         if round.is_empty() {
             return Ok(());
         }
         // What is moved up meanwhile is found by the next round.
         for name in round {
-            let path = trash.join(name);
-            if is_dir(&path) { empty(&path, trash, &mut moved)? } else { unlink(&path)? }
+            purge.delete(&name).tell(|| cannot_delete(&name))?;
         }
     }
 }
 
-fn empty(dir: &Path, trash: &Path, moved: &mut u64) -> Result<()> {
-    // A release may hold directories that nobody may write.
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-        .doing(|| format!("cannot delete {}", dir.display()))?;
-    for entry in fs::read_dir(dir).doing(|| format!("cannot read {}", dir.display()))? {
-        let path = entry.doing(|| format!("cannot read {}", dir.display()))?.path();
-        if is_dir(&path) { move_up(&path, trash, moved)? } else { unlink(&path)? }
-    }
-    fs::remove_dir(dir).doing(|| format!("cannot delete {}", dir.display()))
+struct Purge {
+    top: OwnedFd,
+    moved: u64,
 }
 
-fn move_up(dir: &Path, trash: &Path, moved: &mut u64) -> Result<()> {
-    let doing = || format!("cannot delete {}", dir.display());
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).doing(doing)?;
-    loop {
-        *moved += 1;
-        let up = trash.join(format!("{moved}"));
-        if !exists(&up) {
-            return fs::rename(dir, up).doing(doing);
+impl Purge {
+    fn names(&self) -> nix::Result<Vec<OsString>> {
+        let mut top = Dir::from_fd(openat(&self.top, ".", LIST, Mode::empty())?)?;
+        let name =
+            |entry: nix::Result<nix::dir::Entry>| entry.map(|entry| text(entry.file_name()).to_owned());
+        let mut names = top.iter().map(name).collect::<nix::Result<Vec<_>>>()?;
+        names.retain(|name| !is_dots(name));
+        names.sort();
+        Ok(names)
+    }
+
+    fn take(&mut self, name: &OsStr) -> nix::Result<()> {
+        let top = openat(&self.top, ".", LIST, Mode::empty())?;
+        self.take_from(&top, name)
+    }
+
+    fn take_from(&mut self, dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+        if is_dir(dir, name)? {
+            self.move_up(dir, name)
+        } else {
+            unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)
+        }
+    }
+
+    fn delete(&mut self, name: &OsStr) -> nix::Result<()> {
+        if !is_dir(&self.top, name)? {
+            return unlinkat(&self.top, name, UnlinkatFlags::NoRemoveDir);
+        }
+        let mut dir = Dir::from_fd(openat(&self.top, name, LIST, Mode::empty())?)?;
+        let inside = openat(&dir, ".", LIST, Mode::empty())?;
+        for entry in dir.iter() {
+            let entry = entry?;
+            let name = text(entry.file_name());
+            if !is_dots(name) {
+                self.take_from(&inside, name)?;
+            }
+        }
+        unlinkat(&self.top, name, UnlinkatFlags::RemoveDir)
+    }
+
+    fn move_up(&mut self, dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+        // A release may hold directories that nobody may write.
+        unlock(dir, name)?;
+        loop {
+            self.moved += 1;
+            let up = self.moved.to_string();
+            match fstatat(&self.top, up.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Err(Errno::ENOENT) => return renameat(dir, name, &self.top, up.as_str()),
+                taken => drop(taken?),
+            }
         }
     }
 }
 
-fn unlink(path: &Path) -> Result<()> {
-    fs::remove_file(path).doing(|| format!("cannot delete {}", path.display()))
+fn is_dir(dir: impl AsFd, name: &OsStr) -> nix::Result<bool> {
+    Ok(kind(&fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?) == SFlag::S_IFDIR)
+}
+
+fn text(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
+}
+
+/// Every directory names itself and the one above it.
+fn is_dots(name: &OsStr) -> bool {
+    name == "." || name == ".."
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
     fn deep_and_read_only_trees_go() {
         let dir = tempfile::tempdir().unwrap();
-        let trash = dir.path().join("trash");
-        let mut deep = trash.join("x");
+        let top = dir.path().join("trash");
+        let mut deep = top.join("x");
         for _ in 0..60 {
             deep.push("directory");
         }
@@ -73,9 +139,18 @@ mod tests {
         fs::write(deep.join("file"), "x").unwrap();
         std::os::unix::fs::symlink(dir.path(), deep.join("link")).unwrap();
         fs::set_permissions(&deep, fs::Permissions::from_mode(0o555)).unwrap();
+        fs::create_dir(top.join("closed")).unwrap();
+        fs::set_permissions(top.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+        fs::write(top.join(OsStr::from_bytes(b"\xff")), "x").unwrap();
+        std::os::unix::fs::symlink(dir.path(), top.join("away")).unwrap();
         fs::write(dir.path().join("canary"), "x").unwrap();
-        purge(&trash).unwrap();
-        assert!(names(&trash).unwrap().is_empty());
-        assert!(exists(&dir.path().join("canary")));
+        let root = Place::of(File::open(dir.path()).unwrap().into(), dir.path().to_owned());
+        purge(&root.join("trash")).unwrap();
+        assert_eq!(fs::read_dir(top).unwrap().count(), 0);
+        assert!(dir.path().join("canary").exists());
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("linked")).unwrap();
+        assert!(purge(&root.join("linked")).is_err());
+        assert!(dir.path().join("canary").exists());
+        purge(&root.join("none")).unwrap();
     }
 }

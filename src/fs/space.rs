@@ -1,11 +1,17 @@
-//! How much room a file system has.
+//! How much room a file system has, and a tree takes.
 
-use std::fs;
 use std::path::Path;
 
-use nix::sys::statvfs::statvfs;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::sys::statvfs::fstatvfs;
 
-use crate::error::{Doing, Result};
+use crate::error::Result;
+use crate::tree::{Found, walk, walk_in};
+
+use super::Place;
+use super::place::{LIST, Tell};
+use super::read::{kind, open_dir};
 
 /// The room on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +26,13 @@ pub struct Free {
     pub block: u64,
 }
 
-/// Looks up the room on the file system that holds `path`.
+/// Looks up the room on the file system that holds a directory.
 ///
 /// # Errors
 /// Where the system does not tell.
-pub fn free(path: &Path) -> Result<Free> {
-    let stat = statvfs(path).doing(|| format!("cannot tell the free space on {}", path.display()))?;
+pub fn free(dir: &Place) -> Result<Free> {
+    let stat = dir.open(LIST).and_then(fstatvfs);
+    let stat = stat.tell(|| format!("cannot tell the free space on {}", dir.display()))?;
     let unit = stat.fragment_size().max(1);
     Ok(Free {
         bytes: stat.blocks_available().saturating_mul(unit),
@@ -35,10 +42,26 @@ pub fn free(path: &Path) -> Result<Free> {
     })
 }
 
-/// The bytes in a tree, for people to read; links are not followed, and what cannot be read counts nothing.
+/// The bytes in a tree, or of one file, for people to read; links are not followed, and what cannot be read
+/// counts nothing.
 #[must_use]
-pub fn size(path: &Path) -> u64 {
-    fs_extra::dir::get_size(path).unwrap_or(0)
+pub fn size(place: &Place) -> u64 {
+    let is_dir = |found: &Found<'_>| found.kind() == SFlag::S_IFDIR;
+    let mut bytes = 0;
+    let walked = open_dir(place).and_then(|dir| {
+        walk_in(dir, place.path(), &mut |found| {
+            bytes += if is_dir(found) { 0 } else { length(&found.stat) };
+            Ok(())
+        })
+    });
+    match (walked, place.open(OFlag::O_PATH).and_then(fstat)) {
+        (Err(_), Ok(stat)) if kind(&stat) != SFlag::S_IFDIR => length(&stat),
+        (walked, _) => walked.map_or(0, |()| bytes),
+    }
+}
+
+fn length(stat: &FileStat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
 }
 
 /// The room that a copy of a tree takes where files take whole blocks: bytes, and the number of files.
@@ -46,18 +69,12 @@ pub fn size(path: &Path) -> u64 {
 /// # Errors
 /// Where the tree cannot be read.
 pub fn weigh(dir: &Path, block: u64) -> Result<(u64, u64)> {
-    let (mut bytes, mut files, mut left) = (block, 1, vec![dir.to_owned()]);
-    while let Some(dir) = left.pop() {
-        let doing = || format!("cannot read {}", dir.display());
-        for entry in fs::read_dir(&dir).doing(doing)? {
-            let entry = entry.doing(doing)?;
-            let meta = entry.metadata().doing(doing)?;
-            files += 1;
-            bytes += if meta.is_file() { meta.len().next_multiple_of(block) } else { block };
-            if meta.is_dir() {
-                left.push(entry.path());
-            }
-        }
-    }
+    let (mut bytes, mut files) = (block, 1);
+    walk(dir, &mut |found| {
+        let is_file = found.kind() == SFlag::S_IFREG;
+        files += 1;
+        bytes += if is_file { length(&found.stat).next_multiple_of(block) } else { block };
+        Ok(())
+    })?;
     Ok((bytes, files))
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::execute::{Observer, Staged, Staging};
 use crate::fs as disk;
+use crate::outside;
 use crate::plan::{self, Permanence, Plan, Request, Restart, Step};
 use crate::policy::Direction;
 use crate::release::ReleaseState;
@@ -109,7 +110,7 @@ pub fn adoptable(given: &Path, root: &Path) -> Result<PathBuf> {
     let refuse = |why: &str, hint: &str| {
         Err(Error::refused(format!("cannot adopt {}: {why}", from.display())).hint(hint))
     };
-    if !disk::is_dir(&from) {
+    if !outside::is_dir(&from) {
         return refuse("it is no directory", "name the directory of the install");
     }
     if root.starts_with(&from) {

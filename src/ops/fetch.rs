@@ -1,13 +1,13 @@
 //! Where a release comes from: the one archive that holds it, unpacked into staging and held against the rules.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading, Twins};
 use crate::digest;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{Observer, Staged, Staging};
-use crate::fs as disk;
+use crate::fs::{self as disk, Origin};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::naming::{self, Format};
 use crate::plan::{Item, Step};
@@ -43,7 +43,7 @@ pub(super) struct Fetch<'a> {
 
 /// A candidate archive.
 struct Candidate {
-    path: PathBuf,
+    origin: Origin,
     /// As it is shown: releases/FILE, or the path that was given.
     shown: String,
     file_name: String,
@@ -207,21 +207,21 @@ fn vouched(
     let (settings, version) = (root.settings(), room.version);
     let refuse = |excess| room.excess(excess, &candidate.shown);
     let limits: Limits<'_> = room.limits(&refuse);
-    let (path, keys) = (&candidate.path, &settings.trust.keys);
-    let vouched = signature::vouch(path, keys, |also| match staging {
+    let (origin, keys) = (&candidate.origin, &settings.trust.keys);
+    let vouched = signature::vouch(origin, keys, |also| match staging {
         Some((staging, twins)) => staging.unpack(archive, twins, &limits, also, watch),
         None => archive.survey(&limits, also, watch),
     });
     let Vouched { made: reading, signed_as } = match vouched {
         Err(error) if error.kind() == Kind::Refused => {
             // Where these are not the vendor's bytes, that says more than what is wrong with them.
-            let whole = signature::vouch(path, keys, |also| archive.sha256(also, watch))?;
-            digest::check(path, &whole.made)?;
+            let whole = signature::vouch(origin, keys, |also| archive.sha256(also, watch))?;
+            digest::check(origin, &whole.made)?;
             return Err(error);
         }
         other => other?,
     };
-    digest::check(path, &reading.sha256)?;
+    digest::check(origin, &reading.sha256)?;
     match signed_as {
         // An archive that is signed and renamed would bring back a release that was left for a reason.
         Some(name) if !naming::holds(&name, settings.name.as_deref(), version) => Err(Error::refused(
@@ -270,18 +270,24 @@ fn manifest(
 impl Candidate {
     fn beside(root: &Root, file: String) -> Self {
         let format = Format::split(&file).map_or(Format::Zip, |(_, format)| format);
-        Self { path: root.releases().join(&file), shown: format!("releases/{file}"), file_name: file, format }
+        Self {
+            origin: Origin::Inside(root.releases().join(&file)),
+            shown: format!("releases/{file}"),
+            file_name: file,
+            format,
+        }
     }
 
     fn given(path: &Path) -> Result<Self> {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (_, format) = Format::split(&file_name).ok_or_else(|| no_archive(path))?;
         disk::resolve(path)?;
-        Ok(Self { path: path.to_owned(), shown: path.display().to_string(), file_name, format })
+        let origin = Origin::Outside(path.to_owned());
+        Ok(Self { origin, shown: path.display().to_string(), file_name, format })
     }
 
     fn open(&self) -> Result<Archive> {
-        Archive::open(&self.path, self.format)
+        Archive::of(self.origin.open()?, self.origin.path(), self.format)
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::fs as disk;
 use crate::manifest;
+use crate::outside;
 use crate::root::Root;
 
 use super::{Common, Mode};
@@ -35,7 +35,7 @@ pub fn init(path: &Path, name: Option<&str>, common: &Common) -> Result<Initiali
             .hint("a name is made of letters, digits, `.`, `_`, `+` and `-`"));
     }
     if common.mode == Mode::DryRun {
-        let made = !disk::is_dir(&path.join("releases"));
+        let made = !outside::is_dir(&path.join("releases"));
         return Ok(Initialised {
             root: path.display().to_string(),
             name: name.map(Into::into),

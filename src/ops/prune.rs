@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::execute::Observer;
-use crate::fs as disk;
+use crate::fs::{self as disk, Standing};
 use crate::naming::Format;
 use crate::plan::{self, Item, Step};
 use crate::process;
@@ -64,7 +64,7 @@ fn discards(steps: &[Step], version: &Version) -> bool {
 }
 
 fn in_use(root: &Root, now: &Snapshot) -> BTreeSet<Version> {
-    let used = |version: &&Version| !process::running_from(&root.release(version)).is_empty();
+    let used = |version: &&Version| !process::running_from(root.release(version).path()).is_empty();
     now.releases.keys().filter(used).cloned().collect()
 }
 
@@ -81,14 +81,15 @@ fn archives(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Vec<String>
 }
 
 fn is_beside(root: &Root, file: &str) -> bool {
-    Path::new(file).components().count() == 1 && root.releases().join(file).is_file()
+    Path::new(file).components().count() == 1
+        && matches!(disk::standing(&root.releases().join(file)), Ok(Standing::File))
 }
 
 fn weigh(root: &Root, now: &Snapshot, step: &Step) -> Option<Removed> {
     let Step::Discard { item } = step else { return None };
-    let (path, was) = match item {
+    let (place, was) = match item {
         Item::Release(version) => (root.release(version), now.state(version)),
         Item::Archive(file) => (root.releases().join(file), None),
     };
-    Some(Removed { item: item.clone(), was, bytes: disk::size(&path) })
+    Some(Removed { item: item.clone(), was, bytes: disk::size(&place) })
 }

@@ -32,7 +32,7 @@ impl<'a> Room<'a> {
     /// # Errors
     /// Refuses where there is none.
     pub fn look(root: &'a Root, version: &'a Version) -> Result<Self> {
-        let free = disk::free(root.path())?;
+        let free = disk::free(root.place())?;
         let reserve = root.settings().space.reserve.map(|reserve| reserve.as_u64());
         let room = Self { root, version, free, reserve: reserve.unwrap_or(RESERVE.min(free.size / 100)) };
         match (room.bytes(), room.files()) {

@@ -1,6 +1,5 @@
 //! Which installed release a new one shares its files with, and how.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::archive::{Sharing, Twins};
@@ -26,7 +25,7 @@ pub(super) fn twins(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Optio
     } else {
         return None;
     };
-    let release: OwnedFd = disk::open_dir(&root.release(version)).ok()?.into();
+    let release = disk::open_dir(&root.release(version)).ok()?;
     let tree = root.recorded_tree(version).ok().flatten().filter(|tree| tree.len() <= FILES_MAX)?;
     Some(Arc::new(Twins::new(release, sharing, tree, root.recorded_packed(version))))
 }

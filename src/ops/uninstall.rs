@@ -43,7 +43,7 @@ pub fn uninstall(
 
 /// Refuses to remove what a process runs from.
 pub(super) fn refuse_running(root: &Root, version: &Version, action: &str) -> Result<()> {
-    let running = process::running_from(&root.release(version));
+    let running = process::running_from(root.release(version).path());
     if running.is_empty() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::fs as disk;
 use crate::root::Root;
 use crate::tree::{self, Differences};
 use crate::version::Version;
@@ -76,7 +77,9 @@ fn judge(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<Judged
     let verdict = match root.recorded_tree(version)? {
         None => Verdict::Unknown,
         Some(recorded) => {
-            let differences = tree::compare(&recorded, &tree::scan(&root.release(version), watch)?);
+            let release = root.release(version);
+            let found = tree::scan_in(disk::open_dir(&release)?, release.path(), watch)?;
+            let differences = tree::compare(&recorded, &found);
             if differences.is_empty() { Verdict::Intact } else { Verdict::Differs(differences) }
         }
     };

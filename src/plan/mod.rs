@@ -157,6 +157,21 @@ pub struct Record {
     pub begun: usize,
 }
 
+impl Record {
+    /// Whether nothing in it leads out of the directories that it is about: others may be able to write it.
+    #[must_use]
+    pub fn stays_inside(&self) -> bool {
+        let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']);
+        let stays = |step: &Step| match step {
+            Step::Discard { item: Item::Archive(file) } | Step::Restore { item: Item::Archive(file) } => {
+                is_name(file)
+            }
+            _ => true,
+        };
+        is_name(&self.transaction) && self.plan.steps.iter().all(stays)
+    }
+}
+
 impl Snapshot {
     /// The snapshot as it will be after a step.
     #[must_use]

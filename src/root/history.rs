@@ -58,7 +58,7 @@ impl Root {
             return Ok(());
         }
         let line = serde_json::to_string(entry).doing(|| "cannot write the history")?;
-        disk::append_durable(&self.own().join("history"), &line, self.owner())
+        disk::append_durable(&self.own().join("history"), &self.staging(), &line, self.owner())
     }
 
     /// The transactions, oldest first; a line that a crash cut short is left out.

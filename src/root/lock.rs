@@ -1,11 +1,9 @@
 //! The lock of the one writer, and who holds it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -46,17 +44,9 @@ impl RootLock {
     pub fn take(root: &Root, command: &str, wait: Duration, watch: &dyn Watch) -> Result<Self> {
         root.may_change()?;
         root.prepare()?;
-        let path = root.path().join(".tenure/lock");
+        let place = root.lock();
         // Nobody else may open it: a reader of the file could hold the lock as well.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&path)
-            .doing(|| format!("cannot open {}", path.display()))?;
+        let mut file = disk::open_kept(&place, &root.staging(), 0o600, root.owner())?;
         let until = clock::since_boot() + wait;
         loop {
             watch.go_on()?;
@@ -65,11 +55,10 @@ impl RootLock {
                 Err(TryLockError::WouldBlock) if clock::since_boot() < until => clock::sleep(PAUSE),
                 Err(TryLockError::WouldBlock) => return Err(busy(root)),
                 Err(TryLockError::Error(e)) => {
-                    return Err(e).doing(|| format!("cannot lock {}", path.display()));
+                    return Err(e).doing(|| format!("cannot lock {}", place.display()));
                 }
             }
         }
-        disk::give(&path, root.owner())?;
         let holder =
             Holder { pid: process::own_id(), command: command.into(), since: clock::since_boot().as_secs() };
         // Only told to those who find the root busy: never a reason to fail.
@@ -85,7 +74,7 @@ impl Root {
     /// Who holds the lock, as far as its file tells and the process is still there.
     #[must_use]
     pub fn lock_holder(&self) -> Option<Holder> {
-        let text = disk::read_text(&self.path().join(".tenure/lock"), 4096).ok().flatten()?;
+        let text = disk::read_text(&self.lock(), 4096).ok().flatten()?;
         let holder: Holder = serde_json::from_str(&text).ok()?;
         process::is_alive(holder.pid).then_some(holder)
     }

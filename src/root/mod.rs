@@ -5,16 +5,16 @@ mod lock;
 mod observe;
 mod receipt;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use history::{Entry, Outcome};
 pub use lock::{Holder, RootLock};
 pub use receipt::Receipt;
 
-use crate::error::{Doing, Error, Result};
-use crate::fs as disk;
+use crate::error::{Error, Result};
+use crate::fs::{self as disk, Place, Standing};
 use crate::manifest::{MANIFEST, Manifest, SETTINGS, Settings};
+use crate::outside;
 use crate::process;
 use crate::release::LinkName;
 use crate::tree::Owner;
@@ -30,10 +30,14 @@ fn is_release(dir: &Path) -> bool {
         && dir.parent().and_then(name).as_deref() == Some("releases")
 }
 
+fn open(path: &Path) -> Result<Place> {
+    outside::open_root(path).map(|(dir, path)| Place::of(dir, path))
+}
+
 /// An installation directory.
 #[derive(Clone, Debug)]
 pub struct Root {
-    path: PathBuf,
+    place: Place,
     owner: Owner,
     settings: Settings,
 }
@@ -44,7 +48,7 @@ impl Root {
     /// # Errors
     /// Refused where there is none, or where its settings cannot be used.
     pub fn find(given: Option<&Path>, here: &Path) -> Result<Self> {
-        let is_root = |dir: &Path| disk::is_dir(&dir.join("releases")) && !is_release(dir);
+        let is_root = |dir: &Path| outside::is_dir(&dir.join("releases")) && !is_release(dir);
         let path = match given {
             Some(dir) if is_root(dir) => dir,
             Some(dir) => {
@@ -63,12 +67,13 @@ impl Root {
     }
 
     fn open(path: &Path) -> Result<Self> {
-        let path = fs::canonicalize(path).doing(|| format!("cannot open the root {}", path.display()))?;
-        let owner = disk::owner(&path)?;
-        let file = path.join(SETTINGS);
-        let text = disk::read_text(&file, TEXT_LIMIT)?.unwrap_or_default();
+        let place = open(path)?;
+        let owner = disk::owner(&place)?;
+        // The operator may keep them elsewhere, behind a link.
+        let file = place.join(SETTINGS);
+        let text = disk::read_linked(&file, TEXT_LIMIT)?.unwrap_or_default();
         let settings = Settings::parse(&file.display().to_string(), &text)?;
-        Ok(Self { path, owner, settings })
+        Ok(Self { place, owner, settings })
     }
 
     /// Makes a root at `path`, unless there is one; returns it, and whether it was made.
@@ -76,11 +81,12 @@ impl Root {
     /// # Errors
     /// Where the directories cannot be made, or where the settings there name another product.
     pub fn create(path: &Path, name: Option<&str>) -> Result<(Self, bool)> {
-        let made = !disk::is_dir(&path.join("releases"));
-        fs::create_dir_all(path).doing(|| format!("cannot make the directory {}", path.display()))?;
-        let owner = disk::owner(path)?;
-        disk::ensure_dir(&path.join("releases"), 0o755, owner)?;
-        disk::sync_dir(path)?;
+        outside::make_dirs(path)?;
+        let place = open(path)?;
+        let releases = place.join("releases");
+        let made = !disk::is_dir(&releases);
+        disk::ensure_dir(&releases, 0o755, disk::owner(&place)?)?;
+        disk::sync_dir(&place)?;
         let mut root = Self::open(path)?;
         root.may_change()?;
         root.prepare()?;
@@ -91,7 +97,7 @@ impl Root {
     }
 
     fn set_name(&mut self, name: &str) -> Result<()> {
-        let file = self.path.join(SETTINGS);
+        let file = self.place.join(SETTINGS);
         match &self.settings.name {
             Some(present) if present == name => return Ok(()),
             present if disk::exists(&file) => {
@@ -106,7 +112,7 @@ impl Root {
         }
         let text = format!("name = {name:?}\n");
         self.settings = Settings::parse(SETTINGS, &text)?;
-        disk::write_durable(&file, &self.staging(), text.as_bytes(), 0o644, self.owner)
+        disk::write_durable(&file, &self.staging(), text.as_bytes(), 0o644, self.owner).map(drop)
     }
 
     /// Makes the directories that Tenure keeps for itself.
@@ -127,13 +133,13 @@ impl Root {
     /// Where something cannot be removed.
     pub fn sweep(&self) -> Result<()> {
         for link in [LinkName::Current, LinkName::Permanent] {
-            let spare = disk::spare_link(&self.path, link.file_name());
-            if fs::symlink_metadata(&spare).is_ok_and(|m| m.is_symlink()) {
+            let spare = disk::spare_link(&self.place, link.file_name());
+            if matches!(disk::standing(&spare), Ok(Standing::Link(_))) {
                 disk::remove_file_durable(&spare)?;
             }
         }
-        disk::purge(&self.staging())?;
-        disk::purge(&self.trash())
+        let swept = disk::purge(&self.staging());
+        disk::purge(&self.trash()).and(swept)
     }
 
     /// Refuses users who are neither root nor the owner of this root.
@@ -148,7 +154,7 @@ impl Root {
         let owner = process::user_name(self.owner.uid);
         Err(Error::refused(format!(
             "cannot change {}: it belongs to {owner}, and you are {}",
-            self.path.display(),
+            self.path().display(),
             process::user_name(user)
         ))
         .hint(format!("run it as root or as {owner}")))
@@ -157,7 +163,13 @@ impl Root {
     /// The absolute path, without links.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
+    }
+
+    /// The place of the root itself.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Who owns it, and so everything that Tenure makes in it.
@@ -174,37 +186,43 @@ impl Root {
 
     /// The directory of the releases and their archives.
     #[must_use]
-    pub fn releases(&self) -> PathBuf {
-        self.path.join("releases")
+    pub fn releases(&self) -> Place {
+        self.place.join("releases")
     }
 
     /// The directory of one release.
     #[must_use]
-    pub fn release(&self, version: &Version) -> PathBuf {
+    pub fn release(&self, version: &Version) -> Place {
         self.releases().join(version.to_string())
     }
 
     /// Where trees are built before they are published.
     #[must_use]
-    pub fn staging(&self) -> PathBuf {
+    pub fn staging(&self) -> Place {
         self.own().join("staging")
     }
 
     /// Where things go before they are deleted.
     #[must_use]
-    pub fn trash(&self) -> PathBuf {
+    pub fn trash(&self) -> Place {
         self.own().join("trash")
     }
 
     /// The journal of the transaction that is under way.
     #[must_use]
-    pub fn journal(&self) -> PathBuf {
+    pub fn journal(&self) -> Place {
         self.own().join("journal")
+    }
+
+    /// Where a journal goes that cannot be read.
+    #[must_use]
+    pub fn damaged_journal(&self) -> Place {
+        self.own().join("journal.damaged")
     }
 
     /// What is known of a release: its receipt, its tree, and whether it has been permanent.
     #[must_use]
-    pub fn receipt_dir(&self, version: &Version) -> PathBuf {
+    pub fn receipt_dir(&self, version: &Version) -> Place {
         self.receipts().join(version.to_string())
     }
 
@@ -218,11 +236,15 @@ impl Root {
         text.map(|text| Manifest::parse(&file.display().to_string(), &text)).transpose()
     }
 
-    fn receipts(&self) -> PathBuf {
+    fn lock(&self) -> Place {
+        self.own().join("lock")
+    }
+
+    fn receipts(&self) -> Place {
         self.own().join("receipts")
     }
 
-    fn own(&self) -> PathBuf {
-        self.path.join(".tenure")
+    fn own(&self) -> Place {
+        self.place.join(".tenure")
     }
 }

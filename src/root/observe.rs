@@ -1,18 +1,17 @@
 //! A look at the root, without a lock: it never waits, and never sees a state that was not there.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Component, Path};
 
-use crate::error::{Doing, Error, Result};
-use crate::fs as disk;
+use crate::error::{Error, Result};
+use crate::fs::{self as disk, Standing};
 use crate::naming;
 use crate::release::{Fault, Installed, Link, LinkName, Snapshot};
 use crate::service;
 use crate::version::Version;
 
 use super::Root;
+use super::receipt::tenured;
 
 /// How often a look is taken again because the links moved meanwhile.
 const LOOKS: usize = 100;
@@ -51,11 +50,15 @@ impl Root {
     }
 
     fn installed(&self) -> Result<BTreeMap<Version, Installed>> {
-        let versions = disk::names(&self.releases())?.into_iter().filter_map(|name| name.parse().ok());
-        versions
-            .filter(|version| disk::is_dir(&self.release(version)))
-            .map(|version| Ok((version.clone(), Installed { tenured: self.tenured(&version) })))
-            .collect()
+        // Opened once for all of a thousand releases.
+        let Some(releases) = self.releases().held()? else { return Ok(BTreeMap::new()) };
+        let receipts = self.receipts().held()?;
+        let tenured = |version: &Version| tenured(&receipts.as_ref()?.join(version.to_string()));
+        let versions = disk::names(&releases)?.into_iter().filter_map(|name| name.parse().ok());
+        Ok(versions
+            .filter(|version: &Version| disk::is_dir(&releases.join(version.to_string())))
+            .map(|version| (version.clone(), Installed { tenured: tenured(&version) }))
+            .collect())
     }
 }
 
@@ -68,21 +71,12 @@ enum Target {
 }
 
 fn target(root: &Root, name: LinkName) -> Result<Target> {
-    let path = root.path().join(name.file_name());
-    let meta = match fs::symlink_metadata(&path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Target::Nothing),
-        meta => meta.doing(|| format!("cannot look at {}", path.display()))?,
-    };
-    if !meta.is_symlink() {
-        return Ok(Target::Other(if meta.is_dir() { "directory" } else { "file" }));
-    }
-    match fs::read_link(&path) {
-        // Replaced by something else between both calls: the next look will tell.
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Target::Nothing),
-        to => {
-            Ok(Target::Path(to.doing(|| format!("cannot read {}", path.display()))?.to_string_lossy().into()))
-        }
-    }
+    Ok(match disk::standing(&root.place().join(name.file_name()))? {
+        Standing::Nothing => Target::Nothing,
+        Standing::Directory => Target::Other("directory"),
+        Standing::File => Target::Other("file"),
+        Standing::Link(to) => Target::Path(to.to_string_lossy().into()),
+    })
 }
 
 fn link(target: Target, releases: &BTreeMap<Version, Installed>) -> Link {

@@ -3,13 +3,12 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::archive::PackedSum;
 use crate::error::{Doing, Error, Result};
-use crate::fs as disk;
+use crate::fs::{self as disk, Place};
 use crate::tree::{Owner, Sum, TreeEntry};
 use crate::version::Version;
 
@@ -56,7 +55,7 @@ impl Receipt {
     /// Where they cannot be written.
     pub fn stage(
         &self,
-        dir: &Path,
+        dir: &Place,
         mut tree: impl Iterator<Item = TreeEntry>,
         packed: &[PackedSum],
         owner: Owner,
@@ -119,9 +118,7 @@ impl Root {
     /// never been permanent. A mark that is damaged or cannot be read is still one.
     #[must_use]
     pub fn tenured(&self, version: &Version) -> Option<u64> {
-        let mark = disk::read_torn(&self.receipt_dir(version).join(TENURED), 1 << 10);
-        let text = mark.unwrap_or_else(|_| Some(String::new()))?;
-        Some(serde_json::from_str(&text).map_or(0, |mark: Tenured| mark.sequence))
+        tenured(&self.receipt_dir(version))
     }
 
     /// Records durably that a release has been permanent, as the one displaced last.
@@ -134,6 +131,13 @@ impl Root {
         disk::sync_dir(&self.receipts())?;
         let mark = serde_json::to_vec(&Tenured { sequence })
             .map_err(|e| Error::failed("cannot write down that a release was permanent").because(e))?;
-        disk::write_durable(&dir.join(TENURED), &self.staging(), &mark, 0o644, self.owner())
+        disk::write_durable(&dir.join(TENURED), &self.staging(), &mark, 0o644, self.owner()).map(drop)
     }
+}
+
+/// As [`Root::tenured`], by the directory of what is known of the release.
+pub(super) fn tenured(receipt: &Place) -> Option<u64> {
+    let mark = disk::read_torn(&receipt.join(TENURED), 1 << 10);
+    let text = mark.unwrap_or_else(|_| Some(String::new()))?;
+    Some(serde_json::from_str(&text).map_or(0, |mark: Tenured| mark.sequence))
 }

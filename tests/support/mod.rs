@@ -7,7 +7,9 @@
     reason = "for tests, not all of which need all"
 )]
 
+pub mod attacker;
 pub mod build;
+pub mod canary;
 pub mod case;
 pub mod disk;
 pub mod stepper;

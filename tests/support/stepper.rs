@@ -104,7 +104,40 @@ pub fn watch(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'stati
     })
 }
 
-fn step(command: &Command, syncs: Syncs, mut decide: impl FnMut(usize, &'static str) -> Fate) -> Ended {
+/// Does something before the `nth` system call that names something or gives it away, and lets the command
+/// run on to its end; none is done where there are fewer.
+pub fn disturb_naming(command: &Command, nth: usize, mut act: impl FnMut()) -> Ended {
+    let naming = |pid| entered(pid).filter(|(number, _)| NAMING.contains(number)).map(|_| "naming");
+    step_at(command, Syncs::Real, naming, |at, _| {
+        if at == nth {
+            act();
+        }
+        Fate::GoOn
+    })
+}
+
+/// Runs the command as on a kernel that does not know `openat2`; returns how often it was asked for as well.
+pub fn without_openat2(command: &Command) -> (Ended, usize) {
+    let mut asked = 0;
+    let openat2 = |pid| entered(pid).filter(|(number, _)| *number == libc::SYS_openat2).map(|_| "openat2");
+    let ended = step_at(command, Syncs::Real, openat2, |at, _| {
+        asked = at;
+        Fate::Fail(Errno::ENOSYS)
+    });
+    (ended, asked)
+}
+
+fn step(command: &Command, syncs: Syncs, decide: impl FnMut(usize, &'static str) -> Fate) -> Ended {
+    step_at(command, syncs, mutating, decide)
+}
+
+/// Has what becomes of each system call decided that `select` gives a name.
+fn step_at(
+    command: &Command,
+    syncs: Syncs,
+    select: impl Fn(Pid) -> Option<&'static str>,
+    mut decide: impl FnMut(usize, &'static str) -> Fate,
+) -> Ended {
     let main = start(command);
     let mut tracees = BTreeSet::from([main]);
     let (mut calls, mut code, mut skipped) = (0, -1, BTreeMap::new());
@@ -119,7 +152,7 @@ fn step(command: &Command, syncs: Syncs, mut decide: impl FnMut(usize, &'static 
             }
             WaitStatus::Signaled(pid, ..) => drop(tracees.remove(&pid)),
             WaitStatus::PtraceSyscall(pid) => {
-                if let Some(name) = mutating(pid) {
+                if let Some(name) = select(pid) {
                     calls += 1;
                     let fate = decide(calls, name);
                     if fate == Fate::Die {
@@ -234,15 +267,27 @@ fn finish(tracees: &BTreeSet<Pid>, before: &'static str) -> Ended {
 
 /// The name of the system call that a tracee is about to make, if it may change what is on disk.
 fn mutating(pid: Pid) -> Option<&'static str> {
-    let entry = ptrace::syscall_info(pid).is_ok_and(|info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY);
-    let (number, third) = entry.then(|| call(pid))?;
+    let (number, third) = entered(pid)?;
     let writes = libc::O_CREAT | libc::O_TRUNC | libc::O_WRONLY | libc::O_RDWR;
     let makes = |flags: u64| flags & u64::from(writes.cast_unsigned()) != 0;
-    CALLS
-        .iter()
-        .find(|(candidate, _)| *candidate == number)
-        .map(|(_, name)| *name)
-        .filter(|name| *name != "openat" || makes(third))
+    CALLS.iter().find(|(candidate, _)| *candidate == number).map(|(_, name)| *name).filter(|name| match *name
+    {
+        "openat" => makes(third),
+        "openat2" => makes(pointed_to(pid, third)),
+        _ => true,
+    })
+}
+
+/// The number and third argument of the system call that a tracee is about to make; none where it has made one.
+fn entered(pid: Pid) -> Option<(libc::c_long, u64)> {
+    let entry = ptrace::syscall_info(pid).is_ok_and(|info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY);
+    entry.then(|| call(pid))
+}
+
+/// The number at an address of a tracee's: of `openat2` the flags, which come first.
+fn pointed_to(pid: Pid, address: u64) -> u64 {
+    let address = std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap());
+    ptrace::read(pid, address).unwrap().cast_unsigned()
 }
 
 /// The number of the system call and its third argument.
@@ -257,6 +302,22 @@ fn call(pid: Pid) -> (libc::c_long, u64) {
     let regs = ptrace::getregs(pid).unwrap();
     (libc::c_long::try_from(regs.regs[8]).unwrap_or(-1), regs.regs[2])
 }
+
+const NAMING: &[libc::c_long] = &[
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_newfstatat,
+    libc::SYS_readlinkat,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+];
 
 const CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_openat, "openat"),

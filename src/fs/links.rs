@@ -1,0 +1,158 @@
+//! Switches links, moves and removes names.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, openat, renameat, renameat2};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
+
+use crate::error::Result;
+use crate::tree::Owner;
+
+use super::place::{REACH, Tell};
+use super::read::{Standing, exists, standing};
+use super::write::{permissions, private_dir, sync_around, sync_dir};
+use super::{Place, effective_uid, is_anothers};
+
+/// Switches the symlink DIR/NAME to `target`, atomically and durably: no reader ever finds it missing. The
+/// link that was there stays beside it, as [`spare_link`], so that switching back takes no room on the disk.
+/// A crash leaves it old or new, and perhaps a directory in `staging`.
+///
+/// # Errors
+/// Where it fails; the link is then old, or new and not yet durable.
+pub fn switch_link(dir: &Place, name: &str, target: &Path, staging: &Place, owner: Owner) -> Result<()> {
+    let (link, spare) = (dir.join(name), spare_link(dir, name));
+    let doing = || format!("cannot switch {}", link.display());
+    let leads = |link: &Place| matches!(standing(link), Ok(Standing::Link(to)) if to == target);
+    if leads(&link) {
+        return sync_dir(dir);
+    }
+    if !leads(&spare) {
+        remove_file_durable(&spare)?;
+        make_link(&spare, target, staging, owner)?;
+    }
+    let (parent, new) = spare.spot().tell(doing)?;
+    match renameat2(&parent, new, &parent, name, RenameFlags::RENAME_EXCHANGE) {
+        // There was no link yet, or the file system cannot exchange.
+        Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => {
+            renameat(&parent, new, &parent, name).tell(doing)?;
+        }
+        other => other.tell(doing)?,
+    }
+    sync_around(&link, &parent)
+}
+
+/// Makes a link. What is to become another's is made where nobody else can exchange it before it has its owner.
+fn make_link(link: &Place, target: &Path, staging: &Place, owner: Owner) -> Result<()> {
+    let doing = || format!("cannot make the link {}", link.display());
+    let (parent, name) = link.spot().tell(doing)?;
+    if !is_anothers(owner) {
+        return symlinkat(target, parent, name).tell(doing);
+    }
+    let private = staging.join("link");
+    let (made, new) = (private_dir(&private)?.join("new"), "new");
+    remove_file_durable(&made)?;
+    let (inside, _) = made.spot().tell(doing)?;
+    let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+    symlinkat(target, &inside, new)
+        .and_then(|()| fchownat(&inside, new, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW))
+        .and_then(|()| renameat(&inside, new, parent, name))
+        .tell(doing)?;
+    // Where it stays it is swept with everything in staging.
+    let _ = private.spot().and_then(|(staging, name)| unlinkat(staging, name, UnlinkatFlags::RemoveDir));
+    Ok(())
+}
+
+/// Where a link waits for its switch, and the one that it replaced stays until it is swept.
+#[must_use]
+pub fn spare_link(dir: &Place, name: &str) -> Place {
+    dir.join(format!(".{name}.spare"))
+}
+
+/// Removes the symlink DIR/NAME, durably; nothing to do where it is not there.
+///
+/// # Errors
+/// Where it fails.
+pub fn remove_link(dir: &Place, name: &str) -> Result<()> {
+    remove_file_durable(&dir.join(name))
+}
+
+/// Removes a file or link, durably; nothing to do where it is not there.
+///
+/// # Errors
+/// Where it fails.
+pub fn remove_file_durable(place: &Place) -> Result<()> {
+    let doing = || format!("cannot remove {}", place.display());
+    let (parent, name) = match place.spot() {
+        Err(Errno::ENOENT) => return Ok(()),
+        spot => spot.tell(doing)?,
+    };
+    match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::ENOENT) => Ok(()),
+        removed => removed.tell(doing).and_then(|()| sync_around(place, &parent)),
+    }
+}
+
+/// Moves a directory or file to a name that must be free, atomically and durably. Of two movers of one name
+/// one fails.
+///
+/// # Errors
+/// Where the name is taken or the move fails.
+pub fn move_durable(from: &Place, to: &Place) -> Result<()> {
+    let doing = || format!("cannot move {} to {}", from.display(), to.display());
+    let ((old_dir, old), (new_dir, new)) = (from.spot().tell(doing)?, to.spot().tell(doing)?);
+    let rename = || renameat2(&old_dir, old, &new_dir, new, RenameFlags::RENAME_NOREPLACE);
+    match rename() {
+        // The file system knows no such flag: look first, under the lock that every writer holds.
+        Err(Errno::EINVAL | Errno::ENOSYS) if !exists(to) => {
+            renameat(&old_dir, old, &new_dir, new).tell(doing)?;
+        }
+        Err(Errno::EINVAL | Errno::ENOSYS) => return Err(Errno::EEXIST).tell(doing),
+        // A directory that its owner may not write cannot change its parent.
+        Err(Errno::EACCES) => {
+            unlock(&old_dir, old).and_then(|()| rename()).or(Err(Errno::EACCES)).tell(doing)?;
+        }
+        other => other.tell(doing)?,
+    }
+    sync_around(to, &new_dir)?;
+    if from.path().parent() != to.path().parent() {
+        sync_around(from, &old_dir)?;
+    }
+    Ok(())
+}
+
+/// Moves a directory within what nobody sees yet. Not durable: what publishes it is.
+///
+/// # Errors
+/// Where it cannot be moved.
+pub fn move_staged(from: &Place, to: &Place) -> Result<()> {
+    let doing = || format!("cannot move {} to {}", from.display(), to.display());
+    let ((old_dir, old), (new_dir, new)) = (from.spot().tell(doing)?, to.spot().tell(doing)?);
+    renameat(&old_dir, old, &new_dir, new).tell(doing)
+}
+
+/// Removes an empty directory; nothing to do where it is not there. Not durable.
+///
+/// # Errors
+/// Where it fails.
+pub fn remove_empty(dir: &Place) -> Result<()> {
+    match dir.spot().and_then(|(parent, name)| unlinkat(parent, name, UnlinkatFlags::RemoveDir)) {
+        Err(Errno::ENOENT) => Ok(()),
+        removed => removed.tell(|| format!("cannot remove {}", dir.display())),
+    }
+}
+
+/// Lets the owner of a directory list and change it, where it may not; others' are left as they are.
+pub(super) fn unlock(parent: impl AsFd + Copy, name: &(impl nix::NixPath + ?Sized)) -> nix::Result<()> {
+    let dir = openat(parent, name, REACH, Mode::empty())?;
+    let stat = fstat(&dir)?;
+    if stat.st_uid != effective_uid() || stat.st_mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    // It is open without leave to read it, and such a one can be changed by no other name.
+    let itself = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    let mode = permissions(0o700 | stat.st_mode & 0o7777);
+    fchmodat(AT_FDCWD, itself.as_str(), mode, FchmodatFlags::FollowSymlink)
+}

@@ -1,0 +1,278 @@
+//! Where something is in a root. It is reached from a directory that is open already, downwards, and through no
+//! link: whoever may write in the root can lead nobody out of it.
+
+use std::error::Error as Cause;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{self, Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::Mode;
+
+use crate::error::{Doing, Result};
+
+/// Opens a directory to reach what is in it; of the directory itself only its owner and mode can be read.
+pub(super) const REACH: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Opens a directory to list it, or to make it durable.
+pub(super) const LIST: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Opens a file to read it; neither waits for the writer of a pipe, nor takes up a terminal.
+pub(super) const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
+
+/// A place in a root: an open directory and the way down from it. Nothing needs to be there.
+#[derive(Clone, Debug)]
+pub struct Place {
+    from: Arc<OwnedFd>,
+    below: PathBuf,
+    path: PathBuf,
+}
+
+/// The open directory that a place lies in.
+pub(super) enum Parent {
+    Held(Arc<OwnedFd>),
+    Opened(OwnedFd),
+}
+
+impl AsFd for Parent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Held(dir) => dir.as_fd(),
+            Self::Opened(dir) => dir.as_fd(),
+        }
+    }
+}
+
+impl Place {
+    /// The place of a directory that is open. The path is for messages alone.
+    #[must_use]
+    pub fn of(dir: OwnedFd, path: PathBuf) -> Self {
+        Self { from: Arc::new(dir), below: PathBuf::new(), path }
+    }
+
+    /// What has this name in it. A name that would lead upwards or away is refused once the place is used.
+    #[must_use]
+    pub fn join(&self, name: impl AsRef<Path>) -> Self {
+        let name = name.as_ref();
+        Self { from: Arc::clone(&self.from), below: self.below.join(name), path: self.path.join(name) }
+    }
+
+    /// The place whose way there is made of this one's.
+    pub(super) fn renamed(&self, change: impl Fn(&Path) -> PathBuf) -> Self {
+        Self { from: Arc::clone(&self.from), below: change(&self.below), path: change(&self.path) }
+    }
+
+    /// The absolute path, for messages and for those who only read.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The absolute path, as it is shown.
+    #[must_use]
+    pub fn display(&self) -> path::Display<'_> {
+        self.path.display()
+    }
+
+    /// The directory that it lies in, as it is shown.
+    pub(super) fn around(&self) -> path::Display<'_> {
+        self.path.parent().unwrap_or(&self.path).display()
+    }
+
+    /// The same place, its directory held open: what is in it is reached at once, and stays within reach
+    /// where the directory is moved. None where it is not there.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or is no directory.
+    pub fn held(&self) -> Result<Option<Self>> {
+        match self.open(REACH) {
+            Err(Errno::ENOENT) => Ok(None),
+            dir => {
+                let dir = dir.tell(|| format!("cannot open the directory {}", self.display()))?;
+                Ok(Some(Self::of(dir, self.path.clone())))
+            }
+        }
+    }
+
+    /// Opens what is there.
+    pub(super) fn open(&self, flags: OFlag) -> nix::Result<OwnedFd> {
+        static STEPWISE: AtomicBool = AtomicBool::new(false);
+        if !STEPWISE.load(Ordering::Relaxed) {
+            match at_once(self.from.as_fd(), &self.below, flags) {
+                // Before Linux 5.6, or behind a filter of a container that does not know the call.
+                Err(Errno::ENOSYS | Errno::EPERM) => STEPWISE.store(true, Ordering::Relaxed),
+                opened => return opened,
+            }
+        }
+        stepwise(self.from.as_fd(), &self.below, flags)
+    }
+
+    /// The directory that it lies in, opened, and its name there: what is done to that name stays in there.
+    pub(super) fn spot(&self) -> nix::Result<(Parent, &OsStr)> {
+        let mut way = names(&self.below)?;
+        let name = way.pop().ok_or(Errno::EXDEV)?;
+        if way.is_empty() {
+            return Ok((Parent::Held(Arc::clone(&self.from)), name));
+        }
+        let around = Self { below: way.iter().collect(), ..self.clone() };
+        Ok((Parent::Opened(around.open(REACH)?), name))
+    }
+}
+
+/// The names on the way down; refuses what does not lead down.
+fn names(below: &Path) -> nix::Result<Vec<&OsStr>> {
+    let name = |part| match part {
+        Component::Normal(name) => Ok(name),
+        _ => Err(Errno::EXDEV),
+    };
+    below.components().map(name).collect()
+}
+
+fn at_once(from: BorrowedFd<'_>, below: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let way: PathBuf = if names(below)?.is_empty() { ".".into() } else { below.to_owned() };
+    let resolve =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    openat2(from, &way, OpenHow::new().flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(resolve))
+}
+
+/// The same, where the kernel cannot do it in one call: name by name.
+fn stepwise(from: BorrowedFd<'_>, below: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let mut way = names(below)?;
+    let last = way.pop().unwrap_or(OsStr::new("."));
+    let mut dir: Option<OwnedFd> = None;
+    for name in way {
+        let next = openat(dir.as_ref().map_or(from, AsFd::as_fd), name, REACH, Mode::empty())?;
+        dir = Some(next);
+    }
+    let from = dir.as_ref().map_or(from, AsFd::as_fd);
+    openat(from, last, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Says what was tried when it fails, and in plain words where a link is in the way.
+pub(super) trait Tell<T> {
+    fn tell<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Tell<T> for nix::Result<T> {
+    fn tell<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T> {
+        let cause = |errno| -> Box<dyn Cause + Send + Sync> {
+            match errno {
+                Errno::ELOOP => "a link stands there or on the way, and in a root none is followed".into(),
+                Errno::ENOTDIR => "a link, or else no directory, stands there or on the way".into(),
+                errno => io::Error::from(errno).into(),
+            }
+        };
+        self.map_err(cause).doing(action)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    /// A directory with a/b/file, and links of every kind beside and in it.
+    fn ground() -> (tempfile::TempDir, Place) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::create_dir_all(dir.path().join("outside/b")).unwrap();
+        for path in ["root/a/b/file", "outside/file", "outside/b/file"] {
+            fs::write(dir.path().join(path), path).unwrap();
+        }
+        symlink("a", root.join("inner")).unwrap();
+        symlink("../outside", root.join("outer")).unwrap();
+        symlink(dir.path().join("outside"), root.join("a/absolute")).unwrap();
+        symlink("/proc/self/root", root.join("a/magic")).unwrap();
+        symlink("file", root.join("a/b/link")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let place = Place::of(fs::File::open(&root).unwrap().into(), root);
+        (dir, place)
+    }
+
+    /// What opening finds: the file's number, or whether it was not there or refused.
+    fn found(opened: nix::Result<OwnedFd>) -> std::result::Result<u64, &'static str> {
+        match opened {
+            Ok(fd) => Ok(fs::File::from(fd).metadata().unwrap().ino()),
+            Err(Errno::ENOENT) => Err("not there"),
+            // A link where a directory is asked for is no directory.
+            Err(Errno::ELOOP | Errno::ENOTDIR) => Err("a link or no directory"),
+            Err(Errno::EXDEV) => Err("leads away"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn both_ways_down_find_the_same_and_never_leave_the_root() {
+        let (_dir, root) = ground();
+        let file = OFlag::O_RDONLY;
+        for (below, flags, expected) in [
+            ("a/b/file", file, None),
+            ("", LIST, None),
+            ("a", LIST, None),
+            ("a/b", REACH, None),
+            ("a/none/file", file, Some("not there")),
+            ("inner/b/file", file, Some("a link or no directory")),
+            ("outer/file", file, Some("a link or no directory")),
+            ("outer", LIST, Some("a link or no directory")),
+            ("outer", REACH, Some("a link or no directory")),
+            ("a/absolute/file", file, Some("a link or no directory")),
+            ("a/magic/etc", file, Some("a link or no directory")),
+            ("a/b/link", file, Some("a link or no directory")),
+            ("loop/x", file, Some("a link or no directory")),
+            ("a/b/file/x", file, Some("a link or no directory")),
+            ("../outside/file", file, Some("leads away")),
+            ("a/../../outside/file", file, Some("leads away")),
+            ("a/..", LIST, Some("leads away")),
+            ("/etc", LIST, Some("leads away")),
+        ] {
+            let place = root.join(below);
+            let open = [at_once, stepwise].map(|open| found(open(place.from.as_fd(), &place.below, flags)));
+            assert_eq!(open[0], open[1], "{below}");
+            assert_eq!(open[0].err(), expected, "{below}");
+            assert_eq!(found(place.open(flags)), open[0], "{below}");
+        }
+    }
+
+    #[test]
+    fn a_spot_is_a_name_in_a_directory_of_the_root() {
+        let (_dir, root) = ground();
+        for (below, expected) in [
+            ("new", Ok("new")),
+            ("a/b/new", Ok("new")),
+            ("outer", Ok("outer")),
+            ("outer/new", Err(Errno::ENOTDIR)),
+            ("a/absolute/new", Err(Errno::ENOTDIR)),
+            ("..", Err(Errno::EXDEV)),
+            ("a/../x", Err(Errno::EXDEV)),
+            ("", Err(Errno::EXDEV)),
+        ] {
+            let place = root.join(below);
+            // The last part of the way is a link itself, of which the kernel says that it is no directory.
+            let name = place.spot().map(|(_, name)| name.to_str().unwrap());
+            assert_eq!(name, expected, "{below}");
+        }
+    }
+
+    #[test]
+    fn a_held_place_stays_where_it_is() {
+        let (_dir, root) = ground();
+        let held = root.join("a").held().unwrap().unwrap();
+        fs::rename(root.path().join("a"), root.path().join("moved")).unwrap();
+        symlink("../outside", root.path().join("a")).unwrap();
+        let inode = fs::metadata(root.path().join("moved/b/file")).unwrap().ino();
+        assert_eq!(found(held.join("b/file").open(OFlag::O_RDONLY)), Ok(inode));
+        assert!(root.join("none").held().unwrap().is_none());
+        let error = root.join("a").held().unwrap_err().in_one_line();
+        assert!(error.contains(&root.join("a").display().to_string()), "{error}");
+        let error = root.join("a/b").held().unwrap_err().in_one_line();
+        assert!(error.contains("a link"), "{error}");
+    }
+}

@@ -1,0 +1,176 @@
+//! Looks at what is in a root. No link is followed, but that of the operator's settings.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+
+use crate::error::{Doing, Result};
+use crate::outside::read_small;
+use crate::tree::Owner;
+
+use super::Place;
+use super::place::{LIST, REACH, READ, Tell};
+
+/// What stands at a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Nothing,
+    /// A directory.
+    Directory,
+    /// A file, or anything else that is neither a directory nor a link.
+    File,
+    /// A symlink, with what it says.
+    Link(PathBuf),
+}
+
+/// Looks what stands at a place.
+///
+/// # Errors
+/// Where it cannot be looked at.
+pub fn standing(place: &Place) -> Result<Standing> {
+    let doing = || format!("cannot look at {}", place.display());
+    match stat(place) {
+        Err(Errno::ENOENT) => Ok(Standing::Nothing),
+        stat => match kind(&stat.tell(doing)?) {
+            SFlag::S_IFDIR => Ok(Standing::Directory),
+            SFlag::S_IFLNK => link(place),
+            _ => Ok(Standing::File),
+        },
+    }
+}
+
+fn link(place: &Place) -> Result<Standing> {
+    match place.spot().and_then(|(parent, name)| readlinkat(parent, name)) {
+        // Replaced by something else between both calls: the next look will tell.
+        Err(Errno::ENOENT) => Ok(Standing::Nothing),
+        to => Ok(Standing::Link(to.tell(|| format!("cannot read {}", place.display()))?.into())),
+    }
+}
+
+/// Whether a directory is there, and not a link to one.
+#[must_use]
+pub fn is_dir(place: &Place) -> bool {
+    stat(place).is_ok_and(|stat| kind(&stat) == SFlag::S_IFDIR)
+}
+
+/// Whether anything is there, a dangling link included.
+#[must_use]
+pub fn exists(place: &Place) -> bool {
+    stat(place).is_ok()
+}
+
+fn stat(place: &Place) -> nix::Result<FileStat> {
+    let (parent, name) = place.spot()?;
+    fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+/// The kind of node, as in `st_mode`.
+pub(super) fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+/// Who owns a directory.
+///
+/// # Errors
+/// Where it cannot be looked at.
+pub fn owner(place: &Place) -> Result<Owner> {
+    let stat = place.open(REACH).and_then(fstat).tell(|| format!("cannot look at {}", place.display()))?;
+    Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
+}
+
+/// Opens a directory.
+///
+/// # Errors
+/// Where it cannot be opened, or is none, or is a link to one.
+pub fn open_dir(place: &Place) -> Result<OwnedFd> {
+    place.open(LIST).tell(|| format!("cannot open the directory {}", place.display()))
+}
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// Where it cannot be opened, or is a link.
+pub fn open_file(place: &Place) -> Result<File> {
+    let opened = place.open(READ).tell(|| format!("cannot open {}", place.display()));
+    opened.map(File::from)
+}
+
+/// A new file in this directory that has no name and goes when it is closed.
+///
+/// # Errors
+/// Where the file system has none, or there is no room.
+pub fn unnamed(dir: &Place) -> Result<File> {
+    let made = dir.open(OFlag::O_TMPFILE | OFlag::O_RDWR);
+    made.map(File::from).tell(|| format!("cannot make a file in {}", dir.display()))
+}
+
+/// The names in a directory, sorted; none where it is not there.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn names(place: &Place) -> Result<Vec<String>> {
+    let doing = || format!("cannot read {}", place.display());
+    let mut dir = match place.open(LIST) {
+        Err(Errno::ENOENT) => return Ok(Vec::new()),
+        dir => dir.and_then(Dir::from_fd).tell(doing)?,
+    };
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        // A name that is no text is none that Tenure gave.
+        names.extend(entry.tell(doing)?.file_name().to_str().ok().map(str::to_owned));
+    }
+    names.retain(|name| name != "." && name != "..");
+    names.sort();
+    Ok(names)
+}
+
+/// The text of a small file; none where it is not there.
+///
+/// # Errors
+/// Where it cannot be read, or is larger than `limit` bytes, or is no UTF-8.
+pub fn read_text(place: &Place, limit: u64) -> Result<Option<String>> {
+    let doing = || format!("cannot read {}", place.display());
+    let Some(bytes) = read_bytes(place, limit)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).doing(doing)
+}
+
+/// As [`read_text`], for what a power cut may have torn: what is no UTF-8 is replaced.
+///
+/// # Errors
+/// Where it cannot be read, or is larger than `limit` bytes.
+pub fn read_torn(place: &Place, limit: u64) -> Result<Option<String>> {
+    Ok(read_bytes(place, limit)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// As [`read_text`], of a file that its operator may keep elsewhere: where a link stands there, it is followed.
+///
+/// # Errors
+/// Where it cannot be read, or is larger than `limit` bytes, or is no UTF-8.
+pub fn read_linked(place: &Place, limit: u64) -> Result<Option<String>> {
+    let doing = || format!("cannot read {}", place.display());
+    let opened =
+        place.spot().and_then(|(dir, name)| openat(dir, name, READ | OFlag::O_CLOEXEC, Mode::empty()));
+    let Some(bytes) = contents(opened, limit, doing)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).doing(doing)
+}
+
+/// As [`read_text`], of what is no text.
+///
+/// # Errors
+/// Where it cannot be read, or is larger than `limit` bytes.
+pub fn read_bytes(place: &Place, limit: u64) -> Result<Option<Vec<u8>>> {
+    contents(place.open(READ), limit, || format!("cannot read {}", place.display()))
+}
+
+fn contents(opened: nix::Result<OwnedFd>, limit: u64, doing: impl Fn() -> String) -> Result<Option<Vec<u8>>> {
+    match opened {
+        Err(Errno::ENOENT) => Ok(None),
+        file => read_small(File::from(file.tell(&doing)?), limit, doing).map(Some),
+    }
+}

@@ -1,0 +1,155 @@
+//! Somebody who may write in a root and swaps what is there for what leads out of it, as fast as they can.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+/// The names that are struck at most.
+const NAMES: &[&str] = &[
+    ".tenure",
+    ".tenure/staging",
+    ".tenure/staging/.new.0",
+    ".tenure/staging/link",
+    ".tenure/trash",
+    ".tenure/receipts",
+    ".tenure/lock",
+    ".tenure/journal",
+    ".tenure/history",
+    "releases",
+    "releases/5.0.0",
+    "releases/5.0.1",
+    "releases/5.0.2",
+    "current",
+    "permanent",
+    ".current.spare",
+    ".permanent.spare",
+];
+
+/// The directories in which whatever is there is struck.
+const AROUND: &[&str] = &[".tenure/staging", ".tenure/trash", ".tenure/receipts", "releases"];
+
+/// Where links are to lead to.
+const BAITS: &[&str] = &[
+    "file",
+    "loose",
+    "new",
+    "empty",
+    "dir",
+    "dir/sub",
+    "tenure",
+    "tenure/trash/x",
+    "releases/5.0.0",
+    "/etc",
+];
+
+/// The attacker.
+pub struct Attacker {
+    root: PathBuf,
+    outside: PathBuf,
+    seed: u64,
+    /// How often something was swapped.
+    pub swaps: u64,
+}
+
+impl Attacker {
+    pub fn new(root: PathBuf, outside: PathBuf, seed: u64) -> Self {
+        Self { root, outside, seed: seed | 1, swaps: 0 }
+    }
+
+    /// Swaps one thing, and after a while swaps it back.
+    pub fn strike(&mut self) {
+        let victim = self.victim();
+        let evil = victim.with_file_name(format!(".evil.{}", self.swaps));
+        if self.below(8) == 0 {
+            return self.hide(&victim, &evil);
+        }
+        if self.prepare(&evil, &victim).is_err() {
+            return;
+        }
+        let flags = [RenameFlags::RENAME_EXCHANGE, RenameFlags::RENAME_NOREPLACE];
+        if let Some(flags) = flags.into_iter().find(|flags| rename(&evil, &victim, *flags).is_ok()) {
+            self.swaps += 1;
+            self.pause();
+            let _ = rename(&victim, &evil, flags);
+        }
+        let _ = fs::remove_file(&evil).or_else(|_| fs::remove_dir(&evil));
+    }
+
+    /// Moves the victim, and whoever works in it, to elsewhere in the root and back.
+    fn hide(&mut self, victim: &Path, place: &Path) {
+        let place = self.root.join(place.file_name().unwrap_or_default());
+        if rename(victim, &place, RenameFlags::RENAME_NOREPLACE).is_ok() {
+            self.swaps += 1;
+            self.pause();
+            let _ = rename(&place, victim, RenameFlags::RENAME_NOREPLACE)
+                .or_else(|_| rename(&place, victim, RenameFlags::RENAME_EXCHANGE));
+        }
+    }
+
+    /// Makes what is to stand in the place of the victim.
+    fn prepare(&mut self, evil: &Path, victim: &Path) -> io::Result<()> {
+        match self.below(8) {
+            0 => fs::hard_link(self.outside.join("loose"), evil),
+            1 => fs::create_dir(evil),
+            2 => {
+                let bait = self.one_of(BAITS);
+                symlink(self.outside.join(bait), evil)
+            }
+            _ => symlink(self.like(victim), evil),
+        }
+    }
+
+    /// What looks like the victim from outside.
+    fn like(&self, victim: &Path) -> PathBuf {
+        let inside = victim.strip_prefix(&self.root).unwrap();
+        let path = inside.to_str().unwrap_or_default().replace(".tenure", "tenure");
+        let like = self.outside.join(path);
+        if fs::symlink_metadata(&like).is_ok() { like } else { self.outside.join("dir") }
+    }
+
+    fn victim(&mut self) -> PathBuf {
+        if self.below(2) == 0 {
+            let name = self.one_of(NAMES);
+            return self.root.join(name);
+        }
+        let dir = self.one_of(AROUND);
+        let mut victim = self.root.join(dir);
+        while let Some(next) = self.any_in(&victim) {
+            victim = next;
+            if self.below(3) == 0 {
+                break;
+            }
+        }
+        victim
+    }
+
+    fn any_in(&mut self, dir: &Path) -> Option<PathBuf> {
+        let names: Vec<_> = fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path()).collect();
+        if names.is_empty() { None } else { Some(names[self.below(names.len())].clone()) }
+    }
+
+    fn pause(&mut self) {
+        for _ in 0..self.below(20_000) {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn one_of(&mut self, names: &[&'static str]) -> &'static str {
+        names[self.below(names.len())]
+    }
+
+    /// A number below that one (xorshift64).
+    fn below(&mut self, end: usize) -> usize {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        usize::try_from(self.seed % end as u64).unwrap()
+    }
+}
+
+fn rename(from: &Path, to: &Path, flags: RenameFlags) -> nix::Result<()> {
+    renameat2(AT_FDCWD, from, AT_FDCWD, to, flags)
+}
