@@ -19,6 +19,8 @@ pub mod plan;
 
 // Floor 2: effects.
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod clock;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod tree;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod outside;
@@ -31,8 +33,6 @@ pub mod digest;
 pub mod signature;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod process;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod clock;
 
 // Floor 3: what a root and a service consist of.
 pub mod service;

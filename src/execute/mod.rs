@@ -133,11 +133,16 @@ fn turn_around(hands: &mut Hands<'_>, begun: &[Step], failure: &Error) -> Result
     Ok(())
 }
 
+/// How long a command deletes what was thrown away, before its work and after it. The rest is the next one's.
+const PATIENCE: Duration = Duration::from_millis(300);
+
 /// Writes the history and ends the transaction. It is over: what fails here must not undo it. Nothing is
 /// deleted while the journal is open, for a recovery would bring back what is left of it.
 fn conclude(root: &Root, entry: &Entry, observer: &mut dyn Observer) {
     root.remember(entry).unwrap_or_else(|error| left_over(&error, observer));
-    journal::close(root).and_then(|()| root.sweep()).unwrap_or_else(|error| left_over(&error, observer));
+    journal::close(root)
+        .and_then(|()| root.sweep(Some(PATIENCE)))
+        .unwrap_or_else(|error| left_over(&error, observer));
 }
 
 fn left_over(error: &Error, observer: &mut dyn Observer) {
@@ -156,6 +161,11 @@ fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Optio
         to: record.plan.to.clone(),
         error: error.map(Error::in_one_line),
     }
+}
+
+/// Deletes all that was thrown away: before a release is unpacked that may need the room. Under the lock.
+pub fn make_room(root: &Root, observer: &mut dyn Observer) {
+    root.sweep(None).unwrap_or_else(|error| left_over(&error, observer));
 }
 
 /// Recovers from a transaction that was cut short, where there is one, and removes what crashes leave. Under
@@ -177,7 +187,7 @@ pub fn restore_order(root: &Root, observer: &mut dyn Observer) -> Result<Option<
         Found::Open(record) => Some(resume(root, &record, observer)?),
     };
     // What cannot be deleted is in nobody's way.
-    root.sweep().unwrap_or_else(|error| left_over(&error, observer));
+    root.sweep(Some(PATIENCE)).unwrap_or_else(|error| left_over(&error, observer));
     Ok(recovered)
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -10,6 +11,7 @@ use nix::fcntl::{AtFlags, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::clock;
 use crate::error::Result;
 
 use super::Place;
@@ -21,16 +23,17 @@ use super::read::kind;
 /// name in the trash, so two are open at most, all is named within these, and none is one where something is
 /// mounted, which cannot be moved.
 ///
-/// A crash leaves less than there was. Deletion is not durable: what comes back is deleted again.
+/// It ends early where a time is set, since boot, and that has come. A crash, too, leaves less than there was. Deletion is
+/// not durable: what comes back is deleted again.
 ///
 /// # Errors
 /// Where something cannot be deleted.
-pub fn purge(trash: &Place) -> Result<()> {
+pub fn purge(trash: &Place, until: Option<Duration>) -> Result<()> {
     let top = match trash.open(LIST) {
         Err(Errno::ENOENT) => return Ok(()),
         top => top.tell(|| format!("cannot read {}", trash.display()))?,
     };
-    let mut purge = Purge { top, moved: 0 };
+    let mut purge = Purge { top, until, moved: 0 };
     let cannot_read = || format!("cannot read {}", trash.display());
     let cannot_delete = |name: &OsStr| format!("cannot delete {}", trash.join(name).display());
     for name in purge.names().tell(cannot_read)? {
@@ -38,7 +41,7 @@ pub fn purge(trash: &Place) -> Result<()> {
     }
     loop {
         let round: Vec<_> = purge.names().tell(cannot_read)?;
-        if round.is_empty() {
+        if round.is_empty() || purge.is_over() {
             return Ok(());
         }
         // What is moved up meanwhile is found by the next round.
@@ -50,10 +53,15 @@ pub fn purge(trash: &Place) -> Result<()> {
 
 struct Purge {
     top: OwnedFd,
+    until: Option<Duration>,
     moved: u64,
 }
 
 impl Purge {
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| clock::since_boot() >= until)
+    }
+
     fn names(&self) -> nix::Result<Vec<OsString>> {
         let mut top = Dir::from_fd(openat(&self.top, ".", LIST, Mode::empty())?)?;
         let name =
@@ -84,6 +92,9 @@ impl Purge {
         let mut dir = Dir::from_fd(openat(&self.top, name, LIST, Mode::empty())?)?;
         let inside = openat(&dir, ".", LIST, Mode::empty())?;
         for entry in dir.iter() {
+            if self.is_over() {
+                return Ok(());
+            }
             let entry = entry?;
             let name = text(entry.file_name());
             if !is_dots(name) {
@@ -145,12 +156,15 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), top.join("away")).unwrap();
         fs::write(dir.path().join("canary"), "x").unwrap();
         let root = Place::of(File::open(dir.path()).unwrap().into(), dir.path().to_owned());
-        purge(&root.join("trash")).unwrap();
+        // Without time, nothing is lost, and nothing is done that is not done again.
+        purge(&root.join("trash"), Some(Duration::ZERO)).unwrap();
+        assert!(fs::read_dir(&top).unwrap().count() > 0);
+        purge(&root.join("trash"), None).unwrap();
         assert_eq!(fs::read_dir(top).unwrap().count(), 0);
         assert!(dir.path().join("canary").exists());
         std::os::unix::fs::symlink(dir.path(), dir.path().join("linked")).unwrap();
-        assert!(purge(&root.join("linked")).is_err());
+        assert!(purge(&root.join("linked"), None).is_err());
         assert!(dir.path().join("canary").exists());
-        purge(&root.join("none")).unwrap();
+        purge(&root.join("none"), None).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::execute::{Observer, Staged, Staging};
+use crate::execute::{self, Observer, Staged, Staging};
 use crate::fs as disk;
 use crate::outside;
 use crate::plan::{self, Permanence, Plan, Request, Restart, Step};
@@ -57,6 +57,9 @@ pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Resul
         .hint("`tenure versions` lists what is installed"));
     }
     fetch::free_name(root, version)?;
+    if options.common.mode == Mode::Act {
+        execute::make_room(root, observer);
+    }
     let room = Room::look(root, version)?;
     let (bytes, files) = disk::weigh(&from, room.block())?;
     room.fits(bytes, files)?;

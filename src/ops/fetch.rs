@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading, Twins};
 use crate::digest;
 use crate::error::{Error, Kind, Result};
-use crate::execute::{Observer, Staged, Staging};
+use crate::execute::{self, Observer, Staged, Staging};
 use crate::fs::{self as disk, Origin};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::naming::{self, Format};
@@ -162,6 +162,9 @@ fn bring<'a>(
     let version = want.version;
     free_name(root, version)?;
     let archive = candidate.open()?;
+    if want.mode == Mode::Act {
+        execute::make_room(root, observer);
+    }
     let room = Room::look(root, version)?;
     let unpack = Step::Unpack { version: version.clone(), archive: candidate.shown.clone() };
     let staging = match want.mode {

@@ -92,7 +92,7 @@ struct Session<'a> {
     now: Snapshot,
     recovered: Option<Recovered>,
     pending: Option<Recovery>,
-    _lock: Option<RootLock>,
+    lock: Option<RootLock>,
 }
 
 impl<'a> Session<'a> {
@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
         let now = root.observe()?;
         let steps = pending.iter().flat_map(|recovery| &recovery.steps);
         let now = steps.fold(now, Snapshot::after);
-        Ok(Self { root, common, now, recovered, pending, _lock: lock })
+        Ok(Self { root, common, now, recovered, pending, lock })
     }
 
     /// Whether the plan is going to change anything, so that something is to be said ahead.

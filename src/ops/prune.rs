@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::execute::Observer;
+use crate::execute::{self, Observer};
 use crate::fs::{self as disk, Standing};
 use crate::naming::Format;
 use crate::plan::{self, Item, Step};
@@ -47,7 +47,7 @@ pub fn prune(
     keep: Option<usize>,
     observer: &mut dyn Observer,
 ) -> Result<Report<Pruned>> {
-    let session = Session::begin(root, common, observer)?;
+    let mut session = Session::begin(root, common, observer)?;
     let keep = keep.unwrap_or(root.settings().retention.keep);
     let in_use = in_use(root, &session.now);
     let archives = archives(root, &session.now)?;
@@ -56,7 +56,13 @@ pub fn prune(
     let spared = |version: &&Version| discards(&wanted.steps, version);
     let in_use = in_use.iter().filter(spared).cloned().collect();
     let removed = plan.steps.iter().filter_map(|step| weigh(root, &session.now, step)).collect();
-    session.finish(plan, None, observer, |_| Pruned { removed, in_use })
+    let lock = session.lock.take();
+    let report = session.finish(plan, None, observer, |_| Pruned { removed, in_use })?;
+    // Who prunes wants the room now.
+    if lock.is_some() {
+        execute::make_room(root, observer);
+    }
+    Ok(report)
 }
 
 fn discards(steps: &[Step], version: &Version) -> bool {

@@ -6,11 +6,13 @@ mod observe;
 mod receipt;
 
 use std::path::Path;
+use std::time::Duration;
 
 pub use history::{Entry, Outcome};
 pub use lock::{Holder, RootLock};
 pub use receipt::Receipt;
 
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place, Standing};
 use crate::manifest::{MANIFEST, Manifest, SETTINGS, Settings};
@@ -127,19 +129,21 @@ impl Root {
         Ok(())
     }
 
-    /// Removes what crashes have left behind. Only under the lock, and only while no journal is open.
+    /// Removes what was thrown away, and what crashes have left behind, as far as it gets in its time where one
+    /// is set. Only under the lock, and only while no journal is open.
     ///
     /// # Errors
     /// Where something cannot be removed.
-    pub fn sweep(&self) -> Result<()> {
+    pub fn sweep(&self, within: Option<Duration>) -> Result<()> {
+        let until = within.map(|time| clock::since_boot() + time);
         for link in [LinkName::Current, LinkName::Permanent] {
             let spare = disk::spare_link(&self.place, link.file_name());
             if matches!(disk::standing(&spare), Ok(Standing::Link(_))) {
                 disk::remove_file_durable(&spare)?;
             }
         }
-        let swept = disk::purge(&self.staging());
-        disk::purge(&self.trash()).and(swept)
+        let swept = disk::purge(&self.staging(), until);
+        disk::purge(&self.trash(), until).and(swept)
     }
 
     /// Refuses users who are neither root nor the owner of this root.
