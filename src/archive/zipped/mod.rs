@@ -25,6 +25,8 @@ use super::path::{PATH_MAX, breach};
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
+/// How many entries are read before the list of those to come is made shorter.
+const SHRINK_EVERY: usize = 1 << 16;
 /// The longest description that may follow an entry's data, in bytes.
 const DESCRIPTION_MAX: u64 = 24;
 /// The most that the text of a link may take in the archive, in bytes.
@@ -67,16 +69,20 @@ impl Reader<'_, '_> {
     /// Reads all entries, the last of which must end at `end`.
     fn entries(
         &mut self,
-        entries: Vec<Listed>,
+        mut entries: Vec<Listed>,
         end: u64,
         crew: &mut Crew,
         meter: &mut Meter<'_>,
         intake: &mut Intake<'_>,
     ) -> Result<()> {
-        let mut entries = entries.into_iter().peekable();
-        while let Some(listed) = entries.next() {
+        entries.reverse();
+        while let Some(listed) = entries.pop() {
             meter.tick()?;
-            let end = entries.peek().map_or(end, |next| next.at);
+            // What is known of the entries so far takes the memory that they took here.
+            if entries.len().is_multiple_of(SHRINK_EVERY) {
+                entries.shrink_to_fit();
+            }
+            let end = entries.last().map_or(end, |next| next.at);
             self.entry(&listed, end, crew, meter, intake)?;
         }
         Ok(())
