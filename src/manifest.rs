@@ -209,12 +209,18 @@ fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
         let line = e.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let place = line.map_or_else(String::new, |line| format!(", line {line}"));
         let message = e.message().lines().next().unwrap_or("it is no TOML");
-        let error = Error::refused(format!("cannot use {file}{place}: {message}"));
+        let shown: String = message.chars().map(printable).collect();
+        let error = Error::refused(format!("cannot use {file}{place}: {shown}"));
         match nearest_key(message) {
             Some(key) => error.hint(format!("the nearest known key is `{key}`")),
             None => error,
         }
     })
+}
+
+/// A file's words may hold what a terminal would obey.
+fn printable(c: char) -> String {
+    if c.is_control() { c.escape_default().collect() } else { c.into() }
 }
 
 /// The known key that is most like the unknown one, out of serde's "unknown field `x`, expected one of ...".
@@ -264,6 +270,12 @@ mod tests {
         assert_eq!(error.hints(), ["the nearest known key is `name`"]);
         let error = Manifest::parse("release.toml", "name='a'\nversion='5.0'\n").unwrap_err();
         assert!(error.to_string().contains("line 2") && error.to_string().contains("5.0"), "{error}");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        let error = Settings::parse("tenure.toml", "[service]\nmanager = \"n\t\\u001b[2J\"\n").unwrap_err();
+        assert!(error.to_string().contains(r"n\t\u{1b}[2J"), "{error}");
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Extensions {
                     size.and_then(|v| v.parse().ok()).ok_or_else(|| malformed("a size is no number"))?;
                 set_once(&mut self.size, size)
             }
-            key if key.starts_with("GNU.sparse.") || key == "GNU.dumpdir" => {
+            key if is_unwanted(key) => {
                 self.unwanted = Some(key.to_owned());
                 Ok(())
             }
@@ -107,8 +107,14 @@ fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<()> {
     }
 }
 
+/// Sparse files, also as star tells them, and dumps.
+fn is_unwanted(key: &str) -> bool {
+    key.starts_with("GNU.sparse.") || matches!(key, "GNU.dumpdir" | "SCHILY.realsize")
+}
+
 fn no_entry_in(records: &[Record<'_>]) -> Result<()> {
-    match records.iter().find(|(key, _)| matches!(*key, "path" | "linkpath" | "size")) {
+    let tells_an_entry = |key: &str| matches!(key, "path" | "linkpath" | "size") || is_unwanted(key);
+    match records.iter().find(|(key, _)| tells_an_entry(key)) {
         Some((key, _)) => Err(malformed(&format!("{key:?} stands for all entries"))),
         None => Ok(()),
     }

@@ -10,6 +10,9 @@ use super::survey::{Manifests, Survey};
 use super::writer::Writer;
 use crate::error::Result;
 
+/// What an extension counts at least, in bytes: its header and a block of data.
+const EXTENSION_MIN: u64 = 1 << 10;
+
 /// Of how many files the digest of the packed data is kept: far more than any release has, and in bounded memory.
 const PACKED_MAX: usize = 200_000;
 
@@ -28,13 +31,25 @@ pub struct Intake<'a> {
     /// The room that the files take.
     bytes: u64,
     packed: Vec<PackedSum>,
+    /// The bytes of all extensions.
+    extensions: u64,
 }
 
 impl<'a> Intake<'a> {
     /// Takes in nothing yet.
     pub fn new(writer: Option<Writer>, limits: &'a Limits<'a>) -> Self {
         let (inspector, manifests) = (Inspector::default(), Manifests::default());
-        Self { inspector, writer, limits, manifests, entries: 0, files: 0, bytes: 0, packed: Vec::new() }
+        Self {
+            inspector,
+            writer,
+            limits,
+            manifests,
+            entries: 0,
+            files: 0,
+            bytes: 0,
+            packed: Vec::new(),
+            extensions: 0,
+        }
     }
 
     /// Refuses so many more entries where they are too many, before any of them is read.
@@ -43,6 +58,15 @@ impl<'a> Intake<'a> {
     /// As it says.
     pub fn expect(&self, entries: u64) -> Result<()> {
         self.limits.admit(entries, 0)
+    }
+
+    /// Counts what extends an entry or all of them: it takes no room, but somebody has to read it.
+    ///
+    /// # Errors
+    /// Refuses more than there may be of what is written.
+    pub fn extension(&mut self, size: u64) -> Result<()> {
+        self.extensions = self.extensions.saturating_add(size.max(EXTENSION_MIN));
+        self.limits.admit(0, self.extensions)
     }
 
     /// Admits an entry, and writes all of it but the data of a file, which is for the caller to put through.
@@ -97,6 +121,8 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// Refuses what breaks a rule; fails where something cannot be written.
     pub fn finish(self) -> Result<Taken> {
+        // The last entry may have implied directories.
+        self.limits.admit(self.inspector.layout.count(), 0)?;
         let top = self.inspector.finish()?;
         let mut layout = self.inspector.layout;
         let survey = Survey::new(&layout, self.manifests.of(top.as_deref())?, top);

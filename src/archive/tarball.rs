@@ -36,7 +36,11 @@ pub fn read(
     while let Some(header) = next_header(reader)? {
         meter.tick()?;
         match Kind::of(header.as_old().linkflag[0]) {
-            Some(kind) => extensions.read(kind, size_of(&header)?, reader)?,
+            Some(kind) => {
+                let size = size_of(&header)?;
+                extensions.read(kind, size, reader)?;
+                intake.extension(size)?;
+            }
             None => {
                 let (size, body) = read_entry(&header, &std::mem::take(&mut extensions), intake)?;
                 let Some(body) = body else { continue };
@@ -93,8 +97,14 @@ fn shape(flag: u8, name: &[u8]) -> Result<Shape> {
     Err(breach(name, format!("is {what}")))
 }
 
+/// The parser's own reading takes signs, and of a binary number the last eight bytes alone.
 fn size_of(header: &Header) -> Result<u64> {
-    header.entry_size().map_err(|_| no_number())
+    let field = &header.as_old().size;
+    let plain = match field[0] {
+        first if first & 0x80 != 0 => first == 0x80 && is_zero(&field[1..4]),
+        _ => field.iter().all(|byte| matches!(byte, b'0'..=b'7' | b' ' | 0)),
+    };
+    if plain { header.entry_size().map_err(|_| no_number()) } else { Err(no_number()) }
 }
 
 fn entry_size(header: &Header, extensions: &Extensions, name: &[u8]) -> Result<u64> {

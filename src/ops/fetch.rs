@@ -265,7 +265,9 @@ fn manifest(
         return refuse("version", &manifest.version.to_string(), &version.to_string());
     }
     match &root.settings().name {
-        Some(name) if *name != manifest.name => refuse("product", &manifest.name, name),
+        Some(name) if *name != manifest.name => {
+            refuse("product", &manifest.name.escape_debug().to_string(), name)
+        }
         _ => Ok(Some(manifest)),
     }
 }
