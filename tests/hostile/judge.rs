@@ -1,0 +1,91 @@
+//! One case: what the command says of it, and what it leaves.
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+use crate::corpus::{Case, Verdict};
+use crate::place::{Place, VERSION};
+use crate::released;
+use crate::support::Run;
+
+/// The most memory that a command may take, in KiB, whatever the archive.
+const MEMORY_MAX: i64 = 256 << 10;
+
+/// Tenure's own that even a refused command makes: its directory, the lock, and three empty directories. The
+/// root's own time changes with them.
+fn own(path: &str) -> bool {
+    let empty = [".tenure/receipts", ".tenure/staging", ".tenure/trash"];
+    matches!(path, "" | ".tenure" | ".tenure/lock") || empty.contains(&path)
+}
+
+/// The commands take turns: each of them unpacks.
+fn command(number: usize) -> &'static str {
+    if number.is_multiple_of(2) { "unpack" } else { "install" }
+}
+
+pub fn refused(number: usize, case: &Case) -> Result<(), String> {
+    let Verdict::Reject(why) = case.verdict else { return Ok(()) };
+    let place = Place::new(case.format, &case.bytes);
+    is_refused(&place, &[command(number), VERSION], why)?;
+    // What a dry run foretells is what happens.
+    if number.is_multiple_of(3) { is_refused(&place, &["unpack", "--dry-run", VERSION], why) } else { Ok(()) }
+}
+
+/// The command is refused with these words, and leaves everything as it was.
+pub fn is_refused(place: &Place, args: &[&str], why: &str) -> Result<(), String> {
+    let before = place.marks();
+    let run = place.run(args);
+    let after = place.marks();
+    said(&run, 2)?;
+    for text in [why, &place.archive] {
+        if !run.stderr.contains(text) {
+            return Err(format!("{text:?} is not in {:?}", run.stderr));
+        }
+    }
+    if place.release().symlink_metadata().is_ok() {
+        return Err(format!("a release is there after {:?}", run.stderr));
+    }
+    let differing = place.differing(&before, &after, &own);
+    if differing.is_empty() { took_little() } else { Err(format!("changed: {differing:#?}")) }
+}
+
+/// It ended with this code, and without anything that a terminal obeys.
+fn said(run: &Run, code: i32) -> Result<(), String> {
+    if run.code != Some(code) {
+        return Err(format!("ended with {:?}, not {code}: {}{}", run.code, run.stdout, run.stderr));
+    }
+    let lines = run.stdout.lines().chain(run.stderr.lines());
+    match lines.into_iter().find(|line| line.replace('\t', "").contains(char::is_control)) {
+        Some(line) => Err(format!("control characters in {line:?}")),
+        None => Ok(()),
+    }
+}
+
+/// No command so far took too much memory: the kernel keeps the highest figure of all that were waited for. What
+/// this process took when it started them counts as well, so it errs on the safe side.
+pub fn took_little() -> Result<(), String> {
+    let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
+    if peak < MEMORY_MAX { Ok(()) } else { Err(format!("it or one before it took {} MiB", peak >> 10)) }
+}
+
+pub fn accepted(number: usize, case: &Case) -> Result<(), String> {
+    let Verdict::Accept(tree) = &case.verdict else { return Ok(()) };
+    let place = Place::new(case.format, &case.bytes);
+    if number.is_multiple_of(3) {
+        said(&place.run(&["unpack", "--dry-run", VERSION]), 0)?;
+    }
+    let before = place.marks();
+    said(&place.run(&[command(number), VERSION]), 0)?;
+    let after = place.marks();
+    let differing = place.differing(&before, &after, &|path| {
+        let links = command(number) == "install" && matches!(path, "current" | "permanent");
+        let state = path.starts_with(".tenure/") && !path.starts_with(".tenure/staging/");
+        own(path) || links || state || path == "releases"
+    });
+    if !differing.is_empty() {
+        return Err(format!("changed: {differing:#?}"));
+    }
+    released::is(&place.release(), tree)?;
+    let verified = place.run(&["verify", VERSION]);
+    said(&verified, 0).map_err(|why| format!("verify: {why}"))?;
+    took_little()
+}
