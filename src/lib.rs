@@ -21,6 +21,8 @@ pub mod plan;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod clock;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod walk;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod tree;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod outside;

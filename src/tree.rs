@@ -1,23 +1,19 @@
 //! What a release consists of: as recorded when it was unpacked, and as found on disk now.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use blake3::Hasher;
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use nix::sys::stat::SFlag;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Result};
-use crate::watch::Watch;
+use crate::error::{Doing, Error, Result};
+use crate::walk::{Found, walk, walk_in};
 
 /// How much of a file is held in memory at a time.
 pub(crate) const CHUNK: usize = 128 * 1024;
@@ -109,7 +105,7 @@ impl TryFrom<String> for Sum {
     fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
         let digits: Option<Vec<u8>> =
             text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
-        let digits = digits.filter(|d| d.len() == 64).ok_or("it is no SHA-256 of 64 hexadecimal digits")?;
+        let digits = digits.filter(|d| d.len() == 64).ok_or("it is no digest of 64 hexadecimal digits")?;
         let mut sum = [0; 32];
         sum.iter_mut().zip(digits.chunks(2)).for_each(|(byte, pair)| *byte = pair[0] << 4 | pair[1]);
         Ok(Self(sum))
@@ -150,128 +146,92 @@ impl Differences {
 /// UTF-8 is reported with replacement characters.
 ///
 /// # Errors
-/// When a file or directory cannot be read, or on interruption.
-pub fn scan(dir: &Path, watch: &mut dyn Watch) -> Result<Vec<TreeEntry>> {
-    scan_in(open(dir)?, dir, watch)
-}
-
-/// As [`scan`], of a directory that is open; its path is for messages alone.
-///
-/// # Errors
-/// When a file or directory cannot be read, or on interruption.
-pub fn scan_in(top: OwnedFd, dir: &Path, watch: &mut dyn Watch) -> Result<Vec<TreeEntry>> {
+/// When a file or directory cannot be read.
+pub fn scan(dir: &Path) -> Result<Vec<TreeEntry>> {
     let mut tree = Vec::new();
-    walk_in(top, dir, &mut |found| {
-        watch.go_on()?;
-        tree.extend(record(dir, found, watch)?);
+    walk(dir, &mut |found| {
+        tree.extend(record(dir, found, &mut |_| Ok(()))?);
         Ok(())
     })?;
-    tree.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(tree)
 }
 
-/// Compares a record with what was found; the order of neither matters.
-#[must_use]
-pub fn compare(recorded: &[TreeEntry], found: &[TreeEntry]) -> Differences {
-    let mut before: BTreeMap<&str, &TreeEntry> = recorded.iter().map(|e| (e.path.as_str(), e)).collect();
-    let mut differences = Differences::default();
-    for (path, now) in found.iter().map(|e| (&e.path, e)).collect::<BTreeMap<_, _>>() {
-        match before.remove(path.as_str()) {
-            None => differences.added.push(path.clone()),
-            Some(then) if then != now => differences.changed.push(path.clone()),
-            Some(_) => {}
-        }
-    }
-    differences.removed = before.into_keys().map(String::from).collect();
-    differences
-}
-
-/// What a walk came upon.
-pub(crate) struct Found<'a> {
-    /// Relative to where the walk began.
-    pub path: &'a Path,
-    pub parent: BorrowedFd<'a>,
-    pub name: &'a OsStr,
-    pub stat: FileStat,
-}
-
-impl Found<'_> {
-    /// The kind of node, as in `st_mode`.
-    pub fn kind(&self) -> SFlag {
-        SFlag::from_bits_truncate(self.stat.st_mode & SFlag::S_IFMT.bits())
-    }
-
-    /// Opens the regular file; fails if it has become a link, and never waits on what has become a pipe.
-    pub fn open(&self) -> nix::Result<File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        openat(self.parent, self.name, flags, Mode::empty()).map(File::from)
-    }
-
-    /// The text of the symlink.
-    pub fn target(&self) -> nix::Result<OsString> {
-        readlinkat(self.parent, self.name)
-    }
-}
-
-/// Visits everything under `dir`, each directory before what is in it, names in order, never through a link.
-pub(crate) fn walk(dir: &Path, visit: &mut dyn FnMut(&Found<'_>) -> Result<()>) -> Result<()> {
-    walk_in(open(dir)?, dir, visit)
-}
-
-/// As [`walk`], in a directory that is open.
-pub(crate) fn walk_in(
+/// Compares a record, which is sorted by path, with the tree in the open directory `top`, whose path is for
+/// messages alone. Neither is ever in memory as a whole. What is read is told, in bytes, to `passed`.
+///
+/// # Errors
+/// When the record, or a file or directory, cannot be read; and what `passed` fails with.
+pub fn compare(
+    recorded: impl Iterator<Item = Result<TreeEntry>>,
     top: OwnedFd,
     dir: &Path,
-    visit: &mut dyn FnMut(&Found<'_>) -> Result<()>,
-) -> Result<()> {
-    let top = Dir::from_fd(top).doing(|| format!("cannot read {}", dir.display()))?;
-    walk_on(top, dir, Path::new(""), visit)
+    passed: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Differences> {
+    let mut comparison = Comparison { recorded, next: None, differences: Differences::default() };
+    comparison.advance()?;
+    walk_in(top, dir, &mut |found| {
+        passed(0)?;
+        let now = record(dir, found, passed)?;
+        comparison.meet(found.path.as_os_str().as_bytes(), now)
+    })?;
+    comparison.finish()
 }
 
-fn open(dir: &Path) -> Result<OwnedFd> {
-    openat(AT_FDCWD, dir, OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
-        .doing(|| format!("cannot read {}", dir.display()))
+struct Comparison<I> {
+    recorded: I,
+    next: Option<TreeEntry>,
+    differences: Differences,
 }
 
-fn walk_on(
-    mut dir: Dir,
-    base: &Path,
-    at: &Path,
-    visit: &mut dyn FnMut(&Found<'_>) -> Result<()>,
-) -> Result<()> {
-    for name in names(&mut dir).doing(|| format!("cannot read {}", base.join(at).display()))? {
-        let path = at.join(&name);
-        let cannot_read = || format!("cannot read {}", base.join(&path).display());
-        let stat = match fstatat(&dir, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => continue,
-            stat => stat.doing(cannot_read)?,
-        };
-        let found = Found { path: &path, parent: dir.as_fd(), name: &name, stat };
-        visit(&found)?;
-        if found.kind() == SFlag::S_IFDIR {
-            let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            let inner = Dir::openat(&dir, name.as_os_str(), flags, Mode::empty()).doing(cannot_read)?;
-            walk_on(inner, base, &path, visit)?;
+impl<I: Iterator<Item = Result<TreeEntry>>> Comparison<I> {
+    /// What is on disk at a path; nothing where it has vanished.
+    fn meet(&mut self, path: &[u8], now: Option<TreeEntry>) -> Result<()> {
+        self.pass(|then| then.path.as_bytes() < path)?;
+        let Some(now) = now else { return Ok(()) };
+        match &self.next {
+            Some(then) if then.path.as_bytes() == path => {
+                if *then != now {
+                    self.differences.changed.push(now.path);
+                }
+                self.advance()?;
+            }
+            _ => self.differences.added.push(now.path),
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Differences> {
+        self.pass(|_| true)?;
+        Ok(self.differences)
+    }
+
+    /// Passes over what is recorded and was not met.
+    fn pass(&mut self, is_passed: impl Fn(&TreeEntry) -> bool) -> Result<()> {
+        while self.next.as_ref().is_some_and(&is_passed) {
+            let passed = self.advance()?;
+            self.differences.removed.extend(passed.map(|then| then.path));
+        }
+        Ok(())
+    }
+
+    /// Goes on to the next of the record, and returns the one before.
+    fn advance(&mut self) -> Result<Option<TreeEntry>> {
+        let last = std::mem::replace(&mut self.next, self.recorded.next().transpose()?);
+        match (&last, &self.next) {
+            (Some(last), Some(next)) if next.path <= last.path => {
+                Err(Error::failed(format!("the record is damaged: {:?} follows {:?}", next.path, last.path)))
+            }
+            _ => Ok(last),
         }
     }
-    Ok(())
-}
-
-fn names(dir: &mut Dir) -> nix::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// Nothing for a file that vanished after it was seen: the tree may belong to a running service.
-fn record(base: &Path, found: &Found<'_>, watch: &mut dyn Watch) -> Result<Option<TreeEntry>> {
+fn record(
+    base: &Path,
+    found: &Found<'_>,
+    passed: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Option<TreeEntry>> {
     let path = found.path.to_string_lossy().into_owned();
     let cannot_read = || format!("cannot read {}", base.join(found.path).display());
     let mode = found.stat.st_mode & 0o7777;
@@ -279,7 +239,7 @@ fn record(base: &Path, found: &Found<'_>, watch: &mut dyn Watch) -> Result<Optio
         SFlag::S_IFDIR => (mode, Node::Directory),
         SFlag::S_IFREG => match found.open() {
             Err(Errno::ENOENT) => return Ok(None),
-            file => (mode, hash(file.doing(cannot_read)?, watch).doing(cannot_read)?),
+            file => (mode, hash(file.doing(cannot_read)?, passed).doing(cannot_read)?),
         },
         SFlag::S_IFLNK => match found.target() {
             Err(Errno::ENOENT) => return Ok(None),
@@ -293,17 +253,17 @@ fn record(base: &Path, found: &Found<'_>, watch: &mut dyn Watch) -> Result<Optio
     Ok(Some(TreeEntry { path, mode, node }))
 }
 
-fn hash(mut file: File, watch: &mut dyn Watch) -> Result<Node> {
+fn hash(mut file: File, passed: &mut dyn FnMut(u64) -> Result<()>) -> Result<Node> {
     let mut hash = Hasher::new();
     let mut size = 0;
     let mut buffer = vec![0; CHUNK];
     loop {
-        watch.go_on()?;
         match file.read(&mut buffer).doing(|| "cannot read it")? {
             0 => return Ok(Node::File { size, sum: Sum::of(&hash) }),
             n => {
                 hash.update(&buffer[..n]);
                 size += n as u64;
+                passed(n as u64)?;
             }
         }
     }
@@ -318,19 +278,49 @@ mod tests {
         TreeEntry { path: path.into(), mode, node: Node::File { size: 1, sum } }
     }
 
+    fn compared(recorded: &[TreeEntry], found: &[TreeEntry]) -> Result<Differences> {
+        let recorded = recorded.iter().cloned().map(Ok);
+        let mut comparison = Comparison { recorded, next: None, differences: Differences::default() };
+        comparison.advance()?;
+        found.iter().try_for_each(|now| comparison.meet(now.path.as_bytes(), Some(now.clone())))?;
+        comparison.finish()
+    }
+
     #[test]
-    fn differences_are_told_in_order_whatever_the_order_of_the_entries() {
+    fn differences_are_told_in_order() {
+        let same = |path| file(path, 0o644, "0");
         let recorded =
-            [file("gone", 0o644, "a"), file("b", 0o644, "a"), file("a", 0o644, "a"), file("same", 0, "0")];
-        let found =
-            [file("new/x", 0o644, "a"), file("same", 0, "0"), file("b", 0o600, "a"), file("a", 0o644, "b")];
+            [file("a", 0o644, "a"), file("b", 0o644, "a"), same("gone"), same("gone-2"), same("same")];
+        let found = [file("a", 0o644, "b"), file("b", 0o600, "a"), same("new/x"), same("same"), same("z")];
         let expected = Differences {
             changed: vec!["a".into(), "b".into()],
-            added: vec!["new/x".into()],
-            removed: vec!["gone".into()],
+            added: vec!["new/x".into(), "z".into()],
+            removed: vec!["gone".into(), "gone-2".into()],
         };
-        assert_eq!(compare(&recorded, &found), expected);
-        assert!(compare(&found, &found).is_empty() && !expected.is_empty());
+        assert_eq!(compared(&recorded, &found).unwrap(), expected);
+        assert_eq!(compared(&recorded, &[]).unwrap().removed.len(), 5);
+        assert_eq!(compared(&[], &found).unwrap().added.len(), 5);
+        assert!(compared(&found, &found).unwrap().is_empty() && !expected.is_empty());
+    }
+
+    #[test]
+    fn a_record_out_of_order_is_damaged() {
+        let [a, b] = [file("a", 0, "0"), file("b", 0, "0")];
+        for record in [[b.clone(), a.clone()], [a.clone(), a.clone()]] {
+            let error = compared(&record, &[a.clone(), b.clone()]).unwrap_err().to_string();
+            assert!(error.contains("the record is damaged"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_walk_is_sorted_by_whole_paths() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a", "a-", "a--b", "a-/x", "a-b", "a/b", "a/b/c", "a/b0", "a0", "b"];
+        for path in paths.iter().rev() {
+            std::fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        let found: Vec<String> = scan(dir.path()).unwrap().into_iter().map(|entry| entry.path).collect();
+        assert_eq!(found, paths);
     }
 
     #[test]

@@ -29,3 +29,29 @@ impl Watch for Unwatched {
         false
     }
 }
+
+/// Counts what is through, in bytes.
+pub struct Count<'a> {
+    watch: &'a mut dyn Watch,
+    done: u64,
+    total: u64,
+}
+
+impl<'a> Count<'a> {
+    /// Of work on so many bytes nothing is through yet.
+    pub fn new(watch: &'a mut dyn Watch, total: u64) -> Self {
+        Self { watch, done: 0, total }
+    }
+
+    /// So many bytes more are through.
+    ///
+    /// # Errors
+    /// When interrupted.
+    pub fn pass(&mut self, bytes: u64) -> Result<()> {
+        if bytes > 0 {
+            self.done = self.total.min(self.done + bytes);
+            self.watch.progress(self.done, self.total);
+        }
+        self.watch.go_on()
+    }
+}

@@ -15,7 +15,8 @@ use super::layout::{Layout, Place};
 use super::meter::Meter;
 use super::writer::Writer;
 use crate::error::{Doing, Error, Result};
-use crate::tree::{CHUNK, Found, TreeEntry, walk};
+use crate::tree::{CHUNK, TreeEntry};
+use crate::walk::{Found, walk};
 use crate::watch::Watch;
 
 /// What a copy consists of.

@@ -7,7 +7,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statvfs::fstatvfs;
 
 use crate::error::Result;
-use crate::tree::{Found, walk, walk_in};
+use crate::walk::{Found, walk, walk_in};
 
 use super::Place;
 use super::place::{LIST, Tell};

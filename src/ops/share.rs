@@ -26,7 +26,8 @@ pub(super) fn twins(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Optio
         return None;
     };
     let release = disk::open_dir(&root.release(version)).ok()?;
-    let tree = root.recorded_tree(version).ok().flatten().filter(|tree| tree.len() <= FILES_MAX)?;
+    let tree = root.recorded_tree(version).ok().flatten()?.take(FILES_MAX + 1);
+    let tree = tree.collect::<Result<Vec<_>, _>>().ok().filter(|tree| tree.len() <= FILES_MAX)?;
     Some(Arc::new(Twins::new(release, sharing, tree, root.recorded_packed(version))))
 }
 

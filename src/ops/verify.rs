@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::fs as disk;
 use crate::root::Root;
-use crate::tree::{self, Differences};
+use crate::tree::{self, Differences, Node, TreeEntry};
 use crate::version::Version;
-use crate::watch::Watch;
+use crate::watch::{Count, Watch};
 
 /// What was found of one release.
 #[derive(Clone, Debug, Serialize)]
@@ -61,7 +61,9 @@ pub fn verify(root: &Root, version: Option<&Version>, watch: &mut dyn Watch) -> 
         }
         None => now.releases.keys().rev().collect(),
     };
-    let releases = versions.into_iter().map(|v| judge(root, v, watch)).collect::<Result<Vec<_>>>()?;
+    let total = versions.iter().map(|version| bytes(root, version)).sum();
+    let mut count = Count::new(watch, total);
+    let releases = versions.into_iter().map(|v| judge(root, v, &mut count)).collect::<Result<Vec<_>>>()?;
     match (version, releases.first()) {
         (Some(version), Some(Judged { verdict: Verdict::Unknown, .. })) => Err(Error::refused(format!(
             "cannot verify {version}: nobody knows what it should be, for Tenure did not unpack it"
@@ -73,13 +75,20 @@ pub fn verify(root: &Root, version: Option<&Version>, watch: &mut dyn Watch) -> 
     }
 }
 
-fn judge(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<Judged> {
+/// How much there should be to read.
+fn bytes(root: &Root, version: &Version) -> u64 {
+    let size = |entry: TreeEntry| if let Node::File { size, .. } = entry.node { size } else { 0 };
+    root.recorded_tree(version).ok().flatten().map_or(0, |tree| tree.map_while(Result::ok).map(size).sum())
+}
+
+fn judge(root: &Root, version: &Version, count: &mut Count<'_>) -> Result<Judged> {
     let verdict = match root.recorded_tree(version)? {
         None => Verdict::Unknown,
         Some(recorded) => {
             let release = root.release(version);
-            let found = tree::scan_in(disk::open_dir(&release)?, release.path(), watch)?;
-            let differences = tree::compare(&recorded, &found);
+            let top = disk::open_dir(&release)?;
+            let differences = tree::compare(recorded, top, release.path(), &mut |n| count.pass(n))
+                .doing(|| format!("cannot verify {version}"))?;
             if differences.is_empty() { Verdict::Intact } else { Verdict::Differs(differences) }
         }
     };

@@ -2,7 +2,7 @@
 //! been permanent. All of it may be missing; the release is then one that was put there by hand.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, BufRead, BufReader, Read, Take, Write};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,9 @@ const TENURED: &str = "tenured";
 
 /// The largest list of files that is read: a million entries of ordinary length.
 const TREE_LIMIT: u64 = 1 << 30;
+
+/// The longest line of it: a path and a target of 4,096 bytes each, of which JSON may escape every one.
+const LINE_LIMIT: u64 = 1 << 16;
 
 /// The most pairs of digests that are read, in bytes.
 const PACKED_LIMIT: u64 = 16 << 20;
@@ -79,6 +82,31 @@ impl Receipt {
     }
 }
 
+/// The list of what a release consists of, as it is read, line by line.
+#[derive(Debug)]
+pub struct RecordedTree {
+    lines: Take<BufReader<File>>,
+    place: Place,
+}
+
+impl RecordedTree {
+    fn line(&mut self) -> io::Result<Option<TreeEntry>> {
+        let mut line = Vec::new();
+        if self.lines.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&line)?))
+    }
+}
+
+impl Iterator for RecordedTree {
+    type Item = Result<TreeEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.line().doing(|| format!("cannot read {}", self.place.display())).transpose()
+    }
+}
+
 impl Root {
     /// The receipt of a release; none where it was put there by hand, or where the receipt is unreadable.
     #[must_use]
@@ -87,15 +115,17 @@ impl Root {
         serde_json::from_str(&text).ok()
     }
 
-    /// What was unpacked as a release; none where that is not known.
+    /// What was unpacked as a release, sorted by path; none where that is not known.
     ///
     /// # Errors
-    /// Where the list is there and damaged.
-    pub fn recorded_tree(&self, version: &Version) -> Result<Option<Vec<TreeEntry>>> {
-        let file = self.receipt_dir(version).join(TREE);
-        let Some(text) = disk::read_text(&file, TREE_LIMIT)? else { return Ok(None) };
-        let tree: std::result::Result<_, _> = text.lines().map(serde_json::from_str).collect();
-        tree.map(Some).doing(|| format!("cannot read {}", file.display()))
+    /// Where the list is there and cannot be opened.
+    pub fn recorded_tree(&self, version: &Version) -> Result<Option<RecordedTree>> {
+        let place = self.receipt_dir(version).join(TREE);
+        if !disk::exists(&place) {
+            return Ok(None);
+        }
+        let lines = BufReader::new(disk::open_file(&place)?).take(TREE_LIMIT);
+        Ok(Some(RecordedTree { lines, place }))
     }
 
     /// The digests of the packed data that a release was unpacked from, each with that of its file; empty where

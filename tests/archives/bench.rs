@@ -64,7 +64,7 @@ impl Bench {
         let read = self.unpack(archive).unwrap();
         let release = self.release(&read.survey);
         let tree: Vec<TreeEntry> = read.tree().collect();
-        assert_eq!(tree, tree::scan(&release, &mut Unwatched).unwrap());
+        assert_eq!(tree, tree::scan(&release).unwrap());
         assert_eq!(read.sha256, archive.sha256(&mut |_| {}, &mut Unwatched).unwrap());
         assert_eq!(read.survey.entries(), tree.len() as u64);
         let looked = survey(archive).unwrap();

@@ -1,0 +1,123 @@
+//! A walk through a tree on disk, by descriptors, in the order of paths, and never through a link.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+
+use crate::error::{Doing, Result};
+
+/// What a walk came upon.
+pub(crate) struct Found<'a> {
+    /// Relative to where the walk began.
+    pub path: &'a Path,
+    pub parent: BorrowedFd<'a>,
+    pub name: &'a OsStr,
+    pub stat: FileStat,
+}
+
+impl Found<'_> {
+    /// The kind of node, as in `st_mode`.
+    pub fn kind(&self) -> SFlag {
+        SFlag::from_bits_truncate(self.stat.st_mode & SFlag::S_IFMT.bits())
+    }
+
+    /// Opens the regular file; fails if it has become a link, and never waits on what has become a pipe.
+    pub fn open(&self) -> nix::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        openat(self.parent, self.name, flags, Mode::empty()).map(File::from)
+    }
+
+    /// The text of the symlink.
+    pub fn target(&self) -> nix::Result<OsString> {
+        readlinkat(self.parent, self.name)
+    }
+}
+
+/// Visits everything under `dir`, each directory before what is in it, sorted by the bytes of whole paths.
+pub(crate) fn walk(dir: &Path, visit: &mut dyn FnMut(&Found<'_>) -> Result<()>) -> Result<()> {
+    walk_in(open(dir)?, dir, visit)
+}
+
+/// As [`walk`], in a directory that is open; its path is for messages alone.
+pub(crate) fn walk_in(
+    top: OwnedFd,
+    dir: &Path,
+    visit: &mut dyn FnMut(&Found<'_>) -> Result<()>,
+) -> Result<()> {
+    let top = Dir::from_fd(top).doing(|| format!("cannot read {}", dir.display()))?;
+    Walk { base: dir, visit }.on(top, Path::new(""))
+}
+
+/// Opens a directory, and no link to one.
+pub(crate) fn open(dir: &Path) -> Result<OwnedFd> {
+    openat(AT_FDCWD, dir, DIRECTORY, Mode::empty()).doing(|| format!("cannot read {}", dir.display()))
+}
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+struct Walk<'a> {
+    base: &'a Path,
+    visit: &'a mut dyn FnMut(&Found<'_>) -> Result<()>,
+}
+
+impl Walk<'_> {
+    /// What is in a directory `a` comes after its sibling `a-b`, for `-` is less than `/`: it has to wait.
+    fn on(&mut self, mut dir: Dir, at: &Path) -> Result<()> {
+        let mut waiting: Vec<OsString> = Vec::new();
+        for name in names(&mut dir).doing(|| self.cannot_read(at))? {
+            while let Some(inner) = waiting.pop_if(|inner| comes_before(inner, &name)) {
+                self.into(&dir, at, &inner)?;
+            }
+            if self.is_directory(&dir, at, &name)? {
+                waiting.push(name);
+            }
+        }
+        waiting.iter().rev().try_for_each(|inner| self.into(&dir, at, inner))
+    }
+
+    fn is_directory(&mut self, dir: &Dir, at: &Path, name: &OsStr) -> Result<bool> {
+        let path = at.join(name);
+        let stat = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => return Ok(false),
+            stat => stat.doing(|| self.cannot_read(&path))?,
+        };
+        let found = Found { path: &path, parent: dir.as_fd(), name, stat };
+        (self.visit)(&found)?;
+        Ok(found.kind() == SFlag::S_IFDIR)
+    }
+
+    fn into(&mut self, dir: &Dir, at: &Path, name: &OsStr) -> Result<()> {
+        let path = at.join(name);
+        let inner = Dir::openat(dir, name, DIRECTORY, Mode::empty()).doing(|| self.cannot_read(&path))?;
+        self.on(inner, &path)
+    }
+
+    fn cannot_read(&self, path: &Path) -> String {
+        format!("cannot read {}", self.base.join(path).display())
+    }
+}
+
+/// Whether what is in the directory `inner` comes before its sibling `name`.
+fn comes_before(inner: &OsStr, name: &OsStr) -> bool {
+    inner.as_bytes().iter().chain(b"/").lt(name.as_bytes())
+}
+
+fn names(dir: &mut Dir) -> nix::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(OsStr::from_bytes(name).to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
