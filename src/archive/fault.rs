@@ -12,6 +12,9 @@ pub fn damaged(error: io::Error) -> Error {
     }
     Error::refused(match error.kind() {
         io::ErrorKind::UnexpectedEof => "the archive is cut short".to_owned(),
+        _ if asks_too_much(&error) => {
+            "the archive needs more than 128 MiB of memory to be decoded".to_owned()
+        }
         _ => format!("the archive is damaged: {}", printable(&error)),
     })
 }
@@ -30,6 +33,14 @@ pub fn damaged_entry(name: &[u8], error: io::Error) -> Error {
 /// The archive is damaged, and this is how.
 pub fn broken(why: impl std::fmt::Display) -> Error {
     Error::refused(format!("the archive is damaged: {why}"))
+}
+
+/// Whether a decoder was asked for a larger window or dictionary than there may be. That of zstd says so in
+/// words alone.
+fn asks_too_much(error: &io::Error) -> bool {
+    let limit = error.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
+    limit == Some(&liblzma::stream::Error::MemLimit)
+        || error.to_string() == "Frame requires too much memory for decoding"
 }
 
 /// Decoders repeat bytes of the archive, which a terminal might obey.
