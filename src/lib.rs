@@ -11,7 +11,9 @@ pub mod watch;
 pub mod version;
 pub mod naming;
 pub mod release;
+pub mod health;
 pub mod manifest;
+pub mod settings;
 pub mod policy;
 
 // Floor 1: plans.
@@ -37,9 +39,11 @@ pub mod signature;
 pub mod process;
 
 // Floor 3: what a root and a service consist of.
-pub mod service;
 pub mod root;
 pub mod journal;
+pub mod hook;
+pub mod service;
+pub mod probe;
 
 // Floor 4: plans carried out.
 pub mod execute;

@@ -1,19 +1,15 @@
-//! release.toml and tenure.toml, parsed once into types. What they declare and this Tenure does not know, or
-//! cannot honour, is an error: a rule is never silently ignored.
+//! release.toml, parsed once into types: what the vendor of a release declares. What is declared and this Tenure
+//! does not know, or cannot honour, is an error: a rule is never silently ignored.
 
-use bytesize::ByteSize;
-use minisign_verify::PublicKey;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::health::{Argv, Health, Span};
 use crate::version::{Range, Version};
 
 /// The file name of the manifest, at the top of a release.
 pub const MANIFEST: &str = "release.toml";
-
-/// The file name of the settings, in the root.
-pub const SETTINGS: &str = "tenure.toml";
 
 /// What the vendor declares of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -29,6 +25,38 @@ pub struct Manifest {
     /// What becomes of its files.
     #[serde(default)]
     pub files: Files,
+    /// Its own programs, by what they are for.
+    #[serde(default)]
+    pub hooks: Hooks,
+    /// How its health is told.
+    pub health: Option<Health>,
+    /// How long things may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+/// The manifest's table `[hooks]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Hooks {
+    /// Moves the running service up to this release.
+    pub hot_upgrade: Option<Argv>,
+    /// Moves the running service from this release down to a lower one.
+    pub hot_downgrade: Option<Argv>,
+    /// Prints the version that runs.
+    pub running_version: Option<Argv>,
+}
+
+/// The table `[timeouts]`, of a manifest or of the settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Timeouts {
+    /// Within what time after a move the service has to be healthy.
+    pub health: Option<Span>,
+    /// Within what time the manager has to stop and start the service, or to move it.
+    pub stop: Option<Span>,
+    /// Within what time a hook has to end.
+    pub hook: Option<Span>,
 }
 
 /// The manifest's table `[files]`.
@@ -48,128 +76,6 @@ pub struct Upgrade {
     pub hot_from: Option<Vec<Range>>,
 }
 
-/// What the operator declares of a host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Settings {
-    /// The product; archives of another name are none of this root's.
-    pub name: Option<String>,
-    /// The service that runs from the root.
-    #[serde(default)]
-    pub service: ServiceSettings,
-    /// What `prune` keeps.
-    #[serde(default)]
-    pub retention: Retention,
-    /// What unpacking leaves free.
-    #[serde(default)]
-    pub space: Space,
-    /// What an archive may unpack to.
-    #[serde(default)]
-    pub limits: Limits,
-    /// Who may sign releases.
-    #[serde(default)]
-    pub trust: Trust,
-}
-
-/// The settings' table `[service]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ServiceSettings {
-    /// What starts and stops the service.
-    #[serde(default)]
-    pub manager: Manager,
-}
-
-/// The service managers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Manager {
-    /// No service: Tenure moves links and releases, and nothing else.
-    #[default]
-    None,
-}
-
-/// The settings' table `[retention]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Retention {
-    /// How many unpacked and old releases `prune` keeps.
-    pub keep: usize,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self { keep: 3 }
-    }
-}
-
-/// The settings' table `[space]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Space {
-    /// How much must stay free; by default 64 MiB, or a hundredth of a smaller file system.
-    pub reserve: Option<ByteSize>,
-    /// How files that the release before holds as well are shared with it.
-    #[serde(default)]
-    pub share: Share,
-}
-
-/// How a release shares files with the one before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Share {
-    /// Their blocks, where the file system can; else hard links, where the vendor declares files immutable.
-    #[default]
-    Auto,
-    /// Their blocks, where the file system can; else hard links.
-    Hardlink,
-    /// Not at all.
-    None,
-}
-
-/// The settings' table `[limits]`: what an archive may unpack to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Limits {
-    /// The bytes of disk; by default what is free beside the reserve.
-    pub size: Option<ByteSize>,
-    /// The files, directories and links; by default 1,000,000.
-    pub entries: Option<u64>,
-}
-
-/// The settings' table `[trust]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Trust {
-    /// The minisign public keys, one of which must have signed every archive; with none, nothing need be signed.
-    pub keys: Vec<TrustedKey>,
-}
-
-/// A minisign public key, by whose owner a release may be signed.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct TrustedKey(PublicKey);
-
-impl TrustedKey {
-    /// The key itself.
-    #[must_use]
-    pub fn public_key(&self) -> &PublicKey {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for TrustedKey {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        PublicKey::from_base64(&text).map(Self).map_err(|_| {
-            Error::refused(format!(
-                "{text:?} is no minisign public key: it begins with RWQ and has 56 characters"
-            ))
-        })
-    }
-}
-
 impl Manifest {
     /// Parses a manifest; `file` names it in errors.
     ///
@@ -180,31 +86,8 @@ impl Manifest {
     }
 }
 
-impl Settings {
-    /// Parses settings; `file` names them in errors.
-    ///
-    /// # Errors
-    /// Refused, naming the file, the line and the nearest known key.
-    pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let settings: Self = parse(file, text)?;
-        match &settings.name {
-            Some(name) if !is_product(name) => {
-                Err(Error::refused(format!("{file}: {name:?} is no product name"))
-                    .hint("a name is made of letters, digits, `.`, `_`, `+` and `-`"))
-            }
-            _ => Ok(settings),
-        }
-    }
-}
-
-/// Whether the text can name a product: it is the beginning of the file names of its archives.
-#[must_use]
-pub fn is_product(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    !name.is_empty() && name.len() <= 128 && name.chars().all(allowed) && !name.starts_with(['.', '-'])
-}
-
-fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
+/// Parses either file; `file` names it in errors.
+pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|e| {
         let line = e.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let place = line.map_or_else(String::new, |line| format!(", line {line}"));
@@ -245,58 +128,50 @@ mod tests {
         .unwrap();
         assert_eq!(m.version.to_string(), "5.0.1");
         assert!(m.upgrade.hot_from.unwrap()[1].contains(&"4.9.0".parse().unwrap()));
-        let s = Settings::parse(
-            SETTINGS,
-            "name='emqx'\n[service]\nmanager='none'\n[space]\nreserve='4 GiB'\nshare='hardlink'\n[retention]\nkeep=5\n\
-             [limits]\nsize='1 GiB'\nentries=7\n",
-        )
-        .unwrap();
-        assert_eq!(s.space.share, Share::Hardlink);
-        assert_eq!(s.limits, Limits { size: Some(ByteSize::gib(1)), entries: Some(7) });
-        assert_eq!(s.space.reserve.unwrap().as_u64(), 4 << 30);
-        assert_eq!(s.retention.keep, 5);
-        assert_eq!(Settings::parse(SETTINGS, "").unwrap(), Settings::default());
     }
 
     #[test]
-    fn an_unknown_key_is_named_with_its_line_and_its_neighbour() {
-        let error = Settings::parse("tenure.toml", "name='a'\n\n[retention]\nkep = 3\n").unwrap_err();
-        assert!(
-            error.to_string().starts_with("cannot use tenure.toml, line 4: unknown field `kep`"),
-            "{error}"
-        );
-        assert_eq!(error.hints(), ["the nearest known key is `keep`"]);
-        let error = Settings::parse("tenure.toml", "nme='a'\n").unwrap_err();
-        assert_eq!(error.hints(), ["the nearest known key is `name`"]);
-        let error = Manifest::parse("release.toml", "name='a'\nversion='5.0'\n").unwrap_err();
-        assert!(error.to_string().contains("line 2") && error.to_string().contains("5.0"), "{error}");
-    }
-
-    #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
-        let error = Settings::parse("tenure.toml", "[service]\nmanager = \"n\t\\u001b[2J\"\n").unwrap_err();
-        assert!(error.to_string().contains(r"n\t\u{1b}[2J"), "{error}");
-    }
-
-    #[test]
-    fn a_key_is_one_or_the_settings_are_refused() {
-        let key = "RWQXsmJXI0GQ4xM4CJCUwPrpKwfSAQKDHVzIg+x9rBQSp+kaVx25Y9Jb";
-        let parse = |key: &str| Settings::parse(SETTINGS, &format!("[trust]\nkeys = ['{key}']\n"));
-        assert_eq!(parse(key).unwrap().trust.keys.len(), 1);
-        for wrong in ["", "RWQ", &key[1..], "untrusted comment: x"] {
-            let error = parse(wrong).unwrap_err().to_string();
-            assert!(error.contains("line 2") && error.contains("no minisign public key"), "{error}");
+    fn a_hook_is_a_program_of_the_release() {
+        let hook = |argv: &str| {
+            Manifest::parse(MANIFEST, &format!("name='a'\nversion='1.0.0'\n[hooks]\nhot-upgrade={argv}\n"))
+        };
+        let argv = hook("['bin/hot', '--fast']").unwrap().hooks.hot_upgrade.unwrap();
+        assert_eq!((argv.program(), argv.arguments()), ("bin/hot", ["--fast".to_owned()].as_slice()));
+        for wrong in
+            ["[]", "['']", "['/bin/sh']", "['../x']", "['a/../../x']", "'bin/hot'", "['a', \"b\\u0000\"]"]
+        {
+            assert!(hook(wrong).is_err(), "{wrong}");
         }
-        assert!(Settings::parse(SETTINGS, "[trust]\n").is_err(), "trust in nobody is not meant");
+    }
+
+    #[test]
+    fn health_is_asked_in_one_way() {
+        let health = |table: &str| {
+            Manifest::parse(MANIFEST, &format!("name='a'\nversion='1.0.0'\n[health]\n{table}\n"))
+        };
+        let declared = health("http='http://127.0.0.1:80/up'\ninterval='200ms'\nhealthy-after=1").unwrap();
+        let declared = declared.health.unwrap();
+        assert_eq!(
+            (declared.interval.as_millis(), declared.healthy_after, declared.unhealthy_after),
+            (200, 1, 3)
+        );
+        assert!(health("").is_ok());
+        for wrong in [
+            "http='https://x/'",
+            "tcp='x'",
+            "http='http://x/'\ntcp='x:1'",
+            "healthy-after=0",
+            "timeout='0s'",
+            "url='x'",
+        ] {
+            assert!(health(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
     fn a_rule_that_cannot_be_honoured_is_not_ignored() {
-        assert!(Settings::parse(SETTINGS, "[shared]\ndirectories=['etc']\n").is_err());
-        assert!(Settings::parse(SETTINGS, "[service]\nmanager='systemd'\n").is_err());
         assert!(
             Manifest::parse(MANIFEST, "name='a'\nversion='1.0.0'\n[requires]\narch=['x86_64']\n").is_err()
         );
-        assert!(Settings::parse(SETTINGS, "name='../x'\n").is_err());
     }
 }

@@ -100,16 +100,6 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Whether a service is to be moved along with the links.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Service {
-    /// The settings name none: links and releases are all there is.
-    #[default]
-    Absent,
-    /// A service manager runs one.
-    Managed,
-}
-
 /// What is known of one release on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Installed {
@@ -126,8 +116,6 @@ pub struct Snapshot {
     pub permanent: Link,
     /// The releases on disk.
     pub releases: BTreeMap<Version, Installed>,
-    /// The service beside them.
-    pub service: Service,
 }
 
 impl Snapshot {
@@ -251,7 +239,6 @@ mod tests {
                 .iter()
                 .map(|(v, tenured)| (v.parse().unwrap(), Installed { tenured: *tenured }))
                 .collect(),
-            service: Service::Absent,
         }
     }
 

@@ -6,7 +6,7 @@ use minisign_verify::{Error as Fault, Signature};
 
 use crate::error::{Error, Result};
 use crate::fs::Origin;
-use crate::manifest::TrustedKey;
+use crate::settings::TrustedKey;
 
 /// The largest signature that is read, in bytes; its comments are of any length.
 const LIMIT: u64 = 1 << 14;

@@ -1,11 +1,16 @@
 //! How long work reports its progress and learns that it should end.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 
 /// Watches work that may take a while.
 pub trait Watch {
     /// `done` of `total` bytes are through.
     fn progress(&mut self, done: u64, total: u64);
+
+    /// Something is waited for, for so much longer at most.
+    fn waiting(&mut self, _for_what: &str, _left: Duration) {}
 
     /// Whether the work should end early, because of a signal for instance.
     fn interrupted(&self) -> bool;

@@ -1,6 +1,7 @@
 //! The terminal: results on stdout, all else on stderr, progress where somebody watches.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -158,6 +159,16 @@ impl Watch for Console {
         }
         self.bar.set_length(total);
         self.bar.set_position(done);
+    }
+
+    fn waiting(&mut self, for_what: &str, left: Duration) {
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
+        let style = ProgressStyle::with_template("{spinner} {wide_msg}");
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        self.bar.set_message(format!("{for_what}, {} s left", left.as_secs()));
+        self.bar.tick();
     }
 
     fn interrupted(&self) -> bool {

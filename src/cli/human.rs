@@ -277,6 +277,11 @@ impl Human for Status {
         if self.on_trial {
             text += "On trial: yes, a restart of the service ends it\n";
         }
+        if let Some(service) = &self.service {
+            text += &format!("Service: {}", service.runs);
+            text += &service.health.as_ref().map_or_else(String::new, |health| format!(", {health}"));
+            text += "\n";
+        }
         text += "Releases:\n";
         self.releases.iter().for_each(|r| text += &format!("* {}\t{}\n", r.version, r.state));
         if let Some(unfinished) = &self.unfinished {

@@ -74,7 +74,7 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
         Command::RootDir => {
             Shown::of(console.style(), &human::RootDir { root: find()?.path().display().to_string() })
         }
-        Command::Status => Shown::of(console.style(), &ops::status(&find()?)?),
+        Command::Status => Shown::of(console.style(), &ops::status(&find()?, console)?),
         Command::History => Shown::of(console.style(), &ops::history(&find()?)?),
         Command::Verify { version } => {
             let version = version.as_deref().map(parse).transpose()?;

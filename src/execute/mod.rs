@@ -1,6 +1,7 @@
 //! Runs plans and recovers from those that were cut short. What comes in which order, and what takes what
 //! back, is the plan's to say.
 
+mod carry;
 mod stage;
 mod step;
 
@@ -11,10 +12,10 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::journal::{self, Found, Journal};
 use crate::plan::{Plan, Record, Recovery, Step, Toward, recover, undo};
 use crate::process;
-use crate::release::ReleaseState;
-use crate::root::{Entry, Outcome, Root};
+use crate::release::{ReleaseState, Snapshot};
+use crate::root::{Entry, Outcome, Root, RootLock};
 use crate::version::Version;
-use crate::watch::Watch;
+use crate::watch::{Unwatched, Watch};
 
 pub use stage::{Staged, Staging};
 use step::Hands;
@@ -60,13 +61,14 @@ pub struct Order {
     pub by: String,
 }
 
-/// Carries out a plan, or else leaves everything as it was. Under the lock.
+/// Carries out a plan, or else leaves everything as it was.
 ///
 /// # Errors
-/// The failed step's, as *failed* where all was taken back, as *stuck* where that failed as well: then the
-/// next command tries again.
+/// The failed step's, as *failed* where all was taken back, as *reverted* where the service had been touched by
+/// then, as *stuck* where that failed as well: then the next command tries again.
 pub fn run(
     root: &Root,
+    lock: &RootLock,
     order: &Order,
     plan: &Plan,
     staged: Option<&Staged<'_>>,
@@ -86,8 +88,8 @@ pub fn run(
     };
     let journal = Journal::open(root, &record)?;
     let staged = staged.map(Staged::parts);
-    let mut hands = Hands { root, transaction: &record.transaction, staged };
-    let done = forward(&mut hands, &journal, plan, observer);
+    let hands = Hands { root, lock, transaction: &record.transaction, staged };
+    let done = forward(&hands, &journal, plan, observer);
     let took = clock::since_boot().saturating_sub(begun);
     match done {
         Ok(()) => {
@@ -98,17 +100,36 @@ pub fn run(
             Ok(())
         }
         Err((steps, error)) => {
-            turn_around(&mut hands, &plan.steps[..steps], &error)?;
+            let begun = &plan.steps[..steps];
+            if is_past_return(plan, begun, &root.observe()?) {
+                return Err(stuck(&begun[steps - 1], error));
+            }
+            turn_around(&hands, begun, &error)?;
             let entry = entry(&record, Outcome::Failed, Some(took), Some(&error));
             conclude(root, &entry, observer);
-            Err(error.as_kind(Kind::Failed))
+            let moved = begun.iter().any(|step| matches!(step, Step::MoveService { .. }));
+            Err(error.as_kind(if moved { Kind::Reverted } else { Kind::Failed }))
         }
     }
 }
 
+/// Whether a way back failed at the service itself: the links are where they belong, and forward is the only way.
+fn is_past_return(plan: &Plan, begun: &[Step], now: &Snapshot) -> bool {
+    begun.last().is_some_and(Step::concerns_service)
+        && plan.to.is_some()
+        && plan.to.as_ref() == now.permanent.version()
+}
+
+fn stuck(step: &Step, error: Error) -> Error {
+    Error::new(Kind::Stuck, format!("cannot {step}"))
+        .because(error)
+        .hint("look at the service and its log; `tenure status` shows what really runs")
+        .hint("mend the cause; the next command, `tenure revert` for instance, then tries again")
+}
+
 /// Applies the steps in turn; on failure tells how many were begun.
 fn forward(
-    hands: &mut Hands<'_>,
+    hands: &Hands<'_>,
     journal: &Journal<'_>,
     plan: &Plan,
     observer: &mut dyn Observer,
@@ -116,18 +137,23 @@ fn forward(
     for (at, step) in plan.steps.iter().enumerate() {
         observer.go_on().and_then(|()| journal.begin(at + 1)).map_err(|e| (at, e))?;
         observer.begun(step);
-        hands.apply(step).map_err(|e| (at + 1, e))?;
+        hands.apply(step, observer).map_err(|e| (at + 1, e))?;
         observer.done(step);
     }
     Ok(())
 }
 
-fn turn_around(hands: &mut Hands<'_>, begun: &[Step], failure: &Error) -> Result<()> {
+/// Nobody interrupts a way back.
+fn turn_around(hands: &Hands<'_>, begun: &[Step], failure: &Error) -> Result<()> {
     for step in undo(begun) {
-        hands.apply(&step).map_err(|e| {
-            Error::new(Kind::Stuck, format!("cannot {step}, after this failed: {failure}"))
-                .because(e)
-                .hint("mend the cause; the next command, `tenure boot` for instance, then takes it back")
+        hands.apply(&step, &mut Unwatched).map_err(|e| {
+            let what = format!("cannot {step}, after this failed: {}", failure.in_one_line());
+            let error = Error::new(Kind::Stuck, what).because(e);
+            let error = match step.concerns_service() {
+                true => error.hint("look at the service and its log; `tenure status` shows what really runs"),
+                false => error,
+            };
+            error.hint("mend the cause; the next command, `tenure boot` for instance, then takes it back")
         })?;
     }
     Ok(())
@@ -168,12 +194,25 @@ pub fn make_room(root: &Root, observer: &mut dyn Observer) {
     root.sweep(None).unwrap_or_else(|error| left_over(&error, observer));
 }
 
-/// Recovers from a transaction that was cut short, where there is one, and removes what crashes leave. Under
-/// the lock.
+/// How far a recovery goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The links, and the service with them.
+    All,
+    /// The links alone: the service is down, and starts once they are right.
+    Links,
+}
+
+/// Recovers from a transaction that was cut short, where there is one, and removes what crashes leave.
 ///
 /// # Errors
 /// Where a step of the recovery fails; the next command tries again.
-pub fn restore_order(root: &Root, observer: &mut dyn Observer) -> Result<Option<Recovered>> {
+pub fn restore_order(
+    root: &Root,
+    lock: &RootLock,
+    scope: Scope,
+    observer: &mut dyn Observer,
+) -> Result<Option<Recovered>> {
     let recovered = match journal::find(root)? {
         Found::Nothing => None,
         Found::Damaged => {
@@ -184,18 +223,34 @@ pub fn restore_order(root: &Root, observer: &mut dyn Observer) -> Result<Option<
             ));
             None
         }
-        Found::Open(record) => Some(resume(root, &record, observer)?),
+        Found::Open(record) => Some(resume(root, lock, &record, scope, observer)?),
     };
     // What cannot be deleted is in nobody's way.
     root.sweep(Some(PATIENCE)).unwrap_or_else(|error| left_over(&error, observer));
     Ok(recovered)
 }
 
-fn resume(root: &Root, record: &Record, observer: &mut dyn Observer) -> Result<Recovered> {
-    let Recovery { toward, steps } = recover(record, &root.observe()?);
-    let mut hands = Hands { root, transaction: &record.transaction, staged: None };
+fn resume(
+    root: &Root,
+    lock: &RootLock,
+    record: &Record,
+    scope: Scope,
+    observer: &mut dyn Observer,
+) -> Result<Recovered> {
+    let Recovery { toward, mut steps } = recover(record, &root.observe()?);
+    if scope == Scope::Links {
+        steps.retain(|step| !step.concerns_service());
+    }
+    let hands = Hands { root, lock, transaction: &record.transaction, staged: None };
     for step in &steps {
-        hands.apply(step).doing(|| format!("cannot recover the interrupted `{}`", record.command))?;
+        let applied = hands.apply(step, observer);
+        match (step, applied) {
+            // A service that is not well must not keep a person from mending it.
+            (Step::Prove { .. }, Err(error)) => observer.warn(&error.in_one_line()),
+            (_, applied) => {
+                applied.doing(|| format!("cannot recover the interrupted `{}`", record.command))?;
+            }
+        }
     }
     let outcome = match toward {
         Toward::Forward => Outcome::Finished,

@@ -6,21 +6,23 @@ use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place};
 use crate::plan::{Item, Step};
 use crate::release::LinkName;
-use crate::root::Root;
-use crate::service;
+use crate::root::{Root, RootLock};
 use crate::version::Version;
+use crate::watch::Watch;
 
+use super::carry::Carrier;
 use super::stage::Parts;
 
 pub(super) struct Hands<'a> {
     pub root: &'a Root,
+    pub lock: &'a RootLock,
     pub transaction: &'a str,
     /// Where this command staged the release that is to be published; held open, so it is the very one.
     pub staged: Option<&'a Parts>,
 }
 
 impl Hands<'_> {
-    pub fn apply(&mut self, step: &Step) -> Result<()> {
+    pub fn apply(&self, step: &Step, watch: &mut dyn Watch) -> Result<()> {
         match step {
             Step::Unpack { version, .. } | Step::Copy { version, .. } => self.publish(version),
             Step::Withdraw { version } => self.withdraw(version),
@@ -28,13 +30,14 @@ impl Hands<'_> {
             Step::Restore { item } => self.restore(item),
             Step::Tenure { version } => self.tenure(version),
             Step::Point { link, to, .. } => self.point(*link, to.as_ref()),
-            Step::MoveService { from, to, hop } => match service::manager(self.root.settings()) {
-                Some(manager) => manager.move_service(from, to, *hop),
-                None => {
-                    Err(Error::failed(format!("cannot move the service to {to}: the settings name none")))
-                }
-            },
+            Step::MoveService { from, to, motion } => self.carrier().go(from, to, motion, watch),
+            Step::ReturnService { from, to, motion } => self.carrier().back(from, to, motion, watch),
+            Step::Prove { version, motion } => self.carrier().prove(version, motion, watch),
         }
+    }
+
+    fn carrier(&self) -> Carrier<'_> {
+        Carrier { root: self.root, lock: self.lock, transaction: self.transaction }
     }
 
     /// Lets the release appear by one rename; it is complete and durable in staging.

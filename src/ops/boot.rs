@@ -1,16 +1,21 @@
 //! `boot` and `revert`: back to the permanent release.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
+use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::execute::Observer;
-use crate::plan;
-use crate::policy::{self, Hop};
+use crate::execute::{Observer, Scope};
+use crate::plan::{self, Restart};
 use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::{Common, Report, Session};
+use super::{Common, Mode, Report, Session, motion};
+
+/// How long `boot` waits for the lock before it looks whether it is waited for itself.
+const TURN: Duration = Duration::from_millis(200);
 
 /// What `boot` leaves to be started.
 #[derive(Clone, Debug, Serialize)]
@@ -39,7 +44,7 @@ pub struct Reverted {
 /// # Errors
 /// Refused where no release is permanent; busy where another Tenure is at work and no release is permanent.
 pub fn boot(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Booted>> {
-    match in_order(root, common, observer) {
+    match in_turn(root, common, observer) {
         Ok(report) => Ok(report),
         Err(error) => match root.observe()?.permanent.version().cloned() {
             // Who asked it to end does not want the service started on what is there.
@@ -53,8 +58,26 @@ pub fn boot(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result
     }
 }
 
+/// Waits for its turn, unless whoever works on the root has ordered this very start.
+fn in_turn(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Booted>> {
+    let until = clock::since_boot() + common.wait;
+    loop {
+        if common.mode == Mode::Act && root.is_restarting() {
+            let now = root.observe()?;
+            let version = now.current.version().cloned().map_or_else(|| permanent(&now), Ok)?;
+            return Ok(Report::Done { recovered: None, result: Booted { version, ended_trial_of: None } });
+        }
+        let wait = until.saturating_sub(clock::since_boot()).min(TURN);
+        let attempt = Common { wait, ..common.clone() };
+        match in_order(root, &attempt, observer) {
+            Err(error) if error.kind() == Kind::Busy && clock::since_boot() < until => {}
+            report => return report,
+        }
+    }
+}
+
 fn in_order(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Booted>> {
-    let session = Session::begin(root, common, observer)?;
+    let session = Session::begin_with(root, common, Scope::Links, observer)?;
     let plan = plan::boot(&session.now)?;
     let version = permanent(&session.now)?;
     session.finish(plan, None, observer, |plan| Booted { version, ended_trial_of: plan.from.clone() })
@@ -79,21 +102,13 @@ pub fn revert(root: &Root, common: &Common, observer: &mut dyn Observer) -> Resu
     let session = Session::begin(root, common, observer)?;
     let version = permanent(&session.now).or_else(|e| plan::boot(&session.now).and(Err(e)))?;
     let from = session.now.current.version().cloned();
-    let plan = plan::revert(&session.now, way_back(root, from.as_ref(), &version))?;
+    let motion = match from.as_ref() == Some(&version) {
+        true => None,
+        false => motion::back(root, from.as_ref(), &version, Restart::Forbidden, observer)?,
+    };
+    let plan = plan::revert(&session.now, motion)?;
     if session.acts_on(&plan) {
         observer.opening(&version, session.now.state(&version));
     }
     session.finish(plan, None, observer, |plan| Reverted { version, from, changed: !plan.steps.is_empty() })
-}
-
-/// How the service gets back. A manifest that cannot be read must not keep it: then it is restarted.
-fn way_back(root: &Root, from: Option<&Version>, to: &Version) -> Hop {
-    let Some(from) = from else { return Hop::Restart };
-    match root.manifest(from.max(to)) {
-        Ok(manifest) => {
-            let declared = manifest.and_then(|m| m.upgrade.hot_from);
-            policy::hop(from, to, declared.as_deref())
-        }
-        Err(_) => Hop::Restart,
-    }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::manifest;
 use crate::outside;
 use crate::root::Root;
+use crate::settings;
 
 use super::{Common, Mode};
 
@@ -30,7 +30,7 @@ pub struct Initialised {
 /// Refused where the name is none, or where the settings there say otherwise; failed where a directory
 /// cannot be made.
 pub fn init(path: &Path, name: Option<&str>, common: &Common) -> Result<Initialised> {
-    if let Some(name) = name.filter(|name| !manifest::is_product(name)) {
+    if let Some(name) = name.filter(|name| !settings::is_product(name)) {
         return Err(Error::refused(format!("{name:?} is no product name"))
             .hint("a name is made of letters, digits, `.`, `_`, `+` and `-`"));
     }

@@ -4,14 +4,13 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::execute::Observer;
-use crate::manifest::Manifest;
-use crate::plan::{self, Permanence, Request, Restart};
-use crate::release::{ReleaseState, Snapshot};
+use crate::plan::{self, Permanence, Request};
+use crate::release::ReleaseState;
 use crate::root::Root;
-use crate::version::{Range, Version};
+use crate::version::Version;
 
-use super::fetch::{Fetch, Replace, Want, fetch};
-use super::{Common, Report, Session};
+use super::fetch::{Replace, Want, fetch};
+use super::{Common, Report, Session, motion};
 
 /// What install, upgrade and downgrade are told.
 #[derive(Clone, Debug)]
@@ -50,12 +49,9 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
     let was = session.now.state(target);
     let want = Want { version: target, given: None, replace: options.replace, mode: options.common.mode };
     let fetched = fetch(root, &session.now, want, observer)?;
-    let hot_from = match request.restart {
-        Restart::Asked => None,
-        Restart::Forbidden => hot_from(root, &session.now, target, &fetched)?,
-    };
+    let motion = motion::onward(root, &session.now, request, &fetched, options.common.mode, observer)?;
     let brought = !fetched.steps.is_empty();
-    let plan = plan::install(&session.now, request, fetched.steps, hot_from.as_deref())?;
+    let plan = plan::install(&session.now, request, fetched.steps, motion)?;
     if session.acts_on(&plan) {
         observer.opening(target, was.filter(|_| !brought));
     }
@@ -68,22 +64,6 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
         previous,
         changed: !plan.steps.is_empty(),
     })
-}
-
-/// What the higher of both releases declares about being reached hot.
-fn hot_from(
-    root: &Root,
-    now: &Snapshot,
-    target: &Version,
-    fetched: &Fetch<'_>,
-) -> Result<Option<Vec<Range>>> {
-    let declared = |manifest: Option<Manifest>| manifest.and_then(|m| m.upgrade.hot_from);
-    match now.current.version() {
-        Some(running) if running > target => Ok(declared(root.manifest(running)?)),
-        Some(_) if !fetched.steps.is_empty() => Ok(declared(fetched.manifest.clone())),
-        Some(_) => Ok(declared(root.manifest(target)?)),
-        None => Ok(None),
-    }
 }
 
 /// Makes the current release permanent.

@@ -6,6 +6,7 @@ mod fetch;
 mod history;
 mod init;
 mod install;
+mod motion;
 mod prune;
 mod room;
 mod share;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::execute::{self, Observer, Order, Recovered, Staged};
+use crate::execute::{self, Observer, Order, Recovered, Scope, Staged};
 use crate::journal::{self, Found};
 use crate::plan::{Plan, Recovery, recover};
 use crate::release::Snapshot;
@@ -33,7 +34,7 @@ pub use history::{History, history};
 pub use init::{Initialised, init};
 pub use install::{Install, Installed, confirm, install};
 pub use prune::{Pruned, Removed, prune};
-pub use status::{Standing, Status, status};
+pub use status::{Serving, Standing, Status, status};
 pub use uninstall::{Uninstalled, uninstall};
 pub use unpack::{Unpack, Unpacked, Wanted, unpack};
 pub use verify::{Judged, Verdict, Verified, verify};
@@ -97,10 +98,21 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn begin(root: &'a Root, common: &'a Common, observer: &mut dyn Observer) -> Result<Self> {
+        Self::begin_with(root, common, Scope::All, observer)
+    }
+
+    /// As `begin`, where a recovery goes only so far.
+    fn begin_with(
+        root: &'a Root,
+        common: &'a Common,
+        scope: Scope,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
         let (lock, recovered, pending) = match common.mode {
             Mode::Act => {
                 let lock = RootLock::take(root, &common.order.command, common.wait, observer)?;
-                (Some(lock), execute::restore_order(root, observer)?, None)
+                let recovered = execute::restore_order(root, &lock, scope, observer)?;
+                (Some(lock), recovered, None)
             }
             Mode::DryRun => (None, None, pending(root)?),
         };
@@ -123,10 +135,10 @@ impl<'a> Session<'a> {
         observer: &mut dyn Observer,
         result: impl FnOnce(&Plan) -> T,
     ) -> Result<Report<T>> {
-        if self.common.mode == Mode::DryRun {
+        let Some(lock) = &self.lock else {
             return Ok(Report::Dry(DryRun { recovery: self.pending, plan }));
-        }
-        execute::run(self.root, &self.common.order, &plan, staged, observer)?;
+        };
+        execute::run(self.root, lock, &self.common.order, &plan, staged, observer)?;
         Ok(Report::Done { recovered: self.recovered, result: result(&plan) })
     }
 }

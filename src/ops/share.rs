@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::archive::{Sharing, Twins};
 use crate::execute::Staging;
 use crate::fs as disk;
-use crate::manifest::{Manifest, Share};
+use crate::manifest::Manifest;
 use crate::release::Snapshot;
 use crate::root::Root;
+use crate::settings::Share;
 
 /// The most files that are compared: what is known of them is held in memory.
 const FILES_MAX: usize = 200_000;

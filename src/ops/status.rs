@@ -3,11 +3,15 @@
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::health::Sample;
 use crate::journal::{self, Found};
 use crate::plan::recover;
-use crate::release::ReleaseState;
+use crate::probe;
+use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
+use crate::service::{Running, Service};
 use crate::version::Version;
+use crate::watch::Watch;
 
 /// A command that was cut short, or that is under way.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +46,15 @@ pub struct Problem {
     pub hints: Vec<String>,
 }
 
+/// What the service does, whatever the links say.
+#[derive(Clone, Debug, Serialize)]
+pub struct Serving {
+    /// What it runs.
+    pub runs: Running,
+    /// How it is; none while it is down.
+    pub health: Option<Sample>,
+}
+
 /// What is known of a root.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -59,6 +72,8 @@ pub struct Status {
     pub releases: Vec<Standing>,
     /// A command that is not at its end.
     pub unfinished: Option<Unfinished>,
+    /// The service; none where Tenure moves links alone.
+    pub service: Option<Serving>,
     /// What is out of order.
     pub problems: Vec<Problem>,
 }
@@ -67,7 +82,7 @@ pub struct Status {
 ///
 /// # Errors
 /// Where the root cannot be read.
-pub fn status(root: &Root) -> Result<Status> {
+pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let now = root.observe()?;
     let mut problems: Vec<Problem> = now
         .faults()
@@ -89,6 +104,11 @@ pub fn status(root: &Root) -> Result<Status> {
             started: record.started,
         }),
     };
+    let service = serving(root, &now, watch)?;
+    // In the middle of a move both differ, and rightly so.
+    if unfinished.as_ref().is_none_or(|unfinished| unfinished.pid.is_none()) {
+        problems.extend(service.as_ref().and_then(|service| drift(service, &now)));
+    }
     Ok(Status {
         name: root.settings().name.clone(),
         root: root.path().display().to_string(),
@@ -97,6 +117,31 @@ pub fn status(root: &Root) -> Result<Status> {
         on_trial: now.trial().is_some(),
         releases: now.states().map(|(version, state)| Standing { version: version.clone(), state }).collect(),
         unfinished,
+        service,
         problems,
     })
+}
+
+fn serving(root: &Root, now: &Snapshot, watch: &dyn Watch) -> Result<Option<Serving>> {
+    let (Some(service), Some(current)) = (Service::of(root), now.current.version()) else { return Ok(None) };
+    match service.is_up(watch) {
+        Ok(true) => {
+            let runs = service.running(current, watch).unwrap_or_else(|e| Running::Unknown(e.in_one_line()));
+            let health = probe::declared(root, current)?;
+            Ok(Some(Serving { runs, health: Some(probe::sample(&service, current, &health, watch)?) }))
+        }
+        Ok(false) => Ok(Some(Serving { runs: Running::Nothing, health: None })),
+        Err(e) => Ok(Some(Serving { runs: Running::Unknown(e.in_one_line()), health: None })),
+    }
+}
+
+/// A service that runs something else than `current`.
+fn drift(service: &Serving, now: &Snapshot) -> Option<Problem> {
+    let current = now.current.version()?;
+    let message = match &service.runs {
+        Running::Release(version) if version == current => return None,
+        Running::Nothing => return None,
+        runs => format!("{runs}, and `current` leads to {current}"),
+    };
+    Some(Problem { message, hints: vec!["a restart of the service has it run what the links say".into()] })
 }

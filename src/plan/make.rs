@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
-use crate::policy::{self, Direction, Hop};
+use crate::policy::{self, Direction};
 use crate::release::{LinkName, ReleaseState, Snapshot};
-use crate::version::{Range, Version};
+use crate::version::Version;
 
-use super::{Item, Plan, Step};
+use super::{Item, Motion, Plan, Step};
 
 /// Whether a release that is installed is to survive a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,55 +64,38 @@ impl Request {
 
 /// The plan of install, upgrade and downgrade.
 ///
-/// `fetch` are the steps that bring the release onto the disk, empty where it is there to stay; `hot_from` is
-/// what the manifest of the higher of both releases declares.
+/// `fetch` are the steps that bring the release onto the disk, empty where it is there to stay; `motion` is how
+/// the running service goes along, none where there is none to move.
 ///
 /// # Errors
 /// Refused, naming the rule.
-pub fn install(
-    now: &Snapshot,
-    request: &Request,
-    fetch: Vec<Step>,
-    hot_from: Option<&[Range]>,
-) -> Result<Plan> {
+pub fn install(now: &Snapshot, request: &Request, fetch: Vec<Step>, motion: Option<Motion>) -> Result<Plan> {
     request.allowed(now)?;
     let target = &request.target;
     match (now.state(target), now.current.version()) {
         (Some(ReleaseState::Permanent), Some(current)) if current == target => Ok(Plan::default()),
-        (Some(ReleaseState::Permanent), Some(current)) => revert(now, hop_of(request, current, hot_from)),
+        (Some(ReleaseState::Permanent), Some(_)) => revert(now, motion),
         (Some(ReleaseState::Current), _) if request.permanence == Permanence::Trial => Ok(Plan::default()),
         (Some(ReleaseState::Current), _) => confirm(now),
-        (_, current) => {
-            if let (Some(current), Restart::Forbidden) = (current, request.restart) {
-                policy::hot_rule(current, target, hot_from)?;
-            }
-            Ok(switch(now, request, fetch, hot_from))
-        }
+        _ => Ok(switch(now, request, fetch, motion)),
     }
 }
 
-fn switch(now: &Snapshot, request: &Request, fetch: Vec<Step>, hot_from: Option<&[Range]>) -> Plan {
+fn switch(now: &Snapshot, request: &Request, fetch: Vec<Step>, motion: Option<Motion>) -> Plan {
     let (target, current) = (&request.target, now.current.version().cloned());
     let mut steps = fetch;
     if request.permanence == Permanence::Permanent {
         steps.extend(displace(now));
     }
     steps.push(Step::Point { link: LinkName::Current, from: current.clone(), to: Some(target.clone()) });
-    if let Some(from) = current.clone().filter(|_| now.has_service()) {
-        let hop = hop_of(request, &from, hot_from);
-        steps.push(Step::MoveService { from, to: target.clone(), hop });
+    if let (Some(from), Some(motion)) = (current.clone(), motion) {
+        steps.push(Step::MoveService { from, to: target.clone(), motion: motion.clone() });
+        steps.push(Step::Prove { version: target.clone(), motion });
     }
     if request.permanence == Permanence::Permanent {
         steps.push(permanent(now, target));
     }
     Plan { from: current, to: Some(target.clone()), steps }
-}
-
-fn hop_of(request: &Request, running: &Version, hot_from: Option<&[Range]>) -> Hop {
-    match request.restart {
-        Restart::Asked => Hop::Restart,
-        Restart::Forbidden => policy::hop(running, &request.target, hot_from),
-    }
 }
 
 /// The release that is permanent now has been so, whatever comes next.
@@ -149,14 +132,16 @@ pub fn confirm(now: &Snapshot) -> Result<Plan> {
     Ok(Plan { from: Some(current.clone()), to: Some(current.clone()), steps })
 }
 
-/// The plan that ends a trial, or mends a `current` that leads nowhere; empty where there is neither.
+/// The plan that ends a trial, or mends a `current` that leads nowhere; empty where there is neither. `motion` as
+/// in [`install`].
 ///
 /// # Errors
 /// Refused where no release is permanent.
-pub fn revert(now: &Snapshot, hop: Hop) -> Result<Plan> {
+pub fn revert(now: &Snapshot, motion: Option<Motion>) -> Result<Plan> {
     let mut plan = boot(now)?;
-    if let (Some(from), Some(to), true) = (plan.from.clone(), plan.to.clone(), now.has_service()) {
-        plan.steps.push(Step::MoveService { from, to, hop });
+    if let (Some(from), Some(to), Some(motion)) = (plan.from.clone(), plan.to.clone(), motion) {
+        let proof = Step::Prove { version: to.clone(), motion: motion.by_restart() };
+        plan.steps.extend([Step::ReturnService { from, to, motion }, proof]);
     }
     Ok(plan)
 }

@@ -1,6 +1,7 @@
 //! Plans: the steps of a command as data, each with its inverse. Pure; what `--dry-run` prints is what runs.
 
 mod make;
+mod motion;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -10,10 +11,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use make::{Permanence, Request, Restart, boot, confirm, install, prune, revert, uninstall, unpack};
+pub use motion::{Motion, Way};
 pub use recover::{Recovery, Toward, recover, undo};
 
-use crate::policy::Hop;
-use crate::release::{Installed, Link, LinkName, Service, Snapshot};
+use crate::release::{Installed, Link, LinkName, Snapshot};
 use crate::version::Version;
 
 /// What can be thrown away and brought back.
@@ -82,14 +83,30 @@ pub enum Step {
         /// Where it leads after; none removes it.
         to: Option<Version>,
     },
-    /// Moves the running service.
+    /// Moves the running service, to where `current` leads already.
     MoveService {
         /// The release that runs.
         from: Version,
         /// The release that is to run.
         to: Version,
-        /// Whether without a stop.
-        hop: Hop,
+        /// How.
+        motion: Motion,
+    },
+    /// Moves the service back, by whatever works: it may run either release by now, or nothing at all.
+    ReturnService {
+        /// The release that was to run.
+        from: Version,
+        /// The release that is to run again.
+        to: Version,
+        /// How it was moved.
+        motion: Motion,
+    },
+    /// Waits until the service is well, as far as it was before.
+    Prove {
+        /// The release that runs.
+        version: Version,
+        /// How it came to run it.
+        motion: Motion,
     },
 }
 
@@ -101,9 +118,21 @@ impl Step {
             Self::Unpack { version, .. } | Self::Copy { version, .. } => Some(Self::Withdraw { version }),
             Self::Discard { item } => Some(Self::Restore { item }),
             Self::Point { link, from, to } => Some(Self::Point { link, from: to, to: from }),
-            Self::MoveService { from, to, hop } => Some(Self::MoveService { from: to, to: from, hop }),
-            Self::Withdraw { .. } | Self::Restore { .. } | Self::Tenure { .. } => None,
+            Self::MoveService { from, to, motion } => {
+                Some(Self::ReturnService { from: to, to: from, motion })
+            }
+            Self::Withdraw { .. }
+            | Self::Restore { .. }
+            | Self::Tenure { .. }
+            | Self::ReturnService { .. }
+            | Self::Prove { .. } => None,
         }
+    }
+
+    /// Whether it is about the running service, and not about what is on disk.
+    #[must_use]
+    pub fn concerns_service(&self) -> bool {
+        matches!(self, Self::MoveService { .. } | Self::ReturnService { .. } | Self::Prove { .. })
     }
 }
 
@@ -121,8 +150,11 @@ impl fmt::Display for Step {
             Self::Point { link, from, to } => {
                 write!(f, "point {} at {}, now {}", link.file_name(), release(to), release(from))
             }
-            Self::MoveService { to, hop: Hop::Hot, .. } => write!(f, "move the running service to {to}"),
-            Self::MoveService { to, hop: Hop::Restart, .. } => write!(f, "restart the service into {to}"),
+            Self::MoveService { to, motion, .. } => {
+                write!(f, "move the running service to {to}, {}", motion.way)
+            }
+            Self::ReturnService { to, .. } => write!(f, "move the service back to {to}"),
+            Self::Prove { version, .. } => write!(f, "wait until the service is well on {version}"),
         }
     }
 }
@@ -197,7 +229,11 @@ impl Snapshot {
                     LinkName::Permanent => self.permanent = led,
                 }
             }
-            Step::Discard { .. } | Step::Restore { .. } | Step::MoveService { .. } => {}
+            Step::Discard { .. }
+            | Step::Restore { .. }
+            | Step::MoveService { .. }
+            | Step::ReturnService { .. }
+            | Step::Prove { .. } => {}
         }
         self
     }
@@ -206,11 +242,5 @@ impl Snapshot {
     #[must_use]
     pub fn next_tenure(&self) -> u64 {
         self.releases.values().filter_map(|r| r.tenured).max().map_or(1, |n| n + 1)
-    }
-
-    /// Whether a service goes along.
-    #[must_use]
-    pub fn has_service(&self) -> bool {
-        self.service == Service::Managed
     }
 }

@@ -63,8 +63,17 @@ pub fn undo(begun: &[Step]) -> Vec<Step> {
     let mut steps: Vec<Step> = begun.iter().rev().filter_map(Step::inverse).collect();
     steps.sort_by_key(|step| match step {
         Step::Point { .. } => 0,
-        Step::MoveService { .. } => 1,
+        Step::ReturnService { .. } => 1,
         _ => 2,
     });
-    steps
+    let proven = |step: Step| {
+        let proof = match &step {
+            Step::ReturnService { to, motion, .. } => {
+                Some(Step::Prove { version: to.clone(), motion: motion.by_restart() })
+            }
+            _ => None,
+        };
+        [Some(step), proof]
+    };
+    steps.into_iter().flat_map(proven).flatten().collect()
 }

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::health::Baseline;
 use crate::policy::Direction;
-use crate::release::{ReleaseState, Service};
+use crate::release::ReleaseState;
 
 fn v(text: &str) -> Version {
     text.parse().unwrap()
@@ -18,8 +19,8 @@ const VERSIONS: [&str; 5] = ["5.0.0", "5.0.1", "5.0.2", "5.1.0", "6.0.0-rc.1"];
 /// Any root in order: some releases, some of them tenured, and two links or none.
 fn root() -> impl Strategy<Value = Snapshot> {
     let installed = prop::collection::vec(prop::option::of(prop::option::of(1..9_u64)), VERSIONS.len());
-    (installed, any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>(), any::<bool>())
-        .prop_map(|(installed, current, permanent, linked, service)| {
+    (installed, any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>()).prop_map(
+        |(installed, current, permanent, linked)| {
             let releases: BTreeMap<Version, Installed> = VERSIONS
                 .iter()
                 .zip(installed)
@@ -30,9 +31,15 @@ fn root() -> impl Strategy<Value = Snapshot> {
                 true => Link::To(at.get(&names).clone()),
                 false => Link::Missing,
             };
-            let service = if service { Service::Managed } else { Service::Absent };
-            Snapshot { current: link(current), permanent: link(permanent), releases, service }
-        })
+            Snapshot { current: link(current), permanent: link(permanent), releases }
+        },
+    )
+}
+
+/// A service to move, or none.
+fn motion() -> impl Strategy<Value = Option<Motion>> {
+    let ways = prop::sample::select(vec![Way::Hook, Way::Reload, Way::Signal("USR2".into()), Way::Restart]);
+    prop::option::of(ways.prop_map(|way| Motion { way, baseline: Baseline::Sound }))
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -107,9 +114,9 @@ fn recovers_everywhere(start: &Snapshot, plan: &Plan) {
 
 proptest! {
     #[test]
-    fn an_install_arrives_or_goes_back(now in root(), request in request()) {
+    fn an_install_arrives_or_goes_back(now in root(), request in request(), motion in motion()) {
         let target = request.target.clone();
-        if let Ok(plan) = install(&now, &request, fetch(&now, &target), None) {
+        if let Ok(plan) = install(&now, &request, fetch(&now, &target), motion) {
             let end = walk(&now, &plan.steps);
             prop_assert_eq!(end.current.version(), Some(&target));
             if request.permanence == Permanence::Permanent {
@@ -125,11 +132,11 @@ proptest! {
     }
 
     #[test]
-    fn the_other_commands_arrive_or_go_back(now in root(), version in prop::sample::select(VERSIONS.to_vec()), keep in 0..4_usize) {
+    fn the_other_commands_arrive_or_go_back(now in root(), motion in motion(), version in prop::sample::select(VERSIONS.to_vec()), keep in 0..4_usize) {
         let (version, nothing) = (v(version), BTreeSet::new());
         let plans = [
             confirm(&now),
-            revert(&now, Hop::Restart),
+            revert(&now, motion),
             boot(&now),
             uninstall(&now, &version),
             prune(&now, keep, &nothing, &BTreeMap::new()),
@@ -163,7 +170,6 @@ fn the_service_moves_between_the_links() {
         current: Link::To(v("5.0.0")),
         permanent: Link::To(v("5.0.0")),
         releases: [(v("5.0.0"), Installed::default()), (v("5.1.0"), Installed::default())].into(),
-        service: Service::Managed,
     };
     let request = Request {
         target: v("5.1.0"),
@@ -171,14 +177,16 @@ fn the_service_moves_between_the_links() {
         permanence: Permanence::Permanent,
         restart: Restart::Asked,
     };
-    let plan = install(&now, &request, Vec::new(), None).unwrap();
+    let motion = Motion { way: Way::Hook, baseline: Baseline::Sound };
+    let plan = install(&now, &request, Vec::new(), Some(motion)).unwrap();
     let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
     assert_eq!(
         steps,
         [
             "record that 5.0.0 has been permanent",
             "point current at releases/5.1.0, now releases/5.0.0",
-            "restart the service into 5.1.0",
+            "move the running service to 5.1.0, hot, by its hook",
+            "wait until the service is well on 5.1.0",
             "point permanent at releases/5.1.0, now releases/5.0.0",
         ]
     );
@@ -187,6 +195,10 @@ fn the_service_moves_between_the_links() {
     let steps: Vec<String> = back.steps.iter().map(ToString::to_string).collect();
     assert_eq!(
         steps,
-        ["point current at releases/5.0.0, now releases/5.1.0", "restart the service into 5.0.0"]
+        [
+            "point current at releases/5.0.0, now releases/5.1.0",
+            "move the service back to 5.0.0",
+            "wait until the service is well on 5.0.0",
+        ]
     );
 }

@@ -1,13 +1,18 @@
-//! Other processes on the host: who they are, and what they run from.
+//! Other processes on the host: who they are, what they run from, and programs that are run to their end.
+
+mod run;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::unistd::{Uid, User};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User};
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
+
+pub use run::{Account, End, Program, output_in_memory, run, tail};
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,49 @@ fn runs_from(pid: u32, dir: &Path) -> bool {
 fn maps(proc: &Path, dir: &Path) -> bool {
     let mapped = |line: &str| line.find('/').is_some_and(|at| Path::new(&line[at..]).starts_with(dir));
     fs::read(proc.join("maps")).is_ok_and(|text| String::from_utf8_lossy(&text).lines().any(mapped))
+}
+
+/// Every process with its parent: the one that this user may not look at as well.
+#[must_use]
+pub fn parents() -> Vec<(u32, u32)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            Some((pid, parent_of(pid)?))
+        })
+        .collect()
+}
+
+/// The process that started this one, as far as that is still there; none for a zombie, which runs nothing.
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?;
+    fields.next()?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
+}
+
+/// The paths by which a process shows what it runs from, the surest first: its executable, where it works, and
+/// what it has mapped. None of them where this user may not look.
+pub fn places_of(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let proc = Path::new("/proc").join(pid.to_string());
+    let links = ["exe", "cwd"].map(|link| fs::read_link(proc.join(link)).ok());
+    let maps =
+        std::iter::once_with(move || fs::read(proc.join("maps")).unwrap_or_default()).flat_map(|text| {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let mapped = |line: &str| line.find('/').map(|at| PathBuf::from(&line[at..]));
+            text.lines().filter_map(mapped).collect::<Vec<_>>()
+        });
+    links.into_iter().flatten().chain(maps)
+}
+
+/// Sends a signal.
+///
+/// # Errors
+/// Where there is no such process, or this user may not.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let id = i32::try_from(pid).map_err(|_| Error::failed(format!("there is no process {pid}")))?;
+    kill(Pid::from_raw(id), signal).doing(|| format!("cannot send {signal} to process {pid}"))
 }
 
 fn name_of(pid: u32) -> String {

@@ -1,7 +1,8 @@
 //! The lock of the one writer, and who holds it.
 
+use std::cell::RefCell;
 use std::fs::{File, TryLockError};
-use std::io::{Seek, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 #[must_use = "the lock is released when this is dropped"]
 pub struct RootLock {
-    _file: File,
+    file: File,
+    holder: RefCell<Holder>,
 }
 
 /// Who holds the lock.
@@ -34,6 +36,9 @@ pub struct Holder {
     pub command: String,
     /// When it took the lock, in seconds since boot.
     pub since: u64,
+    /// Whether it has ordered a start of the service, which is to find `current` where it is.
+    #[serde(default)]
+    pub restarting: bool,
 }
 
 impl RootLock {
@@ -46,7 +51,7 @@ impl RootLock {
         root.prepare()?;
         let place = root.lock();
         // Nobody else may open it: a reader of the file could hold the lock as well.
-        let mut file = disk::open_kept(&place, &root.staging(), 0o600, root.owner())?;
+        let file = disk::open_kept(&place, &root.staging(), 0o600, root.owner())?;
         let until = clock::since_boot() + wait;
         loop {
             watch.go_on()?;
@@ -59,14 +64,23 @@ impl RootLock {
                 }
             }
         }
-        let holder =
-            Holder { pid: process::own_id(), command: command.into(), since: clock::since_boot().as_secs() };
-        // Only told to those who find the root busy: never a reason to fail.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(serde_json::to_string(&holder).unwrap_or_default().as_bytes()));
-        Ok(Self { _file: file })
+        let (pid, since) = (process::own_id(), clock::since_boot().as_secs());
+        let holder = Holder { pid, command: command.into(), since, restarting: false };
+        let lock = Self { file, holder: RefCell::new(holder) };
+        lock.tell();
+        Ok(lock)
+    }
+
+    /// Tells `boot` whether a start of the service is ordered by whoever holds the lock.
+    pub fn restarting(&self, restarting: bool) {
+        self.holder.borrow_mut().restarting = restarting;
+        self.tell();
+    }
+
+    /// Only told to those who find the root busy: never a reason to fail.
+    fn tell(&self) {
+        let text = serde_json::to_string(&*self.holder.borrow()).unwrap_or_default();
+        let _ = self.file.set_len(0).and_then(|()| (&self.file).write_all(text.as_bytes()));
     }
 }
 
@@ -77,6 +91,15 @@ impl Root {
         let text = disk::read_text(&self.lock(), 4096).ok().flatten()?;
         let holder: Holder = serde_json::from_str(&text).ok()?;
         process::is_alive(holder.pid).then_some(holder)
+    }
+
+    /// Whether somebody who holds the lock has ordered a start of the service. Whoever was killed meanwhile holds
+    /// nothing any more.
+    #[must_use]
+    pub fn is_restarting(&self) -> bool {
+        let told = self.lock_holder().is_some_and(|holder| holder.restarting);
+        let held = || disk::open_file(&self.lock()).is_ok_and(|file| file.try_lock_shared().is_err());
+        told && held()
     }
 }
 

@@ -5,6 +5,7 @@ mod lock;
 mod observe;
 mod receipt;
 
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,15 +16,19 @@ pub use receipt::Receipt;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place, Standing};
-use crate::manifest::{MANIFEST, Manifest, SETTINGS, Settings};
+use crate::manifest::{MANIFEST, Manifest};
 use crate::outside;
 use crate::process;
 use crate::release::LinkName;
+use crate::settings::{SETTINGS, Settings};
 use crate::tree::Owner;
 use crate::version::Version;
 
 /// The largest settings or manifest that is read, in bytes.
 const TEXT_LIMIT: u64 = 1 << 20;
+
+/// How many logs of hooks are kept. Their names begin with the time.
+const LOGS_KEPT: usize = 50;
 
 /// Whether this is a release of some root. A release may hold a releases/ of its own, as those of Erlang do.
 fn is_release(dir: &Path) -> bool {
@@ -238,6 +243,22 @@ impl Root {
         let file = self.release(version).join(MANIFEST);
         let text = disk::read_text(&file, TEXT_LIMIT)?;
         text.map(|text| Manifest::parse(&file.display().to_string(), &text)).transpose()
+    }
+
+    /// A new file for all that a program of a release says; of those before it the newest are kept.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn new_log(&self, name: &str) -> Result<(File, Place)> {
+        let logs = self.own().join("log");
+        disk::ensure_dir(&logs, 0o755, self.owner)?;
+        let names = disk::names(&logs)?;
+        for old in names.iter().take((names.len() + 1).saturating_sub(LOGS_KEPT)) {
+            disk::remove_file_durable(&logs.join(old))?;
+        }
+        let place = logs.join(name);
+        let file = disk::open_kept(&place, &self.staging(), 0o644, self.owner)?;
+        Ok((file, place))
     }
 
     fn lock(&self) -> Place {

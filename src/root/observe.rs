@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::fs::{self as disk, Standing};
 use crate::naming;
 use crate::release::{Fault, Installed, Link, LinkName, Snapshot};
-use crate::service;
 use crate::version::Version;
 
 use super::Root;
@@ -27,8 +26,7 @@ impl Root {
             let releases = self.installed()?;
             if self.targets()? == before {
                 let [current, permanent] = before.map(|target| link(target, &releases));
-                let service = service::presence(self.settings());
-                return Ok(Snapshot { current, permanent, releases, service });
+                return Ok(Snapshot { current, permanent, releases });
             }
         }
         Err(Error::failed(format!("cannot read {}: its links never stand still", self.path().display())))

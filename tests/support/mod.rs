@@ -12,6 +12,7 @@ pub mod build;
 pub mod canary;
 pub mod case;
 pub mod disk;
+pub mod serving;
 pub mod stepper;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,8 +4,9 @@
 mod ground;
 
 use libfuzzer_sys::fuzz_target;
-use tenure::manifest::{Manifest, Settings};
+use tenure::manifest::Manifest;
 use tenure::naming::{self, Format};
+use tenure::settings::Settings;
 use tenure::version::{Range, Version};
 
 fuzz_target!(|text: &str| {

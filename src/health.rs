@@ -1,0 +1,288 @@
+//! Whether a service is well: what is asked, what one answer means, and what several in a row do. Pure.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The table `[health]`, of a manifest or of the settings.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", try_from = "Declared")]
+pub struct Health {
+    /// What is asked.
+    pub probe: Probe,
+    /// How long after one answer it is asked again.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// How many good answers in a row make it healthy.
+    pub healthy_after: u32,
+    /// How many bad answers in a row make it unhealthy.
+    pub unhealthy_after: u32,
+}
+
+/// What is asked whether a service is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// A program of the release: exit status 0 is good, any other bad.
+    Command(Argv),
+    /// An address that is fetched: 2xx and 3xx are good, 5xx is bad, and other answers tell nothing.
+    Http(String),
+    /// An address that takes connections.
+    Tcp(String),
+    /// Nothing was declared: it runs the release, and goes on to.
+    Runs,
+}
+
+/// A program in a release and what it is given; never empty, and never outside of the release.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub struct Argv(Vec<String>);
+
+impl Argv {
+    /// The program's path in the release.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        self.0.first().map_or("", String::as_str)
+    }
+
+    /// What it is given.
+    #[must_use]
+    pub fn arguments(&self) -> &[String] {
+        self.0.get(1..).unwrap_or_default()
+    }
+}
+
+impl TryFrom<Vec<String>> for Argv {
+    type Error = Error;
+
+    fn try_from(words: Vec<String>) -> Result<Self> {
+        let inside = |program: &String| {
+            !program.is_empty() && !program.starts_with('/') && program.split('/').all(|part| part != "..")
+        };
+        match words.first() {
+            Some(program) if inside(program) && words.iter().all(|word| !word.contains('\0')) => {
+                Ok(Self(words))
+            }
+            _ => Err(Error::refused(format!(
+                "{words:?} is no program of the release: a list that begins with a path inside of it"
+            ))),
+        }
+    }
+}
+
+/// A length of time, as people write it: `10s`, `5m`, `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Span(pub Duration);
+
+impl TryFrom<String> for Span {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse = |why: &dyn fmt::Display| {
+            Error::refused(format!("{text:?} is no length of time: {why}"))
+                .hint("write `10s`, `5m` or `1h 30m`")
+        };
+        match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => Err(refuse(&"it is nothing")),
+            // What is longer than a year is a slip of the finger, and sums of it must not overflow.
+            Ok(time) if time > Duration::from_secs(366 * 86_400) => Err(refuse(&"it is over a year")),
+            Ok(time) => Ok(Self(time)),
+            Err(e) => Err(refuse(&e)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Declared {
+    command: Option<Argv>,
+    http: Option<String>,
+    tcp: Option<String>,
+    interval: Option<Span>,
+    timeout: Option<Span>,
+    healthy_after: Option<u32>,
+    unhealthy_after: Option<u32>,
+}
+
+impl TryFrom<Declared> for Health {
+    type Error = Error;
+
+    fn try_from(declared: Declared) -> Result<Self> {
+        let by_default = Self::default();
+        let probe = match (declared.command, declared.http, declared.tcp) {
+            (Some(argv), None, None) => Probe::Command(argv),
+            (None, Some(url), None) if url.starts_with("http://") => Probe::Http(url),
+            (None, Some(url), None) => {
+                return Err(Error::refused(format!("{url:?} is no address that begins with http://")));
+            }
+            (None, None, Some(address)) if address.rsplit_once(':').is_some() => Probe::Tcp(address),
+            (None, None, Some(address)) => {
+                return Err(Error::refused(format!("{address:?} is no address like 127.0.0.1:1883")));
+            }
+            (None, None, None) => Probe::Runs,
+            _ => return Err(Error::refused("only one of command, http and tcp can be asked")),
+        };
+        let [healthy_after, unhealthy_after] = [
+            declared.healthy_after.unwrap_or(by_default.healthy_after),
+            declared.unhealthy_after.unwrap_or(by_default.unhealthy_after),
+        ];
+        if healthy_after == 0 || unhealthy_after == 0 {
+            return Err(Error::refused("healthy-after and unhealthy-after are at least 1"));
+        }
+        Ok(Self {
+            probe,
+            interval: declared.interval.map_or(by_default.interval, |span| span.0),
+            timeout: declared.timeout.map_or(by_default.timeout, |span| span.0),
+            healthy_after,
+            unhealthy_after,
+        })
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            probe: Probe::Runs,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(5),
+            healthy_after: 3,
+            unhealthy_after: 3,
+        }
+    }
+}
+
+/// What one look says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "health", content = "why", rename_all = "kebab-case")]
+pub enum Sample {
+    /// It is well.
+    Healthy,
+    /// It is not, and why.
+    Unhealthy(String),
+    /// Nobody knows, and why.
+    CannotTell(String),
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Healthy => f.write_str("healthy"),
+            Self::Unhealthy(why) => write!(f, "unhealthy: {why}"),
+            Self::CannotTell(why) => write!(f, "cannot tell: {why}"),
+        }
+    }
+}
+
+/// How a service was just before it was moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Baseline {
+    /// Well, or nobody could tell: it has to be well afterwards.
+    Sound,
+    /// It was failing already, for which the new release is not blamed.
+    Failing,
+}
+
+/// Judges by the samples in a row.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    healthy_after: u32,
+    unhealthy_after: u32,
+    good: u32,
+    bad: u32,
+    /// Bad samples count from the first good one on only: it may still be starting.
+    starting: bool,
+}
+
+/// What is known after a few samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Good answers enough.
+    Healthy,
+    /// Bad answers enough.
+    Unhealthy,
+    /// Neither; ask again.
+    Open,
+}
+
+impl Judge {
+    /// Judges from now on; what is `starting` is given the time to.
+    #[must_use]
+    pub fn new(health: &Health, starting: bool) -> Self {
+        let Health { healthy_after, unhealthy_after, .. } = *health;
+        Self { healthy_after, unhealthy_after, good: 0, bad: 0, starting }
+    }
+
+    /// Takes one more sample into account. Whoever cannot tell neither confirms nor condemns.
+    pub fn take(&mut self, sample: &Sample) -> Verdict {
+        match sample {
+            Sample::Healthy => (self.good, self.bad, self.starting) = (self.good + 1, 0, false),
+            Sample::Unhealthy(_) if self.starting => self.good = 0,
+            Sample::Unhealthy(_) => (self.good, self.bad) = (0, self.bad + 1),
+            Sample::CannotTell(_) => self.good = 0,
+        }
+        match (self.good >= self.healthy_after, self.bad >= self.unhealthy_after) {
+            (true, _) => Verdict::Healthy,
+            (_, true) => Verdict::Unhealthy,
+            _ => Verdict::Open,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BAD: fn() -> Sample = || Sample::Unhealthy("down".into());
+    const DUNNO: fn() -> Sample = || Sample::CannotTell("no answer".into());
+
+    fn judged(starting: bool, samples: &[Sample]) -> Vec<Verdict> {
+        let mut judge =
+            Judge::new(&Health { healthy_after: 2, unhealthy_after: 2, ..Health::default() }, starting);
+        samples.iter().map(|sample| judge.take(sample)).collect()
+    }
+
+    #[test]
+    fn it_takes_several_in_a_row() {
+        use Sample::Healthy as Good;
+        use Verdict::{Healthy, Open, Unhealthy};
+        assert_eq!(judged(false, &[Good, Good]), [Open, Healthy]);
+        assert_eq!(judged(false, &[BAD(), Good, BAD(), BAD()]), [Open, Open, Open, Unhealthy]);
+        assert_eq!(
+            judged(false, &[BAD(), DUNNO(), BAD()]),
+            [Open, Open, Unhealthy],
+            "no answer is no good one"
+        );
+        assert_eq!(judged(false, &[Good, DUNNO(), Good]), [Open, Open, Open]);
+        assert_eq!(judged(false, &[DUNNO(), DUNNO(), DUNNO()]), [Open, Open, Open]);
+    }
+
+    #[test]
+    fn what_starts_is_given_time() {
+        use Verdict::{Open, Unhealthy};
+        assert_eq!(judged(true, &[BAD(), BAD(), BAD()]), [Open, Open, Open]);
+        assert_eq!(judged(true, &[BAD(), Sample::Healthy, BAD(), BAD()]), [Open, Open, Open, Unhealthy]);
+    }
+
+    #[test]
+    fn lengths_of_time_are_those_of_people() {
+        let parsed = |text: &str| text.parse::<Span>().map(|span| span.0);
+        assert_eq!(parsed("1h 30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(parsed("500ms").unwrap(), Duration::from_millis(500));
+        for wrong in ["", "10", "0s", "-1s", "ten minutes", "1000000days", "99999999999999999999s"] {
+            assert!(parsed(wrong).unwrap_err().hints()[0].contains("10s"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The programs of a release that Tenure runs: as whom, with what in their environment, and where their output goes.
+
+use std::fs::File;
+use std::time::Duration;
+
+use crate::error::{Doing, Error, Result};
+use crate::fs as disk;
+use crate::health::Argv;
+use crate::process::{self, Account, End, Program};
+use crate::root::Root;
+use crate::version::Version;
+use crate::watch::Watch;
+
+/// What a hook is run for: its environment tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct Errand<'a> {
+    /// What is done, as `upgrade`, `downgrade`, `health` or `status`.
+    pub action: &'a str,
+    /// The release that is left.
+    pub old: Option<&'a Version>,
+    /// The release that is gone to.
+    pub new: Option<&'a Version>,
+    /// The transaction, where there is one.
+    pub transaction: Option<&'a str>,
+}
+
+/// A program of a release.
+#[derive(Clone, Copy)]
+pub struct Hook<'a> {
+    /// The root that it is in.
+    pub root: &'a Root,
+    /// The release whose program it is.
+    pub release: &'a Version,
+    /// The key of the manifest or the settings that names it.
+    pub name: &'static str,
+    /// The program and what it is given.
+    pub argv: &'a Argv,
+    /// Within what time it has to end.
+    pub within: Duration,
+}
+
+impl Hook<'_> {
+    /// Runs it with its output in a log that is kept.
+    ///
+    /// # Errors
+    /// Failed where it did not end well, with the end of its output and where the whole of it is.
+    pub fn run_logged(&self, errand: &Errand<'_>, watch: &dyn Watch) -> Result<()> {
+        let named = format!("{}-{}.log", errand.transaction.unwrap_or("none"), self.name);
+        let (log, place) = self.root.new_log(&named)?;
+        self.run(errand, &log, watch)?
+            .good(self.within)
+            .map_err(|e| self.failed(e, &log).hint(format!("all that it said is in {}", place.display())))
+    }
+
+    /// Runs it and returns the end of what it said.
+    ///
+    /// # Errors
+    /// Failed where it did not end well, with the end of its output.
+    pub fn ask(&self, errand: &Errand<'_>, watch: &dyn Watch) -> Result<String> {
+        let said = process::output_in_memory()?;
+        self.run(errand, &said, watch)?.good(self.within).map_err(|e| self.failed(e, &said))?;
+        Ok(process::tail(&said))
+    }
+
+    /// Runs it; how it ended is for the caller to judge.
+    ///
+    /// # Errors
+    /// Where it cannot be started, or on interruption.
+    pub fn run(&self, errand: &Errand<'_>, output: &File, watch: &dyn Watch) -> Result<End> {
+        let dir = self.root.release(self.release);
+        let program = Program {
+            path: &dir.path().join(self.argv.program()),
+            arguments: self.argv.arguments(),
+            dir: dir.path(),
+            environment: &environment(self.root, errand),
+            account: Some(&account(self.root)?),
+            within: self.within,
+            output,
+        };
+        process::run(&program, watch).doing(|| self.cannot())
+    }
+
+    fn failed(&self, why: Error, output: &File) -> Error {
+        let said = process::tail(output);
+        let why = if said.is_empty() { why } else { why.because(Error::failed(said)) };
+        Error::failed(self.cannot()).because(why)
+    }
+
+    fn cannot(&self) -> String {
+        format!("the {} program of {}, {}, failed", self.name, self.release, self.argv.program())
+    }
+}
+
+/// Whom the programs of a release run as: never as more than whoever could have written them.
+fn account(root: &Root) -> Result<Account> {
+    let owner = root.owner();
+    let account = match &root.settings().user {
+        Some(name) => Account::named(name)?,
+        None => Account::of(owner.uid, owner.gid),
+    };
+    let own = disk::effective_uid();
+    if own != 0 && own != account.uid() {
+        return Err(Error::refused(format!("cannot run programs of a release as {}", account.name()))
+            .hint("run it as root"));
+    }
+    Ok(account)
+}
+
+fn environment(root: &Root, errand: &Errand<'_>) -> Vec<(&'static str, String)> {
+    let Errand { action, old, new, transaction } = *errand;
+    let dir = |version: &Version| root.release(version).path().display().to_string();
+    let optional = [
+        ("TENURE_OLD_VERSION", old.map(ToString::to_string)),
+        ("TENURE_NEW_VERSION", new.map(ToString::to_string)),
+        ("TENURE_OLD_DIR", old.map(dir)),
+        ("TENURE_NEW_DIR", new.map(dir)),
+        ("TENURE_TRANSACTION", transaction.map(str::to_owned)),
+    ];
+    let always = [("TENURE_ACTION", action.to_owned()), ("TENURE_ROOT", root.path().display().to_string())];
+    always.into_iter().chain(optional.into_iter().filter_map(|(key, value)| Some((key, value?)))).collect()
+}

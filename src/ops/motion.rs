@@ -1,0 +1,119 @@
+//! How the running service goes along with the links: whether there is one, by what it moves, and how it is now.
+
+use crate::error::Result;
+use crate::execute::Observer;
+use crate::health::{Baseline, Judge, Sample, Verdict};
+use crate::manifest::Manifest;
+use crate::plan::{Motion, Request, Restart, Way};
+use crate::policy::{self, Hop};
+use crate::probe;
+use crate::release::{ReleaseState, Snapshot};
+use crate::root::Root;
+use crate::service::Service;
+use crate::version::Version;
+
+use super::Mode;
+use super::fetch::Fetch;
+
+/// How the service gets to the release that is asked for; none where there is no service, or where it is down.
+///
+/// # Errors
+/// Refused where the rule forbids the hop, or where there is no way to move it hot.
+pub(super) fn onward(
+    root: &Root,
+    now: &Snapshot,
+    request: &Request,
+    fetched: &Fetch<'_>,
+    mode: Mode,
+    observer: &mut dyn Observer,
+) -> Result<Option<Motion>> {
+    let target = &request.target;
+    let Some(current) = now.current.version().filter(|current| *current != target) else { return Ok(None) };
+    if now.state(target) == Some(ReleaseState::Permanent) {
+        return back(root, Some(current), target, request.restart, observer);
+    }
+    let higher = match request.restart {
+        Restart::Asked => None,
+        Restart::Forbidden => {
+            let higher = higher(root, current, target, fetched)?;
+            policy::hot_rule(current, target, hot_from(higher.as_ref()))?;
+            higher
+        }
+    };
+    let Some(service) = up(root, observer)? else { return Ok(None) };
+    let way = match request.restart {
+        Restart::Asked => Way::Restart,
+        Restart::Forbidden => service.hot_way(current, target, higher.as_ref())?,
+    };
+    let baseline = match mode {
+        Mode::Act => baseline(&service, current, observer)?,
+        Mode::DryRun => Baseline::Sound,
+    };
+    Ok(Some(Motion { way, baseline }))
+}
+
+/// How the service gets back to the permanent release. A manifest that cannot be read must not keep it: then it is
+/// restarted.
+///
+/// # Errors
+/// Where nobody can tell whether the service is up.
+pub(super) fn back(
+    root: &Root,
+    from: Option<&Version>,
+    to: &Version,
+    restart: Restart,
+    observer: &mut dyn Observer,
+) -> Result<Option<Motion>> {
+    let Some(service) = up(root, observer)? else { return Ok(None) };
+    let hot = |from: &Version| {
+        let higher = root.manifest(from.max(to)).ok()?;
+        let hop = policy::hop(from, to, hot_from(higher.as_ref()));
+        (hop == Hop::Hot).then(|| service.hot_way(from, to, higher.as_ref()).ok())?
+    };
+    let way = from.filter(|_| restart == Restart::Forbidden).and_then(hot).unwrap_or(Way::Restart);
+    Ok(Some(Motion { way, baseline: Baseline::Sound }))
+}
+
+fn up<'a>(root: &'a Root, observer: &mut dyn Observer) -> Result<Option<Service<'a>>> {
+    let Some(service) = Service::of(root) else { return Ok(None) };
+    if service.is_up(observer)? {
+        return Ok(Some(service));
+    }
+    observer.warn("the service is down: the links move without it, and its next start follows them");
+    Ok(None)
+}
+
+/// The manifest of the higher of both releases, which is the one that can know of both.
+fn higher(root: &Root, current: &Version, target: &Version, fetched: &Fetch<'_>) -> Result<Option<Manifest>> {
+    match current > target {
+        true => root.manifest(current),
+        false if !fetched.steps.is_empty() => Ok(fetched.manifest.clone()),
+        false => root.manifest(target),
+    }
+}
+
+fn hot_from(manifest: Option<&Manifest>) -> Option<&[crate::version::Range]> {
+    manifest.and_then(|manifest| manifest.upgrade.hot_from.as_deref())
+}
+
+/// How the service is before it is moved: failing only where it is so time and again.
+fn baseline(service: &Service<'_>, current: &Version, observer: &mut dyn Observer) -> Result<Baseline> {
+    let health = probe::declared(service.root(), current)?;
+    let mut judge = Judge::new(&health, false);
+    for look in 1..=health.unhealthy_after {
+        let sample = probe::sample(service, current, &health, observer)?;
+        if sample == Sample::Healthy {
+            return Ok(Baseline::Sound);
+        }
+        if judge.take(&sample) == Verdict::Unhealthy {
+            observer.warn(&format!(
+                "the service is failing on {current} already ({sample}): the new release is not blamed for that"
+            ));
+            return Ok(Baseline::Failing);
+        }
+        if look < health.unhealthy_after {
+            crate::clock::sleep(health.interval);
+        }
+    }
+    Ok(Baseline::Sound)
+}

@@ -1,0 +1,135 @@
+//! One look at the health of a service.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::health::{Argv, Health, Probe, Sample};
+use crate::hook::{Errand, Hook};
+use crate::process::{self, End};
+use crate::root::Root;
+use crate::service::{Running, Service};
+use crate::version::Version;
+use crate::watch::Watch;
+
+/// Looks once at the health of the service, as `release` declares it or as it should run it.
+///
+/// # Errors
+/// On interruption alone: whatever goes wrong with a look is what it says.
+pub fn sample(
+    service: &Service<'_>,
+    release: &Version,
+    health: &Health,
+    watch: &dyn Watch,
+) -> Result<Sample> {
+    let sample = match &health.probe {
+        Probe::Command(argv) => command(service.root(), release, argv, health.timeout, watch),
+        Probe::Http(url) => http(url, health.timeout),
+        Probe::Tcp(address) => tcp(address, health.timeout),
+        Probe::Runs => runs(service, release, watch),
+    };
+    watch.go_on().map(|()| sample)
+}
+
+fn command(root: &Root, release: &Version, argv: &Argv, within: Duration, watch: &dyn Watch) -> Sample {
+    let hook = Hook { root, release, name: "health", argv, within };
+    let errand = Errand { action: "health", old: None, new: Some(release), transaction: None };
+    let asked = process::output_in_memory().and_then(|said| Ok((hook.run(&errand, &said, watch)?, said)));
+    match asked {
+        Ok((End::Exited(status), _)) if status.success() => Sample::Healthy,
+        Ok((end, said)) => {
+            let how = end.good(within).err().map_or_else(String::new, |e| e.to_string());
+            let said = process::tail(&said);
+            let last = said.lines().last().map_or_else(String::new, |line| format!(": {line}"));
+            Sample::Unhealthy(format!("{}: {how}{last}", argv.program()))
+        }
+        Err(error) => Sample::CannotTell(error.in_one_line()),
+    }
+}
+
+fn runs(service: &Service<'_>, release: &Version, watch: &dyn Watch) -> Sample {
+    match service.running(release, watch) {
+        Ok(Running::Release(version)) if version == *release => Sample::Healthy,
+        Ok(running @ (Running::Release(_) | Running::Nothing)) => Sample::Unhealthy(running.to_string()),
+        Ok(running) => Sample::CannotTell(running.to_string()),
+        Err(error) => Sample::CannotTell(error.in_one_line()),
+    }
+}
+
+fn http(url: &str, within: Duration) -> Sample {
+    let agent = ureq::Agent::config_builder()
+        .timeout_global(Some(within))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .build()
+        .new_agent();
+    match agent.get(url).call().map(|answer| answer.status().as_u16()) {
+        Ok(200..=399) => Sample::Healthy,
+        Ok(status @ 500..=599) => Sample::Unhealthy(format!("{url} answers {status}")),
+        // Too many requests, no such page, no permission: it answers, and that is all that is known.
+        Ok(status) => Sample::CannotTell(format!("{url} answers {status}")),
+        Err(ureq::Error::Timeout(_)) => Sample::Unhealthy(late(url, within)),
+        Err(ureq::Error::Io(e)) => unreached(url, &e),
+        Err(error) => Sample::CannotTell(format!("{url}: {error}")),
+    }
+}
+
+fn tcp(address: &str, within: Duration) -> Sample {
+    let until = clock::since_boot() + within;
+    let addresses: Vec<SocketAddr> = match address.to_socket_addrs() {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => return Sample::CannotTell(format!("{address}: {error}")),
+    };
+    let mut last = Sample::CannotTell(format!("{address} is no address"));
+    for one in addresses {
+        let left = until.saturating_sub(clock::since_boot());
+        if left.is_zero() {
+            return Sample::Unhealthy(late(address, within));
+        }
+        match TcpStream::connect_timeout(&one, left) {
+            Ok(_) => return Sample::Healthy,
+            Err(e) if e.kind() == ErrorKind::TimedOut => last = Sample::Unhealthy(late(address, within)),
+            Err(e) => last = unreached(address, &e),
+        }
+    }
+    last
+}
+
+/// What refuses or drops a connection is up and unwell; a network that is down says nothing of the service.
+fn unreached(what: &str, error: &std::io::Error) -> Sample {
+    use ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof,
+    };
+    let why = format!("{what}: {error}");
+    match error.kind() {
+        ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof | TimedOut => {
+            Sample::Unhealthy(why)
+        }
+        _ => Sample::CannotTell(why),
+    }
+}
+
+fn late(what: &str, within: Duration) -> String {
+    format!("{what} did not answer within {}", humantime::format_duration(within))
+}
+
+/// The health that counts: the operator's word, else the release's own, else that it runs.
+///
+/// # Errors
+/// Refused where the release's manifest cannot be used.
+pub fn declared(root: &Root, release: &Version) -> Result<Health> {
+    let manifest = || root.manifest(release).map(|manifest| manifest.and_then(|m| m.health));
+    let health = root.settings().health.clone();
+    health.map_or_else(manifest, |health| Ok(Some(health))).map(Option::unwrap_or_default)
+}
+
+/// What a look says, as an error where it is not good.
+pub fn failing(sample: Sample) -> Option<Error> {
+    match sample {
+        Sample::Healthy => None,
+        other => Some(Error::failed(format!("the service is not well: {other}"))),
+    }
+}

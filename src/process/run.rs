@@ -1,0 +1,271 @@
+//! A program that is run to its end: within a time, in a process group of its own, its output in a file.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, User};
+
+use crate::clock;
+use crate::error::{Doing, Error, Result};
+use crate::watch::Watch;
+
+/// How long after a program ended the wait for it may last.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a program that is too late may take to end by itself.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How much of an output is shown, in bytes.
+const TAIL: u64 = 2048;
+
+/// A user that programs run as.
+#[derive(Clone, Debug)]
+pub struct Account {
+    name: String,
+    uid: u32,
+    gid: u32,
+    home: String,
+}
+
+impl Account {
+    /// The user of this name.
+    ///
+    /// # Errors
+    /// Refused where there is none.
+    pub fn named(name: &str) -> Result<Self> {
+        match User::from_name(name).doing(|| format!("cannot look up the user {name}"))? {
+            Some(user) => Ok(Self::from(user)),
+            None => Err(Error::refused(format!("there is no user {name}"))
+                .hint("mend `user` in tenure.toml, or make the user")),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The user of this number, who may have no name.
+    #[must_use]
+    pub fn of(uid: u32, gid: u32) -> Self {
+        let user = User::from_uid(uid.into()).ok().flatten().map(Self::from);
+        let nameless = || Self { name: uid.to_string(), uid, gid, home: "/".into() };
+        Self { gid, ..user.unwrap_or_else(nameless) }
+    }
+}
+
+impl From<User> for Account {
+    fn from(user: User) -> Self {
+        let home = user.dir.to_string_lossy().into_owned();
+        Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home }
+    }
+}
+
+/// What is to be run.
+pub struct Program<'a> {
+    /// Its path, or its name where it is to be found in the usual places.
+    pub path: &'a Path,
+    /// What it is given.
+    pub arguments: &'a [String],
+    /// Where it works.
+    pub dir: &'a Path,
+    /// What it finds in its environment beside the least.
+    pub environment: &'a [(&'static str, String)],
+    /// Whom it runs as; none for the user of this process.
+    pub account: Option<&'a Account>,
+    /// Within what time it has to end.
+    pub within: Duration,
+    /// Where all of its output goes.
+    pub output: &'a File,
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself.
+    Exited(ExitStatus),
+    /// It took too long, and was ended with its whole process group.
+    Late,
+}
+
+impl End {
+    /// Fails where it did not end well, telling how it ended.
+    ///
+    /// # Errors
+    /// Failed, with the exit status, the signal or the time.
+    pub fn good(self, within: Duration) -> Result<()> {
+        match self {
+            Self::Exited(status) if status.success() => Ok(()),
+            Self::Exited(status) => Err(Error::failed(match (status.code(), status.signal()) {
+                (Some(code), _) => format!("it ended with exit status {code}"),
+                (_, Some(signal)) => format!("signal {signal} ended it"),
+                _ => status.to_string(),
+            })),
+            Self::Late => Err(Error::failed(format!(
+                "it was not done within {} and was ended",
+                humantime::format_duration(within)
+            ))),
+        }
+    }
+}
+
+/// Runs a program to its end. What it leaves behind by then, a daemon for instance, lives on; past its time its
+/// whole process group is ended.
+///
+/// # Errors
+/// Where it cannot be started, or on interruption, which ends it as well.
+pub fn run(program: &Program<'_>, watch: &dyn Watch) -> Result<End> {
+    let mut child = start(program)?;
+    let until = clock::since_boot() + program.within;
+    loop {
+        if let Some(status) = child.try_wait().doing(|| "cannot wait for a program")? {
+            return Ok(End::Exited(status));
+        }
+        if let Err(interrupted) = watch.go_on() {
+            end(&mut child);
+            return Err(interrupted);
+        }
+        if clock::since_boot() >= until {
+            end(&mut child);
+            return Ok(End::Late);
+        }
+        clock::sleep(PAUSE);
+    }
+}
+
+fn start(program: &Program<'_>) -> Result<Child> {
+    let doing = || format!("cannot start {}", program.path.display());
+    let output = || program.output.try_clone().doing(doing);
+    let mut command = Command::new(program.path);
+    command
+        .args(program.arguments)
+        .current_dir(program.dir)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LANG", "C.UTF-8")
+        .envs(program.environment.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(output()?)
+        .stderr(output()?)
+        .process_group(0);
+    if let Some(Account { name, uid, gid, home }) = program.account {
+        command.env("USER", name).env("LOGNAME", name).env("HOME", home);
+        if nix::unistd::geteuid().is_root() {
+            command.uid(*uid).gid(*gid);
+        }
+    }
+    command.spawn().doing(doing)
+}
+
+/// Ends the whole group: asked first, then for good.
+fn end(child: &mut Child) {
+    let Ok(group) = i32::try_from(child.id()).map(Pid::from_raw) else { return };
+    // It may be gone by now.
+    let _ = killpg(group, Signal::SIGTERM);
+    let until = clock::since_boot() + GRACE;
+    while clock::since_boot() < until && killpg(group, None).is_ok() {
+        // Its own end has to be taken note of, or it stays in the group for ever.
+        let _ = child.try_wait();
+        clock::sleep(PAUSE);
+    }
+    let _ = killpg(group, Signal::SIGKILL);
+    let _ = child.wait();
+}
+
+/// A file for an output that nobody needs for long.
+///
+/// # Errors
+/// Where there is no memory for it.
+pub fn output_in_memory() -> Result<File> {
+    let made = memfd_create("output", MFdFlags::MFD_CLOEXEC);
+    made.map(File::from).doing(|| "cannot make room for the output of a program")
+}
+
+/// The end of an output, in which nothing is left that a terminal would obey; empty where it cannot be read.
+#[must_use]
+pub fn tail(mut output: &File) -> String {
+    let length = output.metadata().map_or(0, |meta| meta.len());
+    let mut bytes = Vec::new();
+    let from = SeekFrom::Start(length.saturating_sub(TAIL));
+    let read = output.seek(from).and_then(|_| output.take(TAIL).read_to_end(&mut bytes));
+    if read.is_err() {
+        return String::new();
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let shown =
+        |c: char| if c.is_control() && c != '\n' { c.escape_default().collect() } else { c.to_string() };
+    text.trim().chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use crate::watch::Unwatched;
+
+    use super::*;
+
+    fn shell(script: &str, within: Duration) -> (End, String) {
+        let output = output_in_memory().unwrap();
+        let arguments = ["-c".to_owned(), script.to_owned()];
+        let program = Program {
+            path: Path::new("sh"),
+            arguments: &arguments,
+            dir: Path::new("/"),
+            environment: &[("TENURE_ACTION", "upgrade".into())],
+            account: None,
+            within,
+            output: &output,
+        };
+        (run(&program, &Unwatched).unwrap(), tail(&output))
+    }
+
+    #[test]
+    fn it_runs_in_a_clean_environment_and_its_output_is_kept() {
+        let (end, said) = shell("env | sort | grep -v PWD; echo oops >&2; exit 3", GRACE * 10);
+        assert_eq!(end.good(GRACE).unwrap_err().to_string(), "it ended with exit status 3");
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[0], "LANG=C.UTF-8");
+        assert!(lines.contains(&"TENURE_ACTION=upgrade") && lines.ends_with(&["oops"]), "{said}");
+        assert!(!said.contains("CARGO"), "{said}");
+    }
+
+    #[test]
+    fn past_its_time_the_whole_group_is_ended() {
+        let script = "trap '' TERM; sleep 600 & echo $!; wait; sleep 600";
+        let (end, said) = shell(script, Duration::from_millis(200));
+        assert_eq!(end, End::Late);
+        let child: u32 = said.trim().parse().unwrap();
+        let begun = Instant::now();
+        while super::super::is_alive(child) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{child} lives on");
+            clock::sleep(PAUSE);
+        }
+    }
+
+    #[test]
+    fn what_it_leaves_behind_is_not_waited_for() {
+        let (end, said) = shell("sleep 30 & echo $!", Duration::from_secs(25));
+        assert!(end.good(GRACE).is_ok());
+        super::super::signal(said.trim().parse().unwrap(), Signal::SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn the_tail_of_an_output_is_harmless() {
+        let (_, said) = shell("yes 0123456789 | head -n 1000; printf 'end\\033[2J'", GRACE * 10);
+        assert!(said.len() <= 2048 + 8 && said.ends_with("end\\u{1b}[2J"), "{said}");
+    }
+}

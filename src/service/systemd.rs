@@ -1,0 +1,63 @@
+//! systemd.
+
+use std::path::Path;
+
+use super::{ServiceManager, Tools};
+use crate::error::{Error, Result};
+
+/// A unit of systemd's.
+pub struct Systemd<'a> {
+    pub unit: &'a str,
+}
+
+/// What `systemctl show` says of a unit.
+struct Shown {
+    loaded: String,
+    active: String,
+    main: u32,
+}
+
+impl Systemd<'_> {
+    fn show(&self, tools: &Tools<'_>) -> Result<Shown> {
+        let asked = ["show", "--property=LoadState,ActiveState,MainPID", "--", self.unit];
+        let said = tools.order(Path::new("systemctl"), &asked)?;
+        let value = |key: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_default().to_owned()
+        };
+        let shown = Shown {
+            loaded: value("LoadState"),
+            active: value("ActiveState"),
+            main: value("MainPID").parse().unwrap_or(0),
+        };
+        match shown.loaded.as_str() {
+            "loaded" => Ok(shown),
+            state => Err(Error::refused(format!("systemd has the unit {} as {state}", self.unit))
+                .hint("mend `unit` in the table [service] of tenure.toml, or the unit")),
+        }
+    }
+
+    fn order(&self, tools: &Tools<'_>, verb: &str) -> Result<()> {
+        tools.order(Path::new("systemctl"), &["--no-ask-password", verb, "--", self.unit]).map(drop)
+    }
+}
+
+impl ServiceManager for Systemd<'_> {
+    fn is_up(&self, tools: &Tools<'_>) -> Result<bool> {
+        Ok(!matches!(self.show(tools)?.active.as_str(), "inactive" | "failed" | "deactivating"))
+    }
+
+    fn restart(&self, tools: &Tools<'_>) -> Result<()> {
+        // A unit that failed too often of late would not be started.
+        let _ = self.order(tools, "reset-failed");
+        self.order(tools, "restart")
+    }
+
+    fn reload(&self, tools: &Tools<'_>) -> Result<()> {
+        self.order(tools, "reload")
+    }
+
+    fn main_process(&self, tools: &Tools<'_>) -> Result<Option<u32>> {
+        Ok(Some(self.show(tools)?.main).filter(|pid| *pid != 0))
+    }
+}

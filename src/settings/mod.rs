@@ -1,0 +1,213 @@
+//! tenure.toml, parsed once into types: what the operator of a host declares.
+
+mod service;
+
+use bytesize::ByteSize;
+use minisign_verify::PublicKey;
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::health::Health;
+use crate::manifest::{Timeouts, parse};
+
+pub use service::{Commands, Hot, Manager, ServiceSettings};
+
+/// The file name of the settings, in the root.
+pub const SETTINGS: &str = "tenure.toml";
+
+/// What the operator declares of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// The product; archives of another name are none of this root's.
+    pub name: Option<String>,
+    /// The user that hooks and health commands run as; by default the owner of the root.
+    pub user: Option<String>,
+    /// The service that runs from the root.
+    #[serde(default)]
+    pub service: ServiceSettings,
+    /// How its health is told; wins over the manifest's.
+    pub health: Option<Health>,
+    /// How long things may take; wins over the manifest's.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// What `prune` keeps.
+    #[serde(default)]
+    pub retention: Retention,
+    /// What unpacking leaves free.
+    #[serde(default)]
+    pub space: Space,
+    /// What an archive may unpack to.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Who may sign releases.
+    #[serde(default)]
+    pub trust: Trust,
+}
+
+/// The settings' table `[retention]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Retention {
+    /// How many unpacked and old releases `prune` keeps.
+    pub keep: usize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { keep: 3 }
+    }
+}
+
+/// The settings' table `[space]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Space {
+    /// How much must stay free; by default 64 MiB, or a hundredth of a smaller file system.
+    pub reserve: Option<ByteSize>,
+    /// How files that the release before holds as well are shared with it.
+    #[serde(default)]
+    pub share: Share,
+}
+
+/// How a release shares files with the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Share {
+    /// Their blocks, where the file system can; else hard links, where the vendor declares files immutable.
+    #[default]
+    Auto,
+    /// Their blocks, where the file system can; else hard links.
+    Hardlink,
+    /// Not at all.
+    None,
+}
+
+/// The settings' table `[limits]`: what an archive may unpack to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Limits {
+    /// The bytes of disk; by default what is free beside the reserve.
+    pub size: Option<ByteSize>,
+    /// The files, directories and links; by default 1,000,000.
+    pub entries: Option<u64>,
+}
+
+/// The settings' table `[trust]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Trust {
+    /// The minisign public keys, one of which must have signed every archive; with none, nothing need be signed.
+    pub keys: Vec<TrustedKey>,
+}
+
+/// A minisign public key, by whose owner a release may be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TrustedKey(PublicKey);
+
+impl TrustedKey {
+    /// The key itself.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for TrustedKey {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        PublicKey::from_base64(&text).map(Self).map_err(|_| {
+            Error::refused(format!(
+                "{text:?} is no minisign public key: it begins with RWQ and has 56 characters"
+            ))
+        })
+    }
+}
+
+impl Settings {
+    /// Parses settings; `file` names them in errors.
+    ///
+    /// # Errors
+    /// Refused, naming the file, the line and the nearest known key.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let settings: Self = parse(file, text)?;
+        match &settings.name {
+            Some(name) if !is_product(name) => {
+                Err(Error::refused(format!("{file}: {name:?} is no product name"))
+                    .hint("a name is made of letters, digits, `.`, `_`, `+` and `-`"))
+            }
+            _ => Ok(settings),
+        }
+    }
+}
+
+/// Whether the text can name a product: it is the beginning of the file names of its archives.
+#[must_use]
+pub fn is_product(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    !name.is_empty() && name.len() <= 128 && name.chars().all(allowed) && !name.starts_with(['.', '-'])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::health::Probe;
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_parsed() {
+        let s = Settings::parse(
+            SETTINGS,
+            "name='emqx'\nuser='emqx'\n[service]\nmanager='none'\n[space]\nreserve='4 GiB'\nshare='hardlink'\n\
+             [retention]\nkeep=5\n[limits]\nsize='1 GiB'\nentries=7\n[health]\ntcp='127.0.0.1:1883'\n\
+             [timeouts]\nhealth='2m'\n",
+        )
+        .unwrap();
+        assert_eq!(s.space.share, Share::Hardlink);
+        assert_eq!(s.limits, Limits { size: Some(ByteSize::gib(1)), entries: Some(7) });
+        assert_eq!(s.space.reserve.unwrap().as_u64(), 4 << 30);
+        assert_eq!(s.retention.keep, 5);
+        assert_eq!(s.health.unwrap().probe, Probe::Tcp("127.0.0.1:1883".into()));
+        assert_eq!(s.timeouts.health.unwrap().0.as_secs(), 120);
+        assert_eq!(Settings::parse(SETTINGS, "").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_its_neighbour() {
+        let error = Settings::parse("tenure.toml", "name='a'\n\n[retention]\nkep = 3\n").unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot use tenure.toml, line 4: unknown field `kep`"),
+            "{error}"
+        );
+        assert_eq!(error.hints(), ["the nearest known key is `keep`"]);
+        let error = Settings::parse("tenure.toml", "nme='a'\n").unwrap_err();
+        assert_eq!(error.hints(), ["the nearest known key is `name`"]);
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        let error = Settings::parse("tenure.toml", "[service]\nmanager = \"n\t\\u001b[2J\"\n").unwrap_err();
+        assert!(error.to_string().contains(r"n\t\u{1b}[2J"), "{error}");
+    }
+
+    #[test]
+    fn a_key_is_one_or_the_settings_are_refused() {
+        let key = "RWQXsmJXI0GQ4xM4CJCUwPrpKwfSAQKDHVzIg+x9rBQSp+kaVx25Y9Jb";
+        let parse = |key: &str| Settings::parse(SETTINGS, &format!("[trust]\nkeys = ['{key}']\n"));
+        assert_eq!(parse(key).unwrap().trust.keys.len(), 1);
+        for wrong in ["", "RWQ", &key[1..], "untrusted comment: x"] {
+            let error = parse(wrong).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains("no minisign public key"), "{error}");
+        }
+        assert!(Settings::parse(SETTINGS, "[trust]\n").is_err(), "trust in nobody is not meant");
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_honoured_is_not_ignored() {
+        assert!(Settings::parse(SETTINGS, "[shared]\ndirectories=['etc']\n").is_err());
+        assert!(Settings::parse(SETTINGS, "[service]\nmanager='systemd'\n").is_err());
+        assert!(Settings::parse(SETTINGS, "name='../x'\n").is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! The settings' table `[service]`: what starts, stops and moves the service.
+
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// The settings' table `[service]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Declared")]
+pub struct ServiceSettings {
+    /// What starts and stops the service; none where Tenure moves links alone.
+    pub manager: Option<Manager>,
+    /// How the running service is moved without a stop; by default by the release's hook.
+    pub hot: Option<Hot>,
+    /// Where the service writes the id of its main process.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// The service managers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manager {
+    /// systemd, and the name of the unit.
+    Systemd(String),
+    /// OpenRC, and the name of the service.
+    OpenRc(String),
+    /// A script in /etc/init.d.
+    Sysv(String),
+    /// Programs of the operator's.
+    Command(Commands),
+}
+
+/// What the manager `command` runs, in the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Commands {
+    /// Stops the service and starts it; where there is none, `stop` and `start` do.
+    pub restart: Vec<String>,
+    /// Starts it.
+    pub start: Vec<String>,
+    /// Stops it, and returns once it has stopped.
+    pub stop: Vec<String>,
+    /// Has it move to what `current` leads to.
+    pub reload: Vec<String>,
+}
+
+/// How a service is moved without a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hot {
+    /// By the hook of the release.
+    Hook,
+    /// By its manager's reload.
+    Reload,
+    /// By a signal to its main process.
+    Signal(Signal),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Declared {
+    #[serde(default)]
+    manager: Word,
+    unit: Option<String>,
+    hot: Option<String>,
+    pid_file: Option<PathBuf>,
+    #[serde(default)]
+    restart: Vec<String>,
+    #[serde(default)]
+    start: Vec<String>,
+    #[serde(default)]
+    stop: Vec<String>,
+    #[serde(default)]
+    reload: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Systemd,
+    OpenRc,
+    Sysv,
+    Command,
+    #[default]
+    None,
+}
+
+impl TryFrom<Declared> for ServiceSettings {
+    type Error = Error;
+
+    fn try_from(declared: Declared) -> Result<Self> {
+        let Declared { manager, unit, hot, pid_file, restart, start, stop, reload } = declared;
+        let commands = Commands { restart, start, stop, reload };
+        if manager != Word::Command && commands != Commands::default() {
+            return Err(Error::refused("restart, start, stop and reload belong to the manager \"command\""));
+        }
+        if pid_file.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err(Error::refused("pid-file is an absolute path"));
+        }
+        let manager = match manager {
+            Word::None if unit.is_some() || hot.is_some() || pid_file.is_some() => {
+                return Err(Error::refused("unit, hot and pid-file need a manager"));
+            }
+            Word::None => None,
+            Word::Systemd => Some(Manager::Systemd(named(unit)?)),
+            Word::OpenRc => Some(Manager::OpenRc(named(unit)?)),
+            Word::Sysv => Some(Manager::Sysv(named(unit)?)),
+            Word::Command if unit.is_some() => {
+                return Err(Error::refused("the manager \"command\" has no unit"));
+            }
+            Word::Command => Some(Manager::Command(complete(commands)?)),
+        };
+        let hot = hot.as_deref().map(parse_hot).transpose()?;
+        match (&manager, hot) {
+            (Some(Manager::Command(commands)), Some(Hot::Reload)) if commands.reload.is_empty() => {
+                Err(Error::refused("hot = \"reload\" needs a reload command"))
+            }
+            _ => Ok(Self { manager, hot, pid_file }),
+        }
+    }
+}
+
+/// A unit is given to programs as an argument, and to /etc/init.d as a file name.
+fn named(unit: Option<String>) -> Result<String> {
+    let unit = unit.ok_or_else(|| Error::refused("this manager needs a unit, the name of the service"))?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._@:+\\-".contains(c);
+    if unit.is_empty() || unit.starts_with(['-', '.']) || !unit.chars().all(allowed) {
+        return Err(Error::refused(format!("{unit:?} is no name of a service")));
+    }
+    Ok(unit)
+}
+
+fn complete(commands: Commands) -> Result<Commands> {
+    let both = !commands.start.is_empty() && !commands.stop.is_empty();
+    if commands.restart.is_empty() && !both {
+        return Err(Error::refused("the manager \"command\" needs restart, or start and stop"));
+    }
+    Ok(commands)
+}
+
+fn parse_hot(text: &str) -> Result<Hot> {
+    let unknown = || Error::refused(format!("{text:?} is none of hook, reload and signal:NAME"));
+    match text {
+        "hook" => Ok(Hot::Hook),
+        "reload" => Ok(Hot::Reload),
+        _ => {
+            let name = text.strip_prefix("signal:").ok_or_else(unknown)?;
+            let signal: Signal = format!("SIG{}", name.trim_start_matches("SIG"))
+                .parse()
+                .map_err(|_| Error::refused(format!("there is no signal {name:?}")))?;
+            match signal {
+                Signal::SIGKILL | Signal::SIGSTOP => {
+                    Err(Error::refused(format!("{signal} stops the service, which is no hot upgrade")))
+                }
+                signal => Ok(Hot::Signal(signal)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::{SETTINGS, Settings};
+
+    use super::*;
+
+    fn service(table: &str) -> std::result::Result<ServiceSettings, String> {
+        let settings = Settings::parse(SETTINGS, &format!("[service]\n{table}\n"));
+        settings.map(|settings| settings.service).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn each_manager_has_what_it_needs() {
+        let systemd = service("manager = 'systemd'\nunit = 'emqx.service'\nhot = 'signal:USR2'").unwrap();
+        assert_eq!(systemd.manager, Some(Manager::Systemd("emqx.service".into())));
+        assert_eq!(systemd.hot, Some(Hot::Signal(Signal::SIGUSR2)));
+        assert_eq!(service("manager = 'none'").unwrap(), ServiceSettings::default());
+        assert!(service("manager = 'command'\nstart = ['a']\nstop = ['b']").is_ok());
+        for (table, why) in [
+            ("manager = 'systemd'", "needs a unit"),
+            ("manager = 'sysv'\nunit = '../x'", "no name of a service"),
+            ("manager = 'openrc'\nunit = '-x'", "no name of a service"),
+            ("manager = 'command'\nstart = ['a']", "start and stop"),
+            ("manager = 'command'\nrestart = ['a']\nhot = 'reload'", "needs a reload"),
+            ("manager = 'sysv'\nunit = 'x'\nstart = ['a']", "belong to the manager"),
+            ("unit = 'x'", "need a manager"),
+            ("manager = 'systemd'\nunit = 'x'\nhot = 'signal:KILL'", "no hot upgrade"),
+            ("manager = 'systemd'\nunit = 'x'\nhot = 'signal:NOPE'", "no signal"),
+            ("manager = 'systemd'\nunit = 'x'\nhot = 'magic'", "none of hook"),
+            ("manager = 'systemd'\nunit = 'x'\npid-file = 'x.pid'", "absolute"),
+            ("manager = 'upstart'", "unknown variant"),
+        ] {
+            let error = service(table).unwrap_err();
+            assert!(error.contains(why), "{table}: {error}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A running service, and what moves it: hooks, reloads, signals and restarts, health, and the way back.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
+
+mod support;
+
+use std::fs;
+
+use support::serving::{Greeter, HOT, Serving};
+
+const WAYS: [&str; 4] = ["", "hot = \"hook\"", "hot = \"reload\"", "hot = \"signal:USR2\""];
+
+fn states(serving: &Serving) -> Vec<String> {
+    serving.host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
+}
+
+#[test]
+fn each_hot_way_moves_the_service_up_and_down() {
+    for way in WAYS {
+        let serving = Serving::start(way);
+        let (pid, load) = (serving.pid(), serving.load());
+        serving.pack(&Greeter::well("5.0.1"));
+        serving.host.run(["upgrade", "5.0.1"]).ok().stdout(
+            "Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz\n\
+             Unpacked successfully: \"5.0.1\"\n\
+             Installed Release: 5.0.1\n\
+             Made release permanent: \"5.0.1\"\n",
+        );
+        assert_eq!(serving.answers().as_deref(), Some("5.0.1"), "{way}");
+        assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+        serving.host.run(["downgrade", "5.0.0"]).ok();
+        assert_eq!(serving.answers().as_deref(), Some("5.0.0"), "{way}");
+        serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+        serving.host.run(["revert"]).ok();
+        assert_eq!(serving.answers().as_deref(), Some("5.0.0"), "{way}");
+        assert_eq!(serving.pid(), pid, "it was stopped");
+        load.lost_none(&format!("{way:?} up, down, up and back"));
+    }
+}
+
+#[test]
+fn a_restart_upgrade_stops_and_starts_it() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter { manifest: "", ..Greeter::well("5.1.0") });
+    let pid = serving.pid();
+    serving.host.run(["upgrade", "5.1.0"]).code(2).stderr_has("hint: `--restart`");
+    serving.host.run(["upgrade", "--restart", "5.1.0"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
+    assert_ne!(serving.pid(), pid);
+    assert_eq!(states(&serving), ["5.1.0 permanent", "5.0.0 old"]);
+    serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.1.0, healthy\n");
+}
+
+#[test]
+fn a_release_without_a_way_is_refused() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter { manifest: "", ..Greeter::well("5.0.1") });
+    let before = serving.host.tree();
+    serving.host.run(["upgrade", "5.0.1"]).code(2).stderr(
+        "error: cannot move hot from 5.0.0 to 5.0.1: release 5.0.1 has no hot-upgrade hook, and the settings \
+         name no other way\n\
+         hint: `--restart` makes it a restart upgrade: the service is stopped and started into 5.0.1\n\
+         hint: `hot` in the table [service] of tenure.toml says how a service moves hot, where its releases do not\n",
+    );
+    assert_eq!(serving.host.tree(), before);
+}
+
+/// It runs the old release, which is permanent, and nothing of the bad one stays.
+fn is_back(serving: &Serving) {
+    assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+    assert_eq!(states(serving), ["5.0.0 permanent"]);
+    assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
+    assert!(!serving.host.root().join(".tenure/journal").exists());
+    serving.host.run(["status"]).ok();
+}
+
+#[test]
+fn a_release_that_cannot_start_is_taken_back() {
+    for way in WAYS {
+        let serving = Serving::start(way);
+        serving.changed("hook = \"5s\"", "hook = \"300ms\"");
+        let (pid, load) = (serving.pid(), serving.load());
+        serving.pack(&Greeter { conf: "no such key = 1\n", ..Greeter::well("5.0.1") });
+        let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
+        run.stderr_has("error: cannot move the service from 5.0.0 to 5.0.1");
+        is_back(&serving);
+        assert_eq!(serving.pid(), pid, "{way}");
+        load.lost_none(&format!("{way:?} to a release that cannot start"));
+    }
+}
+
+#[test]
+fn a_release_that_is_unwell_is_taken_back() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "5.0.1"]).code(3).stderr(&format!(
+        "error: release 5.0.1 did not prove healthy\n\
+         caused by: unhealthy: http://127.0.0.1:{}/healthz answers 503\n",
+        serving.port
+    ));
+    is_back(&serving);
+    load.lost_none("to a release that is unwell");
+}
+
+#[test]
+fn a_restart_into_what_cannot_start_is_taken_back() {
+    let serving = Serving::start("");
+    serving.changed("stop = \"20s\"", "stop = \"500ms\"");
+    serving.pack(&Greeter { conf: "no such key = 1\n", ..Greeter::well("5.1.0") });
+    serving.host.run(["upgrade", "--restart", "5.1.0"]).code(3);
+    serving.until("it answers again", || serving.answers().is_some());
+    is_back(&serving);
+}
+
+#[test]
+fn what_was_failing_before_is_not_blamed_on_the_release() {
+    let serving = Serving::down("");
+    let conf = serving.host.root().join("releases/5.0.0/etc/greeter.conf");
+    fs::write(conf, "sick-after-ms = 1\n").unwrap();
+    serving.up();
+    serving.changed("health = \"20s\"", "health = \"200ms\"");
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "5.0.1"]).ok();
+    run.stderr_has("warning: the service is failing on 5.0.0 already");
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+}
+
+#[test]
+fn a_manager_that_does_nothing_is_not_believed() {
+    let serving = Serving::start("hot = \"reload\"");
+    serving.changed("reload = [\"sh\", \"-c\", \"kill -USR2 $(cat ../pid)\"]", "reload = [\"true\"]");
+    serving.changed("hook = \"5s\"", "hook = \"200ms\"");
+    serving.pack(&Greeter::well("5.0.1"));
+    let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
+    run.stderr_has("caused by: 200ms later the service runs 5.0.0");
+    is_back(&serving);
+}
+
+#[test]
+fn a_hook_that_fails_is_quoted_and_its_log_is_named() {
+    let serving = Serving::start("");
+    let hot = "#!/bin/sh\nseq 1000\necho the node is not up >&2\nexit 7\n";
+    serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
+    let run = run.stderr_has("caused by: it ended with exit status 7\n").stderr_has("\nthe node is not up\n");
+    let log = run.stderr.lines().find_map(|line| line.strip_prefix("hint: all that it said is in ")).unwrap();
+    assert!(fs::read_to_string(log).unwrap().starts_with("1\n2\n3\n"));
+    is_back(&serving);
+}
+
+#[test]
+fn a_hook_that_hangs_is_ended_with_all_it_started() {
+    let serving = Serving::start("");
+    serving.changed("hook = \"5s\"", "hook = \"200ms\"");
+    let hot = "#!/bin/sh\nsleep 1000 & echo $! >$TENURE_ROOT/../sleeper\nwait\n";
+    serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
+    run.stderr_has("it was not done within 200ms and was ended");
+    let sleeper = fs::read_to_string(serving.dir().join("sleeper")).unwrap();
+    let stat = format!("/proc/{}/stat", sleeper.trim());
+    serving.until("it is gone", || {
+        fs::read_to_string(&stat).is_ok_and(|s| s.contains(") Z ")) || !fs::exists(&stat).unwrap()
+    });
+    is_back(&serving);
+}
+
+#[test]
+fn a_hook_is_told_what_it_is_for() {
+    let serving = Serving::start("");
+    let hot = "#!/bin/sh\nenv | sort >$TENURE_ROOT/../env\nexit 1\n";
+    serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "5.0.1"]).code(3);
+    let env = fs::read_to_string(serving.dir().join("env")).unwrap();
+    let root = serving.host.root().display().to_string();
+    for line in [
+        "TENURE_ACTION=upgrade".to_owned(),
+        "TENURE_OLD_VERSION=5.0.0".to_owned(),
+        "TENURE_NEW_VERSION=5.0.1".to_owned(),
+        format!("TENURE_ROOT={root}"),
+        format!("TENURE_OLD_DIR={root}/releases/5.0.0"),
+        format!("TENURE_NEW_DIR={root}/releases/5.0.1"),
+    ] {
+        assert!(env.lines().any(|l| l == line), "{line} is not in:\n{env}");
+    }
+    assert!(env.contains("TENURE_TRANSACTION=") && !env.contains("CARGO"), "{env}");
+}
+
+#[test]
+fn a_service_that_is_down_stays_down() {
+    let serving = Serving::down("");
+    serving.pack(&Greeter::well("5.0.1"));
+    let run = serving.host.run(["upgrade", "5.0.1"]).ok();
+    run.stderr_has("warning: the service is down: the links move without it");
+    assert_eq!(serving.answers(), None);
+    serving.up();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+    serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.0.1, healthy\n");
+}
+
+#[test]
+fn a_start_that_tenure_orders_finds_the_new_release() {
+    let serving = Serving::start("");
+    let boot = format!("start = [\"sh\", \"-c\", \"{} boot || exit 1; ", env!("CARGO_BIN_EXE_tenure"));
+    serving.changed("start = [\"sh\", \"-c\", \"", &boot);
+    serving.pack(&Greeter::well("5.1.0"));
+    serving.host.run(["upgrade", "--restart", "--no-permanent", "5.1.0"]).ok().stderr("");
+    assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
+    assert_eq!(states(&serving), ["5.1.0 current", "5.0.0 permanent"]);
+    // Any other start ends the trial.
+    serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.1.0: 5.0.0 starts\n");
+    assert_eq!(states(&serving), ["5.1.0 unpacked", "5.0.0 permanent"]);
+    let run = serving.host.run(["status"]).code(1);
+    run.stdout_has("Problem: the service runs 5.1.0, and `current` leads to 5.0.0\n");
+}
+
+#[test]
+fn killed_by_its_own_hook_the_next_command_takes_it_back() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    let before = HOT.replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION = downgrade ] || kill -9 $PPID\n");
+    let after = HOT.replace("exit 0", "[ $TENURE_ACTION = downgrade ] || kill -9 $PPID; exit 0");
+    for (at, hot) in [("before the move", before), ("after the move", after)] {
+        serving.pack(&Greeter { hot: &hot, ..Greeter::well("5.0.1") });
+        assert_eq!(serving.host.run(["upgrade", "5.0.1"]).code, None, "{at}");
+        let run = serving.host.run(["uninstall", "9.9.9"]).code(2);
+        run.stderr_has("note: recovered an interrupted `upgrade 5.0.1`: took it back");
+        is_back(&serving);
+    }
+    load.lost_none("killed in the middle");
+}

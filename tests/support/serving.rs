@@ -1,0 +1,239 @@
+//! A host that serves: the greeter runs from its root, under load where that is asked for.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::Host;
+
+/// What is waited for in vain fails the test after this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The greeter's binaries, built once for each version.
+static BUILT: LazyLock<Mutex<tempfile::TempDir>> =
+    LazyLock::new(|| Mutex::new(tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap()));
+
+fn binary(version: &str) -> Vec<u8> {
+    let dir = BUILT.lock().unwrap();
+    let path = dir.path().join(version);
+    if !path.exists() {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/greeter/main.rs");
+        let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        rustc.env("GREETER_VERSION", version).args(["--edition", "2024", "-o"]).arg(&path).arg(source);
+        assert!(rustc.status().unwrap().success());
+    }
+    fs::read(&path).unwrap()
+}
+
+/// The hook that moves the greeter: it returns once the new release has taken over.
+pub const HOT: &str = r#"#!/bin/sh
+echo "$TENURE_ACTION from $TENURE_OLD_VERSION to $TENURE_NEW_VERSION"
+pid=$(cat "$TENURE_ROOT/../pid")
+kill -USR2 "$pid"
+for _ in $(seq 300); do
+  case $(readlink "/proc/$pid/exe") in "$TENURE_NEW_DIR"/*) exit 0;; esac
+  sleep 0.01
+done
+echo "it did not take over"
+exit 1
+"#;
+
+/// The service that is asked for in the settings; `PORT` is where it listens.
+const SERVICE: &str = r#"
+[service]
+manager = "command"
+pid-file = "DIR/pid"
+start = ["sh", "-c", "current/bin/greeter PORT ../address >>../log 2>&1 & echo $! >../pid"]
+stop = ["sh", "-c", "p=$(cat ../pid); kill $p; while grep -qs ' [RSD] ' /proc/$p/stat; do sleep 0.01; done"]
+reload = ["sh", "-c", "kill -USR2 $(cat ../pid)"]
+HOT
+[health]
+http = "http://127.0.0.1:PORT/healthz"
+interval = "20ms"
+healthy-after = 3
+unhealthy-after = 3
+[timeouts]
+health = "20s"
+hook = "5s"
+stop = "20s"
+"#;
+
+/// A root whose service runs 5.0.0.
+pub struct Serving {
+    pub host: Host,
+    pub port: u16,
+}
+
+/// A release of the greeter to be.
+pub struct Greeter<'a> {
+    pub version: &'a str,
+    /// More lines of its manifest.
+    pub manifest: &'a str,
+    /// Its etc/greeter.conf.
+    pub conf: &'a str,
+    /// Its bin/hot.
+    pub hot: &'a str,
+}
+
+impl<'a> Greeter<'a> {
+    /// One that is well, with hooks.
+    pub fn well(version: &'a str) -> Self {
+        let manifest = "[hooks]\nhot-upgrade = ['bin/hot']\nhot-downgrade = ['bin/hot']\n";
+        Self { version, manifest, conf: "", hot: HOT }
+    }
+}
+
+impl Serving {
+    /// The service runs 5.0.0; `hot` are lines of the table [service].
+    pub fn start(hot: &str) -> Self {
+        let serving = Self::down(hot);
+        serving.up();
+        serving
+    }
+
+    /// As `start`, and does not run.
+    pub fn down(hot: &str) -> Self {
+        let host = Host::new();
+        // Taken from the kernel; nobody else is given it so soon.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let serving = Self { host, port };
+        serving.settings(&SERVICE.replace("HOT", hot));
+        serving.pack(&Greeter::well("5.0.0"));
+        serving.host.run(["install", "5.0.0"]).ok();
+        serving
+    }
+
+    /// Writes the settings, with what `text` adds to them.
+    pub fn settings(&self, text: &str) {
+        let text = text.replace("PORT", &self.port.to_string()).replace("DIR", self.dir().to_str().unwrap());
+        let name = "name = \"greeter\"\n[space]\nreserve = \"0 B\"\n";
+        fs::write(self.host.root().join("tenure.toml"), format!("{name}{text}")).unwrap();
+    }
+
+    /// The settings as they are.
+    pub fn changed(&self, from: &str, to: &str) {
+        let file = self.host.root().join("tenure.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(file, text.replace(from, to)).unwrap();
+    }
+
+    pub fn dir(&self) -> PathBuf {
+        self.host.root().parent().unwrap().to_owned()
+    }
+
+    /// Packs a release into releases/.
+    pub fn pack(&self, greeter: &Greeter<'_>) {
+        let Greeter { version, manifest, conf, hot } = greeter;
+        let path = self.host.root().join(format!("releases/greeter-{version}.tar.gz"));
+        let gzip = flate2::write::GzEncoder::new(File::create(path).unwrap(), flate2::Compression::fast());
+        let mut tar = tar::Builder::new(gzip);
+        let manifest = format!("name = \"greeter\"\nversion = \"{version}\"\n{manifest}");
+        let program = binary(version);
+        for (path, mode, contents) in [
+            ("bin/greeter", 0o755, program.as_slice()),
+            ("bin/hot", 0o755, hot.as_bytes()),
+            ("etc/greeter.conf", 0o644, conf.as_bytes()),
+            ("release.toml", 0o644, manifest.as_bytes()),
+        ] {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(contents.len() as u64);
+            header.set_mode(mode);
+            tar.append_data(&mut header, path, contents).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap();
+    }
+
+    /// Starts the service, as its manager would.
+    pub fn up(&self) {
+        let start = format!("current/bin/greeter {} ../address >>../log 2>&1 & echo $! >../pid", self.port);
+        let mut sh = Command::new("sh");
+        assert!(sh.args(["-c", &start]).current_dir(self.host.root()).status().unwrap().success());
+        self.until("it answers", || self.get("/version").is_some());
+    }
+
+    pub fn pid(&self) -> u32 {
+        fs::read_to_string(self.dir().join("pid")).unwrap().trim().parse().unwrap()
+    }
+
+    /// The release that answers; none where nobody does.
+    pub fn answers(&self) -> Option<String> {
+        self.get("/version").map(|body| body.trim().to_owned())
+    }
+
+    fn get(&self, path: &str) -> Option<String> {
+        get(self.port, path)
+    }
+
+    /// Waits until something is so.
+    pub fn until(&self, what: &str, so: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !so() {
+            assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}; {}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir().join("log")).unwrap_or_default()
+    }
+
+    /// Clients that ask without a pause, until they are told to stop.
+    pub fn load(&self) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (port, told) = (self.port, Arc::clone(&stop));
+        let ask = move || {
+            let (mut asked, mut lost) = (0, 0);
+            while !told.load(Ordering::Relaxed) {
+                asked += 1;
+                lost += usize::from(get(port, "/version").is_none());
+            }
+            (asked, lost)
+        };
+        Load { stop, clients: [thread::spawn(ask.clone()), thread::spawn(ask)] }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = Command::new("sh").args(["-c", "kill -9 $(cat pid)"]).current_dir(self.dir()).output();
+    }
+}
+
+/// Clients at work.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    clients: [JoinHandle<(usize, usize)>; 2],
+}
+
+impl Load {
+    /// Stops them; how many requests they made, and how many of these had no good answer.
+    pub fn stop(self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        let counts = self.clients.map(|client| client.join().unwrap());
+        counts.into_iter().fold((0, 0), |(asked, lost), (a, l)| (asked + a, lost + l))
+    }
+
+    /// Stops them; none of their requests was lost.
+    pub fn lost_none(self, at: &str) {
+        let (asked, lost) = self.stop();
+        println!("{at}: {asked} requests, {lost} lost");
+        assert!(asked > 0 && lost == 0, "{at}: {lost} of {asked} requests were lost");
+    }
+}
+
+fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200 ").then(|| body.to_owned())
+}
