@@ -22,6 +22,8 @@ pub struct Errand<'a> {
     pub new: Option<&'a Version>,
     /// The transaction, where there is one.
     pub transaction: Option<&'a str>,
+    /// When the trial that begins ends by itself, in RFC 3339.
+    pub deadline: Option<&'a str>,
 }
 
 /// A program of a release.
@@ -107,7 +109,7 @@ fn account(root: &Root) -> Result<Account> {
 }
 
 fn environment(root: &Root, errand: &Errand<'_>) -> Vec<(&'static str, String)> {
-    let Errand { action, old, new, transaction } = *errand;
+    let Errand { action, old, new, transaction, deadline } = *errand;
     let dir = |version: &Version| root.release(version).path().display().to_string();
     let optional = [
         ("TENURE_OLD_VERSION", old.map(ToString::to_string)),
@@ -115,6 +117,7 @@ fn environment(root: &Root, errand: &Errand<'_>) -> Vec<(&'static str, String)> 
         ("TENURE_OLD_DIR", old.map(dir)),
         ("TENURE_NEW_DIR", new.map(dir)),
         ("TENURE_TRANSACTION", transaction.map(str::to_owned)),
+        ("TENURE_DEADLINE", deadline.map(str::to_owned)),
     ];
     let always = [("TENURE_ACTION", action.to_owned()), ("TENURE_ROOT", root.path().display().to_string())];
     always.into_iter().chain(optional.into_iter().filter_map(|(key, value)| Some((key, value?)))).collect()

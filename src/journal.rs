@@ -76,6 +76,14 @@ pub fn close(root: &Root) -> Result<()> {
     disk::remove_file_durable(&root.journal())
 }
 
+/// Whether a transaction is open, whoever is at it.
+///
+/// # Errors
+/// Where that cannot be looked at.
+pub fn is_open(root: &Root) -> Result<bool> {
+    Ok(disk::standing(&root.journal())? != Standing::Nothing)
+}
+
 /// Looks for a transaction that was cut short. A line that a power cut tore was never acted on.
 ///
 /// # Errors

@@ -44,6 +44,7 @@ pub mod journal;
 pub mod hook;
 pub mod service;
 pub mod probe;
+pub mod detach;
 
 // Floor 4: plans carried out.
 pub mod execute;

@@ -59,6 +59,18 @@ pub struct Timeouts {
     pub hook: Option<Span>,
 }
 
+impl Timeouts {
+    /// These, and the others where these say nothing.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            health: self.health.or(others.health),
+            stop: self.stop.or(others.stop),
+            hook: self.hook.or(others.hook),
+        }
+    }
+}
+
 /// The manifest's table `[files]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -152,10 +152,9 @@ fn a_hook_that_fails_is_quoted_and_its_log_is_named() {
 #[test]
 fn a_hook_that_hangs_is_ended_with_all_it_started() {
     let serving = Serving::start("");
-    serving.changed("hook = \"5s\"", "hook = \"200ms\"");
     let hot = "#!/bin/sh\nsleep 1000 & echo $! >$TENURE_ROOT/../sleeper\nwait\n";
     serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
-    let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
+    let run = serving.host.run(["upgrade", "--hook-timeout", "200ms", "5.0.1"]).code(3);
     run.stderr_has("it was not done within 200ms and was ended");
     let sleeper = fs::read_to_string(serving.dir().join("sleeper")).unwrap();
     let stat = format!("/proc/{}/stat", sleeper.trim());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use tenure::health::Span;
 
 /// Manage the installed releases of one service: unpack, switch, try out, take back.
 #[derive(Debug, Parser)]
@@ -104,6 +105,13 @@ pub enum Command {
         #[command(flatten)]
         change: Change,
     },
+    /// Take back what is cut short and end what is on trial; Tenure starts it by itself
+    #[command(hide = true)]
+    Guard {
+        /// The process that it is there for, as PID:START
+        #[arg(long = "for", value_name = "PROCESS")]
+        ordered_by: String,
+    },
     /// Compare installed files with what was unpacked
     Verify {
         /// The release [default: all]
@@ -123,15 +131,46 @@ pub struct Install {
     #[arg(long)]
     pub no_permanent: bool,
 
+    /// Leave it on trial for so long, as `10m`: not confirmed by then, it is reverted, whatever becomes of this
+    /// command, its terminal and the host
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["no_permanent", "watch"])]
+    pub confirm_within: Option<Span>,
+
+    /// Leave it on trial for so long, as `10m`, and watch its health: it is reverted once it is unwell, and else
+    /// permanent in the end
+    #[arg(long, value_name = "TIME", conflicts_with = "no_permanent")]
+    pub watch: Option<Span>,
+
     /// Stop and start the service into it: what a release beyond a patch needs
     #[arg(long)]
     pub restart: bool,
+
+    #[command(flatten)]
+    pub timeouts: Timeouts,
 
     #[command(flatten)]
     pub replace: Replace,
 
     #[command(flatten)]
     pub change: Change,
+}
+
+/// How long things may take, this once.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Timeouts {
+    /// Within what time the service has to be healthy once it was moved [default: health in the table timeouts of
+    /// tenure.toml or of release.toml, or 60s]
+    #[arg(long, value_name = "TIME")]
+    pub health_timeout: Option<Span>,
+
+    /// Within what time its manager has to stop and start the service, or to move it [default: stop, likewise, or
+    /// 90s]
+    #[arg(long, value_name = "TIME")]
+    pub stop_timeout: Option<Span>,
+
+    /// Within what time a hook has to end [default: hook, likewise, or 60s]
+    #[arg(long, value_name = "TIME")]
+    pub hook_timeout: Option<Span>,
 }
 
 /// Whether an installed release gives way to another archive.

@@ -7,8 +7,8 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use tenure::ops::{
-    Adopted, Booted, DryRun, History, Initialised, Installed, Judged, Pruned, Report, Reverted, Status,
-    Uninstalled, Unpacked, Verdict, Verified, Versions,
+    Adopted, Booted, DryRun, Guarded, History, Initialised, Installed, Judged, Pruned, Report, Reverted,
+    Status, Uninstalled, Unpacked, Verdict, Verified, Versions,
 };
 use tenure::plan::{Item, Step, Toward};
 use tenure::release::ReleaseState;
@@ -157,7 +157,7 @@ impl Human for Installed {
     fn human(&self) -> String {
         let version = &self.version;
         let permanent = format!("Made release permanent: \"{version}\"\n");
-        match (self.was, self.changed, self.state) {
+        let text = match (self.was, self.changed, self.state) {
             (Some(ReleaseState::Current), true, _) => {
                 format!("Release {version} is already installed and current, making permanent.\n{permanent}")
             }
@@ -172,6 +172,10 @@ impl Human for Installed {
             }
             (_, _, ReleaseState::Permanent) => format!("Installed Release: {version}\n{permanent}"),
             _ => format!("Installed Release: {version}\n"),
+        };
+        match &self.until {
+            Some(until) => text + &format!("On trial until {until}: `tenure confirm` makes it permanent\n"),
+            None => text,
         }
     }
 }
@@ -193,6 +197,12 @@ impl Human for Booted {
             Some(trial) => format!("Ended the trial of {trial}: {} starts\n", self.version),
             None => String::new(),
         }
+    }
+}
+
+impl Human for Guarded {
+    fn human(&self) -> String {
+        self.did.iter().map(|did| format!("{did}\n")).collect()
     }
 }
 
@@ -276,6 +286,10 @@ impl Human for Status {
         text += &format!("Current: {}\nPermanent: {}\n", shown(&self.current), shown(&self.permanent));
         if self.on_trial {
             text += "On trial: yes, a restart of the service ends it\n";
+        }
+        if let Some(trial) = &self.trial {
+            let left = humantime::format_duration(Duration::from_secs(trial.left_seconds));
+            text += &format!("Trial: {}, {left} left, until {}\n", trial.term, trial.ends);
         }
         if let Some(service) = &self.service {
             text += &format!("Service: {}", service.runs);

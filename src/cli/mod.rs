@@ -14,8 +14,10 @@ use clap::error::ErrorKind;
 
 use tenure::error::{Doing, Error, Kind, Result};
 use tenure::execute::Order;
+use tenure::health::Span;
+use tenure::manifest::Timeouts;
 use tenure::ops::{self, Adopt, Common, Mode, Replace, Unpack, Wanted};
-use tenure::plan::{Permanence, Request, Restart};
+use tenure::plan::{Permanence, Request, Restart, Term};
 use tenure::policy::Direction;
 use tenure::process::{self, Interrupt};
 use tenure::root::Root;
@@ -35,7 +37,7 @@ pub fn run(words: &[OsString]) -> u8 {
         Ok(cli) => cli,
         Err(error) => return misused(&error, style),
     };
-    let order = Order { command: typed(words), by: by() };
+    let order = Order { command: typed(words), by: by(), why: None };
     let mut console = Console::new(style, name(&cli.command));
     match dispatch(cli, order, &mut console) {
         Ok(shown) => console.show(&shown),
@@ -92,6 +94,13 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
             let root = root_to_adopt_into(find, &place(), name.as_deref(), common.mode)?;
             Shown::of(console.style(), &ops::adopt(&root, &Adopt { common, from: dir, version }, console)?)
         }
+        Command::Guard { ordered_by } => {
+            // Where it leads a session already, as a unit does, all is well.
+            let _ = process::leave_session();
+            console.listen(Interrupt::listen()?);
+            let ordered_by = ordered_by.parse()?;
+            Shown::of(console.style(), &ops::guard(&find()?, ordered_by, console)?)
+        }
         command => {
             let root = find()?;
             change(command, &root, order, console)
@@ -140,16 +149,27 @@ fn move_to(
     console: &mut Console,
 ) -> Result<Shown> {
     // Taken apart in full, so that a new option cannot be forgotten here.
-    let Install { version, no_permanent, restart, replace, change } = install;
+    let Install { version, no_permanent, confirm_within, watch, restart, timeouts, replace, change } =
+        install;
     let request = Request {
         target: parse(&version)?,
         direction,
-        permanence: if no_permanent { Permanence::Trial } else { Permanence::Permanent },
+        permanence: match (no_permanent, confirm_within, watch) {
+            (_, Some(Span(within)), _) => Permanence::Ends(Term::Confirmation(within)),
+            (_, _, Some(Span(within))) => Permanence::Ends(Term::Watch(within)),
+            (true, ..) => Permanence::Trial,
+            _ => Permanence::Permanent,
+        },
         restart: if restart { Restart::Asked } else { Restart::Forbidden },
     };
     let options =
         ops::Install { common: common(order, change, console)?, request, replace: replaced(replace) };
-    Shown::of(console.style(), &ops::install(root, &options, console)?)
+    let root = root.clone().within(limits(timeouts));
+    Shown::of(console.style(), &ops::install(&root, &options, console)?)
+}
+
+fn limits(args::Timeouts { health_timeout, stop_timeout, hook_timeout }: args::Timeouts) -> Timeouts {
+    Timeouts { health: health_timeout, stop: stop_timeout, hook: hook_timeout }
 }
 
 /// The root that is there, or else one that is made.
@@ -233,5 +253,6 @@ fn name(command: &Command) -> &'static str {
         Command::History => "history",
         Command::Prune { .. } => "prune",
         Command::Verify { .. } => "verify",
+        Command::Guard { .. } => "guard",
     }
 }

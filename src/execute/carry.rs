@@ -13,7 +13,7 @@ use crate::version::Version;
 use crate::watch::Watch;
 
 /// How long a service may take to be well after a move, unless somebody says otherwise.
-const HEALTH_TIMEOUT: Duration = std::time::Duration::from_secs(60);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Carrier<'a> {
     pub root: &'a Root,
@@ -25,7 +25,7 @@ impl Carrier<'_> {
     pub fn go(&self, from: &Version, to: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
         let Motion { way, .. } = motion;
         self.lock.restarting(*way == Way::Restart);
-        let trip = Trip { from, to, way, transaction: self.transaction };
+        let trip = Trip { from, to, way };
         let gone = self.service()?.go(&trip, watch);
         self.lock.restarting(false);
         gone
@@ -49,7 +49,7 @@ impl Carrier<'_> {
     pub fn prove(&self, version: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
         let service = self.service()?;
         let health = probe::declared(self.root, version)?;
-        let within = service.timeout(version, |timeouts| timeouts.health).unwrap_or(HEALTH_TIMEOUT);
+        let within = service.timeouts(version).health.map_or(HEALTH_TIMEOUT, |span| span.0);
         let mut judge =
             Judge::new(&health, motion.way == Way::Restart || motion.baseline == Baseline::Failing);
         let until = clock::since_boot() + within;
@@ -68,7 +68,7 @@ impl Carrier<'_> {
     }
 
     fn service(&self) -> Result<Service<'_>> {
-        Service::of(self.root).ok_or_else(|| {
+        Service::of(self.root).map(|service| service.moved_by(self.transaction)).ok_or_else(|| {
             Error::failed("cannot move the service: the settings name none any more")
                 .hint("tenure.toml has to name the manager that it named when the command began")
         })

@@ -8,6 +8,7 @@ mod step;
 use std::time::Duration;
 
 use crate::clock;
+use crate::detach;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::journal::{self, Found, Journal};
 use crate::plan::{Plan, Record, Recovery, Step, Toward, recover, undo};
@@ -59,6 +60,8 @@ pub struct Order {
     pub command: String,
     /// Who gave it.
     pub by: String,
+    /// Why, where it was nobody's wish.
+    pub why: Option<String>,
 }
 
 /// Carries out a plan, or else leaves everything as it was.
@@ -83,9 +86,12 @@ pub fn run(
         command: order.command.clone(),
         by: order.by.clone(),
         started: clock::now(),
+        why: order.why.clone(),
         plan: plan.clone(),
         begun: 0,
     };
+    // From the first line of the journal on there is somebody to act on it.
+    guarded(root, &record)?;
     let journal = Journal::open(root, &record)?;
     let staged = staged.map(Staged::parts);
     let hands = Hands { root, lock, transaction: &record.transaction, staged };
@@ -125,6 +131,15 @@ fn stuck(step: &Step, error: Error) -> Error {
         .because(error)
         .hint("look at the service and its log; `tenure status` shows what really runs")
         .hint("mend the cause; the next command, `tenure revert` for instance, then tries again")
+}
+
+/// Whoever moves a service, or puts a release on trial, has to be taken back with nobody there.
+fn guarded(root: &Root, record: &Record) -> Result<()> {
+    let needed = |step: &Step| step.concerns_service() || matches!(step, Step::Arm { .. });
+    if !record.plan.steps.iter().any(needed) {
+        return Ok(());
+    }
+    detach::guard(root, &record.transaction, process::Identity::own())
 }
 
 /// Applies the steps in turn; on failure tells how many were begun.
@@ -185,7 +200,7 @@ fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Optio
         outcome,
         from: record.plan.from.clone(),
         to: record.plan.to.clone(),
-        error: error.map(Error::in_one_line),
+        error: error.map(Error::in_one_line).or_else(|| record.why.clone()),
     }
 }
 
@@ -240,6 +255,10 @@ fn resume(
     let Recovery { toward, mut steps } = recover(record, &root.observe()?);
     if scope == Scope::Links {
         steps.retain(|step| !step.concerns_service());
+    }
+    // What starts the service may itself be such a program.
+    if scope == Scope::All {
+        process::end_orphans(&record.transaction);
     }
     let hands = Hands { root, lock, transaction: &record.transaction, staged: None };
     for step in &steps {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place};
 use crate::plan::{Item, Step};
 use crate::release::LinkName;
-use crate::root::{Root, RootLock};
+use crate::root::{Root, RootLock, Trial};
 use crate::version::Version;
 use crate::watch::Watch;
 
@@ -30,6 +30,10 @@ impl Hands<'_> {
             Step::Restore { item } => self.restore(item),
             Step::Tenure { version } => self.tenure(version),
             Step::Point { link, to, .. } => self.point(*link, to.as_ref()),
+            Step::Arm { version, term } => {
+                let trial = Trial::begin(version, *term, self.transaction)?;
+                self.root.set_trial(&trial)
+            }
             Step::MoveService { from, to, motion } => self.carrier().go(from, to, motion, watch),
             Step::ReturnService { from, to, motion } => self.carrier().back(from, to, motion, watch),
             Step::Prove { version, motion } => self.carrier().prove(version, motion, watch),

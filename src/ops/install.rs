@@ -1,16 +1,25 @@
 //! `install`, `upgrade`, `downgrade` and `confirm`: make a release current, then permanent.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::clock;
+use crate::error::{Error, Kind, Result};
 use crate::execute::Observer;
-use crate::plan::{self, Permanence, Request};
+use crate::health::Baseline;
+use crate::journal;
+use crate::plan::{self, Motion, Permanence, Request, Term};
 use crate::release::ReleaseState;
 use crate::root::Root;
+use crate::service::Service;
 use crate::version::Version;
 
 use super::fetch::{Replace, Want, fetch};
 use super::{Common, Report, Session, motion};
+
+/// How long before it is looked again whether a trial has ended.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What install, upgrade and downgrade are told.
 #[derive(Clone, Debug)]
@@ -36,6 +45,8 @@ pub struct Installed {
     pub previous: Option<Version>,
     /// Whether anything was changed.
     pub changed: bool,
+    /// When its trial ends by itself, in RFC 3339; none where it does not.
+    pub until: Option<String>,
 }
 
 /// Makes a release current and, unless told otherwise, permanent.
@@ -50,20 +61,72 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
     let want = Want { version: target, given: None, replace: options.replace, mode: options.common.mode };
     let fetched = fetch(root, &session.now, want, observer)?;
     let motion = motion::onward(root, &session.now, request, &fetched, options.common.mode, observer)?;
+    watchable(root, request, motion.as_ref(), observer)?;
     let brought = !fetched.steps.is_empty();
     let plan = plan::install(&session.now, request, fetched.steps, motion)?;
     if session.acts_on(&plan) {
         observer.opening(target, was.filter(|_| !brought));
     }
     let previous = session.now.current.version().cloned();
+    let is_watched = matches!(request.permanence, Permanence::Ends(Term::Watch(_))) && !plan.steps.is_empty();
     let permanent = request.permanence == Permanence::Permanent || was == Some(ReleaseState::Permanent);
-    session.finish(plan, fetched.staged.as_ref(), observer, |plan| Installed {
+    let mut report = session.finish(plan, fetched.staged.as_ref(), observer, |plan| Installed {
         version: target.clone(),
         was,
         state: if permanent { ReleaseState::Permanent } else { ReleaseState::Current },
         previous,
         changed: !plan.steps.is_empty(),
-    })
+        until: None,
+    })?;
+    if let Report::Done { result, .. } = &mut report {
+        if is_watched {
+            result.state = follow(root, target, observer)?;
+        }
+        result.until = root.trial(&root.observe()?)?.map(|trial| trial.ends);
+    }
+    Ok(report)
+}
+
+/// Refuses to watch what nobody can, or what is failing before it begins.
+fn watchable(root: &Root, request: &Request, motion: Option<&Motion>, observer: &dyn Observer) -> Result<()> {
+    let Permanence::Ends(Term::Watch(_)) = request.permanence else { return Ok(()) };
+    let refuse =
+        |why: &str| Err(Error::refused(format!("cannot watch the health of {}: {why}", request.target)));
+    match (Service::of(root), motion) {
+        (None, _) => refuse("the settings name no service"),
+        (Some(service), _) if !service.is_up(observer)? => refuse("the service is down"),
+        (_, Some(Motion { baseline: Baseline::Failing, .. })) => refuse("the service is failing already"),
+        _ => Ok(()),
+    }
+}
+
+/// Waits for the end of a trial that the guard watches.
+fn follow(root: &Root, version: &Version, observer: &mut dyn Observer) -> Result<ReleaseState> {
+    loop {
+        let now = root.observe()?;
+        match (root.trial(&now)?, now.state(version)) {
+            // The links tell of its end before the service has followed them.
+            _ if journal::is_open(root)? => {}
+            (Some(trial), _) => observer.waiting(&format!("Watching the health of {version}"), trial.left()),
+            (None, Some(ReleaseState::Permanent)) => return Ok(ReleaseState::Permanent),
+            (None, _) => return Err(reverted(root, version)),
+        }
+        if observer.interrupted() {
+            observer.warn("the trial goes on without this command; `tenure status` tells how it stands");
+            return Ok(ReleaseState::Current);
+        }
+        clock::sleep(PAUSE);
+    }
+}
+
+fn reverted(root: &Root, version: &Version) -> Error {
+    let why = root.history().ok().and_then(|entries| entries.last()?.error.clone());
+    let error =
+        Error::new(Kind::Reverted, format!("the trial of {version} was ended, and it is not permanent"));
+    match why {
+        Some(why) => error.because(Error::failed(why)),
+        None => error.hint("`tenure history` tells what was done"),
+    }
 }
 
 /// Makes the current release permanent.
@@ -86,5 +149,6 @@ pub fn confirm(root: &Root, common: &Common, observer: &mut dyn Observer) -> Res
         state: ReleaseState::Permanent,
         previous: current,
         changed: !plan.steps.is_empty(),
+        until: None,
     })
 }

@@ -3,6 +3,7 @@
 mod adopt;
 mod boot;
 mod fetch;
+mod guard;
 mod history;
 mod init;
 mod install;
@@ -16,20 +17,24 @@ mod unpack;
 mod verify;
 mod versions;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::detach;
 use crate::error::Result;
 use crate::execute::{self, Observer, Order, Recovered, Scope, Staged};
 use crate::journal::{self, Found};
 use crate::plan::{Plan, Recovery, recover};
+use crate::process::{self, Identity};
 use crate::release::Snapshot;
 use crate::root::{Root, RootLock};
 
 pub use adopt::{Adopt, Adopted, adopt, adoptable};
 pub use boot::{Booted, Reverted, boot, revert};
 pub use fetch::Replace;
+pub use guard::{Guarded, guard};
 pub use history::{History, history};
 pub use init::{Initialised, init};
 pub use install::{Install, Installed, confirm, install};
@@ -93,7 +98,8 @@ struct Session<'a> {
     now: Snapshot,
     recovered: Option<Recovered>,
     pending: Option<Recovery>,
-    lock: Option<RootLock>,
+    /// None where nothing is to be changed.
+    lock: Option<Rc<RootLock>>,
 }
 
 impl<'a> Session<'a> {
@@ -112,7 +118,10 @@ impl<'a> Session<'a> {
             Mode::Act => {
                 let lock = RootLock::take(root, &common.order.command, common.wait, observer)?;
                 let recovered = execute::restore_order(root, &lock, scope, observer)?;
-                (Some(lock), recovered, None)
+                if scope == Scope::All {
+                    rearm(root)?;
+                }
+                (Some(Rc::new(lock)), recovered, None)
             }
             Mode::DryRun => (None, None, pending(root)?),
         };
@@ -140,6 +149,18 @@ impl<'a> Session<'a> {
         };
         execute::run(self.root, lock, &self.common.order, &plan, staged, observer)?;
         Ok(Report::Done { recovered: self.recovered, result: result(&plan) })
+    }
+}
+
+/// A trial that has an end has a guard, also where somebody has killed every one of them.
+fn rearm(root: &Root) -> Result<()> {
+    match root.trial(&root.observe()?)? {
+        Some(trial) if root.guard_post()?.try_lock().is_ok() => detach::guard(
+            root,
+            &format!("{}-again-{}", trial.transaction, process::own_id()),
+            Identity::own(),
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -47,7 +47,7 @@ pub fn prune(
     keep: Option<usize>,
     observer: &mut dyn Observer,
 ) -> Result<Report<Pruned>> {
-    let mut session = Session::begin(root, common, observer)?;
+    let session = Session::begin(root, common, observer)?;
     let keep = keep.unwrap_or(root.settings().retention.keep);
     let in_use = in_use(root, &session.now);
     let archives = archives(root, &session.now)?;
@@ -56,7 +56,7 @@ pub fn prune(
     let spared = |version: &&Version| discards(&wanted.steps, version);
     let in_use = in_use.iter().filter(spared).cloned().collect();
     let removed = plan.steps.iter().filter_map(|step| weigh(root, &session.now, step)).collect();
-    let lock = session.lock.take();
+    let lock = session.lock.clone();
     let report = session.finish(plan, None, observer, |_| Pruned { removed, in_use })?;
     // Who prunes wants the room now.
     if lock.is_some() {

@@ -55,6 +55,17 @@ pub struct Serving {
     pub health: Option<Sample>,
 }
 
+/// A trial that ends by itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ending {
+    /// What ends it, in words.
+    pub term: String,
+    /// How long it still lasts, in seconds.
+    pub left_seconds: u64,
+    /// When it ends, in RFC 3339.
+    pub ends: String,
+}
+
 /// What is known of a root.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -68,6 +79,8 @@ pub struct Status {
     pub permanent: Option<Version>,
     /// Whether both differ.
     pub on_trial: bool,
+    /// How the trial ends by itself; none where it does not.
+    pub trial: Option<Ending>,
     /// The releases, newest first.
     pub releases: Vec<Standing>,
     /// A command that is not at its end.
@@ -89,21 +102,7 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
         .iter()
         .map(|e| Problem { message: e.to_string(), hints: e.hints().into_iter().map(Into::into).collect() })
         .collect();
-    let unfinished = match journal::find(root)? {
-        Found::Nothing => None,
-        Found::Damaged => {
-            let message = format!("the journal {} is damaged", root.journal().display());
-            problems.push(Problem { message, hints: vec!["the next command sets it aside".into()] });
-            None
-        }
-        Found::Open(record) => Some(Unfinished {
-            recovery: recover(&record, &now),
-            pid: root.lock_holder().map(|holder| holder.pid),
-            command: record.command,
-            by: record.by,
-            started: record.started,
-        }),
-    };
+    let unfinished = unfinished(root, &now, &mut problems)?;
     let service = serving(root, &now, watch)?;
     // In the middle of a move both differ, and rightly so.
     if unfinished.as_ref().is_none_or(|unfinished| unfinished.pid.is_none()) {
@@ -115,10 +114,33 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
         current: now.current.version().cloned(),
         permanent: now.permanent.version().cloned(),
         on_trial: now.trial().is_some(),
+        trial: root.trial(&now)?.map(|trial| Ending {
+            term: trial.term.to_string(),
+            left_seconds: trial.left().as_secs(),
+            ends: trial.ends,
+        }),
         releases: now.states().map(|(version, state)| Standing { version: version.clone(), state }).collect(),
         unfinished,
         service,
         problems,
+    })
+}
+
+fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Result<Option<Unfinished>> {
+    Ok(match journal::find(root)? {
+        Found::Nothing => None,
+        Found::Damaged => {
+            let message = format!("the journal {} is damaged", root.journal().display());
+            problems.push(Problem { message, hints: vec!["the next command sets it aside".into()] });
+            None
+        }
+        Found::Open(record) => Some(Unfinished {
+            recovery: recover(&record, now),
+            pid: root.lock_holder().map(|holder| holder.pid),
+            command: record.command,
+            by: record.by,
+            started: record.started,
+        }),
     })
 }
 

@@ -7,7 +7,7 @@ use crate::policy::{self, Direction};
 use crate::release::{LinkName, ReleaseState, Snapshot};
 use crate::version::Version;
 
-use super::{Item, Motion, Plan, Step};
+use super::{Item, Motion, Plan, Step, Term};
 
 /// Whether a release that is installed is to survive a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Permanence {
     Permanent,
     /// The next start runs what was permanent before.
     Trial,
+    /// As a trial, which ends by itself.
+    Ends(Term),
 }
 
 /// Whether the service may be stopped on the way.
@@ -53,7 +55,7 @@ impl Request {
                 Err(Error::refused("cannot downgrade: no release is installed yet")
                     .hint(format!("`tenure install {}` installs the first", self.target)))
             }
-            None if self.permanence == Permanence::Trial => {
+            None if self.permanence != Permanence::Permanent => {
                 Err(Error::refused("cannot try a release out: there is no permanent one to go back to")
                     .hint(format!("`tenure install {}` installs it for good", self.target)))
             }
@@ -75,8 +77,11 @@ pub fn install(now: &Snapshot, request: &Request, fetch: Vec<Step>, motion: Opti
     match (now.state(target), now.current.version()) {
         (Some(ReleaseState::Permanent), Some(current)) if current == target => Ok(Plan::default()),
         (Some(ReleaseState::Permanent), Some(_)) => revert(now, motion),
-        (Some(ReleaseState::Current), _) if request.permanence == Permanence::Trial => Ok(Plan::default()),
-        (Some(ReleaseState::Current), _) => confirm(now),
+        (Some(ReleaseState::Current), _) => match request.permanence {
+            Permanence::Permanent => confirm(now),
+            Permanence::Trial => Ok(Plan::default()),
+            Permanence::Ends(term) => Ok(extend(now, target, term)),
+        },
         _ => Ok(switch(now, request, fetch, motion)),
     }
 }
@@ -87,6 +92,9 @@ fn switch(now: &Snapshot, request: &Request, fetch: Vec<Step>, motion: Option<Mo
     if request.permanence == Permanence::Permanent {
         steps.extend(displace(now));
     }
+    if let Permanence::Ends(term) = request.permanence {
+        steps.push(Step::Arm { version: target.clone(), term });
+    }
     steps.push(Step::Point { link: LinkName::Current, from: current.clone(), to: Some(target.clone()) });
     if let (Some(from), Some(motion)) = (current.clone(), motion) {
         steps.push(Step::MoveService { from, to: target.clone(), motion: motion.clone() });
@@ -96,6 +104,12 @@ fn switch(now: &Snapshot, request: &Request, fetch: Vec<Step>, motion: Option<Mo
         steps.push(permanent(now, target));
     }
     Plan { from: current, to: Some(target.clone()), steps }
+}
+
+/// A trial that is under way gets another end.
+fn extend(now: &Snapshot, target: &Version, term: Term) -> Plan {
+    let from = now.current.version().cloned();
+    Plan { from, to: Some(target.clone()), steps: vec![Step::Arm { version: target.clone(), term }] }
 }
 
 /// The release that is permanent now has been so, whatever comes next.

@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use make::{Permanence, Request, Restart, boot, confirm, install, prune, revert, uninstall, unpack};
-pub use motion::{Motion, Way};
+pub use motion::{Motion, Term, Way};
 pub use recover::{Recovery, Toward, recover, undo};
 
 use crate::release::{Installed, Link, LinkName, Snapshot};
@@ -83,6 +83,13 @@ pub enum Step {
         /// Where it leads after; none removes it.
         to: Option<Version>,
     },
+    /// Puts a release on trial that ends by itself, before it is current.
+    Arm {
+        /// The release.
+        version: Version,
+        /// What ends the trial.
+        term: Term,
+    },
     /// Moves the running service, to where `current` leads already.
     MoveService {
         /// The release that runs.
@@ -124,6 +131,8 @@ impl Step {
             Self::Withdraw { .. }
             | Self::Restore { .. }
             | Self::Tenure { .. }
+            // It is over once the links do not tell of it any more.
+            | Self::Arm { .. }
             | Self::ReturnService { .. }
             | Self::Prove { .. } => None,
         }
@@ -150,6 +159,7 @@ impl fmt::Display for Step {
             Self::Point { link, from, to } => {
                 write!(f, "point {} at {}, now {}", link.file_name(), release(to), release(from))
             }
+            Self::Arm { version, term } => write!(f, "put {version} on trial, {term}"),
             Self::MoveService { to, motion, .. } => {
                 write!(f, "move the running service to {to}, {}", motion.way)
             }
@@ -181,6 +191,9 @@ pub struct Record {
     pub by: String,
     /// When, in RFC 3339.
     pub started: String,
+    /// Why, where it was nobody's wish.
+    #[serde(default)]
+    pub why: Option<String>,
     /// What it was going to do.
     pub plan: Plan,
     /// How many of the steps were begun, the last of them perhaps not done; one more than there are, once
@@ -231,6 +244,7 @@ impl Snapshot {
             }
             Step::Discard { .. }
             | Step::Restore { .. }
+            | Step::Arm { .. }
             | Step::MoveService { .. }
             | Step::ReturnService { .. }
             | Step::Prove { .. } => {}

@@ -1,6 +1,7 @@
 //! How a running service gets from one release to another.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,36 @@ pub enum Way {
     Signal(String),
     /// By a stop and a start.
     Restart,
+}
+
+/// What ends a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "by", content = "within")]
+pub enum Term {
+    /// It is reverted, unless somebody confirms it in this time.
+    Confirmation(Duration),
+    /// It is permanent after this time, unless the service is unwell meanwhile.
+    Watch(Duration),
+}
+
+impl Term {
+    /// How long it lasts.
+    #[must_use]
+    pub fn within(self) -> Duration {
+        match self {
+            Self::Confirmation(within) | Self::Watch(within) => within,
+        }
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let within = humantime::format_duration(self.within());
+        match self {
+            Self::Confirmation(_) => write!(f, "to be confirmed within {within}"),
+            Self::Watch(_) => write!(f, "with its health watched for {within}"),
+        }
+    }
 }
 
 /// How a service is moved, and how it was just before.

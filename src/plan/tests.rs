@@ -71,6 +71,7 @@ fn interrupted(plan: &Plan, begun: usize) -> Record {
         command: "c".into(),
         by: "b".into(),
         started: "s".into(),
+        why: None,
         plan: plan.clone(),
         begun,
     }

@@ -2,17 +2,19 @@
 
 mod run;
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
-pub use run::{Account, End, Program, output_in_memory, run, tail};
+pub use run::{Account, End, Program, detach, output_in_memory, run, tail};
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +67,9 @@ pub fn parents() -> Vec<(u32, u32)> {
         .collect()
 }
 
-/// The process that started this one, as far as that is still there; none for a zombie, which runs nothing.
+/// The process that started this one; none for a zombie, which runs nothing.
 fn parent_of(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?;
-    fields.next()?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
+    stat(pid).filter(|stat| !stat.is_zombie).map(|stat| stat.parent)
 }
 
 /// The paths by which a process shows what it runs from, the surest first: its executable, where it works, and
@@ -104,8 +103,99 @@ fn name_of(pid: u32) -> String {
 /// Whether a process of this id is there and not a zombie.
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat(pid).is_some_and(|stat| !stat.is_zombie)
+}
+
+/// A process, told apart from a later one of the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pid: u32,
+    /// When it was started, in ticks since boot.
+    born: u64,
+}
+
+impl Identity {
+    /// This process.
+    #[must_use]
+    pub fn own() -> Self {
+        let pid = own_id();
+        Self { pid, born: stat(pid).map_or(0, |stat| stat.born) }
+    }
+
+    /// Whether it is still there and not a zombie.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.born == self.born && !stat.is_zombie)
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.pid, self.born)
+    }
+}
+
+impl FromStr for Identity {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parsed = text
+            .split_once(':')
+            .and_then(|(pid, born)| Some(Self { pid: pid.parse().ok()?, born: born.parse().ok()? }));
+        parsed.ok_or_else(|| Error::new(Kind::Usage, format!("{text:?} names no process: it is PID:START")))
+    }
+}
+
+/// What the kernel says of a process (proc_pid_stat(5)).
+struct Stat {
+    is_zombie: bool,
+    parent: u32,
+    group: u32,
+    session: u32,
+    born: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
+    let number = |at: usize| fields.get(at)?.parse().ok();
+    Some(Stat {
+        is_zombie: matches!(fields.first(), Some(&"Z" | &"X")),
+        parent: number(1)?,
+        group: number(2)?,
+        session: number(3)?,
+        born: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// Ends the programs that a transaction was running when its Tenure was killed: else they would go on with what is
+/// being taken back. What such a program left behind on purpose, a daemon in a session of its own, lives on.
+pub fn end_orphans(transaction: &str) {
+    let told = format!("TENURE_TRANSACTION={transaction}");
+    let is_one = |pid: u32| {
+        let leads = stat(pid).is_some_and(|s| s.group == pid && s.session != pid && !s.is_zombie);
+        let environment = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        leads && environment().split(|byte| *byte == 0).any(|entry| entry == told.as_bytes())
+    };
+    for (pid, _) in parents().into_iter().filter(|(pid, _)| is_one(*pid)) {
+        run::end_group(pid, &mut || {});
+    }
+}
+
+/// The file of the program that this process runs, which may have been replaced meanwhile.
+///
+/// # Errors
+/// Where the system does not tell.
+pub fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().doing(|| "cannot tell the program of this process")
+}
+
+/// Leaves the terminal and the group of whoever started this process.
+///
+/// # Errors
+/// Where it leads a group: then it is its own already.
+pub fn leave_session() -> Result<()> {
+    nix::unistd::setsid().map(drop).doing(|| "cannot begin a session")
 }
 
 /// The name of a user, or the number where it has none.

@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How long a program that is too late may take to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// How much of an output is shown, in bytes.
 const TAIL: u64 = 2048;
 
@@ -154,7 +157,7 @@ fn start(program: &Program<'_>) -> Result<Child> {
         .args(program.arguments)
         .current_dir(program.dir)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PATH", PATH)
         .env("LANG", "C.UTF-8")
         .envs(program.environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
@@ -170,19 +173,35 @@ fn start(program: &Program<'_>) -> Result<Child> {
     command.spawn().doing(doing)
 }
 
-/// Ends the whole group: asked first, then for good.
+/// Ends the child and its whole group.
 fn end(child: &mut Child) {
-    let Ok(group) = i32::try_from(child.id()).map(Pid::from_raw) else { return };
+    // Its own end has to be taken note of, or it stays in the group for ever.
+    end_group(child.id(), &mut || drop(child.try_wait()));
+    let _ = child.wait();
+}
+
+/// Ends a whole group of processes: asked first, then for good.
+pub(super) fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
+    let Ok(group) = i32::try_from(leader).map(Pid::from_raw) else { return };
     // It may be gone by now.
     let _ = killpg(group, Signal::SIGTERM);
     let until = clock::since_boot() + GRACE;
     while clock::since_boot() < until && killpg(group, None).is_ok() {
-        // Its own end has to be taken note of, or it stays in the group for ever.
-        let _ = child.try_wait();
+        meanwhile();
         clock::sleep(PAUSE);
     }
     let _ = killpg(group, Signal::SIGKILL);
-    let _ = child.wait();
+}
+
+/// Starts a program that nobody waits for, with nothing to read from and nobody to tell.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn detach(program: &Path, arguments: &[String]) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir("/").env_clear().env("PATH", PATH);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map(drop).doing(|| format!("cannot start {}", program.display()))
 }
 
 /// A file for an output that nobody needs for long.

@@ -44,7 +44,7 @@ pub struct Entry {
     pub from: Option<Version>,
     /// The release that it went to.
     pub to: Option<Version>,
-    /// Why it failed.
+    /// Why it failed, or why it was done where that was nobody's wish.
     pub error: Option<String>,
 }
 

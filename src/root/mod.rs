@@ -4,6 +4,7 @@ mod history;
 mod lock;
 mod observe;
 mod receipt;
+mod trial;
 
 use std::fs::File;
 use std::path::Path;
@@ -12,11 +13,12 @@ use std::time::Duration;
 pub use history::{Entry, Outcome};
 pub use lock::{Holder, RootLock};
 pub use receipt::Receipt;
+pub use trial::Trial;
 
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place, Standing};
-use crate::manifest::{MANIFEST, Manifest};
+use crate::manifest::{MANIFEST, Manifest, Timeouts};
 use crate::outside;
 use crate::process;
 use crate::release::LinkName;
@@ -83,6 +85,13 @@ impl Root {
         Ok(Self { place, owner, settings })
     }
 
+    /// The same root, where the time that things may take is another one than its settings say.
+    #[must_use]
+    pub fn within(mut self, timeouts: Timeouts) -> Self {
+        self.settings.timeouts = timeouts.or(self.settings.timeouts);
+        self
+    }
+
     /// Makes a root at `path`, unless there is one; returns it, and whether it was made.
     ///
     /// # Errors
@@ -147,6 +156,7 @@ impl Root {
                 disk::remove_file_durable(&spare)?;
             }
         }
+        self.forget_trial()?;
         let swept = disk::purge(&self.staging(), until);
         disk::purge(&self.trash(), until).and(swept)
     }
@@ -259,6 +269,14 @@ impl Root {
         let place = logs.join(name);
         let file = disk::open_kept(&place, &self.staging(), 0o644, self.owner)?;
         Ok((file, place))
+    }
+
+    /// The file whose lock the guard on duty holds.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn guard_post(&self) -> Result<File> {
+        disk::open_kept(&self.own().join("guard"), &self.staging(), 0o600, self.owner)
     }
 
     fn lock(&self) -> Place {

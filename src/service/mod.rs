@@ -12,9 +12,8 @@ use nix::sys::signal::Signal;
 
 use crate::clock;
 use crate::error::{Doing, Error, Result};
-use crate::health::Span;
 use crate::hook::{Errand, Hook};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Timeouts};
 use crate::plan::Way;
 use crate::process::{self, Program};
 use crate::root::Root;
@@ -63,6 +62,8 @@ pub trait ServiceManager {
 /// How a manager gets at its own programs.
 pub struct Tools<'a> {
     dir: &'a Path,
+    /// Tells whose programs they are, should they outlive this process.
+    transaction: Option<&'a str>,
     within: Duration,
     watch: &'a dyn Watch,
 }
@@ -79,11 +80,13 @@ impl Tools<'_> {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let output = process::output_in_memory()?;
         let (dir, within) = (self.dir, self.within);
+        let told: Vec<_> =
+            self.transaction.map(|id| ("TENURE_TRANSACTION", id.to_owned())).into_iter().collect();
         let program = Program {
             path,
             arguments: &arguments,
             dir,
-            environment: &[],
+            environment: &told,
             account: None,
             within,
             output: &output,
@@ -108,6 +111,7 @@ impl Tools<'_> {
 pub struct Service<'a> {
     root: &'a Root,
     manager: Box<dyn ServiceManager + 'a>,
+    transaction: Option<&'a str>,
 }
 
 /// From where to where a service is moved, and by whose order.
@@ -119,8 +123,6 @@ pub struct Trip<'a> {
     pub to: &'a Version,
     /// By what.
     pub way: &'a Way,
-    /// The transaction.
-    pub transaction: &'a str,
 }
 
 impl<'a> Service<'a> {
@@ -135,7 +137,13 @@ impl<'a> Service<'a> {
             Manager::Sysv(name) => Box::new(script::Script::sysv(name, pid_file)),
             Manager::Command(commands) => Box::new(command::ByCommand { commands, pid_file, root }),
         };
-        Some(Self { root, manager })
+        Some(Self { root, manager, transaction: None })
+    }
+
+    /// The same, moved by a transaction.
+    #[must_use]
+    pub fn moved_by(self, transaction: &'a str) -> Self {
+        Self { transaction: Some(transaction), ..self }
     }
 
     /// The root that it runs from.
@@ -183,7 +191,8 @@ impl<'a> Service<'a> {
         if let Some(argv) = asked {
             let within = self.hook_timeout(release);
             let hook = Hook { root: self.root, release, name: "running-version", argv: &argv, within };
-            let errand = Errand { action: "status", old: None, new: Some(release), transaction: None };
+            let errand =
+                Errand { action: "status", old: None, new: Some(release), transaction: None, deadline: None };
             return Ok(match hook.ask(&errand, watch) {
                 Ok(said) => running::parsed(&said),
                 Err(_) if !self.is_up(watch)? => Running::Nothing,
@@ -209,15 +218,16 @@ impl<'a> Service<'a> {
     }
 
     fn set_off(&self, trip: &Trip<'_>, watch: &dyn Watch) -> Result<()> {
+        let tools = Tools { within: self.stop_timeout(trip.to), ..self.tools(watch) };
         match trip.way {
             Way::Hook => self.run_hook(trip, watch),
-            Way::Reload => self.manager.reload(&self.tools(watch)),
-            Way::Restart => self.manager.restart(&self.tools(watch)),
+            Way::Reload => self.manager.reload(&tools),
+            Way::Restart => self.manager.restart(&tools),
             Way::Signal(name) => {
                 let signal: Signal = format!("SIG{name}")
                     .parse()
                     .map_err(|_| Error::failed(format!("there is no signal {name}")))?;
-                let main = self.manager.main_process(&self.tools(watch))?;
+                let main = self.manager.main_process(&tools)?;
                 let main = main.ok_or_else(|| {
                     Error::failed("cannot tell the main process of the service, to send it a signal")
                         .hint("`pid-file` in the table [service] of tenure.toml says where its id is")
@@ -229,7 +239,7 @@ impl<'a> Service<'a> {
 
     /// The higher of both releases knows of the lower one, and so its program moves in both directions.
     fn run_hook(&self, trip: &Trip<'_>, watch: &dyn Watch) -> Result<()> {
-        let Trip { from, to, transaction, .. } = *trip;
+        let Trip { from, to, .. } = *trip;
         let release = from.max(to);
         let hooks = self.root.manifest(release)?.map(|manifest| manifest.hooks).unwrap_or_default();
         let (name, action, argv) = match to > from {
@@ -238,7 +248,14 @@ impl<'a> Service<'a> {
         };
         let argv = argv.ok_or_else(|| Error::failed(format!("release {release} has no {name} hook")))?;
         let hook = Hook { root: self.root, release, name, argv: &argv, within: self.hook_timeout(release) };
-        let errand = Errand { action, old: Some(from), new: Some(to), transaction: Some(transaction) };
+        let trial = self.root.trial(&self.root.observe()?)?;
+        let errand = Errand {
+            action,
+            old: Some(from),
+            new: Some(to),
+            transaction: self.transaction,
+            deadline: trial.as_ref().map(|trial| trial.ends.as_str()),
+        };
         hook.run_logged(&errand, watch)
     }
 
@@ -261,29 +278,24 @@ impl<'a> Service<'a> {
         }
     }
 
+    /// How long things may take: the operator's word, or else that of the release.
+    #[must_use]
+    pub fn timeouts(&self, release: &Version) -> Timeouts {
+        let declared = self.root.manifest(release).ok().flatten().map(|manifest| manifest.timeouts);
+        self.root.settings().timeouts.or(declared.unwrap_or_default())
+    }
+
     /// How long a hook of the release may take.
     #[must_use]
     pub fn hook_timeout(&self, release: &Version) -> Duration {
-        self.timeout(release, |timeouts| timeouts.hook).unwrap_or(HOOK_TIMEOUT)
+        self.timeouts(release).hook.map_or(HOOK_TIMEOUT, |span| span.0)
     }
 
     fn stop_timeout(&self, release: &Version) -> Duration {
-        self.timeout(release, |timeouts| timeouts.stop).unwrap_or(STOP_TIMEOUT)
-    }
-
-    /// The operator's word, else the release's own.
-    pub fn timeout(
-        &self,
-        release: &Version,
-        of: impl Fn(crate::manifest::Timeouts) -> Option<Span>,
-    ) -> Option<Duration> {
-        let declared =
-            || self.root.manifest(release).ok().flatten().and_then(|manifest| of(manifest.timeouts));
-        of(self.root.settings().timeouts).or_else(declared).map(|span| span.0)
+        self.timeouts(release).stop.map_or(STOP_TIMEOUT, |span| span.0)
     }
 
     fn tools<'t>(&'t self, watch: &'t dyn Watch) -> Tools<'t> {
-        let within = self.root.settings().timeouts.stop.map_or(STOP_TIMEOUT, |span| span.0);
-        Tools { dir: self.root.path(), within, watch }
+        Tools { dir: self.root.path(), transaction: self.transaction, within: STOP_TIMEOUT, watch }
     }
 }

@@ -71,6 +71,21 @@ pub fn kill_before(command: &Command, nth: usize) -> Ended {
     step(command, Syncs::Real, |at, _| if at == nth { Fate::Die } else { Fate::GoOn })
 }
 
+/// The same, and what the command has started lives on.
+pub fn kill_alone_before(command: &Command, nth: usize) -> Ended {
+    let fate = |at, _: &'static str| if at == nth { Fate::Die } else { Fate::GoOn };
+    step_of(start(command, Follow::Threads), Syncs::Real, mutating, fate)
+}
+
+/// Whose system calls are seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    /// Those of the command, and of all that it starts.
+    All,
+    /// Those of the command.
+    Threads,
+}
+
 /// Does something before the `nth` mutating system call, and lets the command run on to its end.
 pub fn disturb_before(command: &Command, nth: usize, mut act: impl FnMut(&'static str)) -> Ended {
     watch(command, Syncs::Real, |at, name| {
@@ -136,9 +151,17 @@ fn step_at(
     command: &Command,
     syncs: Syncs,
     select: impl Fn(Pid) -> Option<&'static str>,
+    decide: impl FnMut(usize, &'static str) -> Fate,
+) -> Ended {
+    step_of(start(command, Follow::All), syncs, select, decide)
+}
+
+fn step_of(
+    main: Pid,
+    syncs: Syncs,
+    select: impl Fn(Pid) -> Option<&'static str>,
     mut decide: impl FnMut(usize, &'static str) -> Fate,
 ) -> Ended {
-    let main = start(command);
     let mut tracees = BTreeSet::from([main]);
     let (mut calls, mut code, mut skipped) = (0, -1, BTreeMap::new());
     while !tracees.is_empty() {
@@ -205,7 +228,7 @@ fn skip_call(_pid: Pid) {
 fn pretend(_pid: Pid, _answer: i32) {}
 
 /// Starts a command that stops itself before it is what it is, so that it can be seized from its first call.
-fn start(command: &Command) -> Pid {
+fn start(command: &Command, follow: Follow) -> Pid {
     let mut shell = Command::new("sh");
     shell
         .args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
@@ -218,16 +241,14 @@ fn start(command: &Command) -> Pid {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
     assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
-    ptrace::seize(
-        pid,
-        Options::PTRACE_O_EXITKILL
-            | Options::PTRACE_O_TRACESYSGOOD
-            | Options::PTRACE_O_TRACEEXEC
-            | Options::PTRACE_O_TRACECLONE
-            | Options::PTRACE_O_TRACEFORK
-            | Options::PTRACE_O_TRACEVFORK,
-    )
-    .unwrap();
+    let mut options = Options::PTRACE_O_EXITKILL
+        | Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACECLONE;
+    if follow == Follow::All {
+        options |= Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK;
+    }
+    ptrace::seize(pid, options).unwrap();
     kill(pid, Signal::SIGCONT).unwrap();
     until_exec(pid);
     pid

@@ -1,0 +1,196 @@
+//! `guard`: takes back what was cut short and ends what is on trial, with nobody there. Started by Tenure itself.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock;
+use crate::detach;
+use crate::error::{Error, Kind, Result};
+use crate::execute::{Observer, Order};
+use crate::health::{Judge, Sample, Verdict};
+use crate::journal;
+use crate::plan::Term;
+use crate::probe;
+use crate::process::Identity;
+use crate::root::{Root, Trial};
+use crate::service::Service;
+use crate::watch::Watch;
+
+use super::{Common, Mode, Session, boot, install};
+
+/// How long before the next look.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is tried to end what cannot be ended, each time after twice as long; then a person is needed.
+const ATTEMPTS: u32 = 10;
+
+/// What became of a guard.
+#[derive(Clone, Debug, Serialize)]
+pub struct Guarded {
+    /// What it did, in order; empty where it had nothing to do.
+    pub did: Vec<String>,
+}
+
+/// Guards the root for as long as the process is there that asked for it, a transaction is open, or a trial has
+/// an end.
+///
+/// # Errors
+/// Failed where the root cannot be read any more, or where something could not be ended time and again.
+pub fn guard(root: &Root, ordered_by: Identity, observer: &mut dyn Observer) -> Result<Guarded> {
+    let mut guard = Guard { root, ordered_by, watched: None, failed: 0, did: Vec::new() };
+    let post = root.guard_post()?;
+    let (mut on_duty, mut stood_by) = (false, false);
+    loop {
+        observer.go_on()?;
+        let duty = guard.duty()?;
+        if duty == Duty::Over {
+            return Ok(Guarded { did: guard.did });
+        }
+        if !on_duty {
+            on_duty = post.try_lock().is_ok();
+            if on_duty && stood_by {
+                // It has moved up, and somebody has to stand by in its place.
+                detach::stand_in(root, ordered_by)?;
+            }
+            stood_by = !on_duty;
+        }
+        if on_duty {
+            guard.attend(duty, observer)?;
+        }
+        clock::sleep(PAUSE);
+    }
+}
+
+/// What there is to do.
+#[derive(Debug, PartialEq)]
+enum Duty {
+    /// Nothing any more.
+    Over,
+    /// Nothing yet: somebody is at work.
+    Wait,
+    /// A transaction was cut short.
+    Recover,
+    /// A trial has an end.
+    Attend(Trial),
+}
+
+struct Guard<'a> {
+    root: &'a Root,
+    ordered_by: Identity,
+    watched: Option<Watched>,
+    failed: u32,
+    did: Vec<String>,
+}
+
+/// The service of a trial that is watched.
+struct Watched {
+    transaction: String,
+    judge: Judge,
+    verdict: Verdict,
+    sample: Sample,
+    next: Duration,
+}
+
+impl Guard<'_> {
+    /// Told without the lock: a guard is in nobody's way while there is nothing to do.
+    fn duty(&self) -> Result<Duty> {
+        let at_work = self.ordered_by.is_alive();
+        if journal::is_open(self.root)? {
+            return Ok(if at_work { Duty::Wait } else { Duty::Recover });
+        }
+        Ok(match self.root.trial(&self.root.observe()?)? {
+            Some(trial) => Duty::Attend(trial),
+            None if at_work => Duty::Wait,
+            None => Duty::Over,
+        })
+    }
+
+    fn attend(&mut self, duty: Duty, observer: &mut dyn Observer) -> Result<()> {
+        let done = match duty {
+            Duty::Over | Duty::Wait => return Ok(()),
+            Duty::Recover => Session::begin(self.root, &self.order("recover", None), observer)
+                .map(|session| session.recovered.is_some().then(|| "recovered".to_owned())),
+            Duty::Attend(trial) => self.see_through(&trial, observer),
+        };
+        match done {
+            Ok(did) => {
+                self.did.extend(did);
+                self.failed = 0;
+                Ok(())
+            }
+            // Somebody else is at it.
+            Err(error) if error.kind() == Kind::Busy => Ok(()),
+            Err(error) => self.pause(error, observer),
+        }
+    }
+
+    fn pause(&mut self, error: Error, observer: &mut dyn Observer) -> Result<()> {
+        self.failed += 1;
+        if self.failed >= ATTEMPTS {
+            return Err(error);
+        }
+        observer.warn(&error.in_one_line());
+        clock::sleep(PAUSE * 2u32.pow(self.failed));
+        Ok(())
+    }
+
+    /// Ends the trial, where it is over or the service is unwell.
+    fn see_through(&mut self, trial: &Trial, observer: &mut dyn Observer) -> Result<Option<String>> {
+        let over = trial.left().is_zero();
+        let version = &trial.version;
+        match trial.term {
+            Term::Confirmation(_) if over => {
+                self.revert(&format!("nobody confirmed {version} in time"), observer)
+            }
+            Term::Confirmation(_) => Ok(None),
+            Term::Watch(_) => match self.look(trial, observer)? {
+                (Verdict::Unhealthy, sample) => self.revert(&format!("{version} is {sample}"), observer),
+                (Verdict::Healthy, _) if over => self.confirm(observer),
+                (Verdict::Open, sample) if over => {
+                    self.revert(&format!("{version} is not known to be healthy: {sample}"), observer)
+                }
+                _ => Ok(None),
+            },
+        }
+    }
+
+    /// Looks at the service once its time has come, and tells what is known by now.
+    fn look(&mut self, trial: &Trial, watch: &dyn Watch) -> Result<(Verdict, Sample)> {
+        let health = probe::declared(self.root, &trial.version)?;
+        let now = clock::since_boot();
+        let fresh = || Watched {
+            transaction: trial.transaction.clone(),
+            judge: Judge::new(&health, false),
+            verdict: Verdict::Open,
+            sample: Sample::CannotTell("it was not asked yet".into()),
+            next: now,
+        };
+        let known = self.watched.take().filter(|watched| watched.transaction == trial.transaction);
+        let watched = self.watched.insert(known.unwrap_or_else(fresh));
+        if now >= watched.next {
+            watched.sample = match Service::of(self.root) {
+                Some(service) => probe::sample(&service, &trial.version, &health, watch)?,
+                None => Sample::CannotTell("the settings name no service any more".into()),
+            };
+            watched.verdict = watched.judge.take(&watched.sample);
+            watched.next = clock::since_boot() + health.interval;
+        }
+        Ok((watched.verdict, watched.sample.clone()))
+    }
+
+    fn revert(&self, why: &str, observer: &mut dyn Observer) -> Result<Option<String>> {
+        boot::revert(self.root, &self.order("revert", Some(why.to_owned())), observer)?;
+        Ok(Some(format!("reverted: {why}")))
+    }
+
+    fn confirm(&self, observer: &mut dyn Observer) -> Result<Option<String>> {
+        install::confirm(self.root, &self.order("confirm", None), observer)?;
+        Ok(Some("confirmed".to_owned()))
+    }
+
+    fn order(&self, command: &str, why: Option<String>) -> Common {
+        let order = Order { command: command.to_owned(), by: "the guard".to_owned(), why };
+        Common { order, mode: Mode::Act, wait: Duration::ZERO }
+    }
+}
