@@ -1,12 +1,12 @@
 //! A host that serves: the greeter runs from its root, under load where that is asked for.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -15,18 +15,26 @@ use super::Host;
 /// What is waited for in vain fails the test after this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The greeter's binaries, built once for each version.
-static BUILT: LazyLock<Mutex<tempfile::TempDir>> =
-    LazyLock::new(|| Mutex::new(tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap()));
+/// The greeter's sources.
+const SOURCES: [&str; 2] =
+    [include_str!("../../fixtures/greeter/main.rs"), include_str!("../../fixtures/greeter/takeover.rs")];
 
+/// The greeter's binary, built once for each version and kept beside those of the tests.
 fn binary(version: &str) -> Vec<u8> {
-    let dir = BUILT.lock().unwrap();
-    let path = dir.path().join(version);
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let sources = blake3::hash(SOURCES.concat().as_bytes()).to_hex();
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("greeter-{}", &sources[..16]));
+    let path = dir.join(version);
     if !path.exists() {
+        fs::create_dir_all(&dir).unwrap();
+        let built = tempfile::tempdir_in(&dir).unwrap();
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/greeter/main.rs");
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-        rustc.env("GREETER_VERSION", version).args(["--edition", "2024", "-o"]).arg(&path).arg(source);
-        assert!(rustc.status().unwrap().success());
+        rustc.env("GREETER_VERSION", version).args(["--edition", "2024", "-o"]);
+        rustc.arg(built.path().join("greeter")).arg(source);
+        assert!(rustc.status().expect("rustc is needed").success());
+        fs::rename(built.path().join("greeter"), &path).unwrap();
     }
     fs::read(&path).unwrap()
 }
@@ -87,6 +95,27 @@ impl<'a> Greeter<'a> {
         let manifest = "[hooks]\nhot-upgrade = ['bin/hot']\nhot-downgrade = ['bin/hot']\n";
         Self { version, manifest, conf: "", hot: HOT }
     }
+
+    /// It as a .tar.gz.
+    pub fn packed(&self) -> Vec<u8> {
+        let Greeter { version, manifest, conf, hot } = self;
+        let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut tar = tar::Builder::new(gzip);
+        let manifest = format!("name = \"greeter\"\nversion = \"{version}\"\n{manifest}");
+        let program = binary(version);
+        for (path, mode, contents) in [
+            ("bin/greeter", 0o755, program.as_slice()),
+            ("bin/hot", 0o755, hot.as_bytes()),
+            ("etc/greeter.conf", 0o644, conf.as_bytes()),
+            ("release.toml", 0o644, manifest.as_bytes()),
+        ] {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(contents.len() as u64);
+            header.set_mode(mode);
+            tar.append_data(&mut header, path, contents).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
 }
 
 impl Serving {
@@ -130,24 +159,8 @@ impl Serving {
 
     /// Packs a release into releases/.
     pub fn pack(&self, greeter: &Greeter<'_>) {
-        let Greeter { version, manifest, conf, hot } = greeter;
-        let path = self.host.root().join(format!("releases/greeter-{version}.tar.gz"));
-        let gzip = flate2::write::GzEncoder::new(File::create(path).unwrap(), flate2::Compression::fast());
-        let mut tar = tar::Builder::new(gzip);
-        let manifest = format!("name = \"greeter\"\nversion = \"{version}\"\n{manifest}");
-        let program = binary(version);
-        for (path, mode, contents) in [
-            ("bin/greeter", 0o755, program.as_slice()),
-            ("bin/hot", 0o755, hot.as_bytes()),
-            ("etc/greeter.conf", 0o644, conf.as_bytes()),
-            ("release.toml", 0o644, manifest.as_bytes()),
-        ] {
-            let mut header = tar::Header::new_ustar();
-            header.set_size(contents.len() as u64);
-            header.set_mode(mode);
-            tar.append_data(&mut header, path, contents).unwrap();
-        }
-        tar.into_inner().unwrap().finish().unwrap();
+        let archive = format!("releases/greeter-{}.tar.gz", greeter.version);
+        fs::write(self.host.root().join(archive), greeter.packed()).unwrap();
     }
 
     /// Starts the service, as its manager would.
