@@ -179,7 +179,7 @@ fn step_of(
                     calls += 1;
                     let fate = decide(calls, name);
                     if fate == Fate::Die {
-                        return finish(&tracees, name);
+                        return finish(tracees, name);
                     }
                     if let Some(answer) = fate.befalls(pid, syncs, name) {
                         skipped.insert(pid, answer);
@@ -269,17 +269,22 @@ fn go_on(pid: Pid, signal: Option<Signal>) {
     let _ = ptrace::syscall(pid, signal);
 }
 
-/// Kills what is traced. A system call that waits to be made is not made any more.
-fn finish(tracees: &BTreeSet<Pid>, before: &'static str) -> Ended {
-    for pid in tracees {
-        // A thread goes with the first of its process.
-        let _ = kill(*pid, Signal::SIGKILL);
-    }
-    let mut left = tracees.len();
-    while left > 0 {
+/// Kills what is traced, and returns once it is gone. A system call that waits to be made is not made any more.
+fn finish(mut tracees: BTreeSet<Pid>, before: &'static str) -> Ended {
+    // A thread goes with the first of its process, which is told of last.
+    let end = |pid: Pid| {
+        let _ = kill(pid, Signal::SIGKILL);
+    };
+    tracees.iter().copied().for_each(end);
+    while !tracees.is_empty() {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => left -= 1,
-            Ok(_) => {}
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => drop(tracees.remove(&pid)),
+            // A thread or child that was too new to be known.
+            Ok(status) => {
+                if let Some(pid) = status.pid().filter(|pid| tracees.insert(*pid)) {
+                    end(pid);
+                }
+            }
             Err(_) => break,
         }
     }
