@@ -42,8 +42,21 @@ impl ServiceManager for Script<'_> {
         }
     }
 
+    /// Many a script cannot stop what has crashed, and then does not start it either.
     fn restart(&self, tools: &Tools<'_>) -> Result<()> {
-        tools.order(&self.program, &self.words("restart")).map(drop)
+        let restarted = tools.order(&self.program, &self.words("restart")).map(drop);
+        let is_gone = match self.pid_file {
+            Some(_) => running::by_file(self.pid_file).is_none(),
+            None => !self.is_up(tools)?,
+        };
+        if restarted.is_ok() || !is_gone {
+            return restarted;
+        }
+        if self.name.is_some() {
+            // To OpenRC it is up until somebody says that it is not.
+            let _ = tools.ask(&self.program, &self.words("zap"));
+        }
+        tools.order(&self.program, &self.words("start")).and(Ok(())).or(restarted)
     }
 
     fn reload(&self, tools: &Tools<'_>) -> Result<()> {

@@ -8,6 +8,7 @@
 )]
 
 pub mod attacker;
+pub mod booted;
 pub mod build;
 pub mod canary;
 pub mod case;

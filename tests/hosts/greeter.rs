@@ -1,0 +1,214 @@
+//! The greeter behind a socket of systemd's, and its trials there.
+
+use std::collections::BTreeMap;
+
+use crate::installed::Installed;
+use crate::support::booted::{Booted, Init};
+use crate::support::serving::Greeter;
+
+const SETTINGS: &str = r#"
+name = "greeter"
+[space]
+reserve = "0 B"
+[service]
+manager = "systemd"
+unit = "greeter.service"
+[health]
+http = "http://127.0.0.1:8080/healthz"
+interval = "20ms"
+[timeouts]
+hook = "10s"
+"#;
+
+const SOCKET: &str = "\
+[Socket]
+ListenStream=127.0.0.1:8080
+[Install]
+WantedBy=sockets.target
+";
+
+const SERVICE: &str = "\
+[Service]
+ExecStartPre=/usr/bin/tenure --root /srv/greeter boot
+ExecStart=/srv/greeter/current/bin/greeter 0 /run/greeter.address
+Restart=on-failure
+[Install]
+WantedBy=multi-user.target
+";
+
+/// The hook of a service that systemd knows the main process of.
+const HOT: &str = r#"#!/bin/sh
+pid=$(systemctl show -P MainPID greeter.service)
+kill -USR2 "$pid"
+for _ in $(seq 500); do
+  case $(readlink "/proc/$pid/exe") in "$TENURE_NEW_DIR"/*) exit 0;; esac
+  sleep 0.01
+done
+echo "it did not take over"
+exit 1
+"#;
+
+const URL: &str = "http://127.0.0.1:8080/version";
+
+fn pack(host: &Booted, greeter: &Greeter<'_>) {
+    host.put(&format!("/srv/greeter/releases/greeter-{}.tar.gz", greeter.version), greeter.packed(), 0o644);
+}
+
+fn release(version: &str) -> Greeter<'_> {
+    Greeter { hot: HOT, ..Greeter::well(version) }
+}
+
+/// A host that serves 5.0.0 behind a socket, with an archive of `next`.
+fn serving(next: &Greeter<'_>) -> Installed {
+    let mut host = Booted::off(Init::Systemd);
+    host.put("/srv/greeter/tenure.toml", SETTINGS, 0o644);
+    host.put("/etc/systemd/system/greeter.socket", SOCKET, 0o644);
+    host.put("/etc/systemd/system/greeter.service", SERVICE, 0o644);
+    pack(&host, &release("5.0.0"));
+    pack(&host, next);
+    host.boot();
+    let ask = "curl -s -m5 http://127.0.0.1:8080/version";
+    let greeter = Installed { host, name: "greeter", ask };
+    greeter.tenure("install 5.0.0");
+    greeter.ok("systemctl enable -q --now greeter.socket greeter.service");
+    greeter.answers("5.0.0");
+    greeter
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn ten_upgrades_and_downgrades_lose_nothing() {
+    let greeter = serving(&release("5.0.1"));
+    let load = greeter.load(URL);
+    for restart in ["", "--restart", "", "--restart", ""] {
+        for (command, version) in [("upgrade", "5.0.1"), ("downgrade", "5.0.0")] {
+            greeter.tenure(&format!("{command} {restart} {version}"));
+            assert_eq!(greeter.answer(), version);
+        }
+    }
+    load.lost_none("the greeter behind a socket, 10 upgrades and downgrades");
+    assert_eq!(greeter.states(), ["5.0.1 old", "5.0.0 permanent"]);
+    greeter.until("the guards have left", || greeter.guards().is_empty());
+    assert_eq!(greeter.ok("systemctl show -P NRestarts greeter.service"), "0");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn what_falls_ill_while_it_is_watched_loses_nothing() {
+    let greeter = serving(&Greeter { conf: "sick-after-ms = 1500\n", ..release("5.0.1") });
+    let load = greeter.load(URL);
+    let run = greeter.sh("tenure --root /srv/greeter upgrade --watch 1h 5.0.1").code(3);
+    run.stderr_has("caused by: 5.0.1 is unhealthy: http://127.0.0.1:8080/healthz answers 503");
+    greeter.is_back("5.0.1", "5.0.0");
+    load.lost_none("the greeter behind a socket, ill while it was watched");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_trial_ends_whatever_happens_to_the_service_and_the_host() {
+    let mut greeter = serving(&release("5.0.1"));
+    let load = greeter.load(URL);
+    greeter.try_out("--confirm-within 2s", "5.0.1", "5.0.0");
+    // Whoever kills the guard finds another one there.
+    greeter.ok("systemctl kill --signal=KILL 'tenure-guard-*'");
+    greeter.is_back("5.0.1", "5.0.0");
+    greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+    greeter.ok("systemctl restart greeter.service");
+    greeter.is_back("5.0.1", "5.0.0");
+    greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+    load.lost_none("the greeter behind a socket, trials that ended by their time and by a restart");
+    greeter.ok("systemctl kill --signal=KILL --kill-who=main greeter.service");
+    greeter.is_back("5.0.1", "5.0.0");
+    greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+    greeter.restart();
+    greeter.is_back("5.0.1", "5.0.0");
+    greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+    greeter.cut_power();
+    greeter.boot();
+    greeter.is_back("5.0.1", "5.0.0");
+    greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+    greeter.tenure("confirm");
+    greeter.cut_power();
+    greeter.boot();
+    greeter.answers("5.0.1");
+    assert_eq!(greeter.states(), ["5.0.1 permanent", "5.0.0 old"]);
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_host_whose_service_does_not_start_by_itself_ends_the_trial_as_well() {
+    let mut greeter = serving(&release("5.0.1"));
+    greeter.ok("systemctl disable -q greeter.service greeter.socket");
+    greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+    greeter.cut_power();
+    greeter.boot();
+    // Nobody has started it; the next command finds out that the trial is of another boot.
+    greeter.sh("tenure --root /srv/greeter uninstall 9.9.9").code(2);
+    let states = ["5.0.1 unpacked", "5.0.0 permanent"];
+    greeter.until("it is reverted", || greeter.states() == states);
+    assert_eq!(greeter.answer(), "", "it was started");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn power_cuts_in_the_middle_of_a_move_end_on_a_whole_release() {
+    // Its hook tells that it has begun, or that it is about to end, and waits to be cut short.
+    let cut = |at: &str| format!("[ ! -e /cut/$TENURE_ACTION-{at} ] || {{ touch /cut/now; sleep 1000; }}");
+    let slow = HOT
+        .replace("#!/bin/sh\n", &format!("#!/bin/sh\n{}\n", cut("begins")))
+        .replace("exit 0", &format!("{}; exit 0", cut("ends")));
+    let mut greeter = serving(&Greeter { hot: &slow, ..release("5.0.1") });
+    greeter.ok("mkdir /cut");
+    for at in ["upgrade-begins", "upgrade-ends", "downgrade-begins", "downgrade-ends"] {
+        let command = match at.starts_with("upgrade") {
+            true => "upgrade 5.0.1",
+            false => {
+                greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+                "revert"
+            }
+        };
+        greeter.ok(&format!("touch /cut/{at}"));
+        let mut cut = greeter.command(&format!("tenure --root /srv/greeter {command} >&2")).spawn().unwrap();
+        greeter.until("it is in the middle", || greeter.has("/cut/now"));
+        greeter.cut_power();
+        cut.wait();
+        greeter.boot();
+        greeter.answers("5.0.0");
+        let states = greeter.states();
+        assert_eq!(states.last().map(String::as_str), Some("5.0.0 permanent"), "{at}: {states:?}");
+        assert!(!greeter.is_busy(), "{at}");
+        greeter.tenure("status");
+        greeter.ok("rm -f /cut/*");
+    }
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn killed_at_any_time_it_ends_well_with_nobody_there() {
+    let greeter = serving(&release("5.0.1"));
+    let load = greeter.load(URL);
+    let mut ends = BTreeMap::new();
+    for kill in 0..60 {
+        let args = ["upgrade", "upgrade --confirm-within 1h", "upgrade --restart"][kill % 3];
+        let after = kill * 12;
+        let tenure = format!("timeout -s KILL 0.{after:03} tenure --root /srv/greeter {args} 5.0.1");
+        greeter.ok(&format!("{tenure} >/dev/null 2>&1 || :"));
+        greeter.until("it is over", || !greeter.is_busy());
+        let states = greeter.states();
+        let of = |state: &str| states.iter().find(|s| s.ends_with(state)).cloned();
+        let runs = of(" current").or_else(|| of(" permanent")).unwrap();
+        assert_eq!(
+            Some(greeter.answer().as_str()),
+            runs.split(' ').next(),
+            "killed after {after} ms: {states:?}"
+        );
+        greeter.tenure("status");
+        *ends.entry(runs).or_insert(0) += 1;
+        greeter.tenure("install 5.0.0");
+        greeter.sh("tenure --root /srv/greeter uninstall 5.0.1");
+    }
+    println!("killed 60 times, which ended on {ends:?}");
+    load.lost_none("the greeter behind a socket, its upgrades killed");
+    assert!(ends.len() > 1, "{ends:?}");
+    greeter.until("the guards have left", || greeter.guards().is_empty());
+}

@@ -1,0 +1,96 @@
+//! Hosts that are not booted by systemd.
+
+use std::fs;
+use std::path::Path;
+
+use crate::installed::Installed;
+use crate::support::booted::{Booted, Init};
+use crate::support::serving::Greeter;
+
+const URL: &str = "http://127.0.0.1:8080/version";
+
+fn serving(init: Init) -> Installed {
+    let (manager, script, enable, ask_up) = match init {
+        Init::OpenRc => {
+            ("openrc", "greeter.openrc", "rc-update -q add greeter default", "rc-service greeter start")
+        }
+        _ => ("sysv", "greeter.sysv", "update-rc.d greeter defaults", "service greeter start"),
+    };
+    let mut host = Booted::off(init);
+    let settings = format!(
+        "name = \"greeter\"\n[service]\nmanager = \"{manager}\"\nunit = \"greeter\"\nhot = \"reload\"\n\
+         pid-file = \"/run/greeter.pid\"\n[health]\nhttp = \"http://127.0.0.1:8080/healthz\"\ninterval = \"20ms\"\n"
+    );
+    host.put("/srv/greeter/tenure.toml", settings, 0o644);
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
+    host.put("/etc/init.d/greeter", fs::read(scripts.join(script)).unwrap(), 0o755);
+    for version in ["5.0.0", "5.0.1", "5.1.0"] {
+        let archive = format!("/srv/greeter/releases/greeter-{version}.tar.gz");
+        host.put(&archive, Greeter { manifest: "", ..Greeter::well(version) }.packed(), 0o644);
+    }
+    let sick = Greeter { manifest: "", conf: "no such key = 1\n", ..Greeter::well("5.2.0") };
+    host.put("/srv/greeter/releases/greeter-5.2.0.tar.gz", sick.packed(), 0o644);
+    host.boot();
+    let greeter = Installed { host, name: "greeter", ask: "curl -s -m5 http://127.0.0.1:8080/version" };
+    greeter.tenure("install 5.0.0");
+    greeter.ok(enable);
+    greeter.ok(ask_up);
+    greeter.answers("5.0.0");
+    greeter
+}
+
+fn restart(greeter: &Installed, init: Init) {
+    greeter.ok(if init == Init::OpenRc { "rc-service greeter restart" } else { "service greeter restart" });
+}
+
+fn upgrades_and_trials(init: Init) {
+    let mut greeter = serving(init);
+    let load = greeter.load(URL);
+    for _ in 0..5 {
+        for (command, version) in [("upgrade", "5.0.1"), ("downgrade", "5.0.0")] {
+            greeter.tenure(&format!("{command} {version}"));
+            assert_eq!(greeter.answer(), version);
+        }
+    }
+    greeter.tenure("uninstall 5.0.1");
+    load.lost_none(&format!("the greeter under {init:?}, 10 reloads"));
+
+    greeter.sh("tenure --root /srv/greeter upgrade 5.1.0").code(2).stderr_has("hint: `--restart`");
+    greeter.tenure("upgrade --restart 5.1.0");
+    assert_eq!(
+        (greeter.answer().as_str(), greeter.states()),
+        ("5.1.0", vec!["5.1.0 permanent".into(), "5.0.0 old".into()])
+    );
+    greeter.tenure("downgrade --restart 5.0.0");
+    greeter.tenure("uninstall 5.1.0");
+    let bad = "tenure --root /srv/greeter upgrade --restart --stop-timeout 2s 5.2.0";
+    // It may be seen to run for a moment.
+    greeter.sh(bad).code(3).stderr_has("5.2.0");
+    greeter.answers("5.0.0");
+    assert_eq!(greeter.states(), ["5.0.0 permanent"]);
+
+    greeter.try_out("--confirm-within 2s", "5.0.1", "5.0.0");
+    greeter.is_back("5.0.1", "5.0.0");
+    greeter.try_out("--no-permanent --restart", "5.0.1", "5.0.0");
+    restart(&greeter, init);
+    greeter.is_back("5.0.1", "5.0.0");
+    greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+    greeter.restart();
+    greeter.is_back("5.0.1", "5.0.0");
+    greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+    greeter.cut_power();
+    greeter.boot();
+    greeter.is_back("5.0.1", "5.0.0");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_host_of_sysvinit() {
+    upgrades_and_trials(Init::Sysv);
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_host_of_openrc() {
+    upgrades_and_trials(Init::OpenRc);
+}

@@ -1,0 +1,13 @@
+//! Real services under real inits, on hosts of their own that are restarted and whose power is cut.
+//!
+//! Needs root, mmdebstrap and systemd-nspawn; the systems are installed once, from Debian.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
+
+mod greeter;
+mod inits;
+mod installed;
+mod nginx;
+mod otp;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,105 @@
+//! An Erlang/OTP release with a relup, moved by the hook for such products.
+
+use std::fs;
+use std::path::Path;
+
+use crate::installed::Installed;
+use crate::support::booted::{Booted, Init};
+
+const SETTINGS: &str = "\
+name = \"counter\"
+[service]
+manager = \"systemd\"
+unit = \"counter.service\"
+";
+
+const UNIT: &str = "\
+[Service]
+ExecStartPre=/usr/bin/tenure --root /srv/counter boot
+ExecStart=/srv/counter/current/bin/hot start
+Restart=on-failure
+[Install]
+WantedBy=multi-user.target
+";
+
+const URL: &str = "http://127.0.0.1:8080/";
+
+fn serving() -> Installed {
+    let mut host = Booted::off(Init::Systemd);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (to, from, mode) in [
+        ("/opt/otp/build", "fixtures/hosts/otp/build", 0o755),
+        ("/opt/otp/counter.erl", "fixtures/hosts/otp/counter.erl", 0o644),
+        ("/opt/otp/counter_app.erl", "fixtures/hosts/otp/counter_app.erl", 0o644),
+        ("/opt/otp/hot", "packaging/erlang/hot", 0o755),
+    ] {
+        host.put(to, fs::read(source.join(from)).unwrap(), mode);
+    }
+    host.put("/srv/counter/tenure.toml", SETTINGS, 0o644);
+    host.put("/srv/counter/releases/README", "archives\n", 0o644);
+    host.put("/etc/systemd/system/counter.service", UNIT, 0o644);
+    host.boot();
+    host.ok("/opt/otp/build /opt/otp/hot /srv/counter/releases");
+    let counter =
+        Installed { host, name: "counter", ask: "curl -s -m5 http://127.0.0.1:8080/ | cut -d' ' -f1" };
+    counter.tenure("install 1.0.0");
+    counter.ok("systemctl enable -q --now counter.service");
+    counter.answers("1.0.0");
+    counter
+}
+
+/// How often it was asked.
+fn count(counter: &Installed) -> u64 {
+    counter.ok("curl -s -m5 http://127.0.0.1:8080/ | cut -d' ' -f2").parse().unwrap()
+}
+
+fn process(counter: &Installed) -> String {
+    counter.ok("systemctl show -P MainPID counter.service")
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_node_moves_by_its_relup_and_keeps_its_state() {
+    let mut counter = serving();
+    let begun = process(&counter);
+    let load = counter.load(URL);
+    counter.until("it was asked often", || count(&counter) > 500);
+    let before = count(&counter);
+    counter.try_out("--no-permanent", "1.1.0", "1.0.0");
+    counter.ok("tenure --root /srv/counter status | grep -q '^Service: the service runs 1.1.0, healthy'");
+    assert!(count(&counter) > before, "it lost its count");
+    counter.tenure("revert");
+    counter.is_back("1.1.0", "1.0.0");
+    counter.try_out("--confirm-within 2s", "1.1.0", "1.0.0");
+    counter.is_back("1.1.0", "1.0.0");
+    for (command, version) in
+        [("upgrade", "1.1.0"), ("downgrade", "1.0.0"), ("upgrade", "1.1.0"), ("downgrade", "1.0.0")]
+    {
+        counter.tenure(&format!("{command} {version}"));
+        assert_eq!(counter.answer(), version);
+    }
+    assert!(count(&counter) > before, "it lost its count");
+    assert_eq!(process(&counter), begun, "it is another process");
+    load.lost_none("an OTP node, up, back, up, back by its deadline, up, down, up, down");
+
+    let load = counter.load(URL);
+    counter.ok("{ sleep 2; touch /run/sick; } >/dev/null 2>&1 &");
+    let run = counter.sh("tenure --root /srv/counter upgrade --watch 1h 1.1.0").code(3);
+    run.stderr_has("caused by: 1.1.0 is unhealthy: http://127.0.0.1:8080/ answers 503");
+    assert_eq!((counter.answer(), process(&counter)), ("1.0.0".into(), begun.clone()));
+    counter.ok("rm /run/sick");
+    drop(load);
+
+    counter.try_out("--no-permanent", "1.1.0", "1.0.0");
+    counter.ok("systemctl restart counter.service");
+    counter.answers("1.0.0");
+    assert_eq!(counter.states(), ["1.1.0 old", "1.0.0 permanent"]);
+    counter.tenure("upgrade 1.1.0");
+    // Its emulator is that of the release that it was started from.
+    counter.sh("tenure --root /srv/counter uninstall 1.0.0").code(2).stderr_has("cannot uninstall 1.0.0");
+    counter.cut_power();
+    counter.boot();
+    counter.answers("1.1.0");
+    counter.ok("tenure --root /srv/counter status | grep -q '^Service: the service runs 1.1.0, healthy'");
+    counter.tenure("uninstall 1.0.0");
+}
