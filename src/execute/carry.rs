@@ -8,7 +8,7 @@ use crate::health::{Baseline, Judge, Sample, Verdict};
 use crate::plan::{Motion, Way};
 use crate::probe;
 use crate::root::{Root, RootLock};
-use crate::service::{Running, Service, Trip};
+use crate::service::{Service, Trip};
 use crate::version::Version;
 use crate::watch::Watch;
 
@@ -34,8 +34,7 @@ impl Carrier<'_> {
     /// By whatever works: nothing where it is back already, the way it came, and a restart where that fails.
     pub fn back(&self, from: &Version, to: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
         let service = self.service()?;
-        let is_back = |running: Result<Running>| matches!(running, Ok(Running::Release(v)) if v == *to);
-        if is_back(service.running(to, watch)) {
+        if service.is_back(from, to, watch).unwrap_or(false) {
             return Ok(());
         }
         let hot = motion.way != Way::Restart && service.is_up(watch).unwrap_or(false);

@@ -203,6 +203,15 @@ impl<'a> Service<'a> {
         Ok(running::by_processes(self.root.releases().path(), main))
     }
 
+    /// Whether it runs a release, and nothing of another one is left of it, as in the middle of a move.
+    ///
+    /// # Errors
+    /// Where nobody can be asked.
+    pub fn is_back(&self, from: &Version, to: &Version, watch: &dyn Watch) -> Result<bool> {
+        let left = running::executed(self.root.releases().path()).any(|version| version == *from);
+        Ok(!left && self.running(to, watch)? == Running::Release(to.clone()))
+    }
+
     /// Moves the running service, and returns once it runs there. May be asked again for a move that was made.
     ///
     /// # Errors

@@ -55,15 +55,8 @@ pub fn by_file(file: Option<&Path>) -> Option<u32> {
 /// a release under `releases`.
 pub fn by_processes(releases: &Path, main: Option<u32>) -> Running {
     let of = |pid: u32| process::places_of(pid).find_map(|place| release_in(releases, &place));
+    let Some(main) = main else { return told(executed(releases), None) };
     let parents = process::parents();
-    let Some(main) = main else {
-        let executed = |pid: u32| process::places_of(pid).next().and_then(|exe| release_in(releases, &exe));
-        let own = process::own_id();
-        return told(
-            parents.iter().filter(|(pid, _)| *pid != own).filter_map(|(pid, _)| executed(*pid)),
-            None,
-        );
-    };
     if let Some(version) = of(main) {
         return Running::Release(version);
     }
@@ -81,6 +74,12 @@ pub fn by_processes(releases: &Path, main: Option<u32>) -> Running {
         family.extend(children);
     }
     told(family.into_iter().filter_map(of), Some(main))
+}
+
+/// The releases whose programs are being executed, by anybody but this process.
+pub fn executed(releases: &Path) -> impl Iterator<Item = Version> {
+    let others = process::parents().into_iter().map(|(pid, _)| pid).filter(|pid| *pid != process::own_id());
+    others.filter_map(|pid| process::places_of(pid).next().and_then(|exe| release_in(releases, &exe)))
 }
 
 fn told(versions: impl Iterator<Item = Version>, main: Option<u32>) -> Running {
