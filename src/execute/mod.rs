@@ -2,6 +2,7 @@
 //! back, is the plan's to say.
 
 mod carry;
+mod shared;
 mod stage;
 mod step;
 

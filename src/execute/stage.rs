@@ -15,7 +15,7 @@ use crate::root::{Receipt, Root};
 use crate::tree::TreeEntry;
 use crate::watch::Watch;
 
-use super::transaction;
+use super::{shared, transaction};
 
 /// The size of an archive from which on its files are flushed in between, in bytes.
 const FLUSH_FROM: u64 = 16 << 20;
@@ -42,12 +42,14 @@ pub(super) struct Parts {
     pub tree: Place,
     /// What is known of it.
     pub receipt: Place,
+    /// The directories that it ships and that outlive it.
+    pub seed: Place,
 }
 
 impl Parts {
     pub fn of(whole: Place) -> Self {
-        let [raw, tree, receipt] = ["raw", "tree", "receipt"].map(|name| whole.join(name));
-        Self { whole, raw, tree, receipt }
+        let [raw, tree, receipt, seed] = ["raw", "tree", "receipt", "seed"].map(|name| whole.join(name));
+        Self { whole, raw, tree, receipt, seed }
     }
 }
 
@@ -131,11 +133,13 @@ impl<'a> Staging<'a> {
         let parts = &self.parts;
         let raw = top.map_or_else(|| parts.raw.clone(), |top| parts.raw.join(top));
         disk::move_staged(&raw, &parts.tree)?;
+        let names = &self.root.settings().shared.directories;
+        shared::link(parts, names, self.root.owner())?;
         disk::ensure_dir(&parts.receipt, 0o755, self.root.owner())?;
         let (archive, sha256) = archive.unzip();
         let (transaction, unpacked_at) = (self.transaction.clone(), clock::now());
         let known = Receipt { transaction, unpacked_at, archive, sha256 };
-        known.stage(&parts.receipt, tree, packed, self.root.owner())?;
+        known.stage(&parts.receipt, shared::linked(tree, names), packed, self.root.owner())?;
         disk::sync_tree(&parts.whole)?;
         Ok(Staged(self))
     }

@@ -11,6 +11,7 @@ use crate::version::Version;
 use crate::watch::Watch;
 
 use super::carry::Carrier;
+use super::shared;
 use super::stage::Parts;
 
 pub(super) struct Hands<'a> {
@@ -53,6 +54,7 @@ impl Hands<'_> {
         if !disk::is_dir(&staged.tree) {
             return Err(Error::failed("cannot unpack a release again that an interrupted command unpacked"));
         }
+        shared::appear(self.root, &staged)?;
         // What is known of a release that went without Tenure is not true of this one.
         self.throw(&self.root.receipt_dir(version), "stale")?;
         disk::move_durable(&staged.receipt, &self.root.receipt_dir(version))?;

@@ -9,6 +9,7 @@ mod origin;
 mod place;
 mod purge;
 mod read;
+mod seed;
 mod space;
 mod write;
 
@@ -24,6 +25,7 @@ pub use read::{
     Standing, exists, is_dir, names, open_dir, open_file, owner, read_bytes, read_linked, read_text,
     read_torn, standing, unnamed,
 };
+pub use seed::{link_staged, set_apart};
 pub use space::{Free, free, size, weigh};
 pub use write::{
     append, append_durable, ensure_dir, open_kept, private_dir, sync_dir, sync_tree, write_durable,

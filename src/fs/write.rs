@@ -23,7 +23,7 @@ use super::{Place, effective_uid, is_anothers, move_durable};
 const PRIVATE: u32 = 0o700;
 
 /// A file that is made here, and was not there.
-const NEW: OFlag = OFlag::O_RDWR
+pub(super) const NEW: OFlag = OFlag::O_RDWR
     .union(OFlag::O_APPEND)
     .union(OFlag::O_CREAT)
     .union(OFlag::O_EXCL)

@@ -215,6 +215,12 @@ impl Root {
         self.releases().join(version.to_string())
     }
 
+    /// What outlives releases.
+    #[must_use]
+    pub fn shared(&self) -> Place {
+        self.place.join("shared")
+    }
+
     /// Where trees are built before they are published.
     #[must_use]
     pub fn staging(&self) -> Place {

@@ -1,6 +1,7 @@
 //! tenure.toml, parsed once into types: what the operator of a host declares.
 
 mod service;
+mod shared;
 
 use bytesize::ByteSize;
 use minisign_verify::PublicKey;
@@ -11,6 +12,7 @@ use crate::health::Health;
 use crate::manifest::{Timeouts, parse};
 
 pub use service::{Commands, Hot, Manager, ServiceSettings};
+pub use shared::{Shared, SharedDirectory};
 
 /// The file name of the settings, in the root.
 pub const SETTINGS: &str = "tenure.toml";
@@ -43,6 +45,9 @@ pub struct Settings {
     /// Who may sign releases.
     #[serde(default)]
     pub trust: Trust,
+    /// What outlives releases.
+    #[serde(default)]
+    pub shared: Shared,
 }
 
 /// The settings' table `[retention]`.
@@ -206,7 +211,6 @@ mod tests {
 
     #[test]
     fn a_rule_that_cannot_be_honoured_is_not_ignored() {
-        assert!(Settings::parse(SETTINGS, "[shared]\ndirectories=['etc']\n").is_err());
         assert!(Settings::parse(SETTINGS, "[service]\nmanager='systemd'\n").is_err());
         assert!(Settings::parse(SETTINGS, "name='../x'\n").is_err());
     }

@@ -1,0 +1,97 @@
+//! The settings' table `[shared]`: what outlives releases.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::manifest::MANIFEST;
+
+/// The settings' table `[shared]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Declared")]
+pub struct Shared {
+    /// Directories at the top of every release that are one and the same for all.
+    pub directories: Vec<SharedDirectory>,
+}
+
+/// The name of a directory at the top of a release.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SharedDirectory(String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Declared {
+    directories: Vec<SharedDirectory>,
+}
+
+impl TryFrom<Declared> for Shared {
+    type Error = Error;
+
+    fn try_from(Declared { directories }: Declared) -> Result<Self> {
+        let mut seen = BTreeSet::new();
+        match directories.iter().find(|name| !seen.insert(*name)) {
+            Some(twice) => Err(Error::refused(format!("directories names {twice} twice"))),
+            None => Ok(Self { directories }),
+        }
+    }
+}
+
+impl TryFrom<String> for SharedDirectory {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        let allowed = |c: char| !c.is_control() && c != '/' && c != '\\';
+        if name.is_empty() || name.len() > 255 || name.starts_with('.') || !name.chars().all(allowed) {
+            return Err(Error::refused(format!("{name:?} is no directory at the top of a release")));
+        }
+        if name == MANIFEST {
+            return Err(Error::refused(format!("{MANIFEST} is each release's own")));
+        }
+        Ok(Self(name))
+    }
+}
+
+impl AsRef<str> for SharedDirectory {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for SharedDirectory {
+    fn as_ref(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl fmt::Display for SharedDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::{SETTINGS, Settings};
+
+    #[test]
+    fn a_directory_is_one_name_at_the_top() {
+        let parsed = |list: &str| Settings::parse(SETTINGS, &format!("[shared]\ndirectories = {list}\n"));
+        assert_eq!(parsed("['etc', 'data']").unwrap().shared.directories.len(), 2);
+        for (list, why) in [
+            ("['']", "is no directory"),
+            ("['../etc']", "is no directory"),
+            ("['var/log']", "is no directory"),
+            ("['/etc']", "is no directory"),
+            ("['.git']", "is no directory"),
+            ("['release.toml']", "each release's own"),
+            ("['etc', 'etc']", "twice"),
+        ] {
+            let error = parsed(list).unwrap_err().to_string();
+            assert!(error.contains(why), "{list}: {error}");
+        }
+    }
+}
