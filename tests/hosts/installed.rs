@@ -70,6 +70,13 @@ impl Installed {
         self.tenure("status");
     }
 
+    /// Does something a second after the trial that is to come has begun.
+    pub fn once_on_trial(&self, act: &str) {
+        let own = format!("/srv/{}/.tenure", self.name);
+        let begun = format!("until [ -e {own}/trial ] && [ ! -e {own}/journal ]; do sleep 0.05; done");
+        self.ok(&format!("{{ {begun}; sleep 1; {act}; }} >/dev/null 2>&1 &"));
+    }
+
     /// Puts a release on trial.
     pub fn try_out(&self, options: &str, version: &str, permanent: &str) {
         self.tenure(&format!("upgrade {options} {version}"));

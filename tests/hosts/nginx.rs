@@ -118,7 +118,7 @@ fn it_goes_up_and_down_hot_and_comes_back_from_bad_releases() {
     load.lost_none("nginx, to a release that starts for nobody");
 
     let load = nginx.load(URL);
-    nginx.ok("{ sleep 2; touch /srv/nginx/run/sick; } >/dev/null 2>&1 &");
+    nginx.once_on_trial("touch /srv/nginx/run/sick");
     let run = nginx.sh("tenure --root /srv/nginx upgrade --watch 1h 1.22.4").code(3);
     run.stderr_has("caused by: 1.22.4 is unhealthy: http://127.0.0.1/healthz answers 503");
     assert_eq!(nginx.answer(), "1.22.1");
