@@ -8,6 +8,8 @@ use std::fs;
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use support::Host;
 use support::serving::{Greeter, HOT, Serving};
@@ -144,6 +146,35 @@ fn cut_short_it_is_taken_back_with_nobody_there() {
         assert!(history.lines().last().unwrap().contains("interrupted, taken back later"), "{history}");
     }
     load.lost_none("cut short");
+}
+
+#[test]
+fn whoever_is_first_at_the_deadline_decides() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    serving.pack(&Greeter::well("5.0.1"));
+    let mut ends = std::collections::BTreeMap::new();
+    for race in 0..12 {
+        serving.host.run(["upgrade", "--confirm-within", "400ms", "5.0.1"]).ok();
+        let trial = fs::read_to_string(serving.host.root().join(".tenure/trial")).unwrap();
+        let trial: serde_json::Value = serde_json::from_str(&trial).unwrap();
+        let over = trial["ends_ms"].as_i64().unwrap();
+        let now = || clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().num_milliseconds();
+        while now() + 60 < over + race * 10 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let confirmed = serving.host.run(["confirm", "--wait", "30"]).ok().stdout.contains("\"5.0.1\"");
+        serving.until("it is over", || !serving.host.root().join(".tenure/journal").exists());
+        let now = if confirmed { "5.0.1" } else { "5.0.0" };
+        assert!(states(&serving).contains(&format!("{now} permanent")), "{:?}", states(&serving));
+        serving.until("the guards have left", || guards(&serving.host).is_empty());
+        assert_eq!(serving.answers().as_deref(), Some(now));
+        serving.host.run(["status"]).ok();
+        *ends.entry(now).or_insert(0) += 1;
+        serving.host.run(["install", "5.0.0"]).ok();
+    }
+    println!("ends: {ends:?}");
+    load.lost_none("confirmed at the deadline");
 }
 
 #[test]

@@ -99,12 +99,16 @@ fn permanent(now: &Snapshot) -> Result<Version> {
 /// # Errors
 /// Refused where no release is permanent; failed where it was taken back.
 pub fn revert(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Reverted>> {
-    let session = Session::begin(root, common, observer)?;
+    revert_in(Session::begin(root, common, observer)?, observer)
+}
+
+/// As [`revert`].
+pub(super) fn revert_in(session: Session<'_>, observer: &mut dyn Observer) -> Result<Report<Reverted>> {
     let version = permanent(&session.now).or_else(|e| plan::boot(&session.now).and(Err(e)))?;
     let from = session.now.current.version().cloned();
     let motion = match from.as_ref() == Some(&version) {
         true => None,
-        false => motion::back(root, from.as_ref(), &version, Restart::Forbidden, observer)?,
+        false => motion::back(session.root, from.as_ref(), &version, Restart::Forbidden, observer)?,
     };
     let plan = plan::revert(&session.now, motion)?;
     if session.acts_on(&plan) {

@@ -141,14 +141,16 @@ impl Guard<'_> {
         let version = &trial.version;
         match trial.term {
             Term::Confirmation(_) if over => {
-                self.revert(&format!("nobody confirmed {version} in time"), observer)
+                self.revert(trial, &format!("nobody confirmed {version} in time"), observer)
             }
             Term::Confirmation(_) => Ok(None),
             Term::Watch(_) => match self.look(trial, observer)? {
-                (Verdict::Unhealthy, sample) => self.revert(&format!("{version} is {sample}"), observer),
-                (Verdict::Healthy, _) if over => self.confirm(observer),
+                (Verdict::Unhealthy, sample) => {
+                    self.revert(trial, &format!("{version} is {sample}"), observer)
+                }
+                (Verdict::Healthy, _) if over => self.confirm(trial, observer),
                 (Verdict::Open, sample) if over => {
-                    self.revert(&format!("{version} is not known to be healthy: {sample}"), observer)
+                    self.revert(trial, &format!("{version} is not known to be healthy: {sample}"), observer)
                 }
                 _ => Ok(None),
             },
@@ -179,13 +181,23 @@ impl Guard<'_> {
         Ok((watched.verdict, watched.sample.clone()))
     }
 
-    fn revert(&self, why: &str, observer: &mut dyn Observer) -> Result<Option<String>> {
-        boot::revert(self.root, &self.order("revert", Some(why.to_owned())), observer)?;
+    fn revert(&self, trial: &Trial, why: &str, observer: &mut dyn Observer) -> Result<Option<String>> {
+        let order = self.order("revert", Some(why.to_owned()));
+        let session = Session::begin(self.root, &order, observer)?;
+        if !session.is_on(trial)? {
+            return Ok(None);
+        }
+        boot::revert_in(session, observer)?;
         Ok(Some(format!("reverted: {why}")))
     }
 
-    fn confirm(&self, observer: &mut dyn Observer) -> Result<Option<String>> {
-        install::confirm(self.root, &self.order("confirm", None), observer)?;
+    fn confirm(&self, trial: &Trial, observer: &mut dyn Observer) -> Result<Option<String>> {
+        let order = self.order("confirm", None);
+        let session = Session::begin(self.root, &order, observer)?;
+        if !session.is_on(trial)? {
+            return Ok(None);
+        }
+        install::confirm_in(session, observer)?;
         Ok(Some("confirmed".to_owned()))
     }
 

@@ -134,7 +134,11 @@ fn reverted(root: &Root, version: &Version) -> Error {
 /// # Errors
 /// Refused where no release is current.
 pub fn confirm(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Installed>> {
-    let session = Session::begin(root, common, observer)?;
+    confirm_in(Session::begin(root, common, observer)?, observer)
+}
+
+/// As [`confirm`].
+pub(super) fn confirm_in(session: Session<'_>, observer: &mut dyn Observer) -> Result<Report<Installed>> {
     let plan = plan::confirm(&session.now)?;
     let current = session.now.current.version().cloned();
     // The plan is refused without one.

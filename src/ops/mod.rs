@@ -29,7 +29,7 @@ use crate::journal::{self, Found};
 use crate::plan::{Plan, Recovery, recover};
 use crate::process::{self, Identity};
 use crate::release::Snapshot;
-use crate::root::{Root, RootLock};
+use crate::root::{Root, RootLock, Trial};
 
 pub use adopt::{Adopt, Adopted, adopt, adoptable};
 pub use boot::{Booted, Reverted, boot, revert};
@@ -129,6 +129,12 @@ impl<'a> Session<'a> {
         let steps = pending.iter().flat_map(|recovery| &recovery.steps);
         let now = steps.fold(now, Snapshot::after);
         Ok(Self { root, common, now, recovered, pending, lock })
+    }
+
+    /// Whether this trial is still under way: somebody may have ended it, or have begun another one, before the lock
+    /// was taken.
+    fn is_on(&self, trial: &Trial) -> Result<bool> {
+        Ok(self.root.trial(&self.now)?.is_some_and(|now| now.transaction == trial.transaction))
     }
 
     /// Whether the plan is going to change anything, so that something is to be said ahead.
