@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench may")]
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read, Write};
 use std::os::fd::AsFd;
@@ -19,6 +20,8 @@ use tempfile::TempDir;
 use tenure::archive::{Archive, Excess, Limits, Target};
 use tenure::error::Error;
 use tenure::naming::Format;
+use tenure::plan::{Declared, Map};
+use tenure::policy::{PathRule, Paths};
 use tenure::tree::{TreeEntry, compare, scan};
 use tenure::version::{Range, Version};
 use tenure::watch::Unwatched;
@@ -202,4 +205,25 @@ mod a_thousand_versions {
             .counter(ItemsCount::new(1_000_usize))
             .bench(|| versions.iter().filter(|v| range.contains(v)).count());
     }
+}
+
+/// The way over 1,000 releases by 200 rules: each minor version is reached from the one before.
+#[divan::bench]
+fn route(bencher: Bencher<'_, '_>) {
+    let version =
+        |at: usize| format!("{}.{}.{}", 1 + at / 200, at / 5 % 40, at % 5).parse::<Version>().unwrap();
+    let declared: BTreeMap<Version, Declared> =
+        (0..1000).map(|at| (version(at), Declared::default())).collect();
+    let range = |text: String| text.parse::<Range>().unwrap();
+    let rules = (0..200).map(|minor| {
+        let (major, minor) = (1 + minor / 40, minor % 40);
+        let before =
+            if minor == 0 { format!("~{}.39", major - 1) } else { format!("~{major}.{}", minor - 1) };
+        PathRule { to: range(format!("~{major}.{minor}")), from: vec![range(before)], latest: minor % 3 == 0 }
+    });
+    let paths = Paths { rules: rules.collect() };
+    let (first, last) = (version(0), version(999));
+    let hops = || Map::new(&paths, &declared).route(&first, &last).unwrap().len();
+    assert_eq!(hops(), 199);
+    bencher.bench(hops);
 }

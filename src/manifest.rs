@@ -86,6 +86,8 @@ pub struct Files {
 pub struct Upgrade {
     /// The releases from which it is reached without a restart; by default those of the same major.minor.
     pub hot_from: Option<Vec<Range>>,
+    /// The releases from which it is reached at all; by default those that releases/paths.toml says.
+    pub from: Option<Vec<Range>>,
 }
 
 impl Manifest {

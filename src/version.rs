@@ -81,6 +81,24 @@ impl Range {
     pub fn contains(&self, version: &Version) -> bool {
         self.0.comparators.iter().all(|c| matches(c, &version.0))
     }
+
+    /// The lowest versions that each of its bounds allows and that lie in it, without those before a release.
+    pub fn lowest(&self) -> impl Iterator<Item = Version> {
+        let floor = |c: &Comparator| {
+            let (major, minor, patch) = (c.major, c.minor.unwrap_or(0), c.patch.unwrap_or(0));
+            match (c.op, c.minor, c.patch) {
+                (Op::Greater, None, _) => semver::Version::new(major + 1, 0, 0),
+                (Op::Greater, _, None) => semver::Version::new(major, minor + 1, 0),
+                (Op::Greater, ..) if c.pre.is_empty() => semver::Version::new(major, minor, patch + 1),
+                (Op::Less | Op::LessEq, None, _) => semver::Version::new(0, 0, 0),
+                (Op::Less, _, None) => semver::Version::new(major, minor.saturating_sub(1), 0),
+                (Op::Less, ..) => semver::Version::new(major, minor, patch.saturating_sub(1)),
+                _ => semver::Version { pre: c.pre.clone(), ..semver::Version::new(major, minor, patch) },
+            }
+        };
+        let floors = self.0.comparators.iter().map(floor).map(Version);
+        floors.filter(|version| self.contains(version))
+    }
 }
 
 impl FromStr for Range {

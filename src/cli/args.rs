@@ -93,6 +93,21 @@ pub enum Command {
         #[command(flatten)]
         change: Change,
     },
+    /// Show the hops to a higher release, or why there are none
+    Plan {
+        /// The release
+        #[arg(value_name = "VERSION")]
+        version: String,
+        /// Where it begins [default: the current release]
+        #[arg(long, value_name = "VERSION")]
+        from: Option<String>,
+        /// More releases that could be gone to, beside those that are installed or here as archives
+        #[arg(long, value_name = "VERSION", value_delimiter = ',')]
+        available: Vec<String>,
+        /// How to print it
+        #[arg(long, value_enum, default_value = "text")]
+        format: PlanFormat,
+    },
     /// Show all that is known, also of a root that is out of order
     Status,
     /// Show what was done, when, by whom and how it ended
@@ -118,6 +133,15 @@ pub enum Command {
         #[arg(value_name = "VERSION")]
         version: Option<String>,
     },
+}
+
+/// How `plan` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PlanFormat {
+    /// The hops, a line each
+    Text,
+    /// A graph of all releases and hops, for Graphviz
+    Dot,
 }
 
 /// What install, upgrade and downgrade take.

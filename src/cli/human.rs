@@ -7,10 +7,11 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use tenure::ops::{
-    Adopted, Booted, DryRun, Guarded, History, Initialised, Installed, Judged, Pruned, Report, Reverted,
-    Status, Uninstalled, Unpacked, Verdict, Verified, Versions,
+    Adopted, Booted, DryRun, Guarded, History, Initialised, Installed, Itinerary, Judged, Pruned, Report,
+    Reverted, Status, Uninstalled, Unpacked, Verdict, Verified, Versions, Whereabouts,
 };
-use tenure::plan::{Item, Step, Toward};
+use tenure::plan::{Item, Leg, Step, Toward};
+use tenure::policy::Hop;
 use tenure::release::ReleaseState;
 use tenure::root::{Entry, Outcome};
 use tenure::version::Version;
@@ -76,6 +77,31 @@ impl Human for Versions {
     fn human(&self) -> String {
         let lines = self.releases.iter().map(|r| format!("* {}\t{}\n", r.version, r.state));
         std::iter::once("Installed versions:\n".to_owned()).chain(lines).collect()
+    }
+}
+
+impl Human for Itinerary {
+    fn human(&self) -> String {
+        let Self { from, to, hops, releases, .. } = self;
+        let count = match hops.len() {
+            0 => return format!("Release {to} is where it begins.\n"),
+            1 => "1 hop".to_owned(),
+            count => format!("{count} hops"),
+        };
+        let line = |(at, hop): (usize, &Leg)| {
+            let way = match hop.way {
+                Hop::Hot => "hot",
+                Hop::Restart => "by a restart",
+            };
+            let whereabouts = match releases.get(&hop.to) {
+                Some(Whereabouts::Installed) => ", installed",
+                Some(Whereabouts::Archive) => ", an archive in releases/",
+                Some(Whereabouts::Named) | None => "",
+            };
+            format!("  {}. {}, {way}{whereabouts}\n", at + 1, hop.to)
+        };
+        let lines: String = hops.iter().enumerate().map(line).collect();
+        format!("From {from} to {to} in {count}:\n{lines}")
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod console;
+mod dot;
 mod human;
 mod json;
 
@@ -16,14 +17,14 @@ use tenure::error::{Doing, Error, Kind, Result};
 use tenure::execute::Order;
 use tenure::health::Span;
 use tenure::manifest::Timeouts;
-use tenure::ops::{self, Adopt, Common, Mode, Replace, Unpack, Wanted};
+use tenure::ops::{self, Adopt, Common, Journey, Mode, Replace, Unpack, Wanted};
 use tenure::plan::{Permanence, Request, Restart, Term};
 use tenure::policy::Direction;
 use tenure::process::{self, Interrupt};
 use tenure::root::Root;
 use tenure::version::Version;
 
-use args::{Change, Cli, Command, Install};
+use args::{Change, Cli, Command, Install, PlanFormat};
 use console::{Console, Shown, Style};
 
 /// How long `boot` waits by itself: a start should not fail for a command that is about to end, and the
@@ -72,16 +73,6 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
     let find = || Root::find(given.as_deref(), &here);
     let place = || given.clone().unwrap_or_else(|| here.clone());
     match cli.command {
-        Command::Versions => Shown::of(console.style(), &ops::versions(&find()?)?),
-        Command::RootDir => {
-            Shown::of(console.style(), &human::RootDir { root: find()?.path().display().to_string() })
-        }
-        Command::Status => Shown::of(console.style(), &ops::status(&find()?, console)?),
-        Command::History => Shown::of(console.style(), &ops::history(&find()?)?),
-        Command::Verify { version } => {
-            let version = version.as_deref().map(parse).transpose()?;
-            Shown::of(console.style(), &ops::verify(&find()?, version.as_ref(), console)?)
-        }
         Command::Init { name, change } => Shown::of(
             console.style(),
             &ops::init(&place(), name.as_deref(), &common(order, change, console)?)?,
@@ -101,10 +92,36 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
             let ordered_by = ordered_by.parse()?;
             Shown::of(console.style(), &ops::guard(&find()?, ordered_by, console)?)
         }
-        command => {
-            let root = find()?;
-            change(command, &root, order, console)
+        command => act(command, &find()?, order, console),
+    }
+}
+
+/// What changes nothing; all else is for `change`.
+fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Result<Shown> {
+    let style = console.style();
+    match command {
+        Command::Versions => Shown::of(style, &ops::versions(root)?),
+        Command::RootDir => Shown::of(style, &human::RootDir { root: root.path().display().to_string() }),
+        Command::Status => Shown::of(style, &ops::status(root, console)?),
+        Command::History => Shown::of(style, &ops::history(root)?),
+        Command::Verify { version } => {
+            let version = version.as_deref().map(parse).transpose()?;
+            Shown::of(style, &ops::verify(root, version.as_ref(), console)?)
         }
+        Command::Plan { version, from, available, format } => {
+            let journey = Journey {
+                to: parse(&version)?,
+                from: from.as_deref().map(parse).transpose()?,
+                graph: format == PlanFormat::Dot,
+                available: available.iter().map(|version| parse(version)).collect::<Result<_>>()?,
+            };
+            let found = ops::route(root, &journey, console)?;
+            match format {
+                PlanFormat::Text => Shown::of(style, &found),
+                PlanFormat::Dot => Shown::of(style, &dot::Graph(found)),
+            }
+        }
+        command => change(command, root, order, console),
     }
 }
 
@@ -249,6 +266,7 @@ fn name(command: &Command) -> &'static str {
         Command::Revert { .. } => "revert",
         Command::Uninstall { .. } => "uninstall",
         Command::Boot { .. } => "boot",
+        Command::Plan { .. } => "plan",
         Command::Status => "status",
         Command::History => "history",
         Command::Prune { .. } => "prune",

@@ -303,15 +303,30 @@ fn no_archive(path: &Path) -> Error {
     ))
 }
 
+/// What the manifest declares in the one archive of a release in releases/; nothing where there is none, or several
+/// archives.
+pub(super) fn manifest_of(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<Option<Manifest>> {
+    let archives = root.archives(version)?;
+    let [file] = archives.as_slice() else { return Ok(None) };
+    let candidate = Candidate::beside(root, file.clone());
+    let text = survey(&candidate, watch)?.survey.manifest;
+    manifest(root, version, &candidate, text.as_deref())
+}
+
+/// Looks through an archive, however large it is.
+fn survey(candidate: &Candidate, watch: &mut dyn Watch) -> Result<Reading> {
+    let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", candidate.shown));
+    let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
+    candidate.open()?.survey(&limits, &mut |_| {}, watch)
+}
+
 /// The version that an archive holds, by its name or else by its manifest; both must agree in the end.
 pub(super) fn version_in(root: &Root, path: &Path, watch: &mut dyn Watch) -> Result<Version> {
     let candidate = Candidate::given(path)?;
     if let Some(version) = naming::version_of(&candidate.file_name, root.settings().name.as_deref()) {
         return Ok(version);
     }
-    let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", candidate.shown));
-    let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
-    let reading = candidate.open()?.survey(&limits, &mut |_| {}, watch)?;
+    let reading = survey(&candidate, watch)?;
     if let Some(text) = &reading.survey.manifest {
         return Ok(Manifest::parse(&format!("{MANIFEST} in {}", candidate.shown), text)?.version);
     }

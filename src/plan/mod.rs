@@ -3,6 +3,7 @@
 mod make;
 mod motion;
 mod recover;
+mod route;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use make::{Permanence, Request, Restart, boot, confirm, install, prune, revert, uninstall, unpack};
 pub use motion::{Motion, Term, Way};
 pub use recover::{Recovery, Toward, recover, undo};
+pub use route::{Declared, Leg, Map, Missing};
 
 use crate::release::{Installed, Link, LinkName, Snapshot};
 use crate::version::Version;

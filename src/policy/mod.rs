@@ -1,11 +1,15 @@
 //! The rules between two releases: which way, and whether without a restart.
 
+mod paths;
+
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::version::{Range, Version};
+
+pub use paths::{PATHS, PathRule, Paths};
 
 /// Which way a command may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

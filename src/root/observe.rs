@@ -1,11 +1,12 @@
 //! A look at the root, without a lock: it never waits, and never sees a state that was not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Standing};
 use crate::naming;
+use crate::policy::{PATHS, Paths};
 use crate::release::{Fault, Installed, Link, LinkName, Snapshot};
 use crate::version::Version;
 
@@ -14,6 +15,9 @@ use super::receipt::tenured;
 
 /// How often a look is taken again because the links moved meanwhile.
 const LOOKS: usize = 100;
+
+/// The largest file of rules that is read, in bytes.
+const PATHS_LIMIT: u64 = 1 << 20;
 
 impl Root {
     /// The releases and links at one moment: taken again until no link moved while looking.
@@ -30,6 +34,26 @@ impl Root {
             }
         }
         Err(Error::failed(format!("cannot read {}: its links never stand still", self.path().display())))
+    }
+
+    /// The releases that archives in releases/ hold, by name.
+    ///
+    /// # Errors
+    /// Where releases/ cannot be read.
+    pub fn archived(&self) -> Result<BTreeSet<Version>> {
+        let product = self.settings().name.as_deref();
+        let names = disk::names(&self.releases())?;
+        Ok(names.iter().filter_map(|name| naming::version_of(name, product)).collect())
+    }
+
+    /// The vendor's rules about upgrade paths.
+    ///
+    /// # Errors
+    /// Refused where they cannot be used.
+    pub fn paths(&self) -> Result<Paths> {
+        let file = self.releases().join(PATHS);
+        let text = disk::read_text(&file, PATHS_LIMIT)?.unwrap_or_default();
+        Paths::parse(&file.display().to_string(), &text)
     }
 
     /// The archives in releases/ that hold a version, by name.

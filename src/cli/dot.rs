@@ -1,0 +1,36 @@
+//! The graph of releases and hops, for Graphviz.
+
+use serde::Serialize;
+
+use tenure::ops::{Itinerary, Whereabouts};
+use tenure::policy::Hop;
+use tenure::version::Version;
+
+use super::human::Human;
+
+/// All releases and allowed hops, with those that are chosen marked.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Graph(pub Itinerary);
+
+impl Human for Graph {
+    fn human(&self) -> String {
+        let Itinerary { from, hops, releases, allowed, .. } = &self.0;
+        let is_chosen = |version: &Version| version == from || hops.iter().any(|hop| hop.to == *version);
+        let stops = releases.iter().map(|(version, whereabouts)| {
+            let style = if *whereabouts == Whereabouts::Named { "dashed" } else { "solid" };
+            let width = if is_chosen(version) { ", penwidth=3" } else { "" };
+            format!("  \"{version}\" [style={style}{width}];\n")
+        });
+        let legs = allowed.iter().map(|leg| {
+            let style = if leg.way == Hop::Hot { "solid" } else { "dashed" };
+            let width = if hops.contains(leg) { ", penwidth=3" } else { "" };
+            format!("  \"{}\" -> \"{}\" [style={style}{width}];\n", leg.from, leg.to)
+        });
+        let lines: String = stops.chain(legs).collect();
+        format!(
+            "// Releases: dashed where they are only named. Hops: solid where they are hot, dashed by restart.\n\
+             digraph releases {{\n  rankdir=LR;\n  node [shape=box];\n{lines}}}\n"
+        )
+    }
+}

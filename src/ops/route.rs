@@ -1,0 +1,169 @@
+//! `plan`: the hops from one release to a higher one, over the releases that are here.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::plan::{Declared, Leg, Map, Missing};
+use crate::policy::Paths;
+use crate::release::Snapshot;
+use crate::root::Root;
+use crate::version::Version;
+use crate::watch::Watch;
+
+use super::fetch::Fetch;
+use super::fetch::manifest_of;
+
+/// Where a release is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whereabouts {
+    /// Installed in releases/.
+    Installed,
+    /// As an archive in releases/.
+    Archive,
+    /// Named on the command line.
+    Named,
+}
+
+/// Which way is looked for.
+#[derive(Clone, Debug)]
+pub struct Journey {
+    /// Where it ends.
+    pub to: Version,
+    /// Where it begins; by default at the current release.
+    pub from: Option<Version>,
+    /// More releases that could be gone to.
+    pub available: Vec<Version>,
+    /// Whether all hops are wanted that may be made, of which there can be half a million.
+    pub graph: bool,
+}
+
+/// A way from one release to another.
+#[derive(Clone, Debug, Serialize)]
+pub struct Itinerary {
+    /// Where it begins.
+    pub from: Version,
+    /// Where it ends.
+    pub to: Version,
+    /// The hops.
+    pub hops: Vec<Leg>,
+    /// The releases that could be gone to, and where each is.
+    pub releases: BTreeMap<Version, Whereabouts>,
+    /// Every hop that may be made between them, where that is wanted.
+    #[serde(skip)]
+    pub allowed: Vec<Leg>,
+}
+
+/// Finds the hops; changes nothing.
+///
+/// # Errors
+/// Refused where there is no way, naming what would open one.
+pub fn route(root: &Root, journey: &Journey, watch: &mut dyn Watch) -> Result<Itinerary> {
+    let now = root.observe()?;
+    let to = journey.to.clone();
+    let from = journey.from.clone().or_else(|| now.current.version().cloned()).ok_or_else(|| {
+        Error::refused("cannot plan a way: no release is current")
+            .hint("`--from VERSION` says where it begins")
+    })?;
+    if to < from {
+        return Err(Error::refused(format!("cannot plan a way from {from} down to {to}"))
+            .hint(format!("a downgrade is one hop: `tenure downgrade --dry-run {to}` shows it")));
+    }
+    let mut releases = here(root, &now)?;
+    for version in journey.available.iter().chain([&from]) {
+        releases.entry(version.clone()).or_insert(Whereabouts::Named);
+    }
+    releases.retain(|version, _| *version >= from && *version <= to);
+    if !releases.contains_key(&to) {
+        return Err(Error::refused(format!("release {to} is neither installed nor here as an archive"))
+            .hint("copy its archive into releases/, or name it with --available"));
+    }
+    let declared = releases
+        .iter()
+        .map(|(version, whereabouts)| {
+            let manifest = match whereabouts {
+                Whereabouts::Installed => root.manifest(version)?,
+                Whereabouts::Archive => manifest_of(root, version, watch)?,
+                Whereabouts::Named => None,
+            };
+            Ok((version.clone(), declared(manifest.as_ref())))
+        })
+        .collect::<Result<BTreeMap<_, _>>>()?;
+    let paths = root.paths()?;
+    let map = Map::new(&paths, &declared);
+    let hops = map.route(&from, &to).ok_or_else(|| no_way(&map, &from, &to))?;
+    let allowed = if journey.graph { map.legs().collect() } else { Vec::new() };
+    Ok(Itinerary { from, to, hops, releases, allowed })
+}
+
+fn no_way(map: &Map<'_>, from: &Version, to: &Version) -> Error {
+    let error =
+        Error::refused(format!("there is no way from {from} to {to} over the releases that are here"));
+    let missing = map.missing(from, to);
+    if missing.is_empty() {
+        return error.hint("its vendor's rules allow none: see releases/paths.toml");
+    }
+    let named = |Missing { version, ranges }: &Missing| match ranges.as_slice() {
+        [] => version.to_string(),
+        ranges => format!("{version}, or another one in {}", ranges.join(" and ")),
+    };
+    let missing: Vec<String> = missing.iter().map(named).collect();
+    error.hint(format!("this would open one: {}", missing.join("; ")))
+}
+
+fn declared(manifest: Option<&Manifest>) -> Declared {
+    let upgrade = manifest.map(|manifest| manifest.upgrade.clone()).unwrap_or_default();
+    Declared { from: upgrade.from, hot_from: upgrade.hot_from }
+}
+
+/// The releases that could be gone to.
+fn here(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Whereabouts>> {
+    let archives = root.archived()?.into_iter().map(|version| (version, Whereabouts::Archive));
+    let installed = now.releases.keys().map(|version| (version.clone(), Whereabouts::Installed));
+    Ok(archives.chain(installed).collect())
+}
+
+/// Refuses a hop upward that the vendor's rules do not allow, with the way that would do.
+///
+/// # Errors
+/// Refused, naming the rule.
+pub(super) fn allowed(root: &Root, now: &Snapshot, target: &Version, fetched: &Fetch<'_>) -> Result<()> {
+    let Some(current) = now.current.version().filter(|current| *current < target) else { return Ok(()) };
+    let manifest = match fetched.steps.is_empty() {
+        true => root.manifest(target)?,
+        false => fetched.manifest.clone(),
+    };
+    let (paths, here) = (root.paths()?, here(root, now)?);
+    let own = declared(manifest.as_ref());
+    let versions = here.keys().cloned().collect();
+    paths.allow(current, target, own.from.as_deref(), &versions).map_err(|error| {
+        let known = |version: &Version| match version == target {
+            true => own.clone(),
+            false => declared(root.manifest(version).ok().flatten().as_ref()),
+        };
+        let declared = here.keys().map(|version| (version.clone(), known(version))).collect();
+        with_way(error, &paths, &declared, current, target)
+    })
+}
+
+fn with_way(
+    error: Error,
+    paths: &Paths,
+    declared: &BTreeMap<Version, Declared>,
+    from: &Version,
+    to: &Version,
+) -> Error {
+    match Map::new(paths, declared).route(from, to) {
+        Some(hops) => {
+            let hops: Vec<String> = hops.iter().map(|hop| hop.to.to_string()).collect();
+            error.hint(format!(
+                "this way would do: {}; `tenure plan {to}` shows each hop",
+                hops.join(", then ")
+            ))
+        }
+        None => error.hint(format!("`tenure plan {to}` tells which release would open a way")),
+    }
+}

@@ -1,0 +1,96 @@
+//! Upgrade paths: from which releases another one may be reached, as its vendor publishes it.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::manifest;
+use crate::version::{Range, Version};
+
+/// The file name of the rules, beside the archives.
+pub const PATHS: &str = "paths.toml";
+
+/// A vendor's rules. Without any, every higher release may be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paths {
+    /// The rules; a release may be reached by any of those that are about it, and not where there is none.
+    #[serde(default, rename = "path")]
+    pub rules: Vec<PathRule>,
+}
+
+/// To reach a release in `to`, the running one must be in `from`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathRule {
+    /// The releases that it is about.
+    pub to: Range,
+    /// Those from which they may be reached: in any of the ranges.
+    pub from: Vec<Range>,
+    /// Whether only the highest of those in `to` that are here may be reached.
+    #[serde(default)]
+    pub latest: bool,
+}
+
+impl Paths {
+    /// Parses rules; `file` names them in errors.
+    ///
+    /// # Errors
+    /// Refused, naming the file, the line and the nearest known key.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        manifest::parse(file, text)
+    }
+
+    /// Refuses a hop upward that no rule allows. What the release itself declares, `declared`, takes the place of
+    /// the rules; `here` are the releases that could be gone to.
+    ///
+    /// # Errors
+    /// Refused, naming what the rules want.
+    pub fn allow(
+        &self,
+        from: &Version,
+        to: &Version,
+        declared: Option<&[Range]>,
+        here: &BTreeSet<Version>,
+    ) -> Result<()> {
+        let refuse = |why: String| Err(Error::refused(format!("cannot go from {from} to {to}: {why}")));
+        if let Some(ranges) = declared {
+            return match ranges.iter().any(|range| range.contains(from)) {
+                true => Ok(()),
+                false => refuse(format!("it is reached from {} only, as it declares", any_of(ranges))),
+            };
+        }
+        if self.rules.is_empty() {
+            return Ok(());
+        }
+        let about: Vec<&PathRule> = self.rules.iter().filter(|rule| rule.to.contains(to)).collect();
+        if about.is_empty() {
+            return refuse(format!("no rule in releases/{PATHS} is about {to}"));
+        }
+        let fitting = |rule: &&&PathRule| rule.from.iter().any(|range| range.contains(from));
+        let Some(rule) = about.iter().find(fitting) else {
+            let ranges: Vec<Range> = about.iter().flat_map(|rule| rule.from.clone()).collect();
+            return refuse(format!("by releases/{PATHS} it is reached from {} only", any_of(&ranges)));
+        };
+        let open = |rule: &&&PathRule| fitting(rule) && rule.is_open_to(to, here);
+        match about.iter().any(|rule| open(&rule)) {
+            true => Ok(()),
+            false => refuse(format!(
+                "by releases/{PATHS} only the highest release in {} that is here is reached from it",
+                rule.to
+            )),
+        }
+    }
+}
+
+impl PathRule {
+    fn is_open_to(&self, to: &Version, here: &BTreeSet<Version>) -> bool {
+        !self.latest || here.iter().filter(|v| self.to.contains(v)).max().is_none_or(|highest| highest <= to)
+    }
+}
+
+fn any_of(ranges: &[Range]) -> String {
+    let ranges: Vec<String> = ranges.iter().map(|range| format!("`{range}`")).collect();
+    ranges.join(" or ")
+}
