@@ -191,6 +191,8 @@ impl fmt::Display for Sample {
 pub enum Baseline {
     /// Well, or nobody could tell: it has to be well afterwards.
     Sound,
+    /// Where it is known already, as on a way back: it must not be failing afterwards.
+    Known,
     /// It was failing already, for which the new release is not blamed.
     Failing,
 }

@@ -59,6 +59,11 @@ impl Carrier<'_> {
                 Verdict::Healthy => return Ok(()),
                 Verdict::Open if !left.is_zero() => {}
                 _ if motion.baseline == Baseline::Failing => return Ok(()),
+                Verdict::Open
+                    if motion.baseline == Baseline::Known && matches!(sample, Sample::CannotTell(_)) =>
+                {
+                    return Ok(());
+                }
                 verdict => return Err(unproven(version, &sample, verdict, within)),
             }
             watch.waiting(&format!("Waiting for {version} to be healthy ({sample})"), left);

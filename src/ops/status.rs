@@ -104,6 +104,7 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
         .collect();
     let unfinished = unfinished(root, &now, &mut problems)?;
     let service = serving(root, &now, watch)?;
+    problems.extend(unfinished.as_ref().and_then(left_undone));
     // In the middle of a move both differ, and rightly so.
     if unfinished.as_ref().is_none_or(|unfinished| unfinished.pid.is_none()) {
         problems.extend(service.as_ref().and_then(|service| drift(service, &now)));
@@ -124,6 +125,14 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
         service,
         problems,
     })
+}
+
+/// What nobody is at work on: a guard is, but where it cannot do it.
+fn left_undone(unfinished: &Unfinished) -> Option<Problem> {
+    let message = format!("`{}` was cut short, or could not be taken back", unfinished.command);
+    let hints =
+        vec!["the next command that changes something recovers from it; `tenure boot`, for instance".into()];
+    unfinished.pid.is_none().then_some(Problem { message, hints })
 }
 
 fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Result<Option<Unfinished>> {

@@ -154,7 +154,7 @@ pub fn confirm(now: &Snapshot) -> Result<Plan> {
 pub fn revert(now: &Snapshot, motion: Option<Motion>) -> Result<Plan> {
     let mut plan = boot(now)?;
     if let (Some(from), Some(to), Some(motion)) = (plan.from.clone(), plan.to.clone(), motion) {
-        let proof = Step::Prove { version: to.clone(), motion: motion.by_restart() };
+        let proof = Step::Prove { version: to.clone(), motion: motion.back() };
         plan.steps.extend([Step::ReturnService { from, to, motion }, proof]);
     }
     Ok(plan)

@@ -66,6 +66,14 @@ impl Motion {
     pub fn by_restart(&self) -> Self {
         Self { way: Way::Restart, baseline: self.baseline }
     }
+
+    /// As a release is proved that was gone back to. It may take as long as after a restart, and it is not given up for
+    /// what nobody can tell.
+    #[must_use]
+    pub fn back(&self) -> Self {
+        let baseline = if self.baseline == Baseline::Sound { Baseline::Known } else { self.baseline };
+        Self { way: Way::Restart, baseline }
+    }
 }
 
 impl fmt::Display for Way {

@@ -69,7 +69,7 @@ pub fn undo(begun: &[Step]) -> Vec<Step> {
     let proven = |step: Step| {
         let proof = match &step {
             Step::ReturnService { to, motion, .. } => {
-                Some(Step::Prove { version: to.clone(), motion: motion.by_restart() })
+                Some(Step::Prove { version: to.clone(), motion: motion.back() })
             }
             _ => None,
         };
