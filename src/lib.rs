@@ -12,6 +12,7 @@ pub mod version;
 pub mod naming;
 pub mod release;
 pub mod health;
+pub mod requires;
 pub mod manifest;
 pub mod settings;
 pub mod policy;
@@ -37,6 +38,8 @@ pub mod digest;
 pub mod signature;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod process;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod platform;
 
 // Floor 3: what a root and a service consist of.
 pub mod root;

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::health::{Argv, Health, Span};
+use crate::requires::Requires;
 use crate::version::{Range, Version};
 
 /// The file name of the manifest, at the top of a release.
@@ -22,6 +23,9 @@ pub struct Manifest {
     /// How this release may be reached.
     #[serde(default)]
     pub upgrade: Upgrade,
+    /// What it requires of the host.
+    #[serde(default)]
+    pub requires: Requires,
     /// What becomes of its files.
     #[serde(default)]
     pub files: Files,

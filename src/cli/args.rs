@@ -93,6 +93,18 @@ pub enum Command {
         #[command(flatten)]
         change: Change,
     },
+    /// Tell all that would be in the way of an upgrade, and change nothing
+    Check {
+        /// The release
+        #[arg(value_name = "VERSION", required_unless_present = "os", conflicts_with = "os")]
+        version: Option<String>,
+        /// For a restart upgrade
+        #[arg(long)]
+        restart: bool,
+        /// Tell which of the installed releases run on another system instead, as "debian 13"
+        #[arg(long, value_name = "SYSTEM", conflicts_with = "restart")]
+        os: Option<String>,
+    },
     /// Show the hops to a higher release, or why there are none
     Plan {
         /// The release

@@ -7,8 +7,9 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use tenure::ops::{
-    Adopted, Booted, DryRun, Guarded, History, Initialised, Installed, Itinerary, Judged, Pruned, Report,
-    Reverted, Status, Uninstalled, Unpacked, Verdict, Verified, Versions, Whereabouts,
+    Adopted, Booted, Checked, DryRun, Guarded, History, Initialised, Installed, Itinerary, Judged, Pruned,
+    Report, Reverted, Status, Supported, Told, Uninstalled, Unpacked, Verdict, Verified, Versions,
+    Whereabouts,
 };
 use tenure::plan::{Item, Leg, Step, Toward};
 use tenure::policy::Hop;
@@ -77,6 +78,48 @@ impl Human for Versions {
     fn human(&self) -> String {
         let lines = self.releases.iter().map(|r| format!("* {}\t{}\n", r.version, r.state));
         std::iter::once("Installed versions:\n".to_owned()).chain(lines).collect()
+    }
+}
+
+impl Human for Checked {
+    fn human(&self) -> String {
+        let line = |told: &Told| {
+            let verdict = if told.ok { "ok    " } else { "FAILED" };
+            let hints: String = told.hints.iter().map(|hint| format!("        hint: {hint}\n")).collect();
+            format!("{verdict}  {}: {}\n{hints}", told.check, told.found)
+        };
+        let lines: String = self.checks.iter().map(line).collect();
+        let failed = self.checks.iter().filter(|told| !told.ok).count();
+        match failed {
+            0 => format!("{lines}Nothing is in the way of {}.\n", self.version),
+            1 => format!("{lines}One thing is in the way of {}.\n", self.version),
+            _ => format!("{lines}{failed} things are in the way of {}.\n", self.version),
+        }
+    }
+
+    fn code(&self) -> u8 {
+        if self.ok { 0 } else { 2 }
+    }
+}
+
+impl Human for Supported {
+    fn human(&self) -> String {
+        let line = |(version, state, runs): &(Version, ReleaseState, Option<bool>)| {
+            let told = match runs {
+                Some(true) => format!("runs on {}", self.os),
+                Some(false) => format!("does not run on {}", self.os),
+                None => "does not say".to_owned(),
+            };
+            format!("* {version}\t{state}\t{told}\n")
+        };
+        self.releases.iter().map(line).collect()
+    }
+
+    /// What is in use has to run there.
+    fn code(&self) -> u8 {
+        let needed = |state: &ReleaseState| matches!(state, ReleaseState::Permanent | ReleaseState::Current);
+        let fails = self.releases.iter().any(|(_, state, runs)| needed(state) && *runs == Some(false));
+        if fails { 2 } else { 0 }
     }
 }
 

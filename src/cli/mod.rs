@@ -21,6 +21,7 @@ use tenure::ops::{self, Adopt, Common, Journey, Mode, Replace, Unpack, Wanted};
 use tenure::plan::{Permanence, Request, Restart, Term};
 use tenure::policy::Direction;
 use tenure::process::{self, Interrupt};
+use tenure::requires::Named;
 use tenure::root::Root;
 use tenure::version::Version;
 
@@ -120,6 +121,17 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
                 PlanFormat::Text => Shown::of(style, &found),
                 PlanFormat::Dot => Shown::of(style, &dot::Graph(found)),
             }
+        }
+        Command::Check { version: Some(version), restart, .. } => {
+            let restart = if restart { Restart::Asked } else { Restart::Forbidden };
+            let (direction, permanence) = (Direction::Either, Permanence::Permanent);
+            let request = Request { target: parse(&version)?, direction, permanence, restart };
+            let common = Common { order, mode: Mode::DryRun, wait: Duration::ZERO };
+            Shown::of(style, &ops::check(root, &common, &request, console)?)
+        }
+        Command::Check { os, .. } => {
+            let os = os.unwrap_or_default().parse::<Named>().map_err(|e| e.as_kind(Kind::Usage))?;
+            Shown::of(style, &ops::supported(root, &os)?)
         }
         command => change(command, root, order, console),
     }
@@ -266,6 +278,7 @@ fn name(command: &Command) -> &'static str {
         Command::Revert { .. } => "revert",
         Command::Uninstall { .. } => "uninstall",
         Command::Boot { .. } => "boot",
+        Command::Check { .. } => "check",
         Command::Plan { .. } => "plan",
         Command::Status => "status",
         Command::History => "history",

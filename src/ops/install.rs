@@ -16,7 +16,7 @@ use crate::service::Service;
 use crate::version::Version;
 
 use super::fetch::{Replace, Want, fetch};
-use super::{Common, Report, Session, motion, route};
+use super::{Common, Report, Session, check};
 
 /// How long before it is looked again whether a trial has ended.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -60,8 +60,7 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
     let was = session.now.state(target);
     let want = Want { version: target, given: None, replace: options.replace, mode: options.common.mode };
     let fetched = fetch(root, &session.now, want, observer)?;
-    route::allowed(root, &session.now, target, &fetched)?;
-    let motion = motion::onward(root, &session.now, request, &fetched, options.common.mode, observer)?;
+    let motion = check::passed(root, &session.now, request, &fetched, options.common.mode, observer)?;
     watchable(root, request, motion.as_ref(), observer)?;
     let brought = !fetched.steps.is_empty();
     let plan = plan::install(&session.now, request, fetched.steps, motion)?;

@@ -1,0 +1,202 @@
+//! `check`: all that an upgrade is held against before anything is changed, told at once. An upgrade runs the same.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::execute::Observer;
+use crate::fs as disk;
+use crate::manifest::Manifest;
+use crate::plan::{Motion, Request};
+use crate::platform;
+use crate::release::{ReleaseState, Snapshot};
+use crate::requires::{Finding, Named, Platform, Requires};
+use crate::root::Root;
+use crate::version::Version;
+
+use super::fetch::{Fetch, Replace, Want, fetch};
+use super::{Common, Mode, Session, motion, route};
+
+/// What was found of one thing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    /// What it is about.
+    pub check: &'static str,
+    /// Whether it is in nobody's way.
+    pub ok: bool,
+    /// What was found, and what is needed where that is another thing.
+    pub found: String,
+    /// What to do about it.
+    pub hints: Vec<String>,
+}
+
+/// What a release was held against.
+#[derive(Clone, Debug, Serialize)]
+pub struct Checked {
+    /// The release.
+    pub version: Version,
+    /// The release that runs.
+    pub from: Option<Version>,
+    /// Whether nothing is in its way.
+    pub ok: bool,
+    /// Everything that was looked at.
+    pub checks: Vec<Told>,
+}
+
+/// One check: what was found, or what is in the way.
+type Outcome = (&'static str, std::result::Result<String, Error>);
+
+/// Holds a release against everything that an upgrade would, and changes nothing.
+///
+/// # Errors
+/// Where the root cannot be read.
+pub fn check(
+    root: &Root,
+    common: &Common,
+    request: &Request,
+    observer: &mut dyn Observer,
+) -> Result<Checked> {
+    let session = Session::begin(root, common, observer)?;
+    let (now, target) = (&session.now, &request.target);
+    let mut outcomes = vec![("links", request.allowed(now).map(|()| running(now)))];
+    let want = Want { version: target, given: None, replace: Replace::No, mode: Mode::DryRun };
+    let fetched = match fetch(root, now, want, observer) {
+        Ok(fetched) => {
+            let brings = fetched.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let found =
+                if brings.is_empty() { "it is installed".to_owned() } else { format!("would {brings}") };
+            outcomes.push(("archive", Ok(found)));
+            fetched
+        }
+        Err(error) => {
+            outcomes.push(("archive", Err(error)));
+            Fetch::default()
+        }
+    };
+    let (further, _) = held(root, now, request, &fetched, Mode::Act, observer)?;
+    outcomes.extend(further);
+    let checks: Vec<Told> = outcomes.into_iter().map(told).collect();
+    let ok = checks.iter().all(|told| told.ok);
+    Ok(Checked { version: target.clone(), from: now.current.version().cloned(), ok, checks })
+}
+
+fn running(now: &Snapshot) -> String {
+    now.current
+        .version()
+        .map_or_else(|| "no release is current".to_owned(), |current| format!("{current} is current"))
+}
+
+fn told((check, outcome): Outcome) -> Told {
+    match outcome {
+        Ok(found) => Told { check, ok: true, found, hints: Vec::new() },
+        Err(error) => {
+            let hints = error.hints().into_iter().map(str::to_owned).collect();
+            Told { check, ok: false, found: error.in_one_line(), hints }
+        }
+    }
+}
+
+/// How the service gets to a release that nothing is in the way of.
+///
+/// # Errors
+/// Refused with all that is in the way at once.
+pub(super) fn passed(
+    root: &Root,
+    now: &Snapshot,
+    request: &Request,
+    fetched: &Fetch<'_>,
+    mode: Mode,
+    observer: &mut dyn Observer,
+) -> Result<Option<Motion>> {
+    let (outcomes, motion) = held(root, now, request, fetched, mode, observer)?;
+    let mut failed: Vec<Error> = outcomes.into_iter().filter_map(|(_, outcome)| outcome.err()).collect();
+    match failed.len() {
+        0 => Ok(motion),
+        1 => Err(failed.remove(0)),
+        count => {
+            let as_one = |later: Option<Error>, error: Error| {
+                let first = Error::refused(error.in_one_line());
+                let hinted = error.hints().into_iter().fold(first, Error::hint);
+                Some(match later {
+                    Some(later) => hinted.because(later),
+                    None => hinted,
+                })
+            };
+            let all =
+                Error::refused(format!("cannot go to {}: {count} things are in the way", request.target));
+            Err(match failed.into_iter().rev().fold(None, as_one) {
+                Some(failed) => all.because(failed),
+                None => all,
+            })
+        }
+    }
+}
+
+fn held(
+    root: &Root,
+    now: &Snapshot,
+    request: &Request,
+    fetched: &Fetch<'_>,
+    mode: Mode,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<Outcome>, Option<Motion>)> {
+    let target = &request.target;
+    let manifest = match fetched.steps.is_empty() {
+        true => root.manifest(target)?,
+        false => fetched.manifest.clone(),
+    };
+    let path = route::allowed(root, now, target, fetched).map(|()| running(now));
+    let mut outcomes = vec![("path", path)];
+    outcomes.extend(requirements(root, manifest.as_ref())?);
+    let motion = motion::onward(root, now, request, fetched, mode, observer);
+    let (way, motion) = match motion {
+        Ok(Some(motion)) => (Ok(format!("the service moves {}", motion.way)), Some(motion)),
+        Ok(None) => (Ok("no service is moved".to_owned()), None),
+        Err(error) => (Err(error), None),
+    };
+    outcomes.push(("service", way));
+    Ok((outcomes, motion))
+}
+
+fn requirements(root: &Root, manifest: Option<&Manifest>) -> Result<Vec<Outcome>> {
+    let Some(requires) = manifest.map(|manifest| &manifest.requires).filter(|r| **r != Requires::default())
+    else {
+        return Ok(Vec::new());
+    };
+    let host = platform::this(disk::free(root.place())?.bytes)?;
+    Ok(requires.met_by(&host).into_iter().map(outcome).collect())
+}
+
+fn outcome(finding: Finding) -> Outcome {
+    let Finding { check, ok, found, needed } = finding;
+    match ok {
+        true => (check, Ok(found)),
+        false => {
+            (check, Err(Error::refused(format!("this host has {found}, and the release needs {needed}"))))
+        }
+    }
+}
+
+/// Which of the installed releases run on another system.
+#[derive(Clone, Debug, Serialize)]
+pub struct Supported {
+    /// The system.
+    pub os: String,
+    /// Each release with its state, and whether it runs there; none where it does not say.
+    pub releases: Vec<(Version, ReleaseState, Option<bool>)>,
+}
+
+/// Tells which of the installed releases run on another system, ahead of its upgrade.
+///
+/// # Errors
+/// Where the root or a manifest cannot be read.
+pub fn supported(root: &Root, os: &Named) -> Result<Supported> {
+    let now = root.observe()?;
+    let host = platform::this(0)?;
+    let there = Platform { os: os.clone(), ..host };
+    let releases = now.states().map(|(version, state)| {
+        let requires = root.manifest(version)?.map(|manifest| manifest.requires).unwrap_or_default();
+        let findings = Requires { os: requires.os, ..Requires::default() }.met_by(&there);
+        Ok((version.clone(), state, findings.first().map(|finding| finding.ok)))
+    });
+    Ok(Supported { os: os.to_string(), releases: releases.collect::<Result<_>>()? })
+}

@@ -1,0 +1,90 @@
+//! What this host is.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Doing, Result};
+use crate::outside;
+use crate::process::{self, Program};
+use crate::requires::{Named, Platform};
+use crate::watch::Unwatched;
+
+/// Where os-release(5) says that it is, the first that is there.
+const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+
+/// The largest that is read, in bytes.
+const LIMIT: u64 = 1 << 16;
+
+/// How long a program may take to tell the version of the C library.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// This host, with so many bytes free.
+///
+/// # Errors
+/// Where the system does not tell.
+pub fn this(free: u64) -> Result<Platform> {
+    let uname = nix::sys::utsname::uname().doing(|| "cannot tell the architecture")?;
+    let arch = uname.machine().to_string_lossy().into_owned();
+    let text = OS_RELEASE.iter().find_map(|file| outside::read_text(Path::new(file), LIMIT).ok().flatten());
+    let libc = libc(&arch);
+    Ok(Platform { arch, os: os(&text.unwrap_or_default()), libc, free })
+}
+
+fn os(text: &str) -> Named {
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
+    };
+    let id = Some(value("ID")).filter(|id| !id.is_empty()).unwrap_or_else(|| "linux".to_owned());
+    let like = value("ID_LIKE");
+    Named {
+        names: std::iter::once(id).chain(like.split_whitespace().map(str::to_owned)).collect(),
+        version: value("VERSION_ID").parse().ok(),
+    }
+}
+
+/// As getconf(1) tells it; musl has no such word and is known by its loader.
+fn libc(arch: &str) -> Option<Named> {
+    let named = |text: &str| text.parse::<Named>().ok();
+    let said = getconf().unwrap_or_default();
+    named(&said).filter(|named| named.version.is_some()).or_else(|| {
+        let loader = format!("/lib/ld-musl-{arch}.so.1");
+        outside::resolve(Path::new(&loader)).ok().and_then(|_| named("musl"))
+    })
+}
+
+fn getconf() -> Result<String> {
+    let output = process::output_in_memory()?;
+    let arguments = ["GNU_LIBC_VERSION".to_owned()];
+    let program = Program {
+        path: Path::new("getconf"),
+        arguments: &arguments,
+        dir: Path::new("/"),
+        environment: &[],
+        account: None,
+        within: PATIENCE,
+        output: &output,
+    };
+    process::run(&program, &Unwatched)?.good(PATIENCE)?;
+    Ok(process::tail(&output))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_is_known_by_its_own_file() {
+        let rocky =
+            os("NAME=\"Rocky Linux\"\nVERSION_ID=\"8.10\"\nID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n");
+        assert_eq!((rocky.to_string().as_str(), rocky.names.len()), ("rocky 8.10", 4));
+        assert_eq!(os("ID=arch\n").to_string(), "arch");
+        assert_eq!(os("").to_string(), "linux");
+    }
+
+    #[test]
+    fn this_host_is_some() {
+        let host = this(0).unwrap();
+        assert!(!host.arch.is_empty() && !host.os.names.is_empty());
+    }
+}
