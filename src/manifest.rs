@@ -188,8 +188,6 @@ mod tests {
 
     #[test]
     fn a_rule_that_cannot_be_honoured_is_not_ignored() {
-        assert!(
-            Manifest::parse(MANIFEST, "name='a'\nversion='1.0.0'\n[requires]\narch=['x86_64']\n").is_err()
-        );
+        assert!(Manifest::parse(MANIFEST, "name='a'\nversion='1.0.0'\n[data]\nwrites=3\n").is_err());
     }
 }

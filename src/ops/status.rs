@@ -1,7 +1,10 @@
 //! `status`: everything that is known, also of a root that is out of order.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
+use crate::clock;
 use crate::error::Result;
 use crate::health::Sample;
 use crate::journal::{self, Found};
@@ -135,22 +138,32 @@ fn left_undone(unfinished: &Unfinished) -> Option<Problem> {
     unfinished.pid.is_none().then_some(Problem { message, hints })
 }
 
+/// How long before a look is taken again at what nobody seems to be at work on.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Whoever ends a transaction closes the journal first and gives the lock up then: where nobody holds it, the journal
+/// that was read before may be over.
 fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Result<Option<Unfinished>> {
-    Ok(match journal::find(root)? {
-        Found::Nothing => None,
-        Found::Damaged => {
-            let message = format!("the journal {} is damaged", root.journal().display());
-            problems.push(Problem { message, hints: vec!["the next command sets it aside".into()] });
-            None
+    let mut seen = None;
+    loop {
+        let record = match journal::find(root)? {
+            Found::Nothing => return Ok(None),
+            Found::Damaged => {
+                let message = format!("the journal {} is damaged", root.journal().display());
+                problems.push(Problem { message, hints: vec!["the next command sets it aside".into()] });
+                return Ok(None);
+            }
+            Found::Open(record) => record,
+        };
+        let pid = root.lock_holder().map(|holder| holder.pid);
+        if pid.is_some() || seen.as_ref() == Some(&record.transaction) {
+            let recovery = recover(&record, now);
+            let (command, by, started) = (record.command, record.by, record.started);
+            return Ok(Some(Unfinished { recovery, pid, command, by, started }));
         }
-        Found::Open(record) => Some(Unfinished {
-            recovery: recover(&record, now),
-            pid: root.lock_holder().map(|holder| holder.pid),
-            command: record.command,
-            by: record.by,
-            started: record.started,
-        }),
-    })
+        seen = Some(record.transaction);
+        clock::sleep(AGAIN);
+    }
 }
 
 fn serving(root: &Root, now: &Snapshot, watch: &dyn Watch) -> Result<Option<Serving>> {

@@ -70,7 +70,7 @@ fn a_node_moves_by_its_relup_and_keeps_its_state() {
     assert!(count(&counter) > before, "it lost its count");
     counter.tenure("revert");
     counter.is_back("1.1.0", "1.0.0");
-    counter.try_out("--confirm-within 2s", "1.1.0", "1.0.0");
+    counter.try_out("--confirm-within 8s", "1.1.0", "1.0.0");
     counter.is_back("1.1.0", "1.0.0");
     for (command, version) in
         [("upgrade", "1.1.0"), ("downgrade", "1.0.0"), ("upgrade", "1.1.0"), ("downgrade", "1.0.0")]
