@@ -144,7 +144,11 @@ fn held(
         true => root.manifest(target)?,
         false => fetched.manifest.clone(),
     };
-    let path = route::allowed(root, now, target, fetched).map(|()| running(now));
+    let reached = || match now.current.version() {
+        Some(current) if current < target => format!("{target} is reached from {current}"),
+        _ => "it is no upgrade".to_owned(),
+    };
+    let path = route::allowed(root, now, target, fetched).map(|()| reached());
     let mut outcomes = vec![("path", path)];
     outcomes.extend(requirements(root, manifest.as_ref())?);
     let motion = motion::onward(root, now, request, fetched, mode, observer);

@@ -60,7 +60,13 @@ fn release(version: &str) -> Greeter<'_> {
 
 /// A host that serves 5.0.0 behind a socket, with an archive of `next`.
 fn serving(next: &Greeter<'_>) -> Installed {
+    serving_on(next, |_| ())
+}
+
+/// The same, on a host that something was done to before it was booted.
+fn serving_on(next: &Greeter<'_>, prepare: impl Fn(&Booted)) -> Installed {
     let mut host = Booted::off(Init::Systemd);
+    prepare(&host);
     host.put("/srv/greeter/tenure.toml", SETTINGS, 0o644);
     host.put("/etc/systemd/system/greeter.socket", SOCKET, 0o644);
     host.put("/etc/systemd/system/greeter.service", SERVICE, 0o644);
@@ -132,6 +138,36 @@ fn a_trial_ends_whatever_happens_to_the_service_and_the_host() {
     greeter.boot();
     greeter.answers("5.0.1");
     assert_eq!(greeter.states(), ["5.0.1 permanent", "5.0.0 old"]);
+}
+
+/// Every unit takes its time of day from a file, and no other clock.
+fn with_another_time_of_day(host: &Booted) {
+    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
+    let environment = "FAKETIME_TIMESTAMP_FILE=/run/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1";
+    let default = format!("[Manager]\nDefaultEnvironment=LD_PRELOAD={library} {environment}\n");
+    host.put("/etc/systemd/system.conf.d/clock.conf", default, 0o644);
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_clock_that_jumps_ends_no_trial_and_keeps_none_from_its_end() {
+    let greeter = serving_on(&release("5.0.1"), with_another_time_of_day);
+    let hour = |clock: &str| clock.split(['T', ':']).nth(1).map(str::to_owned);
+    let trial = "--confirm-within 6s";
+    for (jump, back) in [("+5h", false), ("-5h", true)] {
+        greeter.ok("echo +0 >/run/clock");
+        greeter.try_out(trial, "5.0.1", "5.0.0");
+        greeter.ok(&format!("echo {jump} >/run/clock"));
+        if !back {
+            // It would be long over by the time of day.
+            greeter.ok("sleep 2");
+            assert_eq!(greeter.answer(), "5.0.1");
+        }
+        greeter.is_back("5.0.1", "5.0.0");
+        let ended = greeter.tenure("history").lines().last().unwrap().to_owned();
+        assert!(ended.contains("revert  by the guard: done"), "{ended}");
+        assert_ne!(hour(&ended), hour(&greeter.ok("date -u +%FT%T")), "its clock did not jump: {ended}");
+    }
 }
 
 #[test]

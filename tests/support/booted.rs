@@ -34,7 +34,7 @@ impl Init {
 
     fn packages(self) -> &'static str {
         match self {
-            Self::Systemd => "systemd,systemd-sysv,dbus,nginx-light,erlang-base",
+            Self::Systemd => "systemd,systemd-sysv,dbus,nginx-light,erlang-base,libfaketime",
             Self::Sysv => "sysvinit-core,initscripts,sysv-rc",
             Self::OpenRc => "sysvinit-core,openrc,initscripts",
         }
@@ -44,11 +44,13 @@ impl Init {
     fn base(self) -> PathBuf {
         let bases = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");
         fs::create_dir_all(&bases).unwrap();
-        let base = bases.join(self.name());
-        let lock = File::create(bases.join(format!("{}.lock", self.name()))).unwrap();
+        let packages = blake3::hash(self.packages().as_bytes()).to_hex();
+        let name = format!("{}-{}", self.name(), &packages[..8]);
+        let base = bases.join(&name);
+        let lock = File::create(bases.join(format!("{name}.lock"))).unwrap();
         lock.lock().unwrap();
         if !base.exists() {
-            let making = bases.join(format!("{}.making", self.name()));
+            let making = bases.join(format!("{name}.making"));
             let _ = fs::remove_dir_all(&making);
             let mut debian = Command::new("mmdebstrap");
             debian.args(["--variant=minbase", "--format=directory"]);
