@@ -100,6 +100,16 @@ fn an_archive_that_is_missing_or_bad_is_one_of_the_things() {
 }
 
 #[test]
+fn what_has_run_here_may_run_again() {
+    let host = host("");
+    host.run(["upgrade", "5.0.1"]).ok();
+    let manifest = "name = \"emqx\"\nversion = \"5.0.0\"\n[requires]\nfree-space = '1 EiB'\n";
+    fs::write(host.root().join("releases/5.0.0/release.toml"), manifest).unwrap();
+    host.run(["check", "5.0.0"]).ok();
+    host.run(["downgrade", "5.0.0"]).ok();
+}
+
+#[test]
 fn another_system_is_asked_about_ahead() {
     let (id, version) = os();
     let host = host(&format!("os = ['{id} >= {version}', 'debian >= 11']"));

@@ -150,7 +150,10 @@ fn held(
     };
     let path = route::allowed(root, now, target, fetched).map(|()| reached());
     let mut outcomes = vec![("path", path)];
-    outcomes.extend(requirements(root, manifest.as_ref())?);
+    // What has run here is not kept from running again, least of all on the way back.
+    if !matches!(now.state(target), Some(ReleaseState::Permanent | ReleaseState::Old)) {
+        outcomes.extend(requirements(root, manifest.as_ref())?);
+    }
     let motion = motion::onward(root, now, request, fetched, mode, observer);
     let (way, motion) = match motion {
         Ok(Some(motion)) => (Ok(format!("the service moves {}", motion.way)), Some(motion)),
