@@ -153,7 +153,7 @@ fn with_another_time_of_day(host: &Booted) {
 fn a_clock_that_jumps_ends_no_trial_and_keeps_none_from_its_end() {
     let greeter = serving_on(&release("5.0.1"), with_another_time_of_day);
     let hour = |clock: &str| clock.split(['T', ':']).nth(1).map(str::to_owned);
-    let trial = "--confirm-within 6s";
+    let trial = "--confirm-within 10s";
     for (jump, back) in [("+5h", false), ("-5h", true)] {
         greeter.ok("echo +0 >/run/clock");
         greeter.try_out(trial, "5.0.1", "5.0.0");
