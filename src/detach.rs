@@ -1,5 +1,5 @@
-//! Starts the guard of a root: a process that outlives the command that starts it, its terminal and its cgroup, and
-//! that takes back what is cut short and ends what is on trial, with nobody there.
+//! Starts what outlives the command that starts it, its terminal and its cgroup: the guard of a root, which takes back
+//! what is cut short and ends what is on trial with nobody there, and a migration of data.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,13 @@ use crate::watch::Unwatched;
 /// How long systemd may take to start it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// As which unit of systemd's something is started.
+struct Unit<'a> {
+    name: String,
+    description: &'a str,
+    properties: &'a [&'a str],
+}
+
 /// Starts a guard that stays for as long as the process that is named is there, a transaction is open, or a trial
 /// has an end. Under systemd it is a unit of its own, which is started again where it is killed; elsewhere two
 /// processes of a session of their own, each of which stands in for the other.
@@ -20,15 +27,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// Where it cannot be started.
 pub fn guard(root: &Root, transaction: &str, ordered_by: process::Identity) -> Result<()> {
-    let words: Vec<String> =
-        ["--root", &root.path().display().to_string(), "guard", "--for", &ordered_by.to_string()]
-            .map(str::to_owned)
-            .into();
+    let words = words(root, &["guard", "--for", &ordered_by.to_string()]);
     let doing = || format!("cannot start the guard of {}", root.path().display());
     let program = process::own_program().doing(doing)?;
-    match root.settings().service.manager {
-        Some(Manager::Systemd(_)) => unit(&program, &words, transaction).doing(doing),
-        _ => (0..2).try_for_each(|_| process::detach(&program, &words)).doing(doing),
+    if is_under_systemd(root) {
+        let unit = Unit {
+            name: format!("tenure-guard-{transaction}"),
+            description: "Guard of a release on its way or on trial",
+            properties: &["Restart=on-abnormal", "RestartSec=100ms", "StartLimitIntervalSec=0"],
+        };
+        unit.start(&program, &words).doing(doing)
+    } else {
+        (0..2).try_for_each(|_| process::detach(&program, &words)).doing(doing)
     }
 }
 
@@ -37,40 +47,59 @@ pub fn guard(root: &Root, transaction: &str, ordered_by: process::Identity) -> R
 /// # Errors
 /// Where it cannot be started.
 pub fn stand_in(root: &Root, ordered_by: process::Identity) -> Result<()> {
-    if matches!(root.settings().service.manager, Some(Manager::Systemd(_))) {
+    if is_under_systemd(root) {
         return Ok(());
     }
-    let root = root.path().display().to_string();
-    let words = ["--root", &root, "guard", "--for", &ordered_by.to_string()].map(str::to_owned);
-    process::detach(&process::own_program()?, &words)
+    process::detach(&process::own_program()?, &words(root, &["guard", "--for", &ordered_by.to_string()]))
 }
 
-fn unit(program: &Path, words: &[String], transaction: &str) -> Result<()> {
-    let mut arguments: Vec<String> = [
-        "--quiet",
-        "--collect",
-        "--no-ask-password",
-        &format!("--unit=tenure-guard-{transaction}"),
-        "--description=Guard of a release on its way or on trial",
-        "--property=Restart=on-abnormal",
-        "--property=RestartSec=100ms",
-        "--property=StartLimitIntervalSec=0",
-        "--",
-        &program.display().to_string(),
-    ]
-    .map(str::to_owned)
-    .into();
-    arguments.extend_from_slice(words);
-    let output = process::output_in_memory()?;
-    let program = Program {
-        path: Path::new("systemd-run"),
-        arguments: &arguments,
-        dir: Path::new("/"),
-        environment: &[],
-        account: None,
-        within: PATIENCE,
-        output: &output,
+/// Starts the migration that is written down under this name: under systemd as a unit of its own, elsewhere as a
+/// process of a session of its own. Where it is killed, it is over.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn migration(root: &Root, id: &str) -> Result<()> {
+    let doing = || format!("cannot start the migration of the data of {}", root.path().display());
+    let program = process::own_program().doing(doing)?;
+    let words = words(root, &["migrator", "--for", id]);
+    let unit =
+        Unit { name: format!("tenure-migrate-{id}"), description: "Migration of data", properties: &[] };
+    let started = match is_under_systemd(root) {
+        true => unit.start(&program, &words),
+        false => process::detach(&program, &words),
     };
-    let ended = process::run(&program, &Unwatched)?.good(PATIENCE);
-    ended.map_err(|e| e.because(Error::failed(process::tail(&output)))).doing(|| "systemd-run failed")
+    started.doing(doing)
+}
+
+fn is_under_systemd(root: &Root) -> bool {
+    matches!(root.settings().service.manager, Some(Manager::Systemd(_)))
+}
+
+fn words(root: &Root, command: &[&str]) -> Vec<String> {
+    let root = root.path().display().to_string();
+    ["--root", &root].iter().chain(command).map(|word| (*word).to_owned()).collect()
+}
+
+impl Unit<'_> {
+    fn start(&self, program: &Path, words: &[String]) -> Result<()> {
+        let mut arguments: Vec<String> =
+            ["--quiet", "--collect", "--no-ask-password"].map(str::to_owned).into();
+        arguments.push(format!("--unit={}", self.name));
+        arguments.push(format!("--description={}", self.description));
+        arguments.extend(self.properties.iter().map(|property| format!("--property={property}")));
+        arguments.extend(["--".to_owned(), program.display().to_string()]);
+        arguments.extend_from_slice(words);
+        let output = process::output_in_memory()?;
+        let program = Program {
+            path: Path::new("systemd-run"),
+            arguments: &arguments,
+            dir: Path::new("/"),
+            environment: &[],
+            account: None,
+            within: PATIENCE,
+            output: &output,
+        };
+        let ended = process::run(&program, &Unwatched)?.good(PATIENCE);
+        ended.map_err(|e| e.because(Error::failed(process::tail(&output)))).doing(|| "systemd-run failed")
+    }
 }

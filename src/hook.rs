@@ -4,15 +4,87 @@ use std::fs::File;
 use std::time::Duration;
 
 use crate::error::{Doing, Error, Result};
-use crate::fs as disk;
+use crate::fs::{self as disk, Place};
 use crate::health::Argv;
+use crate::manifest::{Hooks, Manifest};
 use crate::process::{self, Account, End, Program};
 use crate::root::Root;
 use crate::version::Version;
 use crate::watch::Watch;
 
+/// How long a program may take, unless somebody says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The same, where it has work to do: a driver to build, or a copy of the data to make.
+const WORK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// The same, of what is under way until it is done: longer than any host is up.
+const ENDLESS: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// What a program of a release is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// To tell whether the release may be gone to.
+    Check,
+    /// To prepare it.
+    Prepare,
+    /// To copy the data.
+    Backup,
+    /// To migrate the data.
+    Migrate,
+    /// To move the running service up.
+    HotUpgrade,
+    /// To move it down.
+    HotDowngrade,
+    /// To tell what runs.
+    RunningVersion,
+}
+
+impl Task {
+    /// The key of the manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Prepare => "prepare",
+            Self::Backup => "backup",
+            Self::Migrate => "migrate",
+            Self::HotUpgrade => "hot-upgrade",
+            Self::HotDowngrade => "hot-downgrade",
+            Self::RunningVersion => "running-version",
+        }
+    }
+
+    fn argv(self, hooks: &Hooks) -> Option<&Argv> {
+        match self {
+            Self::Check => &hooks.check,
+            Self::Prepare => &hooks.prepare,
+            Self::Backup => &hooks.backup,
+            Self::Migrate => &hooks.migrate,
+            Self::HotUpgrade => &hooks.hot_upgrade,
+            Self::HotDowngrade => &hooks.hot_downgrade,
+            Self::RunningVersion => &hooks.running_version,
+        }
+        .as_ref()
+    }
+}
+
+/// How long a program may take: by the operator's word, or else by that of its release.
+#[must_use]
+pub fn timeout(root: &Root, manifest: Option<&Manifest>, task: Task) -> Duration {
+    let declared = manifest.map(|manifest| manifest.timeouts).unwrap_or_default();
+    let timeouts = root.settings().timeouts.or(declared);
+    let (said, otherwise) = match task {
+        Task::Prepare => (timeouts.prepare, WORK_TIMEOUT),
+        Task::Backup => (timeouts.backup, WORK_TIMEOUT),
+        Task::Migrate => (timeouts.migrate, ENDLESS),
+        _ => (timeouts.hook, TIMEOUT),
+    };
+    said.map_or(otherwise, |span| span.0)
+}
+
 /// What a hook is run for: its environment tells it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Errand<'a> {
     /// What is done, as `upgrade`, `downgrade`, `health` or `status`.
     pub action: &'a str,
@@ -24,6 +96,15 @@ pub struct Errand<'a> {
     pub transaction: Option<&'a str>,
     /// When the trial that begins ends by itself, in RFC 3339.
     pub deadline: Option<&'a str>,
+    /// Where the release is that is gone to, while it is not published.
+    pub staged: Option<&'a Place>,
+}
+
+impl Errand<'_> {
+    fn dir(&self, root: &Root, version: &Version) -> Place {
+        let staged = self.staged.filter(|_| self.new == Some(version));
+        staged.cloned().unwrap_or_else(|| root.release(version))
+    }
 }
 
 /// A program of a release.
@@ -41,7 +122,15 @@ pub struct Hook<'a> {
     pub within: Duration,
 }
 
-impl Hook<'_> {
+impl<'a> Hook<'a> {
+    /// The program of a release for a task; none where its manifest names none.
+    #[must_use]
+    pub fn of(root: &'a Root, manifest: &'a Manifest, task: Task) -> Option<Self> {
+        let argv = task.argv(&manifest.hooks)?;
+        let within = timeout(root, Some(manifest), task);
+        Some(Self { root, release: &manifest.version, name: task.name(), argv, within })
+    }
+
     /// Runs it with its output in a log that is kept.
     ///
     /// # Errors
@@ -69,7 +158,7 @@ impl Hook<'_> {
     /// # Errors
     /// Where it cannot be started, or on interruption.
     pub fn run(&self, errand: &Errand<'_>, output: &File, watch: &dyn Watch) -> Result<End> {
-        let dir = self.root.release(self.release);
+        let dir = errand.dir(self.root, self.release);
         let program = Program {
             path: &dir.path().join(self.argv.program()),
             arguments: self.argv.arguments(),
@@ -109,8 +198,8 @@ fn account(root: &Root) -> Result<Account> {
 }
 
 fn environment(root: &Root, errand: &Errand<'_>) -> Vec<(&'static str, String)> {
-    let Errand { action, old, new, transaction, deadline } = *errand;
-    let dir = |version: &Version| root.release(version).path().display().to_string();
+    let Errand { action, old, new, transaction, deadline, .. } = *errand;
+    let dir = |version: &Version| errand.dir(root, version).path().display().to_string();
     let optional = [
         ("TENURE_OLD_VERSION", old.map(ToString::to_string)),
         ("TENURE_NEW_VERSION", new.map(ToString::to_string)),

@@ -13,6 +13,7 @@ pub mod naming;
 pub mod release;
 pub mod health;
 pub mod requires;
+pub mod data;
 pub mod manifest;
 pub mod settings;
 pub mod policy;

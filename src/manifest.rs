@@ -4,6 +4,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::data::Formats;
 use crate::error::{Error, Result};
 use crate::health::{Argv, Health, Span};
 use crate::requires::Requires;
@@ -29,6 +30,8 @@ pub struct Manifest {
     /// What becomes of its files.
     #[serde(default)]
     pub files: Files,
+    /// The formats of the data that it keeps; none where it does not say.
+    pub data: Option<Formats>,
     /// Its own programs, by what they are for.
     #[serde(default)]
     pub hooks: Hooks,
@@ -43,6 +46,14 @@ pub struct Manifest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Hooks {
+    /// Tells, by its exit status, whether this release may be gone to; changes nothing.
+    pub check: Option<Argv>,
+    /// Prepares this release where it was unpacked.
+    pub prepare: Option<Argv>,
+    /// Makes a copy of the data, before anything is done that cannot be taken back.
+    pub backup: Option<Argv>,
+    /// Brings the data into the format of this release, once it is permanent.
+    pub migrate: Option<Argv>,
     /// Moves the running service up to this release.
     pub hot_upgrade: Option<Argv>,
     /// Moves the running service from this release down to a lower one.
@@ -59,8 +70,14 @@ pub struct Timeouts {
     pub health: Option<Span>,
     /// Within what time the manager has to stop and start the service, or to move it.
     pub stop: Option<Span>,
-    /// Within what time a hook has to end.
+    /// Within what time a hook has to end that others do not speak of.
     pub hook: Option<Span>,
+    /// Within what time a release has to be prepared.
+    pub prepare: Option<Span>,
+    /// Within what time a backup has to be made.
+    pub backup: Option<Span>,
+    /// Within what time a migration has to be done.
+    pub migrate: Option<Span>,
 }
 
 impl Timeouts {
@@ -71,6 +88,9 @@ impl Timeouts {
             health: self.health.or(others.health),
             stop: self.stop.or(others.stop),
             hook: self.hook.or(others.hook),
+            prepare: self.prepare.or(others.prepare),
+            backup: self.backup.or(others.backup),
+            migrate: self.migrate.or(others.migrate),
         }
     }
 }
@@ -188,6 +208,11 @@ mod tests {
 
     #[test]
     fn a_rule_that_cannot_be_honoured_is_not_ignored() {
-        assert!(Manifest::parse(MANIFEST, "name='a'\nversion='1.0.0'\n[data]\nwrites=3\n").is_err());
+        for rule in
+            ["[data]\nformat=3", "[data]\nwrites=3\nreads=[2]", "[data]\nreads=[2]", "[hooks]\nafter=['x']"]
+        {
+            let text = format!("name='a'\nversion='1.0.0'\n{rule}\n");
+            assert!(Manifest::parse(MANIFEST, &text).is_err(), "{rule}");
+        }
     }
 }

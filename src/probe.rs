@@ -35,8 +35,7 @@ pub fn sample(
 
 fn command(root: &Root, release: &Version, argv: &Argv, within: Duration, watch: &dyn Watch) -> Sample {
     let hook = Hook { root, release, name: "health", argv, within };
-    let errand =
-        Errand { action: "health", old: None, new: Some(release), transaction: None, deadline: None };
+    let errand = Errand { action: "health", new: Some(release), ..Errand::default() };
     let asked = process::output_in_memory().and_then(|said| Ok((hook.run(&errand, &said, watch)?, said)));
     match asked {
         Ok((End::Exited(status), _)) if status.success() => Sample::Healthy,

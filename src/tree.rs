@@ -1,5 +1,6 @@
 //! What a release consists of: as recorded when it was unpacked, and as found on disk now.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -175,6 +176,30 @@ pub fn compare(
         comparison.meet(found.path.as_os_str().as_bytes(), now)
     })?;
     comparison.finish()
+}
+
+/// A record as it is to be once a tree was changed on purpose: what is on disk now; and at the paths where it differed
+/// `before` that, what was recorded.
+///
+/// # Errors
+/// When the record, or a file or directory, cannot be read.
+pub fn renewed(
+    recorded: impl Iterator<Item = Result<TreeEntry>>,
+    top: OwnedFd,
+    dir: &Path,
+    before: &Differences,
+) -> Result<Vec<TreeEntry>> {
+    let lists = [&before.changed, &before.added, &before.removed];
+    let differed: BTreeSet<&String> = lists.into_iter().flatten().collect();
+    let kept = recorded.filter(|entry| entry.as_ref().map_or(true, |entry| differed.contains(&entry.path)));
+    let mut tree = kept.collect::<Result<Vec<_>>>()?;
+    walk_in(top, dir, &mut |found| {
+        let now = record(dir, found, &mut |_| Ok(()))?;
+        tree.extend(now.filter(|now| !differed.contains(&now.path)));
+        Ok(())
+    })?;
+    tree.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(tree)
 }
 
 struct Comparison<I> {

@@ -12,6 +12,9 @@ pub trait Watch {
     /// Something is waited for, for so much longer at most.
     fn waiting(&mut self, _for_what: &str, _left: Duration) {}
 
+    /// Something is under way, and nobody knows for how long.
+    fn working(&mut self, _on_what: &str) {}
+
     /// Whether the work should end early, because of a signal for instance.
     fn interrupted(&self) -> bool;
 

@@ -73,6 +73,8 @@ pub enum Command {
     /// Make the current release permanent
     Confirm {
         #[command(flatten)]
+        backup: Backup,
+        #[command(flatten)]
         change: Change,
     },
     /// End a trial now: back to the permanent release
@@ -120,6 +122,17 @@ pub enum Command {
         #[arg(long, value_enum, default_value = "text")]
         format: PlanFormat,
     },
+    /// Run the data migration of the permanent release, where it is not done, and wait for its end
+    Migrate {
+        /// Return while it is at work
+        #[arg(long)]
+        background: bool,
+        /// Run nothing, and take the data to be in this format: a backup was restored
+        #[arg(long, value_name = "FORMAT", conflicts_with = "background")]
+        restored: Option<u32>,
+        #[command(flatten)]
+        change: Change,
+    },
     /// Show all that is known, also of a root that is out of order
     Status,
     /// Show what was done, when, by whom and how it ended
@@ -138,6 +151,13 @@ pub enum Command {
         /// The process that it is there for, as PID:START
         #[arg(long = "for", value_name = "PROCESS")]
         ordered_by: String,
+    },
+    /// Run a data migration; Tenure starts it by itself
+    #[command(hide = true)]
+    Migrator {
+        /// The migration
+        #[arg(long = "for", value_name = "ID")]
+        id: String,
     },
     /// Compare installed files with what was unpacked
     Verify {
@@ -181,6 +201,13 @@ pub struct Install {
     #[arg(long)]
     pub restart: bool,
 
+    /// Unpack it, hold it against all checks and prepare it, and switch nothing: a later upgrade skips that work
+    #[arg(long, conflicts_with_all = ["no_permanent", "confirm_within", "watch"])]
+    pub prepare_only: bool,
+
+    #[command(flatten)]
+    pub backup: Backup,
+
     #[command(flatten)]
     pub timeouts: Timeouts,
 
@@ -207,6 +234,15 @@ pub struct Timeouts {
     /// Within what time a hook has to end [default: hook, likewise, or 60s]
     #[arg(long, value_name = "TIME")]
     pub hook_timeout: Option<Span>,
+}
+
+/// What makes a backup.
+#[derive(Clone, Debug, Args)]
+pub struct Backup {
+    /// Make a backup by this command, which the shell runs, before anything is done that cannot be taken back; where
+    /// it fails, nothing is done [default: the release's own hook, where it migrates data]
+    #[arg(long, value_name = "COMMAND")]
+    pub backup_command: Option<String>,
 }
 
 /// Whether an installed release gives way to another archive.

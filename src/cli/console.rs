@@ -124,6 +124,16 @@ impl Console {
         error.kind().code()
     }
 
+    fn spin(&mut self, message: String) {
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
+        let style = ProgressStyle::with_template("{spinner} {wide_msg}");
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        self.bar.set_message(message);
+        self.bar.tick();
+    }
+
     fn print(&mut self, text: &str) {
         let mut out = io::stdout().lock();
         let written = self.bar.suspend(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()));
@@ -162,13 +172,11 @@ impl Watch for Console {
     }
 
     fn waiting(&mut self, for_what: &str, left: Duration) {
-        if self.bar.is_finished() {
-            self.bar.reset();
-        }
-        let style = ProgressStyle::with_template("{spinner} {wide_msg}");
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        self.bar.set_message(format!("{for_what}, {} s left", left.as_secs()));
-        self.bar.tick();
+        self.spin(format!("{for_what}, {} s left", left.as_secs()));
+    }
+
+    fn working(&mut self, on_what: &str) {
+        self.spin(on_what.to_owned());
     }
 
     fn interrupted(&self) -> bool {
@@ -196,8 +204,9 @@ impl Observer for Console {
     }
 
     fn done(&mut self, step: &Step) {
-        if let Step::Unpack { version, .. } = step {
-            self.line(&format!("Unpacked successfully: \"{version}\""));
+        self.bar.finish_and_clear();
+        if let Some(line) = human::done(step) {
+            self.line(&line);
         }
     }
 

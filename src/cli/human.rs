@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use tenure::ops::{
     Adopted, Booted, Checked, DryRun, Guarded, History, Initialised, Installed, Itinerary, Judged, Pruned,
-    Report, Reverted, Status, Supported, Told, Uninstalled, Unpacked, Verdict, Verified, Versions,
-    Whereabouts,
+    Report, Reverted, Supported, Told, Uninstalled, Unpacked, Verdict, Verified, Versions, Whereabouts,
 };
 use tenure::plan::{Item, Leg, Step, Toward};
 use tenure::policy::Hop;
@@ -55,6 +54,16 @@ pub fn begun(step: &Step, replacing: bool) -> Option<String> {
         Step::Unpack { version, archive } => {
             Some(format!("Release {version} not found, attempting to unpack {archive}"))
         }
+        _ => None,
+    }
+}
+
+/// What is said when a step is done.
+pub fn done(step: &Step) -> Option<String> {
+    match step {
+        Step::Unpack { version, .. } => Some(format!("Unpacked successfully: \"{version}\"")),
+        Step::Prepare { version } => Some(format!("Prepared successfully: \"{version}\"")),
+        Step::Backup { .. } => Some("Made a backup.".to_owned()),
         _ => None,
     }
 }
@@ -242,10 +251,13 @@ impl Human for Installed {
             (_, _, ReleaseState::Permanent) => format!("Installed Release: {version}\n{permanent}"),
             _ => format!("Installed Release: {version}\n"),
         };
-        match &self.until {
-            Some(until) => text + &format!("On trial until {until}: `tenure confirm` makes it permanent\n"),
-            None => text,
-        }
+        let until = self.until.as_ref().map_or_else(String::new, |until| {
+            format!("On trial until {until}: `tenure confirm` makes it permanent\n")
+        });
+        let data = self.migration.as_ref().map_or_else(String::new, |migration| {
+            format!("Data migration {migration}; `tenure status` tells how it stands\n")
+        });
+        text + &until + &data
     }
 }
 
@@ -334,6 +346,7 @@ fn remembered(entry: &Entry) -> String {
     let how = match entry.outcome {
         Outcome::Done => "done",
         Outcome::Failed => "failed and taken back",
+        Outcome::Unfinished => "failed",
         Outcome::Finished => "interrupted, finished later",
         Outcome::TakenBack => "interrupted, taken back later",
     };
@@ -343,47 +356,4 @@ fn remembered(entry: &Entry) -> String {
     });
     let why = entry.error.as_ref().map_or_else(String::new, |e| format!(": {e}"));
     format!("{}  {}  by {}: {how}{took}{why}\n", entry.started, entry.command, entry.by)
-}
-
-impl Human for Status {
-    fn human(&self) -> String {
-        let shown = |v: &Option<Version>| v.as_ref().map_or_else(|| "none".into(), ToString::to_string);
-        let mut text = format!("Root: {}\n", self.root);
-        if let Some(name) = &self.name {
-            text += &format!("Name: {name}\n");
-        }
-        text += &format!("Current: {}\nPermanent: {}\n", shown(&self.current), shown(&self.permanent));
-        if self.on_trial {
-            text += "On trial: yes, a restart of the service ends it\n";
-        }
-        if let Some(trial) = &self.trial {
-            let left = humantime::format_duration(Duration::from_secs(trial.left_seconds));
-            text += &format!("Trial: {}, {left} left, until {}\n", trial.term, trial.ends);
-        }
-        if let Some(service) = &self.service {
-            text += &format!("Service: {}", service.runs);
-            text += &service.health.as_ref().map_or_else(String::new, |health| format!(", {health}"));
-            text += "\n";
-        }
-        text += "Releases:\n";
-        self.releases.iter().for_each(|r| text += &format!("* {}\t{}\n", r.version, r.state));
-        if let Some(unfinished) = &self.unfinished {
-            text += &match unfinished.pid {
-                Some(pid) => format!("Under way: {}, pid {pid}\n", unfinished.command),
-                None => format!(
-                    "Interrupted: {}, begun {} by {}; the next command that changes something recovers from it\n",
-                    unfinished.command, unfinished.started, unfinished.by
-                ),
-            };
-        }
-        for problem in &self.problems {
-            text += &format!("Problem: {}\n", problem.message);
-            problem.hints.iter().for_each(|hint| text += &format!("  hint: {hint}\n"));
-        }
-        text
-    }
-
-    fn code(&self) -> u8 {
-        u8::from(!self.problems.is_empty())
-    }
 }

@@ -2,9 +2,12 @@
 
 mod args;
 mod console;
+mod data;
 mod dot;
 mod human;
 mod json;
+mod moves;
+mod status;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,17 +18,15 @@ use clap::error::ErrorKind;
 
 use tenure::error::{Doing, Error, Kind, Result};
 use tenure::execute::Order;
-use tenure::health::Span;
-use tenure::manifest::Timeouts;
 use tenure::ops::{self, Adopt, Common, Journey, Mode, Replace, Unpack, Wanted};
-use tenure::plan::{Permanence, Request, Restart, Term};
+use tenure::plan::{Permanence, Request, Restart};
 use tenure::policy::Direction;
 use tenure::process::{self, Interrupt};
 use tenure::requires::Named;
 use tenure::root::Root;
 use tenure::version::Version;
 
-use args::{Change, Cli, Command, Install, PlanFormat};
+use args::{Backup, Change, Cli, Command, PlanFormat};
 use console::{Console, Shown, Style};
 
 /// How long `boot` waits by itself: a start should not fail for a command that is about to end, and the
@@ -86,6 +87,11 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
             let root = root_to_adopt_into(find, &place(), name.as_deref(), common.mode)?;
             Shown::of(console.style(), &ops::adopt(&root, &Adopt { common, from: dir, version }, console)?)
         }
+        Command::Migrator { id } => {
+            let _ = process::leave_session();
+            console.listen(Interrupt::listen()?);
+            Shown::of(console.style(), &ops::migrator(&find()?, &id, console)?)
+        }
         Command::Guard { ordered_by } => {
             // Where it leads a session already, as a unit does, all is well.
             let _ = process::leave_session();
@@ -144,11 +150,19 @@ fn change(command: Command, root: &Root, order: Order, console: &mut Console) ->
             let options = Unpack { common, wanted: wanted(&what)?, replace: replaced(replace) };
             Shown::of(console.style(), &ops::unpack(root, &options, console)?)
         }
-        Command::Install(install) => move_to(root, order, install, Direction::Either, console),
-        Command::Upgrade(install) => move_to(root, order, install, Direction::Up, console),
-        Command::Downgrade(install) => move_to(root, order, install, Direction::Down, console),
-        Command::Confirm { change } => {
-            Shown::of(console.style(), &ops::confirm(root, &common(order, change, console)?, console)?)
+        Command::Install(install) => moves::go(root, order, install, Direction::Either, console),
+        Command::Upgrade(install) => moves::go(root, order, install, Direction::Up, console),
+        Command::Downgrade(install) => moves::go(root, order, install, Direction::Down, console),
+        Command::Confirm { backup: Backup { backup_command }, change } => {
+            let options = ops::Confirm { common: common(order, change, console)?, backup_command };
+            Shown::of(console.style(), &ops::confirm(root, &options, console)?)
+        }
+        Command::Migrate { background, restored, change } => {
+            let common = common(order, change, console)?;
+            Shown::of(
+                console.style(),
+                &ops::migrate(root, &ops::Migrate { common, background, restored }, console)?,
+            )
         }
         Command::Revert { change } => {
             Shown::of(console.style(), &ops::revert(root, &common(order, change, console)?, console)?)
@@ -168,37 +182,6 @@ fn change(command: Command, root: &Root, order: Order, console: &mut Console) ->
         }
         other => Err(Error::failed(format!("{} changes nothing", name(&other)))),
     }
-}
-
-fn move_to(
-    root: &Root,
-    order: Order,
-    install: Install,
-    direction: Direction,
-    console: &mut Console,
-) -> Result<Shown> {
-    // Taken apart in full, so that a new option cannot be forgotten here.
-    let Install { version, no_permanent, confirm_within, watch, restart, timeouts, replace, change } =
-        install;
-    let request = Request {
-        target: parse(&version)?,
-        direction,
-        permanence: match (no_permanent, confirm_within, watch) {
-            (_, Some(Span(within)), _) => Permanence::Ends(Term::Confirmation(within)),
-            (_, _, Some(Span(within))) => Permanence::Ends(Term::Watch(within)),
-            (true, ..) => Permanence::Trial,
-            _ => Permanence::Permanent,
-        },
-        restart: if restart { Restart::Asked } else { Restart::Forbidden },
-    };
-    let options =
-        ops::Install { common: common(order, change, console)?, request, replace: replaced(replace) };
-    let root = root.clone().within(limits(timeouts));
-    Shown::of(console.style(), &ops::install(&root, &options, console)?)
-}
-
-fn limits(args::Timeouts { health_timeout, stop_timeout, hook_timeout }: args::Timeouts) -> Timeouts {
-    Timeouts { health: health_timeout, stop: stop_timeout, hook: hook_timeout }
 }
 
 /// The root that is there, or else one that is made.
@@ -284,6 +267,8 @@ fn name(command: &Command) -> &'static str {
         Command::History => "history",
         Command::Prune { .. } => "prune",
         Command::Verify { .. } => "verify",
+        Command::Migrate { .. } => "migrate",
+        Command::Migrator { .. } => "migrator",
         Command::Guard { .. } => "guard",
     }
 }

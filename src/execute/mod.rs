@@ -5,6 +5,7 @@ mod carry;
 mod shared;
 mod stage;
 mod step;
+mod task;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::watch::{Unwatched, Watch};
 
 pub use stage::{Staged, Staging};
 use step::Hands;
+pub use task::{begin_migration, migration_post};
 
 /// Is told what happens while it happens.
 pub trait Observer: Watch {
@@ -120,11 +122,11 @@ pub fn run(
     }
 }
 
-/// Whether a way back failed at the service itself: the links are where they belong, and forward is the only way.
+/// Whether what failed comes once the links are where they belong, as a way back that fails at the service itself:
+/// forward is the only way.
 fn is_past_return(plan: &Plan, begun: &[Step], now: &Snapshot) -> bool {
-    begun.last().is_some_and(Step::concerns_service)
-        && plan.to.is_some()
-        && plan.to.as_ref() == now.permanent.version()
+    let comes_after = |step: &Step| step.concerns_service() || step.concerns_data();
+    begun.last().is_some_and(comes_after) && plan.to.is_some() && plan.to.as_ref() == now.permanent.version()
 }
 
 fn stuck(step: &Step, error: Error) -> Error {
@@ -283,6 +285,7 @@ fn resume(
 }
 
 /// A name that no other transaction on this host has.
-fn transaction() -> String {
+#[must_use]
+pub fn transaction() -> String {
     format!("{}-{}", clock::now().replace(':', ""), process::own_id())
 }

@@ -48,8 +48,20 @@ pub(super) struct Parts {
 
 impl Parts {
     pub fn of(whole: Place) -> Self {
-        let [raw, tree, receipt, seed] = ["raw", "tree", "receipt", "seed"].map(|name| whole.join(name));
+        let [raw, tree, receipt, seed] =
+            ["raw", "releases/tree", "receipt", "seed"].map(|name| whole.join(name));
         Self { whole, raw, tree, receipt, seed }
+    }
+
+    /// Makes them anew where a transaction is taken back.
+    pub fn make(&self) -> Result<()> {
+        disk::ensure_dir(&self.whole, 0o700, disk::effective_owner())?;
+        self.make_inner()
+    }
+
+    /// As deep as in the root, so that links out of the release lead as far.
+    fn make_inner(&self) -> Result<()> {
+        disk::ensure_dir(&self.whole.join("releases"), 0o755, disk::effective_owner())
     }
 }
 
@@ -63,6 +75,7 @@ impl<'a> Staging<'a> {
         // Until something is moved out of it, whole and its owner's, nobody else reaches what is made in there.
         let parts = Parts::of(disk::private_dir(&root.staging().join(&transaction))?);
         let staging = Self { root, transaction, parts };
+        staging.parts.make_inner()?;
         disk::ensure_dir(&staging.parts.raw, 0o755, root.owner())?;
         Ok(staging)
     }
@@ -74,6 +87,7 @@ impl<'a> Staging<'a> {
     pub fn again(&self) -> Result<()> {
         let parts = &self.parts;
         disk::purge(&parts.whole, None)?;
+        parts.make_inner()?;
         disk::ensure_dir(&parts.raw, 0o755, self.root.owner())
     }
 
@@ -173,6 +187,22 @@ impl Staged<'_> {
     /// The transaction that is to publish it.
     pub(super) fn transaction(&self) -> &str {
         &self.0.transaction
+    }
+
+    /// Lets programs of the release run where it is, as they would from where it is going to be.
+    ///
+    /// # Errors
+    /// Where others cannot be let in, or shut out again.
+    pub fn let_in<T>(&self, run: impl FnOnce(&Place) -> T) -> Result<T> {
+        let Parts { whole, tree, .. } = self.parts();
+        let shared = whole.join("shared");
+        // What outlives releases is where its links say, seen from here.
+        disk::link_staged(&shared, Path::new("../../../shared"), disk::effective_owner())?;
+        disk::set_passable(whole, true)?;
+        let ran = run(tree);
+        disk::set_passable(whole, false)?;
+        disk::remove_file_durable(&shared)?;
+        Ok(ran)
     }
 
     /// Where it is.

@@ -13,6 +13,7 @@ use crate::watch::Watch;
 use super::carry::Carrier;
 use super::shared;
 use super::stage::Parts;
+use super::task::Tasks;
 
 pub(super) struct Hands<'a> {
     pub root: &'a Root,
@@ -26,6 +27,12 @@ impl Hands<'_> {
     pub fn apply(&self, step: &Step, watch: &mut dyn Watch) -> Result<()> {
         match step {
             Step::Unpack { version, .. } | Step::Copy { version, .. } => self.publish(version),
+            Step::Prepare { version } => self.tasks().prepare(version, watch),
+            Step::Backup { version, command } => self.tasks().backup(version, command.as_deref(), watch),
+            Step::Data { format } => self.tasks().set_format(*format),
+            Step::Migrate { version, old, from, to } => {
+                self.tasks().migrate(*from, *to, version, old.as_ref())
+            }
             Step::Withdraw { version } => self.withdraw(version),
             Step::Discard { item } => self.discard(item),
             Step::Restore { item } => self.restore(item),
@@ -43,6 +50,10 @@ impl Hands<'_> {
 
     fn carrier(&self) -> Carrier<'_> {
         Carrier { root: self.root, lock: self.lock, transaction: self.transaction }
+    }
+
+    fn tasks(&self) -> Tasks<'_> {
+        Tasks { root: self.root, transaction: self.transaction }
     }
 
     /// Lets the release appear by one rename; it is complete and durable in staging.
@@ -70,7 +81,7 @@ impl Hands<'_> {
         self.unused(version)?;
         let staged = self.parts();
         if self.staged.is_none() {
-            disk::ensure_dir(&staged.whole, 0o700, disk::effective_owner())?;
+            staged.make()?;
         }
         for (published, back) in
             [(self.root.release(version), staged.tree), (self.root.receipt_dir(version), staged.receipt)]

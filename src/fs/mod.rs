@@ -28,8 +28,8 @@ pub use read::{
 pub use seed::{link_staged, set_apart};
 pub use space::{Free, free, size, weigh};
 pub use write::{
-    append, append_durable, ensure_dir, open_kept, private_dir, sync_dir, sync_tree, write_durable,
-    write_staged,
+    append, append_durable, ensure_dir, open_kept, private_dir, set_passable, sync_dir, sync_tree,
+    write_durable, write_staged,
 };
 
 pub use crate::outside::resolve;

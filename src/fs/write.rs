@@ -100,6 +100,15 @@ pub fn private_dir(place: &Place) -> Result<Place> {
     Err(Error::failed(format!("{}: others can enter what is there", doing())))
 }
 
+/// Lets others pass through a private directory, to what they know the name of, or shuts them out again.
+///
+/// # Errors
+/// Where it is not there, or not this user's.
+pub fn set_passable(place: &Place, passable: bool) -> Result<()> {
+    let doing = || format!("cannot set the mode of {}", place.display());
+    set_mode(&place.open(LIST).tell(doing)?, if passable { PRIVATE | 0o011 } else { PRIVATE }, place)
+}
+
 /// Makes the entries of a directory durable. A sync that failed is never tried again: what it would then
 /// call durable may be lost already.
 ///

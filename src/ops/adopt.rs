@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::execute::{self, Observer, Staged, Staging};
 use crate::fs as disk;
 use crate::outside;
-use crate::plan::{self, Permanence, Plan, Request, Restart, Step};
+use crate::plan::{self, Along, Permanence, Plan, Request, Restart, Step};
 use crate::policy::Direction;
 use crate::release::ReleaseState;
 use crate::root::Root;
@@ -73,7 +73,7 @@ pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Resul
     };
     let first = session.now.permanent.version().is_none();
     let plan = if first {
-        plan::install(&session.now, &request(version), vec![copy], None)?
+        plan::install(&session.now, &request(version), Along { fetch: vec![copy], ..Along::default() })?
     } else {
         Plan { steps: vec![copy], ..Plan::default() }
     };

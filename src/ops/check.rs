@@ -2,19 +2,22 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::execute::Observer;
-use crate::fs as disk;
+use crate::fs::{self as disk, Place};
+use crate::hook::{Errand, Hook, Task};
+use crate::journal;
 use crate::manifest::Manifest;
 use crate::plan::{Motion, Request};
 use crate::platform;
 use crate::release::{ReleaseState, Snapshot};
 use crate::requires::{Finding, Named, Platform, Requires};
-use crate::root::Root;
+use crate::root::{Root, RootLock};
 use crate::version::Version;
+use crate::watch::Watch;
 
 use super::fetch::{Fetch, Replace, Want, fetch};
-use super::{Common, Mode, Session, motion, route};
+use super::{Common, Mode, Session, data, motion, route};
 
 /// What was found of one thing.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +45,9 @@ pub struct Checked {
     pub checks: Vec<Told>,
 }
 
+/// The name of the check that a release makes itself.
+const CHECK_HOOK: &str = "check hook";
+
 /// One check: what was found, or what is in the way.
 type Outcome = (&'static str, std::result::Result<String, Error>);
 
@@ -59,17 +65,23 @@ pub fn check(
     let (now, target) = (&session.now, &request.target);
     let mut outcomes = vec![("links", request.allowed(now).map(|()| running(now)))];
     let want = Want { version: target, given: None, replace: Replace::No, mode: Mode::DryRun };
-    let fetched = match fetch(root, now, want, observer) {
+    let (fetched, _lock) = match fetch(root, now, want, observer) {
         Ok(fetched) => {
             let brings = fetched.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             let found =
                 if brings.is_empty() { "it is installed".to_owned() } else { format!("would {brings}") };
             outcomes.push(("archive", Ok(found)));
-            fetched
+            match to_be_asked(root, &session, target, fetched, observer) {
+                Ok(held) => held,
+                Err(error) => {
+                    outcomes.push((CHECK_HOOK, Err(error)));
+                    (Fetch::default(), None)
+                }
+            }
         }
         Err(error) => {
             outcomes.push(("archive", Err(error)));
-            Fetch::default()
+            (Fetch::default(), None)
         }
     };
     let (further, _) = held(root, now, request, &fetched, Mode::Act, observer)?;
@@ -77,6 +89,28 @@ pub fn check(
     let checks: Vec<Told> = outcomes.into_iter().map(told).collect();
     let ok = checks.iter().all(|told| told.ok);
     Ok(Checked { version: target.clone(), from: now.current.version().cloned(), ok, checks })
+}
+
+/// The release where its own check can run: one in an archive is unpacked for that, under the lock, and nothing of it
+/// stays.
+fn to_be_asked<'a>(
+    root: &'a Root,
+    session: &Session<'_>,
+    target: &Version,
+    fetched: Fetch<'a>,
+    observer: &mut dyn Observer,
+) -> Result<(Fetch<'a>, Option<RootLock>)> {
+    let hooks = fetched.manifest.as_ref().map(|manifest| &manifest.hooks);
+    if fetched.steps.is_empty() || hooks.is_none_or(|hooks| hooks.check.is_none()) {
+        return Ok((fetched, None));
+    }
+    let lock = RootLock::take(root, &session.common.order.command, session.common.wait, observer)?;
+    if journal::is_open(root)? {
+        return Err(Error::refused("the release cannot be asked while another command is not at its end")
+            .hint("`tenure status` tells which one it is; the next command that changes something recovers from it"));
+    }
+    let want = Want { version: target, given: None, replace: Replace::No, mode: Mode::Act };
+    Ok((fetch(root, &session.now, want, observer)?, Some(lock)))
 }
 
 fn running(now: &Snapshot) -> String {
@@ -140,19 +174,19 @@ fn held(
     observer: &mut dyn Observer,
 ) -> Result<(Vec<Outcome>, Option<Motion>)> {
     let target = &request.target;
-    let manifest = match fetched.steps.is_empty() {
-        true => root.manifest(target)?,
-        false => fetched.manifest.clone(),
-    };
+    let manifest = fetched.declared(root, target)?;
     let reached = || match now.current.version() {
         Some(current) if current < target => format!("{target} is reached from {current}"),
         _ => "it is no upgrade".to_owned(),
     };
     let path = route::allowed(root, now, target, fetched).map(|()| reached());
     let mut outcomes = vec![("path", path)];
-    // What has run here is not kept from running again, least of all on the way back.
-    if !matches!(now.state(target), Some(ReleaseState::Permanent | ReleaseState::Old)) {
+    if !has_run(now, target) {
         outcomes.extend(requirements(root, manifest.as_ref())?);
+    }
+    outcomes.push(("data", data::admitted(root, now, target, manifest.as_ref())));
+    if mode == Mode::Act {
+        outcomes.extend(agreed(root, now, target, fetched, manifest.as_ref(), observer));
     }
     let motion = motion::onward(root, now, request, fetched, mode, observer);
     let (way, motion) = match motion {
@@ -162,6 +196,39 @@ fn held(
     };
     outcomes.push(("service", way));
     Ok((outcomes, motion))
+}
+
+/// What has run here is not kept from running again, least of all on the way back.
+fn has_run(now: &Snapshot, target: &Version) -> bool {
+    matches!(now.state(target), Some(ReleaseState::Permanent | ReleaseState::Old))
+}
+
+/// What the release's own check says, where it has one.
+fn agreed(
+    root: &Root,
+    now: &Snapshot,
+    target: &Version,
+    fetched: &Fetch<'_>,
+    manifest: Option<&Manifest>,
+    watch: &dyn Watch,
+) -> Option<Outcome> {
+    let hook = Hook::of(root, manifest?, Task::Check)?;
+    let old = now.current.version();
+    if old == Some(target) || has_run(now, target) {
+        return None;
+    }
+    let ask = |staged: Option<&Place>| {
+        let errand = Errand { action: "check", old, new: Some(target), staged, ..Errand::default() };
+        hook.ask(&errand, watch).map_err(|error| error.as_kind(Kind::Refused))
+    };
+    let said = match &fetched.staged {
+        Some(staged) => staged.let_in(|place| ask(Some(place))).and_then(|said| said),
+        // It is looked at where it is; an archive that was only looked through is asked nothing.
+        None if fetched.steps.is_empty() => ask(None),
+        None => return None,
+    };
+    let last = |said: String| said.lines().last().map(str::to_owned);
+    Some((CHECK_HOOK, said.map(|said| last(said).unwrap_or_else(|| "it has no objection".to_owned()))))
 }
 
 fn requirements(root: &Root, manifest: Option<&Manifest>) -> Result<Vec<Outcome>> {

@@ -41,6 +41,16 @@ pub(super) struct Fetch<'a> {
     pub manifest: Option<Manifest>,
 }
 
+impl Fetch<'_> {
+    /// What the release declares: its archive, where it is brought from one, or else what is installed.
+    ///
+    /// # Errors
+    /// Refused where its manifest cannot be used.
+    pub fn declared(&self, root: &Root, version: &Version) -> Result<Option<Manifest>> {
+        if self.steps.is_empty() { root.manifest(version) } else { Ok(self.manifest.clone()) }
+    }
+}
+
 /// A candidate archive.
 struct Candidate {
     origin: Origin,

@@ -17,7 +17,7 @@ use crate::root::{Root, Trial};
 use crate::service::Service;
 use crate::watch::Watch;
 
-use super::{Common, Mode, Session, boot, install};
+use super::{Common, Mode, Session, boot, data, install};
 
 /// How long before the next look.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -197,8 +197,15 @@ impl Guard<'_> {
         if !session.is_on(trial)? {
             return Ok(None);
         }
-        install::confirm_in(session, observer)?;
-        Ok(Some("confirmed".to_owned()))
+        let saves = data::confirmed(self.root, &session.now, None)?.backup.is_some();
+        match install::confirm_in(session, None, observer) {
+            Ok(_) => Ok(Some("confirmed".to_owned())),
+            // Its data is migrated once there is a backup, or not at all.
+            Err(error) if saves && error.kind() == Kind::Failed => {
+                self.revert(trial, &error.in_one_line(), observer)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn order(&self, command: &str, why: Option<String>) -> Common {

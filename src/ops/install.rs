@@ -5,18 +5,19 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
+use crate::data::{Migration, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::execute::Observer;
 use crate::health::Baseline;
 use crate::journal;
-use crate::plan::{self, Motion, Permanence, Request, Term};
+use crate::plan::{self, Along, Motion, Permanence, Request, Step, Term};
 use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::service::Service;
 use crate::version::Version;
 
-use super::fetch::{Replace, Want, fetch};
-use super::{Common, Report, Session, check};
+use super::fetch::{Fetch, Replace, Want, fetch};
+use super::{Common, Report, Session, check, data};
 
 /// How long before it is looked again whether a trial has ended.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -30,6 +31,8 @@ pub struct Install {
     pub request: Request,
     /// Whether an installed release that is not in use is unpacked anew.
     pub replace: Replace,
+    /// What makes a backup, for the shell, before anything is done that cannot be taken back.
+    pub backup_command: Option<String>,
 }
 
 /// What became of it.
@@ -47,6 +50,8 @@ pub struct Installed {
     pub changed: bool,
     /// When its trial ends by itself, in RFC 3339; none where it does not.
     pub until: Option<String>,
+    /// The data migration that goes on in the background; none where there is nothing to migrate.
+    pub migration: Option<Migration>,
 }
 
 /// Makes a release current and, unless told otherwise, permanent.
@@ -58,12 +63,17 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
     let (request, target) = (&options.request, &options.request.target);
     request.allowed(&session.now)?;
     let was = session.now.state(target);
-    let want = Want { version: target, given: None, replace: options.replace, mode: options.common.mode };
-    let fetched = fetch(root, &session.now, want, observer)?;
-    let motion = check::passed(root, &session.now, request, &fetched, options.common.mode, observer)?;
+    let Ready { fetched, prepare, motion } = ready(root, &session, options, observer)?;
     watchable(root, request, motion.as_ref(), observer)?;
-    let brought = !fetched.steps.is_empty();
-    let plan = plan::install(&session.now, request, fetched.steps, motion)?;
+    let manifest = fetched.declared(root, target)?;
+    let fetch = fetched.steps.iter().cloned().chain(prepare).collect();
+    let along = Along {
+        fetch,
+        motion,
+        ..data::along(root, &session.now, request, manifest.as_ref(), options.backup_command.as_deref())?
+    };
+    let brought = fetched.staged.is_some();
+    let plan = plan::install(&session.now, request, along)?;
     if session.acts_on(&plan) {
         observer.opening(target, was.filter(|_| !brought));
     }
@@ -77,14 +87,76 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
         previous,
         changed: !plan.steps.is_empty(),
         until: None,
+        migration: None,
     })?;
     if let Report::Done { result, .. } = &mut report {
+        result.migration = migrating(root, target)?;
         if is_watched {
             result.state = follow(root, target, observer)?;
         }
         result.until = root.trial(&root.observe()?)?.map(|trial| trial.ends);
     }
     Ok(report)
+}
+
+/// A release that nothing is in the way of.
+struct Ready<'a> {
+    fetched: Fetch<'a>,
+    /// What prepares it; none where it is prepared.
+    prepare: Option<Step>,
+    /// How the service gets to it.
+    motion: Option<Motion>,
+}
+
+fn ready<'a>(
+    root: &'a Root,
+    session: &Session<'a>,
+    options: &Install,
+    observer: &mut dyn Observer,
+) -> Result<Ready<'a>> {
+    let (request, target, mode) = (&options.request, &options.request.target, options.common.mode);
+    let want = Want { version: target, given: None, replace: options.replace, mode };
+    let fetched = fetch(root, &session.now, want, observer)?;
+    let motion = check::passed(root, &session.now, request, &fetched, mode, observer)?;
+    let manifest = fetched.declared(root, target)?;
+    let is_fetched = !fetched.steps.is_empty();
+    let prepare = data::preparing(root, &session.now, target, manifest.as_ref(), is_fetched);
+    Ok(Ready { fetched, prepare, motion })
+}
+
+/// The migration that was begun for a release, where it is not done.
+fn migrating(root: &Root, version: &Version) -> Result<Option<Migration>> {
+    let migration = root.data(&root.observe()?)?.migration;
+    Ok(migration.filter(|migration| migration.version == *version && migration.stage != Stage::Done))
+}
+
+/// What became of a release that is not switched to yet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Prepared {
+    /// The release.
+    pub version: Version,
+    /// The state that it is in.
+    pub state: ReleaseState,
+    /// Whether anything was changed.
+    pub changed: bool,
+}
+
+/// Does all of an upgrade that can be done ahead, and switches nothing.
+///
+/// # Errors
+/// As [`install`].
+pub fn prepare(root: &Root, options: &Install, observer: &mut dyn Observer) -> Result<Report<Prepared>> {
+    let session = Session::begin(root, &options.common, observer)?;
+    options.request.allowed(&session.now)?;
+    let version = options.request.target.clone();
+    let was = session.now.state(&version);
+    let Ready { fetched, prepare, .. } = ready(root, &session, options, observer)?;
+    let plan = plan::unpack(fetched.steps.iter().cloned().chain(prepare).collect());
+    session.finish(plan, fetched.staged.as_ref(), observer, |plan| Prepared {
+        version,
+        state: was.unwrap_or(ReleaseState::Unpacked),
+        changed: !plan.steps.is_empty(),
+    })
 }
 
 /// Refuses to watch what nobody can, or what is failing before it begins.
@@ -129,30 +201,51 @@ fn reverted(root: &Root, version: &Version) -> Error {
     }
 }
 
+/// What `confirm` is told.
+#[derive(Clone, Debug)]
+pub struct Confirm {
+    /// What every command is told.
+    pub common: Common,
+    /// What makes a backup, for the shell, before anything is done that cannot be taken back.
+    pub backup_command: Option<String>,
+}
+
 /// Makes the current release permanent.
 ///
 /// # Errors
 /// Refused where no release is current.
-pub fn confirm(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Installed>> {
-    confirm_in(Session::begin(root, common, observer)?, observer)
+pub fn confirm(root: &Root, options: &Confirm, observer: &mut dyn Observer) -> Result<Report<Installed>> {
+    let session = Session::begin(root, &options.common, observer)?;
+    confirm_in(session, options.backup_command.as_deref(), observer)
 }
 
 /// As [`confirm`].
-pub(super) fn confirm_in(session: Session<'_>, observer: &mut dyn Observer) -> Result<Report<Installed>> {
-    let plan = plan::confirm(&session.now)?;
-    let current = session.now.current.version().cloned();
+pub(super) fn confirm_in(
+    session: Session<'_>,
+    backup_command: Option<&str>,
+    observer: &mut dyn Observer,
+) -> Result<Report<Installed>> {
+    let (root, now) = (session.root, &session.now);
+    let along = data::confirmed(root, now, backup_command)?;
+    let plan = plan::confirm(now, along)?;
+    let current = now.current.version().cloned();
     // The plan is refused without one.
     let version = current.clone().ok_or_else(|| Error::refused("no release is current"))?;
-    let was = session.now.state(&version);
+    let was = now.state(&version);
     if session.acts_on(&plan) {
         observer.opening(&version, was);
     }
-    session.finish(plan, None, observer, |plan| Installed {
-        version,
+    let mut report = session.finish(plan, None, observer, |plan| Installed {
+        version: version.clone(),
         was,
         state: ReleaseState::Permanent,
         previous: current,
         changed: !plan.steps.is_empty(),
         until: None,
-    })
+        migration: None,
+    })?;
+    if let Report::Done { result, .. } = &mut report {
+        result.migration = migrating(root, &version)?;
+    }
+    Ok(report)
 }

@@ -132,10 +132,7 @@ fn here(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Whereabouts>> {
 /// Refused, naming the rule.
 pub(super) fn allowed(root: &Root, now: &Snapshot, target: &Version, fetched: &Fetch<'_>) -> Result<()> {
     let Some(current) = now.current.version().filter(|current| *current < target) else { return Ok(()) };
-    let manifest = match fetched.steps.is_empty() {
-        true => root.manifest(target)?,
-        false => fetched.manifest.clone(),
-    };
+    let manifest = fetched.declared(root, target)?;
     let (paths, here) = (root.paths()?, here(root, now)?);
     let own = declared(manifest.as_ref());
     let versions = here.keys().cloned().collect();

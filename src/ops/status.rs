@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
-use crate::error::Result;
+use crate::data::{Format, Migration, OnDisk, Stage};
+use crate::error::{Error, Result};
 use crate::health::Sample;
 use crate::journal::{self, Found};
 use crate::plan::recover;
@@ -15,6 +16,8 @@ use crate::root::Root;
 use crate::service::{Running, Service};
 use crate::version::Version;
 use crate::watch::Watch;
+
+use super::migrate::failed;
 
 /// A command that was cut short, or that is under way.
 #[derive(Clone, Debug, Serialize)]
@@ -90,6 +93,10 @@ pub struct Status {
     pub unfinished: Option<Unfinished>,
     /// The service; none where Tenure moves links alone.
     pub service: Option<Serving>,
+    /// The format of the data on disk; none where nobody has said so.
+    pub data_format: Option<Format>,
+    /// The last data migration; none where there is none.
+    pub migration: Option<Migration>,
     /// What is out of order.
     pub problems: Vec<Problem>,
 }
@@ -100,14 +107,16 @@ pub struct Status {
 /// Where the root cannot be read.
 pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let now = root.observe()?;
-    let mut problems: Vec<Problem> = now
-        .faults()
-        .iter()
-        .map(|e| Problem { message: e.to_string(), hints: e.hints().into_iter().map(Into::into).collect() })
-        .collect();
+    let mut problems: Vec<Problem> = now.faults().iter().map(problem).collect();
     let unfinished = unfinished(root, &now, &mut problems)?;
     let service = serving(root, &now, watch)?;
     problems.extend(unfinished.as_ref().and_then(left_undone));
+    let data = root.data(&now).unwrap_or_else(|error| {
+        problems.push(problem(&error));
+        OnDisk::default()
+    });
+    problems
+        .extend(data.migration.as_ref().filter(|m| m.stage == Stage::Failed).map(|m| problem(&failed(m))));
     // In the middle of a move both differ, and rightly so.
     if unfinished.as_ref().is_none_or(|unfinished| unfinished.pid.is_none()) {
         problems.extend(service.as_ref().and_then(|service| drift(service, &now)));
@@ -126,8 +135,15 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
         releases: now.states().map(|(version, state)| Standing { version: version.clone(), state }).collect(),
         unfinished,
         service,
+        data_format: data.format,
+        migration: data.migration,
         problems,
     })
+}
+
+fn problem(error: &Error) -> Problem {
+    let hints = error.hints().into_iter().map(Into::into).collect();
+    Problem { message: error.in_one_line(), hints }
 }
 
 /// What nobody is at work on: a guard is, but where it cannot do it.

@@ -3,9 +3,8 @@
 use serde::Serialize;
 
 use crate::error::{Doing, Error, Result};
-use crate::fs as disk;
 use crate::root::Root;
-use crate::tree::{self, Differences, Node, TreeEntry};
+use crate::tree::{Differences, Node, TreeEntry};
 use crate::version::Version;
 use crate::watch::{Count, Watch};
 
@@ -82,15 +81,11 @@ fn bytes(root: &Root, version: &Version) -> u64 {
 }
 
 fn judge(root: &Root, version: &Version, count: &mut Count<'_>) -> Result<Judged> {
-    let verdict = match root.recorded_tree(version)? {
+    let differences = root.differences(version, &mut |n| count.pass(n));
+    let verdict = match differences.doing(|| format!("cannot verify {version}"))? {
         None => Verdict::Unknown,
-        Some(recorded) => {
-            let release = root.release(version);
-            let top = disk::open_dir(&release)?;
-            let differences = tree::compare(recorded, top, release.path(), &mut |n| count.pass(n))
-                .doing(|| format!("cannot verify {version}"))?;
-            if differences.is_empty() { Verdict::Intact } else { Verdict::Differs(differences) }
-        }
+        Some(differences) if differences.is_empty() => Verdict::Intact,
+        Some(differences) => Verdict::Differs(differences),
     };
     Ok(Judged { version: version.clone(), verdict })
 }

@@ -64,31 +64,43 @@ impl Request {
     }
 }
 
+/// What goes along with the links.
+#[derive(Clone, Debug, Default)]
+pub struct Along {
+    /// What brings the release onto the disk and prepares it; empty where it is there to stay.
+    pub fetch: Vec<Step>,
+    /// What has to be made before anything is done that cannot be taken back.
+    pub backup: Option<Step>,
+    /// How the running service is moved; none where there is none to move.
+    pub motion: Option<Motion>,
+    /// What becomes of the data once the release is permanent.
+    pub data: Option<Step>,
+}
+
 /// The plan of install, upgrade and downgrade.
-///
-/// `fetch` are the steps that bring the release onto the disk, empty where it is there to stay; `motion` is how
-/// the running service goes along, none where there is none to move.
 ///
 /// # Errors
 /// Refused, naming the rule.
-pub fn install(now: &Snapshot, request: &Request, fetch: Vec<Step>, motion: Option<Motion>) -> Result<Plan> {
+pub fn install(now: &Snapshot, request: &Request, along: Along) -> Result<Plan> {
     request.allowed(now)?;
     let target = &request.target;
     match (now.state(target), now.current.version()) {
         (Some(ReleaseState::Permanent), Some(current)) if current == target => Ok(Plan::default()),
-        (Some(ReleaseState::Permanent), Some(_)) => revert(now, motion),
+        (Some(ReleaseState::Permanent), Some(_)) => revert(now, along.motion),
         (Some(ReleaseState::Current), _) => match request.permanence {
-            Permanence::Permanent => confirm(now),
+            Permanence::Permanent => confirm(now, along),
             Permanence::Trial => Ok(Plan::default()),
             Permanence::Ends(term) => Ok(extend(now, target, term)),
         },
-        _ => Ok(switch(now, request, fetch, motion)),
+        _ => Ok(switch(now, request, along)),
     }
 }
 
-fn switch(now: &Snapshot, request: &Request, fetch: Vec<Step>, motion: Option<Motion>) -> Plan {
+fn switch(now: &Snapshot, request: &Request, along: Along) -> Plan {
+    let Along { fetch, backup, motion, data } = along;
     let (target, current) = (&request.target, now.current.version().cloned());
     let mut steps = fetch;
+    steps.extend(backup);
     if request.permanence == Permanence::Permanent {
         steps.extend(displace(now));
     }
@@ -102,6 +114,7 @@ fn switch(now: &Snapshot, request: &Request, fetch: Vec<Step>, motion: Option<Mo
     }
     if request.permanence == Permanence::Permanent {
         steps.push(permanent(now, target));
+        steps.extend(data);
     }
     Plan { from: current, to: Some(target.clone()), steps }
 }
@@ -132,7 +145,7 @@ pub fn unpack(fetch: Vec<Step>) -> Plan {
 ///
 /// # Errors
 /// Refused where no release is current.
-pub fn confirm(now: &Snapshot) -> Result<Plan> {
+pub fn confirm(now: &Snapshot, along: Along) -> Result<Plan> {
     let Some(current) = now.current.version() else {
         now.sound()?;
         return Err(Error::refused("nothing to confirm: no release is current")
@@ -142,7 +155,9 @@ pub fn confirm(now: &Snapshot) -> Result<Plan> {
         return Ok(Plan::default());
     }
     now.switchable(LinkName::Permanent)?;
-    let steps = displace(now).into_iter().chain([permanent(now, current)]).collect();
+    let Along { backup, data, .. } = along;
+    let steps =
+        backup.into_iter().chain(displace(now)).chain([permanent(now, current)]).chain(data).collect();
     Ok(Plan { from: Some(current.clone()), to: Some(current.clone()), steps })
 }
 

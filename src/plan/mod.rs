@@ -11,11 +11,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use make::{Permanence, Request, Restart, boot, confirm, install, prune, revert, uninstall, unpack};
+pub use make::{
+    Along, Permanence, Request, Restart, boot, confirm, install, prune, revert, uninstall, unpack,
+};
 pub use motion::{Motion, Term, Way};
 pub use recover::{Recovery, Toward, recover, undo};
 pub use route::{Declared, Leg, Map, Missing};
 
+use crate::data::Format;
 use crate::release::{Installed, Link, LinkName, Snapshot};
 use crate::version::Version;
 
@@ -55,6 +58,34 @@ pub enum Step {
         version: Version,
         /// The directory that is copied.
         from: String,
+    },
+    /// Has a release prepare itself, by its own program.
+    Prepare {
+        /// The release.
+        version: Version,
+    },
+    /// Makes a backup of the data.
+    Backup {
+        /// The release whose program makes it, unless there is a command.
+        version: Version,
+        /// The operator's own command, for the shell.
+        command: Option<String>,
+    },
+    /// Records which format the data is in from now on.
+    Data {
+        /// The format.
+        format: Format,
+    },
+    /// Has a release migrate the data, by its own program, which nobody waits for.
+    Migrate {
+        /// The release, which is permanent by now.
+        version: Version,
+        /// The release that was permanent before.
+        old: Option<Version>,
+        /// The format that the data is in, where that is known.
+        from: Option<Format>,
+        /// The format that it makes, where it says so.
+        to: Option<Format>,
     },
     /// Takes back what this transaction published.
     Withdraw {
@@ -130,7 +161,12 @@ impl Step {
             Self::MoveService { from, to, motion } => {
                 Some(Self::ReturnService { from: to, to: from, motion })
             }
-            Self::Withdraw { .. }
+            // What was prepared goes with the release, and nothing is migrated before there is no way back.
+            Self::Prepare { .. }
+            | Self::Backup { .. }
+            | Self::Data { .. }
+            | Self::Migrate { .. }
+            | Self::Withdraw { .. }
             | Self::Restore { .. }
             | Self::Tenure { .. }
             // It is over once the links do not tell of it any more.
@@ -145,6 +181,12 @@ impl Step {
     pub fn concerns_service(&self) -> bool {
         matches!(self, Self::MoveService { .. } | Self::ReturnService { .. } | Self::Prove { .. })
     }
+
+    /// Whether it is about the data of a release that is permanent by then.
+    #[must_use]
+    pub fn concerns_data(&self) -> bool {
+        matches!(self, Self::Data { .. } | Self::Migrate { .. })
+    }
 }
 
 impl fmt::Display for Step {
@@ -154,6 +196,16 @@ impl fmt::Display for Step {
         match self {
             Self::Unpack { version, archive } => write!(f, "unpack {archive} into releases/{version}"),
             Self::Copy { version, from } => write!(f, "copy {from} into releases/{version}"),
+            Self::Prepare { version } => write!(f, "prepare {version} by its hook"),
+            Self::Backup { command: Some(command), .. } => write!(f, "make a backup by `{command}`"),
+            Self::Backup { version, command: None } => write!(f, "make a backup by the hook of {version}"),
+            Self::Data { format } => write!(f, "record that the data is in format {format}"),
+            Self::Migrate { version, to: Some(format), .. } => {
+                write!(f, "migrate the data to format {format} by the hook of {version}, in the background")
+            }
+            Self::Migrate { version, to: None, .. } => {
+                write!(f, "migrate the data by the hook of {version}, in the background")
+            }
             Self::Withdraw { version } => write!(f, "take back releases/{version}"),
             Self::Discard { item } => write!(f, "remove {item}"),
             Self::Restore { item } => write!(f, "bring back {item}"),
@@ -244,7 +296,11 @@ impl Snapshot {
                     LinkName::Permanent => self.permanent = led,
                 }
             }
-            Step::Discard { .. }
+            Step::Prepare { .. }
+            | Step::Backup { .. }
+            | Step::Data { .. }
+            | Step::Migrate { .. }
+            | Step::Discard { .. }
             | Step::Restore { .. }
             | Step::Arm { .. }
             | Step::MoveService { .. }

@@ -61,6 +61,15 @@ fn fetch(now: &Snapshot, target: &Version) -> Vec<Step> {
     }
 }
 
+fn along(now: &Snapshot, target: &Version, motion: Option<Motion>) -> Along {
+    let version = target.clone();
+    let mut fetch = fetch(now, target);
+    fetch.push(Step::Prepare { version: version.clone() });
+    let backup = Some(Step::Backup { version: version.clone(), command: None });
+    let data = Some(Step::Migrate { version, old: None, from: Some(1), to: Some(2) });
+    Along { fetch, backup, motion, data }
+}
+
 fn walk(from: &Snapshot, steps: &[Step]) -> Snapshot {
     steps.iter().fold(from.clone(), Snapshot::after)
 }
@@ -117,7 +126,7 @@ proptest! {
     #[test]
     fn an_install_arrives_or_goes_back(now in root(), request in request(), motion in motion()) {
         let target = request.target.clone();
-        if let Ok(plan) = install(&now, &request, fetch(&now, &target), motion) {
+        if let Ok(plan) = install(&now, &request, along(&now, &target, motion)) {
             let end = walk(&now, &plan.steps);
             prop_assert_eq!(end.current.version(), Some(&target));
             if request.permanence == Permanence::Permanent {
@@ -136,7 +145,7 @@ proptest! {
     fn the_other_commands_arrive_or_go_back(now in root(), motion in motion(), version in prop::sample::select(VERSIONS.to_vec()), keep in 0..4_usize) {
         let (version, nothing) = (v(version), BTreeSet::new());
         let plans = [
-            confirm(&now),
+            confirm(&now, Along::default()),
             revert(&now, motion),
             boot(&now),
             uninstall(&now, &version),
@@ -179,7 +188,7 @@ fn the_service_moves_between_the_links() {
         restart: Restart::Asked,
     };
     let motion = Motion { way: Way::Hook, baseline: Baseline::Sound };
-    let plan = install(&now, &request, Vec::new(), Some(motion)).unwrap();
+    let plan = install(&now, &request, Along { motion: Some(motion), ..Along::default() }).unwrap();
     let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
     assert_eq!(
         steps,

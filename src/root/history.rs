@@ -19,6 +19,8 @@ pub enum Outcome {
     Done,
     /// It failed and was taken back.
     Failed,
+    /// It failed, and could not be taken back.
+    Unfinished,
     /// It was interrupted, and a later command finished it.
     Finished,
     /// It was interrupted, and a later command took it back.

@@ -1,5 +1,6 @@
 //! The root of one service: every path in it, and who may change it.
 
+mod data;
 mod history;
 mod lock;
 mod observe;
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
+pub use data::MigrationPost;
 pub use history::{Entry, Outcome};
 pub use lock::{Holder, RootLock};
 pub use receipt::Receipt;
@@ -268,12 +270,14 @@ impl Root {
     pub fn new_log(&self, name: &str) -> Result<(File, Place)> {
         let logs = self.own().join("log");
         disk::ensure_dir(&logs, 0o755, self.owner)?;
-        let names = disk::names(&logs)?;
+        let mut names = disk::names(&logs)?;
+        names.retain(|name| !name.starts_with('.'));
         for old in names.iter().take((names.len() + 1).saturating_sub(LOGS_KEPT)) {
             disk::remove_file_durable(&logs.join(old))?;
         }
         let place = logs.join(name);
-        let file = disk::open_kept(&place, &self.staging(), 0o644, self.owner)?;
+        // Not by way of staging, which a command may sweep while a migration goes on.
+        let file = disk::open_kept(&place, &logs, 0o644, self.owner)?;
         Ok((file, place))
     }
 
@@ -282,7 +286,8 @@ impl Root {
     /// # Errors
     /// Where it cannot be opened.
     pub fn guard_post(&self) -> Result<File> {
-        disk::open_kept(&self.own().join("guard"), &self.staging(), 0o600, self.owner)
+        // Not by way of staging: a guard holds no lock.
+        disk::open_kept(&self.own().join("guard"), &self.own(), 0o600, self.owner)
     }
 
     fn lock(&self) -> Place {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::PackedSum;
 use crate::error::{Doing, Error, Result};
 use crate::fs::{self as disk, Place};
-use crate::tree::{Owner, Sum, TreeEntry};
+use crate::tree::{self, Differences, Owner, Sum, TreeEntry};
 use crate::version::Version;
 
 use super::Root;
@@ -19,6 +19,7 @@ const TREE: &str = "tree.jsonl";
 /// Pairs of digests, one after the other: of packed data, and of the file that it becomes.
 const PACKED: &str = "packed";
 const TENURED: &str = "tenured";
+const PREPARED: &str = "prepared";
 
 /// The largest list of files that is read: a million entries of ordinary length.
 const TREE_LIMIT: u64 = 1 << 30;
@@ -142,6 +143,55 @@ impl Root {
     #[must_use]
     pub fn tree_file(&self, version: &Version) -> Option<File> {
         disk::open_file(&self.receipt_dir(version).join(TREE)).ok()
+    }
+
+    /// How a release differs from what was unpacked; none where that is not known.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn differences(
+        &self,
+        version: &Version,
+        passed: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Option<Differences>> {
+        let Some(recorded) = self.recorded_tree(version)? else { return Ok(None) };
+        let release = self.release(version);
+        let differences = tree::compare(recorded, disk::open_dir(&release)?, release.path(), passed);
+        differences.map(Some).doing(|| format!("cannot compare {version} with what was unpacked"))
+    }
+
+    /// Whether a release was prepared by its own program.
+    #[must_use]
+    pub fn is_prepared(&self, version: &Version) -> bool {
+        disk::exists(&self.receipt_dir(version).join(PREPARED))
+    }
+
+    /// Records durably that a release was prepared, and all that this has changed in it, beside what differed
+    /// `before`, as a part of it.
+    ///
+    /// # Errors
+    /// Where the release cannot be read or the record not be written.
+    pub fn set_prepared(
+        &self,
+        version: &Version,
+        before: Option<&Differences>,
+        transaction: &str,
+    ) -> Result<()> {
+        let dir = self.receipt_dir(version);
+        let write = |name: &str, bytes: &[u8]| {
+            disk::write_durable(&dir.join(name), &self.staging(), bytes, 0o644, self.owner()).map(drop)
+        };
+        if let (Some(recorded), Some(before)) = (self.recorded_tree(version)?, before) {
+            let release = self.release(version);
+            let renewed = tree::renewed(recorded, disk::open_dir(&release)?, release.path(), before)?;
+            let lines = renewed.iter().map(|entry| serde_json::to_string(entry).map(|line| line + "\n"));
+            let text: String =
+                lines.collect::<std::result::Result<_, _>>().doing(|| "cannot write down a release")?;
+            write(TREE, text.as_bytes())?;
+        }
+        disk::ensure_dir(&dir, 0o755, self.owner())?;
+        disk::sync_dir(&self.receipts())?;
+        write(PREPARED, transaction.as_bytes())
     }
 
     /// When a release was last displaced as the permanent one: the higher, the later. None where it has

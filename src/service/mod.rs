@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::clock;
 use crate::error::{Doing, Error, Result};
-use crate::hook::{Errand, Hook};
+use crate::hook::{self, Errand, Hook, Task};
 use crate::manifest::{Manifest, Timeouts};
 use crate::plan::Way;
 use crate::process::{self, Program};
@@ -22,9 +22,6 @@ use crate::version::Version;
 use crate::watch::Watch;
 
 pub use running::Running;
-
-/// How long a hook may take, unless somebody says otherwise.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a manager may take, unless somebody says otherwise: systemd's own patience with a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
@@ -187,12 +184,9 @@ impl<'a> Service<'a> {
     /// # Errors
     /// Where nobody can be asked.
     pub fn running(&self, release: &Version, watch: &dyn Watch) -> Result<Running> {
-        let asked = self.root.manifest(release).ok().flatten().and_then(|m| m.hooks.running_version);
-        if let Some(argv) = asked {
-            let within = self.hook_timeout(release);
-            let hook = Hook { root: self.root, release, name: "running-version", argv: &argv, within };
-            let errand =
-                Errand { action: "status", old: None, new: Some(release), transaction: None, deadline: None };
+        let manifest = self.root.manifest(release).ok().flatten();
+        if let Some(hook) = manifest.as_ref().and_then(|m| Hook::of(self.root, m, Task::RunningVersion)) {
+            let errand = Errand { action: "status", new: Some(release), ..Errand::default() };
             return Ok(match hook.ask(&errand, watch) {
                 Ok(said) => running::parsed(&said),
                 Err(_) if !self.is_up(watch)? => Running::Nothing,
@@ -250,13 +244,14 @@ impl<'a> Service<'a> {
     fn run_hook(&self, trip: &Trip<'_>, watch: &dyn Watch) -> Result<()> {
         let Trip { from, to, .. } = *trip;
         let release = from.max(to);
-        let hooks = self.root.manifest(release)?.map(|manifest| manifest.hooks).unwrap_or_default();
-        let (name, action, argv) = match to > from {
-            true => ("hot-upgrade", "upgrade", hooks.hot_upgrade),
-            false => ("hot-downgrade", "downgrade", hooks.hot_downgrade),
+        let manifest = self.root.manifest(release)?;
+        let (task, action) = match to > from {
+            true => (Task::HotUpgrade, "upgrade"),
+            false => (Task::HotDowngrade, "downgrade"),
         };
-        let argv = argv.ok_or_else(|| Error::failed(format!("release {release} has no {name} hook")))?;
-        let hook = Hook { root: self.root, release, name, argv: &argv, within: self.hook_timeout(release) };
+        let hook = manifest.as_ref().and_then(|manifest| Hook::of(self.root, manifest, task));
+        let hook =
+            hook.ok_or_else(|| Error::failed(format!("release {release} has no {} hook", task.name())))?;
         let trial = self.root.trial(&self.root.observe()?)?;
         let errand = Errand {
             action,
@@ -264,6 +259,7 @@ impl<'a> Service<'a> {
             new: Some(to),
             transaction: self.transaction,
             deadline: trial.as_ref().map(|trial| trial.ends.as_str()),
+            staged: None,
         };
         hook.run_logged(&errand, watch)
     }
@@ -295,9 +291,9 @@ impl<'a> Service<'a> {
     }
 
     /// How long a hook of the release may take.
-    #[must_use]
-    pub fn hook_timeout(&self, release: &Version) -> Duration {
-        self.timeouts(release).hook.map_or(HOOK_TIMEOUT, |span| span.0)
+    fn hook_timeout(&self, release: &Version) -> Duration {
+        let manifest = self.root.manifest(release).ok().flatten();
+        hook::timeout(self.root, manifest.as_ref(), Task::HotUpgrade)
     }
 
     fn stop_timeout(&self, release: &Version) -> Duration {

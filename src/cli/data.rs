@@ -1,0 +1,42 @@
+//! What a person reads of data migrations, and of what is done ahead.
+
+use tenure::data::{Migration, Stage};
+use tenure::ops::{Migrated, Migrator, Prepared};
+
+use super::human::Human;
+
+impl Human for Prepared {
+    fn human(&self) -> String {
+        let version = &self.version;
+        match self.changed {
+            true => format!("Release {version} is ready to be switched to; nothing was switched.\n"),
+            false => format!("Release {version} was ready already; nothing was switched.\n"),
+        }
+    }
+}
+
+impl Human for Migrated {
+    fn human(&self) -> String {
+        let format = self.format.map_or_else(
+            || "No release says in which format the data is.\n".to_owned(),
+            |format| format!("The data is in format {format}.\n"),
+        );
+        match (&self.migration, self.changed, self.dry_run) {
+            (_, true, true) => format!("Would migrate the data by {}.\nNothing was changed.\n", self.version),
+            (Some(migration), true, _) => said(migration),
+            (Some(migration @ Migration { stage: Stage::Due | Stage::Running, .. }), ..) => said(migration),
+            (_, false, _) => format!("{format}There is nothing to migrate.\n"),
+            (None, true, false) => format,
+        }
+    }
+}
+
+fn said(migration: &Migration) -> String {
+    format!("Data migration {migration}\n")
+}
+
+impl Human for Migrator {
+    fn human(&self) -> String {
+        self.migration.as_ref().map_or_else(String::new, said)
+    }
+}

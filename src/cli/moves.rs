@@ -1,0 +1,60 @@
+//! install, upgrade and downgrade: their many options, taken apart.
+
+use tenure::error::Result;
+use tenure::execute::Order;
+use tenure::health::Span;
+use tenure::manifest::Timeouts;
+use tenure::ops;
+use tenure::plan::{Permanence, Request, Restart, Term};
+use tenure::policy::Direction;
+use tenure::root::Root;
+
+use super::args::{self, Backup, Install};
+use super::console::{Console, Shown};
+use super::{common, parse, replaced};
+
+/// Goes to the release, or as far as nothing is switched.
+pub fn go(
+    root: &Root,
+    order: Order,
+    install: Install,
+    direction: Direction,
+    console: &mut Console,
+) -> Result<Shown> {
+    // Taken apart in full, so that a new option cannot be forgotten here.
+    let Install {
+        version,
+        no_permanent,
+        confirm_within,
+        watch,
+        restart,
+        prepare_only,
+        backup: Backup { backup_command },
+        timeouts,
+        replace,
+        change,
+    } = install;
+    let request = Request {
+        target: parse(&version)?,
+        direction,
+        permanence: match (no_permanent, confirm_within, watch) {
+            (_, Some(Span(within)), _) => Permanence::Ends(Term::Confirmation(within)),
+            (_, _, Some(Span(within))) => Permanence::Ends(Term::Watch(within)),
+            (true, ..) => Permanence::Trial,
+            _ => Permanence::Permanent,
+        },
+        restart: if restart { Restart::Asked } else { Restart::Forbidden },
+    };
+    let common = common(order, change, console)?;
+    let options = ops::Install { common, request, replace: replaced(replace), backup_command };
+    let root = root.clone().within(limits(timeouts));
+    match prepare_only {
+        true => Shown::of(console.style(), &ops::prepare(&root, &options, console)?),
+        false => Shown::of(console.style(), &ops::install(&root, &options, console)?),
+    }
+}
+
+fn limits(args::Timeouts { health_timeout, stop_timeout, hook_timeout }: args::Timeouts) -> Timeouts {
+    let (health, stop, hook) = (health_timeout, stop_timeout, hook_timeout);
+    Timeouts { health, stop, hook, ..Timeouts::default() }
+}

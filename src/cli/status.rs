@@ -1,0 +1,57 @@
+//! What a person reads of a root as a whole.
+
+use std::time::Duration;
+
+use tenure::ops::Status;
+use tenure::version::Version;
+
+use super::human::Human;
+
+impl Human for Status {
+    fn human(&self) -> String {
+        let shown = |v: &Option<Version>| v.as_ref().map_or_else(|| "none".into(), ToString::to_string);
+        let mut text = format!("Root: {}\n", self.root);
+        if let Some(name) = &self.name {
+            text += &format!("Name: {name}\n");
+        }
+        text += &format!("Current: {}\nPermanent: {}\n", shown(&self.current), shown(&self.permanent));
+        if self.on_trial {
+            text += "On trial: yes, a restart of the service ends it\n";
+        }
+        if let Some(trial) = &self.trial {
+            let left = humantime::format_duration(Duration::from_secs(trial.left_seconds));
+            text += &format!("Trial: {}, {left} left, until {}\n", trial.term, trial.ends);
+        }
+        if let Some(service) = &self.service {
+            text += &format!("Service: {}", service.runs);
+            text += &service.health.as_ref().map_or_else(String::new, |health| format!(", {health}"));
+            text += "\n";
+        }
+        if let Some(format) = self.data_format {
+            text += &format!("Data: format {format}\n");
+        }
+        if let Some(migration) = &self.migration {
+            text += &format!("Data migration: {migration}\n");
+        }
+        text += "Releases:\n";
+        self.releases.iter().for_each(|r| text += &format!("* {}\t{}\n", r.version, r.state));
+        if let Some(unfinished) = &self.unfinished {
+            text += &match unfinished.pid {
+                Some(pid) => format!("Under way: {}, pid {pid}\n", unfinished.command),
+                None => format!(
+                    "Interrupted: {}, begun {} by {}; the next command that changes something recovers from it\n",
+                    unfinished.command, unfinished.started, unfinished.by
+                ),
+            };
+        }
+        for problem in &self.problems {
+            text += &format!("Problem: {}\n", problem.message);
+            problem.hints.iter().for_each(|hint| text += &format!("  hint: {hint}\n"));
+        }
+        text
+    }
+
+    fn code(&self) -> u8 {
+        u8::from(!self.problems.is_empty())
+    }
+}

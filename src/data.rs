@@ -1,0 +1,301 @@
+//! The data that a service keeps: which format it is in, which releases can start on it, and what a migration makes of
+//! it. Pure.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::version::Version;
+
+/// A data format, by the number that its vendor gave it.
+pub type Format = u32;
+
+/// The manifest's table `[data]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", try_from = "Declared")]
+pub struct Formats {
+    /// The one that the release writes.
+    pub writes: Format,
+    /// Those that it can start on, the one that it writes among them.
+    pub reads: Vec<Format>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Declared {
+    writes: Format,
+    reads: Option<Vec<Format>>,
+}
+
+impl TryFrom<Declared> for Formats {
+    type Error = Error;
+
+    fn try_from(Declared { writes, reads }: Declared) -> Result<Self> {
+        let reads = reads.unwrap_or_else(|| vec![writes]);
+        if reads.contains(&writes) {
+            return Ok(Self { writes, reads });
+        }
+        Err(Error::refused(format!("reads does not hold {writes}, which the release writes")))
+    }
+}
+
+/// What is known of the data on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnDisk {
+    /// The format that it is in, or was before a migration that is not done; none where nobody has said so.
+    pub format: Option<Format>,
+    /// The last migration; none where none was ever begun.
+    pub migration: Option<Migration>,
+}
+
+/// A migration: the release's own program that brings the data into its format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Names it, in its log and among the processes.
+    pub id: String,
+    /// The release whose program it is.
+    pub version: Version,
+    /// The release that was permanent before.
+    pub old: Option<Version>,
+    /// The format that it makes; none where the release does not say.
+    pub to: Option<Format>,
+    /// How it stands.
+    pub stage: Stage,
+    /// When it was begun, or was to be, in RFC 3339.
+    pub started: String,
+    /// When it ended, in RFC 3339; none where that is not known.
+    pub ended: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Migration {
+    /// One that is to begin.
+    #[must_use]
+    pub fn due(
+        id: String,
+        started: String,
+        version: &Version,
+        old: Option<&Version>,
+        to: Option<Format>,
+    ) -> Self {
+        let (version, old) = (version.clone(), old.cloned());
+        Self { id, version, old, to, stage: Stage::Due, started, ended: None, error: None }
+    }
+}
+
+/// How a migration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// It is to begin.
+    Due,
+    /// It is under way.
+    Running,
+    /// It has brought the data into its format.
+    Done,
+    /// It has not, and the data may be in either format.
+    Failed,
+}
+
+impl fmt::Display for Migration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, to, stage, started, .. } = self;
+        match to {
+            Some(format) => write!(f, "to data format {format} by {version}, ")?,
+            None => write!(f, "by {version}, ")?,
+        }
+        let ended = self.ended.as_deref().unwrap_or("a time that nobody knows");
+        match stage {
+            Stage::Due => write!(f, "to begin since {started}"),
+            Stage::Running => write!(f, "running since {started}"),
+            Stage::Done => write!(f, "done at {ended}"),
+            Stage::Failed => write!(f, "failed at {ended}"),
+        }
+    }
+}
+
+/// What becomes of the data once a release is permanent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Becoming {
+    /// Nothing.
+    Same,
+    /// The release writes this format from then on.
+    Format(Format),
+    /// Its program migrates the data, to this format where it says so.
+    Migrated(Option<Format>),
+}
+
+impl OnDisk {
+    /// A migration that is not done: nobody knows which of both formats the data is in.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<&Migration> {
+        self.migration.as_ref().filter(|migration| migration.stage != Stage::Done)
+    }
+
+    /// The same, where nothing was written down about the format: then the permanent release tells it.
+    #[must_use]
+    pub fn or_of(self, permanent: Option<&Formats>) -> Self {
+        Self { format: self.format.or(permanent.map(|formats| formats.writes)), ..self }
+    }
+
+    /// The formats that the data may be in.
+    fn formats(&self) -> Vec<Format> {
+        let made = self.unfinished().and_then(|migration| migration.to);
+        let mut formats: Vec<Format> = self.format.into_iter().chain(made).collect();
+        formats.dedup();
+        formats
+    }
+
+    /// Refuses a release that cannot start on the data, or that may not while a migration is not done.
+    ///
+    /// # Errors
+    /// Refused, naming the formats, or how the migration stands.
+    pub fn admits(&self, from: &Version, to: &Version, declared: Option<&Formats>) -> Result<()> {
+        match self.unfinished() {
+            // Who goes back from it, or comes back to it, finds data in both formats.
+            Some(migration)
+                if migration.stage == Stage::Failed && (to < from || migration.version != *from) =>
+            {
+                let why = Error::refused(format!("a data migration is not done: {migration}"));
+                self.readable(from, to, declared).map_err(|e| e.because(why))
+            }
+            Some(migration) => {
+                let error = Error::refused(format!("a data migration is not done: {migration}"));
+                Err(match migration.stage {
+                    Stage::Failed => error.hint(
+                        "`tenure status` tells why; once that is mended `tenure migrate` runs it again",
+                    ),
+                    _ => error.hint("`tenure migrate` waits for its end"),
+                })
+            }
+            None => self.readable(from, to, declared),
+        }
+    }
+
+    fn readable(&self, from: &Version, release: &Version, declared: Option<&Formats>) -> Result<()> {
+        let named = |formats: &[Format]| {
+            let formats: Vec<String> = formats.iter().map(ToString::to_string).collect();
+            formats.join(" and ")
+        };
+        let on_disk = self.formats();
+        let says = match declared {
+            Some(Formats { reads, .. }) if on_disk.iter().all(|format| reads.contains(format)) => {
+                return Ok(());
+            }
+            Some(Formats { reads, .. }) => format!("reads data format {} only", named(reads)),
+            // Who says nothing is trusted to know what was there before it, or with data that nobody has migrated.
+            None if from < release || self.migration.is_none() => return Ok(()),
+            None => "does not say which data formats it reads".to_owned(),
+        };
+        Err(Error::refused(format!(
+            "release {release} cannot start on the data: it {says}, and format {} is on disk",
+            named(&on_disk)
+        ))
+        .hint("go to a release that reads it; or restore a backup, and say so: `tenure migrate --restored FORMAT`"))
+    }
+
+    /// What becomes of it once `to` is permanent in the place of `from`. A release that is gone down to is not
+    /// believed to have rewritten everything.
+    #[must_use]
+    pub fn becomes(
+        &self,
+        from: Option<&Version>,
+        to: &Version,
+        declared: Option<&Formats>,
+        migrates: bool,
+    ) -> Becoming {
+        let Some(from) = from else { return Becoming::Same };
+        let writes = declared.map(|formats| formats.writes);
+        let is_up = from < to;
+        let differs = writes.map_or(is_up, |writes| self.format != Some(writes));
+        if migrates && (differs || self.unfinished().is_some()) {
+            return Becoming::Migrated(writes);
+        }
+        // Where it is what the release says, the release tells it.
+        let format = writes.filter(|_| is_up).or(self.format);
+        match format {
+            Some(known) if format != self.format || format != writes => Becoming::Format(known),
+            _ => Becoming::Same,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v(text: &str) -> Version {
+        text.parse().unwrap()
+    }
+
+    fn formats(writes: Format, reads: &[Format]) -> Formats {
+        Formats { writes, reads: reads.into() }
+    }
+
+    fn on_disk(format: Format, migration: Option<(Format, Stage)>) -> OnDisk {
+        let due = |to| Migration::due("x".into(), "then".into(), &v("5.1.0"), None, Some(to));
+        let migration = migration.map(|(to, stage)| Migration { stage, ..due(to) });
+        OnDisk { format: Some(format), migration }
+    }
+
+    #[test]
+    fn a_release_starts_on_what_it_reads() {
+        let (low, high) = (v("5.0.0"), v("5.1.0"));
+        let admits = |data: &OnDisk, to: &Version, declared: Option<&Formats>| {
+            let from = if *to == low { &high } else { &low };
+            data.admits(from, to, declared).map_err(|e| e.in_one_line())
+        };
+        let (old, new) = (formats(2, &[1, 2]), formats(3, &[2, 3]));
+        assert!(admits(&on_disk(2, None), &high, Some(&new)).is_ok());
+        assert!(admits(&on_disk(2, None), &low, None).is_ok());
+        assert!(admits(&OnDisk::default(), &low, Some(&old)).is_ok());
+        let refused = admits(&on_disk(3, None), &low, Some(&old)).unwrap_err();
+        assert!(refused.contains("reads data format 1 and 2 only, and format 3 is on disk"), "{refused}");
+        let done = on_disk(3, Some((3, Stage::Done)));
+        assert!(admits(&done, &low, None).unwrap_err().contains("does not say"));
+        assert!(admits(&done, &high, None).is_ok());
+        assert!(admits(&done, &high, Some(&new)).is_ok());
+    }
+
+    #[test]
+    fn a_migration_that_is_not_done_keeps_all_from_moving_but_down() {
+        let (low, high) = (v("5.0.0"), v("5.2.0"));
+        let both = formats(2, &[2, 3]);
+        for stage in [Stage::Due, Stage::Running, Stage::Failed] {
+            let data = on_disk(2, Some((3, stage)));
+            assert!(data.admits(&v("5.1.0"), &high, Some(&both)).is_err(), "{stage:?}");
+            // Once it was gone back from, it may be tried again.
+            let again = data.admits(&low, &v("5.1.0"), Some(&both));
+            assert_eq!(again.is_ok(), stage == Stage::Failed, "{stage:?}");
+            let down = data.admits(&v("5.1.0"), &low, Some(&both));
+            assert_eq!(down.is_ok(), stage == Stage::Failed, "{stage:?}");
+            assert!(data.admits(&v("5.1.0"), &low, Some(&formats(2, &[2]))).is_err(), "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_data() {
+        let (low, high) = (v("5.0.0"), v("5.1.0"));
+        let three = formats(3, &[2, 3]);
+        let becomes = |data: &OnDisk, from: Option<&Version>, to: &Version, migrates| {
+            data.becomes(from, to, Some(&three), migrates)
+        };
+        let two = on_disk(2, None);
+        assert_eq!(becomes(&two, Some(&low), &high, true), Becoming::Migrated(Some(3)));
+        assert_eq!(becomes(&two, Some(&low), &high, false), Becoming::Format(3));
+        assert_eq!(becomes(&two, Some(&high), &low, false), Becoming::Format(2), "not all is rewritten");
+        assert_eq!(becomes(&two, Some(&high), &low, true), Becoming::Migrated(Some(3)));
+        assert_eq!(becomes(&on_disk(3, None), Some(&low), &high, true), Becoming::Same);
+        assert_eq!(
+            becomes(&on_disk(3, Some((3, Stage::Failed))), Some(&low), &high, true),
+            Becoming::Migrated(Some(3))
+        );
+        assert_eq!(becomes(&OnDisk::default(), None, &low, true), Becoming::Same, "there is no data yet");
+        assert_eq!(two.becomes(Some(&low), &high, None, true), Becoming::Migrated(None));
+        assert_eq!(two.becomes(Some(&high), &low, None, true), Becoming::Format(2));
+        assert_eq!(two.becomes(Some(&low), &high, None, false), Becoming::Format(2));
+        assert_eq!(OnDisk::default().becomes(Some(&low), &high, None, false), Becoming::Same);
+    }
+}

@@ -1,0 +1,155 @@
+//! The steps that a release's own programs are run for, and what is written down of them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::clock;
+use crate::data::{Format, Migration, OnDisk, Stage};
+use crate::detach;
+use crate::error::{Doing, Error, Result};
+use crate::hook::{self, Errand, Hook, Task};
+use crate::process::{self, Program};
+use crate::root::{MigrationPost, Root};
+use crate::version::Version;
+use crate::watch::Watch;
+
+/// How long a migration may take to begin.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long before it is looked again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) struct Tasks<'a> {
+    pub root: &'a Root,
+    pub transaction: &'a str,
+}
+
+impl Tasks<'_> {
+    /// Has a release prepare itself; what that writes into it is a part of it from then on.
+    pub fn prepare(&self, version: &Version, watch: &dyn Watch) -> Result<()> {
+        let manifest = self.root.manifest(version)?;
+        let hook = manifest.as_ref().and_then(|manifest| Hook::of(self.root, manifest, Task::Prepare));
+        let hook = hook.ok_or_else(|| Error::failed(format!("release {version} has no prepare hook")))?;
+        let before = self.root.differences(version, &mut |_| watch.go_on())?;
+        self.run(&hook, "prepare", version, watch)?;
+        self.root.set_prepared(version, before.as_ref(), self.transaction)
+    }
+
+    /// By the operator's command, or else by the release's own program.
+    pub fn backup(&self, version: &Version, command: Option<&str>, watch: &dyn Watch) -> Result<()> {
+        let manifest = self.root.manifest(version)?;
+        match command {
+            Some(command) => {
+                self.shell(command, hook::timeout(self.root, manifest.as_ref(), Task::Backup), watch)
+            }
+            None => {
+                let hook = manifest.as_ref().and_then(|m| Hook::of(self.root, m, Task::Backup));
+                let hook =
+                    hook.ok_or_else(|| Error::failed(format!("release {version} has no backup hook")))?;
+                self.run(&hook, "backup", version, watch)
+            }
+        }
+        .doing(|| "cannot make a backup, and nothing is done without one")
+    }
+
+    fn run(&self, hook: &Hook<'_>, action: &str, version: &Version, watch: &dyn Watch) -> Result<()> {
+        let now = self.root.observe()?;
+        let errand = Errand {
+            action,
+            old: now.permanent.version(),
+            new: Some(version),
+            transaction: Some(self.transaction),
+            ..Errand::default()
+        };
+        hook.run_logged(&errand, watch)
+    }
+
+    /// The operator's own command runs as the operator.
+    fn shell(&self, command: &str, within: Duration, watch: &dyn Watch) -> Result<()> {
+        let (log, place) = self.root.new_log(&format!("{}-backup.log", self.transaction))?;
+        let environment = [
+            ("TENURE_ACTION", "backup".to_owned()),
+            ("TENURE_ROOT", self.root.path().display().to_string()),
+            ("TENURE_TRANSACTION", self.transaction.to_owned()),
+        ];
+        let program = Program {
+            path: Path::new("sh"),
+            arguments: &["-c".to_owned(), command.to_owned()],
+            dir: self.root.path(),
+            environment: &environment,
+            account: None,
+            within,
+            output: &log,
+        };
+        process::run(&program, watch)?.good(within).map_err(|why| {
+            let said = process::tail(&log);
+            let why = if said.is_empty() { why } else { why.because(Error::failed(said)) };
+            Error::failed(format!("`{command}` failed"))
+                .because(why)
+                .hint(format!("all that it said is in {}", place.display()))
+        })
+    }
+
+    pub fn set_format(&self, format: Format) -> Result<()> {
+        record(self.root, |data| data.format = Some(format))
+    }
+
+    /// Writes down that the data is to be migrated, and starts what does it. Made again it starts nothing anew.
+    pub fn migrate(
+        &self,
+        from: Option<Format>,
+        to: Option<Format>,
+        version: &Version,
+        old: Option<&Version>,
+    ) -> Result<()> {
+        let id = format!("{}-data", self.transaction);
+        begin_migration(self.root, from, Migration::due(id, clock::now(), version, old, to))
+    }
+}
+
+/// As the step does, also where a migration is run again: on data that is, or was, in format `from`.
+///
+/// # Errors
+/// Where it cannot be written down, or where nothing can be started.
+pub fn begin_migration(root: &Root, from: Option<Format>, migration: Migration) -> Result<()> {
+    let id = migration.id.clone();
+    let stage = |data: &OnDisk| data.migration.as_ref().filter(|m| m.id == id).map(|m| m.stage);
+    match stage(&root.recorded_data()?) {
+        None => record(root, |data| *data = OnDisk { format: from, migration: Some(migration) })?,
+        Some(Stage::Due) => {}
+        Some(_) => return Ok(()),
+    }
+    detach::migration(root, &id)?;
+    let until = clock::since_boot() + PATIENCE;
+    while stage(&root.recorded_data()?) == Some(Stage::Due) && clock::since_boot() < until {
+        clock::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Writes down what has changed of the data, at the post of the migration.
+fn record(root: &Root, change: impl FnOnce(&mut OnDisk)) -> Result<()> {
+    let post = migration_post(root)?;
+    let mut data = root.recorded_data()?;
+    change(&mut data);
+    root.record_data(&data, &post)
+}
+
+/// Waits for the post, which those hold for a moment who only look.
+///
+/// # Errors
+/// Where a migration is at work.
+pub fn migration_post(root: &Root) -> Result<MigrationPost> {
+    let until = clock::since_boot() + PATIENCE;
+    loop {
+        if let Some(post) = root.migration_post()? {
+            return Ok(post);
+        }
+        if clock::since_boot() >= until {
+            return Err(
+                Error::failed("a data migration is at work").hint("`tenure status` tells how it stands")
+            );
+        }
+        clock::sleep(PAUSE);
+    }
+}

@@ -1,0 +1,109 @@
+//! What goes along with a release that becomes permanent: a backup, and what becomes of the data.
+
+use crate::data::{Becoming, Format, OnDisk};
+use crate::error::Result;
+use crate::manifest::Manifest;
+use crate::plan::{Along, Permanence, Request, Restart, Step};
+use crate::policy::Direction;
+use crate::release::{ReleaseState, Snapshot};
+use crate::root::Root;
+use crate::version::Version;
+
+/// The steps that keep the data safe and bring it into the format of a release that becomes permanent.
+///
+/// # Errors
+/// Where nobody can tell the format of the data.
+pub(super) fn along(
+    root: &Root,
+    now: &Snapshot,
+    request: &Request,
+    manifest: Option<&Manifest>,
+    backup_command: Option<&str>,
+) -> Result<Along> {
+    let target = &request.target;
+    // On trial nothing is done yet that cannot be taken back.
+    let is_permanent = request.permanence == Permanence::Permanent;
+    let data = becoming(now, &root.data(now)?, target, manifest).filter(|_| is_permanent);
+    let migrates = matches!(data, Some(Step::Migrate { .. }));
+    let has_hook = manifest.is_some_and(|manifest| manifest.hooks.backup.is_some());
+    let by_hook = migrates && has_hook;
+    let backup = (by_hook || backup_command.is_some())
+        .then(|| Step::Backup { version: target.clone(), command: backup_command.map(str::to_owned) });
+    Ok(Along { backup, data, ..Along::default() })
+}
+
+/// The same, of the current release that is made permanent.
+///
+/// # Errors
+/// As [`along`].
+pub(super) fn confirmed(root: &Root, now: &Snapshot, backup_command: Option<&str>) -> Result<Along> {
+    let Some(current) = now.current.version() else { return Ok(Along::default()) };
+    let request = Request {
+        target: current.clone(),
+        direction: Direction::Either,
+        permanence: Permanence::Permanent,
+        restart: Restart::Forbidden,
+    };
+    along(root, now, &request, root.manifest(current)?.as_ref(), backup_command)
+}
+
+fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&Manifest>) -> Option<Step> {
+    let old = now.permanent.version();
+    let declared = manifest.and_then(|manifest| manifest.data.as_ref());
+    let migrates = manifest.is_some_and(|manifest| manifest.hooks.migrate.is_some());
+    match data.becomes(old, target, declared, migrates) {
+        Becoming::Same => None,
+        Becoming::Format(format) => Some(Step::Data { format }),
+        Becoming::Migrated(to) => {
+            Some(Step::Migrate { version: target.clone(), old: old.cloned(), from: data.format, to })
+        }
+    }
+}
+
+/// Refuses a release that cannot start on the data, or that may not while a migration is not done; else tells what
+/// becomes of the data.
+///
+/// # Errors
+/// Refused, naming the formats or the migration.
+pub(super) fn admitted(
+    root: &Root,
+    now: &Snapshot,
+    target: &Version,
+    manifest: Option<&Manifest>,
+) -> Result<String> {
+    let data = root.data(now)?;
+    if let Some(current) =
+        now.current.version().filter(|_| now.state(target) != Some(ReleaseState::Permanent))
+    {
+        data.admits(current, target, manifest.and_then(|manifest| manifest.data.as_ref()))?;
+    }
+    let is = data.format.map_or_else(
+        || "no release says in which format it is".to_owned(),
+        |format: Format| format!("format {format} is on disk"),
+    );
+    let has_backup = manifest.is_some_and(|manifest| manifest.hooks.backup.is_some());
+    let saved = if has_backup { "after a backup by its own hook" } else { "and has no hook for a backup" };
+    Ok(match becoming(now, &data, target, manifest) {
+        Some(Step::Migrate { to: Some(to), .. }) => {
+            format!("{is}; {target} migrates it to format {to} once it is permanent, {saved}")
+        }
+        Some(Step::Migrate { to: None, .. }) => {
+            format!("{is}; {target} migrates it once it is permanent, {saved}")
+        }
+        _ => is,
+    })
+}
+
+/// What prepares a release; none where nothing does, or where that was done. What has run here is prepared.
+pub(super) fn preparing(
+    root: &Root,
+    now: &Snapshot,
+    target: &Version,
+    manifest: Option<&Manifest>,
+    is_fetched: bool,
+) -> Option<Step> {
+    manifest?.hooks.prepare.as_ref()?;
+    let is_new = matches!(now.state(target), None | Some(ReleaseState::Unpacked));
+    let is_done = !is_fetched && root.is_prepared(target);
+    (is_fetched || is_new && !is_done).then(|| Step::Prepare { version: target.clone() })
+}

@@ -1,0 +1,228 @@
+//! `migrate`: the data migration of the permanent release, run again or for the first time; and the process that is at
+//! it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock;
+use crate::data::{Format, Migration, OnDisk, Stage};
+use crate::error::{Error, Result};
+use crate::execute::{self, Observer};
+use crate::hook::{Errand, Hook, Task};
+use crate::process;
+use crate::release::Snapshot;
+use crate::root::{Entry, Outcome, Root};
+use crate::version::Version;
+use crate::watch::Watch;
+
+use super::{Common, Mode, Session};
+
+/// How long before it is looked again whether a migration has ended.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What `migrate` is told.
+#[derive(Clone, Debug)]
+pub struct Migrate {
+    /// What every command is told.
+    pub common: Common,
+    /// Whether to return while it is at work.
+    pub background: bool,
+    /// The format that the data is in, as the operator knows: nothing is run then.
+    pub restored: Option<Format>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Migrated {
+    /// The permanent release.
+    pub version: Version,
+    /// The format of the data on disk; none where nobody has said so.
+    pub format: Option<Format>,
+    /// The last migration; none where there is none.
+    pub migration: Option<Migration>,
+    /// Whether anything was begun or written down.
+    pub changed: bool,
+    /// Whether nothing was changed because that was not wanted.
+    pub dry_run: bool,
+}
+
+/// Runs the migration of the permanent release, unless it is done, and waits for its end.
+///
+/// # Errors
+/// Refused during a trial, or where no release is permanent; failed where the migration fails.
+pub fn migrate(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<Migrated> {
+    let begun = begin(root, options, observer)?;
+    if options.background || begun.dry_run {
+        return Ok(begun);
+    }
+    let known = follow(root, observer)?;
+    match &known.migration {
+        Some(migration) if migration.stage == Stage::Failed => Err(failed(migration)),
+        _ => Ok(Migrated { format: known.format, migration: known.migration, ..begun }),
+    }
+}
+
+fn begin(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<Migrated> {
+    let session = Session::begin(root, &options.common, observer)?;
+    let now = &session.now;
+    now.sound()?;
+    let version = now.permanent.version().cloned().ok_or_else(|| {
+        Error::refused("cannot migrate: no release is permanent")
+            .hint("`tenure install VERSION` installs one")
+    })?;
+    if let Some((trial, _)) = now.trial() {
+        return Err(Error::refused(format!("cannot migrate: {trial} is on trial"))
+            .hint("`tenure confirm` makes it permanent, `tenure revert` ends the trial"));
+    }
+    let acts = options.common.mode == Mode::Act;
+    if let Some(format) = options.restored {
+        return restored(root, now, version, format, acts);
+    }
+    let known = root.data(now)?;
+    let at_work = known.unfinished().is_some_and(|migration| migration.stage != Stage::Failed);
+    let to = if at_work { None } else { wanted(root, &known, &version)? };
+    if let (Some(to), true) = (to, acts) {
+        if let Some(earlier) = known.unfinished() {
+            process::end_orphans(&earlier.id);
+        }
+        let old = known.unfinished().and_then(|earlier| earlier.old.clone());
+        let id = format!("{}-data", execute::transaction());
+        let migration = Migration::due(id, clock::now(), &version, old.as_ref(), to);
+        execute::begin_migration(root, known.format, migration)?;
+    }
+    let known = root.data(now)?;
+    Ok(Migrated {
+        version,
+        format: known.format,
+        migration: known.migration,
+        changed: to.is_some(),
+        dry_run: !acts,
+    })
+}
+
+/// The format that the release would migrate to; none where there is nothing to migrate.
+fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Option<Format>>> {
+    let manifest = root.manifest(version)?;
+    let Some(manifest) = manifest.filter(|manifest| manifest.hooks.migrate.is_some()) else {
+        return match known.unfinished() {
+            Some(migration) => Err(Error::refused(format!(
+                "cannot migrate: {version} has no migrate hook, and a migration is not done: {migration}"
+            ))
+            .hint(format!("`tenure install {}` goes to the release whose hook it is", migration.version))),
+            None => Ok(None),
+        };
+    };
+    let writes = manifest.data.as_ref().map(|formats| formats.writes);
+    // Without a format only a migration that was begun is known not to be done.
+    let is_due = known.unfinished().is_some() || writes.is_some() && known.format != writes;
+    Ok(is_due.then_some(writes))
+}
+
+/// The operator has brought data back, and knows what it is.
+fn restored(root: &Root, now: &Snapshot, version: Version, format: Format, acts: bool) -> Result<Migrated> {
+    if acts {
+        let post = execute::migration_post(root)?;
+        root.record_data(&OnDisk { format: Some(format), migration: None }, &post)?;
+    }
+    let known = if acts { root.data(now)? } else { OnDisk { format: Some(format), migration: None } };
+    Ok(Migrated { version, format: known.format, migration: None, changed: true, dry_run: !acts })
+}
+
+/// Waits for the end of a migration, and tells how it ended.
+///
+/// # Errors
+/// Where the root cannot be read.
+pub(super) fn follow(root: &Root, observer: &mut dyn Observer) -> Result<OnDisk> {
+    loop {
+        let known = root.data(&root.observe()?)?;
+        match known.unfinished() {
+            Some(migration) if migration.stage != Stage::Failed => {
+                observer.working(&format!("Migrating the data {migration}"));
+            }
+            _ => return Ok(known),
+        }
+        if observer.interrupted() {
+            observer.warn("the migration goes on without this command; `tenure status` tells how it stands");
+            return Ok(known);
+        }
+        clock::sleep(PAUSE);
+    }
+}
+
+/// Why a migration failed, as an error.
+pub(super) fn failed(migration: &Migration) -> Error {
+    let error = Error::failed(format!("the data migration failed: {migration}"));
+    let error = match &migration.error {
+        Some(why) => error.because(Error::failed(why.clone())),
+        None => error,
+    };
+    error.hint("mend the cause; `tenure migrate` runs it again, and until then no upgrade is made")
+}
+
+/// What became of a migrator.
+#[derive(Clone, Debug, Serialize)]
+pub struct Migrator {
+    /// How the migration stands; none where it was not this one's to run.
+    pub migration: Option<Migration>,
+}
+
+/// Runs the migration that is written down under this name, and writes down how it ends. Started by Tenure itself.
+///
+/// # Errors
+/// Where nothing can be written down.
+pub fn migrator(root: &Root, id: &str, observer: &mut dyn Observer) -> Result<Migrator> {
+    let post = execute::migration_post(root)?;
+    let mut data = root.recorded_data()?;
+    let is_mine = |migration: &Migration| migration.id == id && migration.stage == Stage::Due;
+    let Some(mut migration) = data.migration.clone().filter(is_mine) else {
+        return Ok(Migrator { migration: None });
+    };
+    let begun = clock::since_boot();
+    (migration.stage, migration.started) = (Stage::Running, clock::now());
+    data.migration = Some(migration.clone());
+    root.record_data(&data, &post)?;
+    let ran = run(root, &migration, observer);
+    migration.ended = Some(clock::now());
+    migration.error = ran.as_ref().err().map(Error::in_one_line);
+    migration.stage = if ran.is_ok() { Stage::Done } else { Stage::Failed };
+    if ran.is_ok() {
+        data.format = migration.to.or(data.format);
+    }
+    data.migration = Some(migration.clone());
+    root.record_data(&data, &post)?;
+    drop(post);
+    remember(root, &migration, clock::since_boot().saturating_sub(begun), observer);
+    Ok(Migrator { migration: Some(migration) })
+}
+
+fn run(root: &Root, migration: &Migration, watch: &dyn Watch) -> Result<()> {
+    let version = &migration.version;
+    let manifest = root.manifest(version)?;
+    let hook = manifest.as_ref().and_then(|manifest| Hook::of(root, manifest, Task::Migrate));
+    let hook = hook.ok_or_else(|| Error::failed(format!("release {version} has no migrate hook")))?;
+    let errand = Errand {
+        action: "migrate",
+        old: migration.old.as_ref(),
+        new: Some(version),
+        transaction: Some(&migration.id),
+        ..Errand::default()
+    };
+    hook.run_logged(&errand, watch)
+}
+
+/// A line is appended whole, so this needs no lock, and is in no other command's way. Without it nothing is wrong.
+fn remember(root: &Root, migration: &Migration, took: Duration, observer: &mut dyn Observer) {
+    let entry = Entry {
+        transaction: migration.id.clone(),
+        command: "migrate".to_owned(),
+        by: "the migrator".to_owned(),
+        started: migration.started.clone(),
+        took_ms: Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        outcome: if migration.error.is_none() { Outcome::Done } else { Outcome::Unfinished },
+        from: None,
+        to: Some(migration.version.clone()),
+        error: migration.error.clone(),
+    };
+    root.remember(&entry).unwrap_or_else(|error| observer.warn(&error.in_one_line()));
+}

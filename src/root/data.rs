@@ -1,0 +1,114 @@
+//! What is written down of the service's data: its format, and how the last migration stands.
+
+use std::fs::{File, TryLockError};
+
+use crate::data::{OnDisk, Stage};
+use crate::error::{Doing, Error, Result};
+use crate::fs::{self as disk, Place};
+use crate::release::Snapshot;
+
+use super::Root;
+
+/// The largest record that is read, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+const RECORD: &str = "record";
+const POST: &str = "post";
+
+/// Held while a migration is at work, and by whoever writes down how it stands; released with the process.
+#[derive(Debug)]
+#[must_use = "it is free again when this is dropped"]
+pub struct MigrationPost(File);
+
+impl Root {
+    /// What is known of the data. A migration that nobody is at any more has failed, whatever is written down.
+    ///
+    /// # Errors
+    /// Where the record, or the manifest of the permanent release, cannot be read.
+    pub fn data(&self, now: &Snapshot) -> Result<OnDisk> {
+        let mut known = self.recorded_data()?;
+        let is_open = |stage| matches!(stage, Stage::Due | Stage::Running);
+        if known.migration.as_ref().is_some_and(|m| is_open(m.stage)) && !self.is_migrating()? {
+            // It may have ended between both looks.
+            known = self.recorded_data()?;
+            if let Some(migration) = known.migration.as_mut().filter(|m| is_open(m.stage)) {
+                let cut_short = match migration.stage {
+                    Stage::Due => "it never began",
+                    _ => "it was cut short",
+                };
+                migration.stage = Stage::Failed;
+                migration.error = Some(cut_short.to_owned());
+            }
+        }
+        let permanent = now.permanent.version().map(|version| self.manifest(version)).transpose()?.flatten();
+        Ok(known.or_of(permanent.and_then(|manifest| manifest.data).as_ref()))
+    }
+
+    /// What is written down of the data, and no more.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn recorded_data(&self) -> Result<OnDisk> {
+        let file = self.data_dir().join(RECORD);
+        let Some(text) = disk::read_text(&file, LIMIT)? else { return Ok(OnDisk::default()) };
+        serde_json::from_str(&text).map_err(|e| {
+            Error::refused(format!("cannot use {}, which tells the format of the data", file.display()))
+                .because(Error::failed(e.to_string()))
+                .hint("`tenure migrate --restored FORMAT` writes it anew")
+        })
+    }
+
+    /// Writes down durably what is known of the data. Only at the post of the migration.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn record_data(&self, data: &OnDisk, _: &MigrationPost) -> Result<()> {
+        let text = serde_json::to_vec(data).doing(|| "cannot write down the format of the data")?;
+        let dir = self.data_dir();
+        for name in disk::names(&dir)?.iter().filter(|name| name.starts_with(".new.")) {
+            disk::remove_file_durable(&dir.join(name))?;
+        }
+        disk::write_durable(&dir.join(RECORD), &dir, &text, 0o644, self.owner()).map(drop)
+    }
+
+    /// Takes the post, where nobody is at it.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn migration_post(&self) -> Result<Option<MigrationPost>> {
+        let dir = self.data_dir();
+        disk::ensure_dir(&dir, 0o755, self.owner())?;
+        let place = dir.join(POST);
+        let file = disk::open_kept(&place, &dir, 0o600, self.owner())?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(MigrationPost(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(e).doing(|| format!("cannot lock {}", place.display())),
+        }
+    }
+
+    /// A directory of its own: nobody else, who may sweep staging at any moment, has a hand in what is written here.
+    fn data_dir(&self) -> Place {
+        self.own().join("data")
+    }
+
+    /// Looked at by those, too, who may not change anything.
+    fn is_migrating(&self) -> Result<bool> {
+        let place = self.data_dir().join(POST);
+        if !disk::exists(&place) {
+            return Ok(false);
+        }
+        match disk::open_file(&place) {
+            Ok(file) => Ok(file.try_lock_shared().is_err()),
+            // Who may not open it cannot tell, and takes the word that is written down.
+            Err(_) => Ok(true),
+        }
+    }
+}
+
+impl Drop for MigrationPost {
+    fn drop(&mut self) {
+        // It goes with the file in any case.
+        let _ = self.0.unlock();
+    }
+}
