@@ -8,20 +8,20 @@ use crate::fs::Origin;
 /// The largest digest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// Refuses an archive whose digest lies beside it and is another; says nothing where there is none.
+/// Refuses an archive whose digest lies beside it and is another; returns whether there is one.
 ///
 /// # Errors
 /// Refused where the digests differ, or where the file tells none for this archive.
-pub fn check(archive: &Origin, sha256: &str) -> Result<()> {
+pub fn check(archive: &Origin, sha256: &str) -> Result<bool> {
     let beside = archive.beside(".sha256");
-    let Some(text) = beside.read_text(LIMIT)? else { return Ok(()) };
+    let Some(text) = beside.read_text(LIMIT)? else { return Ok(false) };
     let file_name = archive.path().file_name().unwrap_or_default().to_string_lossy();
     let expected = find(&text, &file_name).ok_or_else(|| {
         Error::refused(format!("{} tells no SHA-256 of {file_name}", beside.display()))
             .hint("it should hold 64 hexadecimal digits, or a line as sha256sum writes it")
     })?;
     if expected.eq_ignore_ascii_case(sha256) {
-        return Ok(());
+        return Ok(true);
     }
     Err(Error::refused(format!("{} has not the digest that {} tells", archive.display(), beside.display()))
         .because(Error::refused(format!("expected {}, found {sha256}", expected.to_ascii_lowercase())))

@@ -183,7 +183,10 @@ impl<'a> Hook<'a> {
 }
 
 /// Whom the programs of a release run as: never as more than whoever could have written them.
-fn account(root: &Root) -> Result<Account> {
+///
+/// # Errors
+/// Refused where there is no such user, or where this one may not run programs as that one.
+pub fn account(root: &Root) -> Result<Account> {
     let owner = root.owner();
     let account = match &root.settings().user {
         Some(name) => Account::named(name)?,

@@ -86,8 +86,11 @@ fn an_archive_that_is_missing_or_bad_is_one_of_the_things() {
     host.run(["check", "5.0.2"]).code(2).stdout_has("FAILED  archive: release 5.0.2 is not installed");
     fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), "0".repeat(64)).unwrap();
     let run = host.run(["check", "5.0.1"]).code(2);
-    run.stdout_has("FAILED  archive: ")
-        .stdout_has("ok      service: no service is moved\nOne thing is in the way of 5.0.1.\n");
+    let run = run.stdout_has("FAILED  archive: ");
+    // What is not known to be good says nothing.
+    assert!(
+        !run.stdout.contains("service:") && run.stdout.ends_with("\nOne thing is in the way of 5.0.1.\n")
+    );
     host.run(["check", "--restart", "5.0.0"]).ok().stdout_has("ok      archive: it is installed\n");
     for wrong in [
         &["check"][..],
@@ -96,6 +99,76 @@ fn an_archive_that_is_missing_or_bad_is_one_of_the_things() {
         &["check", "--os", "a b c"],
     ] {
         host.run(wrong).code(64);
+    }
+}
+
+#[test]
+fn what_is_found_of_an_archive_is_told_thing_by_thing() {
+    let host = host("");
+    let sha256 = host.sha256("releases/emqx-5.0.1.zip");
+    let run = host.run(["check", "5.0.1"]).ok();
+    run.stdout_has("ok      archive: would unpack releases/emqx-5.0.1.zip into releases/5.0.1\n")
+        .stdout_has(&format!("ok      digest: SHA-256 {sha256}; no digest lies beside it\n"))
+        .stdout_has("ok      signature: none is needed: tenure.toml names no trusted keys\n")
+        .stdout_has("ok      space: it takes up to ")
+        .stdout_has(" free, 0 B in reserve\n");
+    fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), &sha256).unwrap();
+    let run = host.run(["check", "5.0.1"]).ok();
+    run.stdout_has(&format!("ok      digest: SHA-256 {sha256}, as the file beside it tells\n"));
+    let settings = "name = \"emqx\"\n[space]\nreserve = \"1 EiB\"\n";
+    fs::write(host.root().join("tenure.toml"), settings).unwrap();
+    let run = host.run(["check", "5.0.1"]).code(2);
+    run.stdout_has("FAILED  archive: not enough space for 5.0.1").stdout_has("1.0 EiB in reserve");
+}
+
+#[test]
+fn a_trial_that_ends_by_itself_is_in_the_way_of_another_release() {
+    let host = host("");
+    host.archive("5.0.2");
+    fs::write(host.root().join("releases/emqx-5.0.2.zip.sha256"), "0".repeat(64)).unwrap();
+    host.run(["upgrade", "--confirm-within", "1h", "5.0.1"]).ok();
+    let why = "5.0.1 is on trial, to be confirmed within 1h, until ";
+    let run = host.run(["check", "5.0.2"]).code(2);
+    run.stdout_has(&format!("FAILED  trial: {why}"))
+        .stdout_has("        hint: `tenure confirm` makes it permanent, `tenure revert` ends the trial\n")
+        .stdout_has("\n2 things are in the way of 5.0.2.\n");
+    // The upgrade tells both as well, though the archive is not to be had.
+    let run = host.run(["upgrade", "5.0.2"]).code(2);
+    run.stderr_has("error: cannot go to 5.0.2: 2 things are in the way\n")
+        .stderr_has(&format!("caused by: {why}"))
+        .stderr_has(" has not the digest that ");
+    host.run(["check", "5.0.1"]).ok().stdout_has(&format!("ok      trial: {why}"));
+    host.run(["check", "--restart", "5.0.0"]).ok();
+    host.run(["revert"]).ok();
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    let run = host.run(["check", "5.0.2"]).code(2);
+    run.stdout_has("ok      trial: 5.0.1 is on trial; the next start runs 5.0.0\n");
+}
+
+#[test]
+fn who_is_at_work_and_who_owns_what_is_told() {
+    let host = host("");
+    host.run(["check", "5.0.1"]).ok().stdout_has("ok      lock: nobody else is at work\nok      links: ");
+    let lock = fs::File::open(host.root().join(".tenure/lock")).unwrap();
+    lock.lock().unwrap();
+    let run = host.run(["check", "5.0.1"]).code(2);
+    run.stdout_has("FAILED  lock: another Tenure works on ").stdout_has("        hint: `--wait 60` waits");
+    drop(lock);
+    let settings = "name = \"emqx\"\nuser = \"nobody-of-this-name\"\n[space]\nreserve = \"0 B\"\n";
+    fs::write(host.root().join("tenure.toml"), settings).unwrap();
+    let run = host.run(["check", "5.0.1"]).code(2);
+    run.stdout_has("FAILED  user: there is no user nobody-of-this-name\n");
+    host.run(["upgrade", "5.0.1"]).code(2).stderr_has("error: there is no user nobody-of-this-name\n");
+    if nix::unistd::geteuid().is_root() {
+        fs::write(host.root().join("tenure.toml"), settings.replace("nobody-of-this-name", "nobody"))
+            .unwrap();
+        host.run(["check", "5.0.1"]).ok().stdout_has("ok      user: programs of releases run as nobody\n");
+        std::os::unix::fs::chown(host.root(), Some(65_534), None).unwrap();
+        let run = host.run(["check", "5.0.1"]).code(2);
+        run.stdout_has(
+            "FAILED  owner: the root belongs to nobody (group 0), and 5.0.0, which runs, to root (group 0)",
+        )
+        .stdout_has("        hint: give both to one owner by `chown -R`\n");
     }
 }
 
@@ -133,7 +206,10 @@ fn the_way_of_the_service_is_one_of_the_things() {
     run.stdout_has("FAILED  arch: ")
         .stdout_has("FAILED  service: cannot move hot from 5.0.0 to 5.1.0: only a patch");
     let run = serving.host.run(["check", "--restart", "5.1.0"]).code(2);
-    run.stdout_has("ok      service: the service moves by a restart\nOne thing is in the way of 5.1.0.\n");
+    run.stdout_has(
+        "ok      service: the service moves by a restart\nok      health: the service is not failing\n\
+         One thing is in the way of 5.1.0.\n",
+    );
     let run = serving.host.run(["upgrade", "--restart", "5.1.0"]).code(2);
     run.stderr_has("error: this host has ").stderr_has(", and the release needs sparc\n");
 }

@@ -201,6 +201,11 @@ pub struct Install {
     #[arg(long)]
     pub restart: bool,
 
+    /// Go all the way that `plan` shows, each hop healthy and permanent before the next; the same command goes on where
+    /// it was interrupted
+    #[arg(long, conflicts_with_all = ["no_permanent", "confirm_within", "watch"])]
+    pub multi_hop: bool,
+
     /// Unpack it, hold it against all checks and prepare it, and switch nothing: a later upgrade skips that work
     #[arg(long, conflicts_with_all = ["no_permanent", "confirm_within", "watch"])]
     pub prepare_only: bool,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use tenure::error::{Error, Result};
 use tenure::execute::{Observer, Recovered};
-use tenure::plan::{Item, Step, Toward};
+use tenure::plan::{Item, Leg, Step, Toward};
 use tenure::process::Interrupt;
 use tenure::release::ReleaseState;
 use tenure::version::Version;
@@ -54,6 +54,8 @@ pub struct Console {
     bar: ProgressBar,
     unwritten: Option<io::Error>,
     changing: bool,
+    /// The last warning.
+    warned: Option<String>,
     /// The step before threw away what the next one unpacks anew.
     replacing: bool,
 }
@@ -70,6 +72,7 @@ impl Console {
             bar,
             unwritten: None,
             changing: false,
+            warned: None,
             replacing: false,
         }
     }
@@ -210,6 +213,14 @@ impl Observer for Console {
         }
     }
 
+    fn hop(&mut self, leg: &Leg, at: usize, of: usize) {
+        self.line(&human::hop(leg, at, of));
+    }
+
+    fn arrived(&mut self, leg: &Leg) {
+        self.line(&human::arrived(&leg.to));
+    }
+
     fn recovered(&mut self, recovered: &Recovered) {
         let how = match recovered.toward {
             Toward::Forward => "finished it",
@@ -219,6 +230,11 @@ impl Observer for Console {
     }
 
     fn warn(&mut self, warning: &str) {
+        // What is so at every hop of several is said once.
+        if self.warned.as_deref() == Some(warning) {
+            return;
+        }
+        self.warned = Some(warning.to_owned());
         self.tell(&format!("warning: {warning}"));
     }
 }

@@ -1,7 +1,7 @@
 //! What a person reads of data migrations, and of what is done ahead.
 
 use tenure::data::{Migration, Stage};
-use tenure::ops::{Migrated, Migrator, Prepared};
+use tenure::ops::{Migrated, Migrator, Prepared, Walked};
 
 use super::human::Human;
 
@@ -11,6 +11,23 @@ impl Human for Prepared {
         match self.changed {
             true => format!("Release {version} is ready to be switched to; nothing was switched.\n"),
             false => format!("Release {version} was ready already; nothing was switched.\n"),
+        }
+    }
+}
+
+impl Human for Walked {
+    fn human(&self) -> String {
+        let Self { from, version, hops, switched } = self;
+        let count = match hops.len() {
+            0 => return format!("Release {version} is already installed and permanent.\n"),
+            1 => "1 hop".to_owned(),
+            count => format!("{count} hops"),
+        };
+        match switched {
+            true => format!("Reached {version} from {from} in {count}.\n"),
+            false => {
+                format!("All of the way from {from} to {version} is ready, {count}; nothing was switched.\n")
+            }
         }
     }
 }

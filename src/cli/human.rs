@@ -68,6 +68,16 @@ pub fn done(step: &Step) -> Option<String> {
     }
 }
 
+/// What is said when one of several hops begins.
+pub fn hop(leg: &Leg, at: usize, of: usize) -> String {
+    format!("Hop {at} of {of}: {} to {}", leg.from, leg.to)
+}
+
+/// What is said when a release is permanent.
+pub fn arrived(version: &Version) -> String {
+    format!("Installed Release: {version}\nMade release permanent: \"{version}\"")
+}
+
 /// What a step is about, beside its progress.
 pub fn verb(step: &Step) -> &'static str {
     match step {
@@ -248,7 +258,7 @@ impl Human for Installed {
             (Some(ReleaseState::Permanent), false, _) => {
                 format!("Release {version} is already installed and permanent.\n")
             }
-            (_, _, ReleaseState::Permanent) => format!("Installed Release: {version}\n{permanent}"),
+            (_, _, ReleaseState::Permanent) => format!("{}\n", arrived(version)),
             _ => format!("Installed Release: {version}\n"),
         };
         let until = self.until.as_ref().map_or_else(String::new, |until| {

@@ -4,7 +4,7 @@ use tenure::error::Result;
 use tenure::execute::Order;
 use tenure::health::Span;
 use tenure::manifest::Timeouts;
-use tenure::ops;
+use tenure::ops::{self, Extent};
 use tenure::plan::{Permanence, Request, Restart, Term};
 use tenure::policy::Direction;
 use tenure::root::Root;
@@ -28,6 +28,7 @@ pub fn go(
         confirm_within,
         watch,
         restart,
+        multi_hop,
         prepare_only,
         backup: Backup { backup_command },
         timeouts,
@@ -48,9 +49,12 @@ pub fn go(
     let common = common(order, change, console)?;
     let options = ops::Install { common, request, replace: replaced(replace), backup_command };
     let root = root.clone().within(limits(timeouts));
-    match prepare_only {
-        true => Shown::of(console.style(), &ops::prepare(&root, &options, console)?),
-        false => Shown::of(console.style(), &ops::install(&root, &options, console)?),
+    let style = console.style();
+    match (multi_hop, prepare_only) {
+        (true, true) => Shown::of(style, &ops::walk(&root, &options, Extent::Ahead, console)?),
+        (true, false) => Shown::of(style, &ops::walk(&root, &options, Extent::Whole, console)?),
+        (false, true) => Shown::of(style, &ops::prepare(&root, &options, console)?),
+        (false, false) => Shown::of(style, &ops::install(&root, &options, console)?),
     }
 }
 

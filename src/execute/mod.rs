@@ -7,13 +7,14 @@ mod stage;
 mod step;
 mod task;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock;
 use crate::detach;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::journal::{self, Found, Journal};
-use crate::plan::{Plan, Record, Recovery, Step, Toward, recover, undo};
+use crate::plan::{Leg, Plan, Record, Recovery, Step, Toward, recover, undo};
 use crate::process;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::{Entry, Outcome, Root, RootLock};
@@ -37,6 +38,12 @@ pub trait Observer: Watch {
 
     /// A step is done.
     fn done(&mut self, step: &Step);
+
+    /// One of several hops begins, the first being 1.
+    fn hop(&mut self, _leg: &Leg, _at: usize, _of: usize) {}
+
+    /// One of several hops is made.
+    fn arrived(&mut self, _leg: &Leg) {}
 
     /// An interrupted command was recovered from.
     fn recovered(&mut self, recovered: &Recovered);
@@ -284,8 +291,13 @@ fn resume(
     Ok(recovered)
 }
 
-/// A name that no other transaction on this host has.
+/// A name that no other transaction on this host has: this process may begin several in one second.
 #[must_use]
 pub fn transaction() -> String {
-    format!("{}-{}", clock::now().replace(':', ""), process::own_id())
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
+    let first = format!("{}-{}", clock::now().replace(':', ""), process::own_id());
+    match BEGUN.fetch_add(1, Ordering::Relaxed) {
+        0 => first,
+        more => format!("{first}-{more}"),
+    }
 }

@@ -20,16 +20,27 @@ pub(super) fn along(
     manifest: Option<&Manifest>,
     backup_command: Option<&str>,
 ) -> Result<Along> {
+    Ok(along_with(&root.data(now)?, now, request, manifest, backup_command))
+}
+
+/// The same, of data that is known.
+pub(super) fn along_with(
+    on_disk: &OnDisk,
+    now: &Snapshot,
+    request: &Request,
+    manifest: Option<&Manifest>,
+    backup_command: Option<&str>,
+) -> Along {
     let target = &request.target;
     // On trial nothing is done yet that cannot be taken back.
     let is_permanent = request.permanence == Permanence::Permanent;
-    let data = becoming(now, &root.data(now)?, target, manifest).filter(|_| is_permanent);
+    let data = becoming(now, on_disk, target, manifest).filter(|_| is_permanent);
     let migrates = matches!(data, Some(Step::Migrate { .. }));
     let has_hook = manifest.is_some_and(|manifest| manifest.hooks.backup.is_some());
     let by_hook = migrates && has_hook;
     let backup = (by_hook || backup_command.is_some())
         .then(|| Step::Backup { version: target.clone(), command: backup_command.map(str::to_owned) });
-    Ok(Along { backup, data, ..Along::default() })
+    Along { backup, data, ..Along::default() }
 }
 
 /// The same, of the current release that is made permanent.
@@ -66,12 +77,11 @@ fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&M
 /// # Errors
 /// Refused, naming the formats or the migration.
 pub(super) fn admitted(
-    root: &Root,
+    data: &OnDisk,
     now: &Snapshot,
     target: &Version,
     manifest: Option<&Manifest>,
 ) -> Result<String> {
-    let data = root.data(now)?;
     if let Some(current) =
         now.current.version().filter(|_| now.state(target) != Some(ReleaseState::Permanent))
     {
@@ -83,7 +93,7 @@ pub(super) fn admitted(
     );
     let has_backup = manifest.is_some_and(|manifest| manifest.hooks.backup.is_some());
     let saved = if has_backup { "after a backup by its own hook" } else { "and has no hook for a backup" };
-    Ok(match becoming(now, &data, target, manifest) {
+    Ok(match becoming(now, data, target, manifest) {
         Some(Step::Migrate { to: Some(to), .. }) => {
             format!("{is}; {target} migrates it to format {to} once it is permanent, {saved}")
         }

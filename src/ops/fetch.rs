@@ -39,6 +39,20 @@ pub(super) struct Fetch<'a> {
     pub staged: Option<Staged<'a>>,
     /// What the archive's manifest declares.
     pub manifest: Option<Manifest>,
+    /// What was found of the archive; none where the release is installed.
+    pub looked: Option<Looked>,
+}
+
+/// What was found of an archive.
+pub(super) struct Looked {
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+    /// Whether a digest lies beside it, which is the same.
+    pub has_digest: bool,
+    /// Whether a trusted key has signed it.
+    pub is_signed: bool,
+    /// The room that it takes, and what there is, in words.
+    pub room: String,
 }
 
 impl Fetch<'_> {
@@ -188,7 +202,7 @@ fn bring<'a>(
     let read = |twins: Option<Arc<Twins>>, observer: &mut dyn Observer| {
         let reading =
             vouched(root, &room, candidate, &archive, staging.as_ref().map(|s| (s, twins)), observer)?;
-        let manifest = manifest(root, version, candidate, reading.survey.manifest.as_deref())?;
+        let manifest = manifest(root, version, candidate, reading.0.survey.manifest.as_deref())?;
         Ok::<_, Error>((reading, manifest))
     };
     let mut read_once = read(twins.clone(), observer)?;
@@ -198,17 +212,21 @@ fn bring<'a>(
         staging.again()?;
         read_once = read(None, observer)?;
     }
-    let (reading, manifest) = read_once;
+    let ((reading, has_digest), manifest) = read_once;
+    let room = room.beside(reading.survey.space(room.block()), reading.survey.entries());
+    let (sha256, is_signed) = (reading.sha256.clone(), !root.settings().trust.keys.is_empty());
+    let looked = Some(Looked { sha256, has_digest, is_signed, room });
     let complete = |staging: Staging<'a>| {
         let known = Some((candidate.file_name.clone(), reading.sha256.clone()));
         staging.complete(reading.survey.top.as_deref(), known, reading.tree(), reading.packed())
     };
     let staged = staging.map(complete).transpose()?;
     steps.push(unpack);
-    Ok(Fetch { steps, staged, manifest })
+    Ok(Fetch { steps, staged, manifest, looked })
 }
 
-/// Reads the archive once: its digest and its signature are over the very bytes that are unpacked.
+/// Reads the archive once: its digest and its signature are over the very bytes that are unpacked. Tells as well whether
+/// a digest lies beside it.
 fn vouched(
     root: &Root,
     room: &Room<'_>,
@@ -216,7 +234,7 @@ fn vouched(
     archive: &Archive,
     staging: Option<(&Staging<'_>, Option<Arc<Twins>>)>,
     watch: &mut dyn Watch,
-) -> Result<Reading> {
+) -> Result<(Reading, bool)> {
     let (settings, version) = (root.settings(), room.version);
     let refuse = |excess| room.excess(excess, &candidate.shown);
     let limits: Limits<'_> = room.limits(&refuse);
@@ -234,14 +252,14 @@ fn vouched(
         }
         other => other?,
     };
-    digest::check(origin, &reading.sha256)?;
+    let has_digest = digest::check(origin, &reading.sha256)?;
     match signed_as {
         // An archive that is signed and renamed would bring back a release that was left for a reason.
         Some(name) if !naming::holds(&name, settings.name.as_deref(), version) => Err(Error::refused(
             format!("{} was signed as {}, which is not {version}", candidate.shown, name.escape_debug()),
         )
         .hint("the archive was renamed: get the one of this version from the vendor")),
-        _ => Ok(reading),
+        _ => Ok((reading, has_digest)),
     }
 }
 

@@ -10,14 +10,15 @@ use crate::error::{Error, Kind, Result};
 use crate::execute::Observer;
 use crate::health::Baseline;
 use crate::journal;
-use crate::plan::{self, Along, Motion, Permanence, Request, Step, Term};
+use crate::plan::{self, Motion, Permanence, Request, Term};
 use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::service::Service;
 use crate::version::Version;
 
-use super::fetch::{Fetch, Replace, Want, fetch};
-use super::{Common, Report, Session, check, data};
+use super::fetch::Replace;
+use super::ready::ready;
+use super::{Common, Report, Session, data};
 
 /// How long before it is looked again whether a trial has ended.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -59,28 +60,35 @@ pub struct Installed {
 /// # Errors
 /// Refused where a rule forbids it; failed where it was taken back.
 pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> Result<Report<Installed>> {
-    let session = Session::begin(root, &options.common, observer)?;
-    let (request, target) = (&options.request, &options.request.target);
+    let target = &options.request.target;
+    let mut report = install_in(Session::begin(root, &options.common, observer)?, options, observer)?;
+    if let Report::Done { result, .. } = &mut report {
+        if result.changed && matches!(options.request.permanence, Permanence::Ends(Term::Watch(_))) {
+            result.state = follow(root, target, observer)?;
+        }
+        result.until = root.trial(&root.observe()?)?.map(|trial| trial.ends);
+    }
+    Ok(report)
+}
+
+/// As [`install`], without a look at how a trial ends.
+pub(super) fn install_in(
+    session: Session<'_>,
+    options: &Install,
+    observer: &mut dyn Observer,
+) -> Result<Report<Installed>> {
+    let (root, request, target) = (session.root, &options.request, &options.request.target);
     request.allowed(&session.now)?;
     let was = session.now.state(target);
-    let Ready { fetched, prepare, motion } = ready(root, &session, options, observer)?;
-    watchable(root, request, motion.as_ref(), observer)?;
-    let manifest = fetched.declared(root, target)?;
-    let fetch = fetched.steps.iter().cloned().chain(prepare).collect();
-    let along = Along {
-        fetch,
-        motion,
-        ..data::along(root, &session.now, request, manifest.as_ref(), options.backup_command.as_deref())?
-    };
-    let brought = fetched.staged.is_some();
-    let plan = plan::install(&session.now, request, along)?;
+    let ready = ready(&session, options, observer)?;
+    watchable(root, request, ready.motion.as_ref(), observer)?;
+    let plan = plan::install(&session.now, request, ready.along(&session, options)?)?;
     if session.acts_on(&plan) {
-        observer.opening(target, was.filter(|_| !brought));
+        observer.opening(target, was.filter(|_| ready.fetched.staged.is_none()));
     }
     let previous = session.now.current.version().cloned();
-    let is_watched = matches!(request.permanence, Permanence::Ends(Term::Watch(_))) && !plan.steps.is_empty();
     let permanent = request.permanence == Permanence::Permanent || was == Some(ReleaseState::Permanent);
-    let mut report = session.finish(plan, fetched.staged.as_ref(), observer, |plan| Installed {
+    let mut report = session.finish(plan, ready.fetched.staged.as_ref(), observer, |plan| Installed {
         version: target.clone(),
         was,
         state: if permanent { ReleaseState::Permanent } else { ReleaseState::Current },
@@ -91,72 +99,14 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
     })?;
     if let Report::Done { result, .. } = &mut report {
         result.migration = migrating(root, target)?;
-        if is_watched {
-            result.state = follow(root, target, observer)?;
-        }
-        result.until = root.trial(&root.observe()?)?.map(|trial| trial.ends);
     }
     Ok(report)
-}
-
-/// A release that nothing is in the way of.
-struct Ready<'a> {
-    fetched: Fetch<'a>,
-    /// What prepares it; none where it is prepared.
-    prepare: Option<Step>,
-    /// How the service gets to it.
-    motion: Option<Motion>,
-}
-
-fn ready<'a>(
-    root: &'a Root,
-    session: &Session<'a>,
-    options: &Install,
-    observer: &mut dyn Observer,
-) -> Result<Ready<'a>> {
-    let (request, target, mode) = (&options.request, &options.request.target, options.common.mode);
-    let want = Want { version: target, given: None, replace: options.replace, mode };
-    let fetched = fetch(root, &session.now, want, observer)?;
-    let motion = check::passed(root, &session.now, request, &fetched, mode, observer)?;
-    let manifest = fetched.declared(root, target)?;
-    let is_fetched = !fetched.steps.is_empty();
-    let prepare = data::preparing(root, &session.now, target, manifest.as_ref(), is_fetched);
-    Ok(Ready { fetched, prepare, motion })
 }
 
 /// The migration that was begun for a release, where it is not done.
 fn migrating(root: &Root, version: &Version) -> Result<Option<Migration>> {
     let migration = root.data(&root.observe()?)?.migration;
     Ok(migration.filter(|migration| migration.version == *version && migration.stage != Stage::Done))
-}
-
-/// What became of a release that is not switched to yet.
-#[derive(Clone, Debug, Serialize)]
-pub struct Prepared {
-    /// The release.
-    pub version: Version,
-    /// The state that it is in.
-    pub state: ReleaseState,
-    /// Whether anything was changed.
-    pub changed: bool,
-}
-
-/// Does all of an upgrade that can be done ahead, and switches nothing.
-///
-/// # Errors
-/// As [`install`].
-pub fn prepare(root: &Root, options: &Install, observer: &mut dyn Observer) -> Result<Report<Prepared>> {
-    let session = Session::begin(root, &options.common, observer)?;
-    options.request.allowed(&session.now)?;
-    let version = options.request.target.clone();
-    let was = session.now.state(&version);
-    let Ready { fetched, prepare, .. } = ready(root, &session, options, observer)?;
-    let plan = plan::unpack(fetched.steps.iter().cloned().chain(prepare).collect());
-    session.finish(plan, fetched.staged.as_ref(), observer, |plan| Prepared {
-        version,
-        state: was.unwrap_or(ReleaseState::Unpacked),
-        changed: !plan.steps.is_empty(),
-    })
 }
 
 /// Refuses to watch what nobody can, or what is failing before it begins.

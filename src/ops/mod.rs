@@ -12,6 +12,7 @@ mod install;
 mod migrate;
 mod motion;
 mod prune;
+mod ready;
 mod room;
 mod route;
 mod share;
@@ -20,6 +21,7 @@ mod uninstall;
 mod unpack;
 mod verify;
 mod versions;
+mod walk;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,15 +44,17 @@ pub use fetch::Replace;
 pub use guard::{Guarded, guard};
 pub use history::{History, history};
 pub use init::{Initialised, init};
-pub use install::{Confirm, Install, Installed, Prepared, confirm, install, prepare};
+pub use install::{Confirm, Install, Installed, confirm, install};
 pub use migrate::{Migrate, Migrated, Migrator, migrate, migrator};
 pub use prune::{Pruned, Removed, prune};
+pub use ready::{Prepared, prepare};
 pub use route::{Itinerary, Journey, Whereabouts, route};
 pub use status::{Serving, Standing, Status, status};
 pub use uninstall::{Uninstalled, uninstall};
 pub use unpack::{Unpack, Unpacked, Wanted, unpack};
 pub use verify::{Judged, Verdict, Verified, verify};
 pub use versions::{Listed, Versions, versions};
+pub use walk::{Extent, Walked, walk};
 
 /// Whether a command acts or only tells what it would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +140,12 @@ impl<'a> Session<'a> {
         let steps = pending.iter().flat_map(|recovery| &recovery.steps);
         let now = steps.fold(now, Snapshot::after);
         Ok(Self { root, common, now, recovered, pending, lock })
+    }
+
+    /// One more under the same lock, of the root as it is now.
+    fn again(&self) -> Result<Self> {
+        let (now, lock) = (self.root.observe()?, self.lock.clone());
+        Ok(Self { root: self.root, common: self.common, now, recovered: None, pending: None, lock })
     }
 
     /// Whether this trial is still under way: somebody may have ended it, or have begun another one, before the lock

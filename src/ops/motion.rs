@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::execute::Observer;
 use crate::health::{Baseline, Judge, Sample, Verdict};
 use crate::manifest::Manifest;
-use crate::plan::{Motion, Request, Restart, Way};
+use crate::plan::{Leg, Motion, Request, Restart, Way};
 use crate::policy::{self, Hop};
 use crate::probe;
 use crate::release::{ReleaseState, Snapshot};
@@ -72,6 +72,13 @@ pub(super) fn back(
     };
     let way = from.filter(|_| restart == Restart::Forbidden).and_then(hot).unwrap_or(Way::Restart);
     Ok(Some(Motion { way, baseline: Baseline::Sound }))
+}
+
+/// Whether the service is stopped for a hop of several: where it may be, and where there is no other way.
+pub(super) fn stops(root: &Root, leg: &Leg, higher: Option<&Manifest>, asked: Restart) -> Restart {
+    let has_way = |service: Service<'_>| service.hot_way(&leg.from, &leg.to, higher).is_ok();
+    let is_hot = leg.way == Hop::Hot && Service::of(root).is_none_or(has_way);
+    if is_hot { Restart::Forbidden } else { asked }
 }
 
 fn up<'a>(root: &'a Root, observer: &mut dyn Observer) -> Result<Option<Service<'a>>> {

@@ -79,6 +79,13 @@ impl<'a> Room<'a> {
         }
     }
 
+    /// What there is beside what is needed, for so many bytes and files.
+    pub fn beside(&self, bytes: u64, files: u64) -> String {
+        let inodes = self.free.files.map_or_else(String::new, |files| format!(" and {files} files (inodes)"));
+        let (needed, free, reserve) = (size(bytes), size(self.free.bytes), size(self.reserve));
+        format!("it takes up to {needed} in {files} files; {free}{inodes} free, {reserve} in reserve")
+    }
+
     /// Refuses what does not fit, before anything is written.
     pub fn fits(&self, bytes: u64, files: u64) -> Result<()> {
         if files > self.files() {

@@ -182,6 +182,12 @@ impl Step {
         matches!(self, Self::MoveService { .. } | Self::ReturnService { .. } | Self::Prove { .. })
     }
 
+    /// Whether it can be done ahead of a switch.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        matches!(self, Self::Unpack { .. } | Self::Discard { .. } | Self::Prepare { .. })
+    }
+
     /// Whether it is about the data of a release that is permanent by then.
     #[must_use]
     pub fn concerns_data(&self) -> bool {
@@ -308,6 +314,12 @@ impl Snapshot {
             | Step::Prove { .. } => {}
         }
         self
+    }
+
+    /// The snapshot as it will be once a release is permanent, however it came there.
+    pub fn arrive(&mut self, version: &Version) {
+        self.releases.entry(version.clone()).or_default();
+        (self.current, self.permanent) = (Link::To(version.clone()), Link::To(version.clone()));
     }
 
     /// The number that the next release to be displaced gets.

@@ -93,6 +93,14 @@ impl Root {
         process::is_alive(holder.pid).then_some(holder)
     }
 
+    /// Who is at work on the root and would have to be waited for, as an error; none where nobody is, or where this user
+    /// may not tell.
+    #[must_use]
+    pub fn at_work(&self) -> Option<Error> {
+        let file = disk::open_file(&self.lock()).ok()?;
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| busy(self))
+    }
+
     /// Whether somebody who holds the lock has ordered a start of the service. Whoever was killed meanwhile holds
     /// nothing any more.
     #[must_use]

@@ -1,0 +1,231 @@
+//! The checks themselves: what was found of each, or what is in the way.
+
+use crate::data::OnDisk;
+use crate::error::{Error, Kind, Result};
+use crate::execute::Observer;
+use crate::fs::{self as disk, Place};
+use crate::health::Baseline;
+use crate::hook::{self, Errand, Hook, Task};
+use crate::manifest::Manifest;
+use crate::plan::{Motion, Request};
+use crate::platform;
+use crate::process;
+use crate::release::{ReleaseState, Snapshot};
+use crate::requires::{Finding, Requires};
+use crate::root::Root;
+use crate::version::Version;
+use crate::watch::Watch;
+
+use super::super::fetch::Fetch;
+use super::super::{Mode, Session, data, motion, route};
+
+/// One check: what was found, or what is in the way.
+pub type Outcome = (&'static str, std::result::Result<String, Error>);
+
+/// The name of the check that a release makes itself.
+pub const CHECK_HOOK: &str = "check hook";
+
+/// The release, and how the service gets to it: nothing is in the way.
+///
+/// # Errors
+/// Refused with all that is in the way at once, where the release itself could not be had as well.
+pub fn passed<'a>(
+    session: &Session<'_>,
+    request: &Request,
+    fetched: Result<Fetch<'a>>,
+    mode: Mode,
+    observer: &mut dyn Observer,
+) -> Result<(Fetch<'a>, Option<Motion>)> {
+    let (root, now) = (session.root, &session.now);
+    let on_disk = root.data(now)?;
+    let mut outcomes = standing(root, now, request)?;
+    let (fetched, motion) = match fetched {
+        Ok(fetched) => {
+            let (further, motion) = held(root, now, &on_disk, request, &fetched, mode, observer)?;
+            outcomes.extend(further);
+            (fetched, motion)
+        }
+        Err(error) if error.kind() == Kind::Refused => {
+            outcomes.insert(0, ("archive", Err(error)));
+            (Fetch::default(), None)
+        }
+        Err(error) => return Err(error),
+    };
+    let failed = outcomes.into_iter().filter_map(|(_, outcome)| outcome.err()).collect();
+    all_or_nothing(&request.target, failed).map(|()| (fetched, motion))
+}
+
+/// Fails with everything that is in the way of a release at once.
+///
+/// # Errors
+/// Refused, where anything is.
+pub fn all_or_nothing(target: &Version, mut failed: Vec<Error>) -> Result<()> {
+    match failed.len() {
+        0 => Ok(()),
+        1 => Err(failed.remove(0)),
+        count => {
+            let as_one = |later: Option<Error>, error: Error| {
+                let first = Error::refused(error.in_one_line());
+                let hinted = error.hints().into_iter().fold(first, Error::hint);
+                Some(match later {
+                    Some(later) => hinted.because(later),
+                    None => hinted,
+                })
+            };
+            let all = Error::refused(format!("cannot go to {target}: {count} things are in the way"));
+            Err(match failed.into_iter().rev().fold(None, as_one) {
+                Some(failed) => all.because(failed),
+                None => all,
+            })
+        }
+    }
+}
+
+/// What can be told whatever the release holds.
+///
+/// # Errors
+/// Where the root cannot be read.
+pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<Outcome>> {
+    let mut outcomes = vec![("trial", trial(root, now, &request.target)?)];
+    outcomes.extend(owner(root, now)?.map(|outcome| ("owner", outcome)));
+    if root.settings().user.is_some() {
+        let found = |name: String| format!("programs of releases run as {name}");
+        outcomes.push(("user", hook::account(root).map(|account| found(account.name().to_owned()))));
+    }
+    Ok(outcomes)
+}
+
+/// A trial that ends by itself belongs to somebody who waits for its end.
+fn trial(root: &Root, now: &Snapshot, target: &Version) -> Result<std::result::Result<String, Error>> {
+    let Some((on_trial, permanent)) = now.trial() else { return Ok(Ok("none is under way".to_owned())) };
+    let ends = root.trial(now)?;
+    Ok(match ends {
+        Some(trial) if target != on_trial && target != permanent => {
+            Err(Error::refused(format!("{on_trial} is on trial, {}, until {}", trial.term, trial.ends))
+                .hint("`tenure confirm` makes it permanent, `tenure revert` ends the trial"))
+        }
+        Some(trial) => Ok(format!("{on_trial} is on trial, {}, until {}", trial.term, trial.ends)),
+        None => Ok(format!("{on_trial} is on trial; the next start runs {permanent}")),
+    })
+}
+
+/// What is unpacked belongs to the owner of the root; what runs was unpacked so as well, unless one of them changed
+/// hands. None where Tenure did not unpack what runs.
+fn owner(root: &Root, now: &Snapshot) -> Result<Option<std::result::Result<String, Error>>> {
+    let Some(current) = now.current.version().filter(|current| root.receipt(current).is_some()) else {
+        return Ok(None);
+    };
+    let (of_root, of_release) = (root.owner(), disk::owner(&root.release(current))?);
+    let named =
+        |owner: crate::tree::Owner| format!("{} (group {})", process::user_name(owner.uid), owner.gid);
+    Ok(Some(match of_root == of_release {
+        true => Ok(format!("{}, as of {current}", named(of_root))),
+        false => Err(Error::refused(format!(
+            "the root belongs to {}, and {current}, which runs, to {}: a new release would not belong to whom the \
+             running one does",
+            named(of_root),
+            named(of_release)
+        ))
+        .hint("give both to one owner by `chown -R`")),
+    }))
+}
+
+/// Holds a release against all that can be told of it without a change, and tells how the service gets to it.
+///
+/// # Errors
+/// Where the root or a manifest cannot be read.
+pub fn held(
+    root: &Root,
+    now: &Snapshot,
+    on_disk: &OnDisk,
+    request: &Request,
+    fetched: &Fetch<'_>,
+    mode: Mode,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<Outcome>, Option<Motion>)> {
+    let target = &request.target;
+    let manifest = fetched.declared(root, target)?;
+    let reached = || match now.current.version() {
+        Some(current) if current < target => format!("{target} is reached from {current}"),
+        _ => "it is no upgrade".to_owned(),
+    };
+    let path = route::allowed(root, now, target, fetched).map(|()| reached());
+    let mut outcomes = vec![("path", path)];
+    if !has_run(now, target) {
+        outcomes.extend(requirements(root, manifest.as_ref())?);
+    }
+    outcomes.push(("data", data::admitted(on_disk, now, target, manifest.as_ref())));
+    if mode == Mode::Act {
+        outcomes.extend(agreed(root, now, target, fetched, manifest.as_ref(), observer));
+    }
+    let (further, motion) = service(motion::onward(root, now, request, fetched, mode, observer), mode);
+    outcomes.extend(further);
+    Ok((outcomes, motion))
+}
+
+/// How the service moves, and how it is now.
+fn service(motion: Result<Option<Motion>>, mode: Mode) -> (Vec<Outcome>, Option<Motion>) {
+    let (way, motion) = match motion {
+        Ok(Some(motion)) => (Ok(format!("the service moves {}", motion.way)), Some(motion)),
+        Ok(None) => (Ok("no service is moved".to_owned()), None),
+        Err(error) => (Err(error), None),
+    };
+    let health = motion.as_ref().filter(|_| mode == Mode::Act).map(|motion| match motion.baseline {
+        Baseline::Failing => "the service is failing already, for which the release is not blamed",
+        _ => "the service is not failing",
+    });
+    let health = health.map(|health| ("health", Ok(health.to_owned())));
+    ([("service", way)].into_iter().chain(health).collect(), motion)
+}
+
+/// What has run here is not kept from running again, least of all on the way back.
+fn has_run(now: &Snapshot, target: &Version) -> bool {
+    matches!(now.state(target), Some(ReleaseState::Permanent | ReleaseState::Old))
+}
+
+/// What the release's own check says, where it has one.
+fn agreed(
+    root: &Root,
+    now: &Snapshot,
+    target: &Version,
+    fetched: &Fetch<'_>,
+    manifest: Option<&Manifest>,
+    watch: &dyn Watch,
+) -> Option<Outcome> {
+    let hook = Hook::of(root, manifest?, Task::Check)?;
+    let old = now.current.version();
+    if old == Some(target) || has_run(now, target) {
+        return None;
+    }
+    let ask = |staged: Option<&Place>| {
+        let errand = Errand { action: "check", old, new: Some(target), staged, ..Errand::default() };
+        hook.ask(&errand, watch).map_err(|error| error.as_kind(Kind::Refused))
+    };
+    let said = match &fetched.staged {
+        Some(staged) => staged.let_in(|place| ask(Some(place))).and_then(|said| said),
+        // It is looked at where it is; an archive that was only looked through is asked nothing.
+        None if fetched.steps.is_empty() => ask(None),
+        None => return None,
+    };
+    let last = |said: String| said.lines().last().map(str::to_owned);
+    Some((CHECK_HOOK, said.map(|said| last(said).unwrap_or_else(|| "it has no objection".to_owned()))))
+}
+
+fn requirements(root: &Root, manifest: Option<&Manifest>) -> Result<Vec<Outcome>> {
+    let Some(requires) = manifest.map(|manifest| &manifest.requires).filter(|r| **r != Requires::default())
+    else {
+        return Ok(Vec::new());
+    };
+    let host = platform::this(disk::free(root.place())?.bytes)?;
+    Ok(requires.met_by(&host).into_iter().map(outcome).collect())
+}
+
+fn outcome(finding: Finding) -> Outcome {
+    let Finding { check, ok, found, needed } = finding;
+    match ok {
+        true => (check, Ok(found)),
+        false => {
+            (check, Err(Error::refused(format!("this host has {found}, and the release needs {needed}"))))
+        }
+    }
+}

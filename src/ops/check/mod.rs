@@ -1,0 +1,160 @@
+//! `check`: all that an upgrade is held against before anything is changed, told at once. An upgrade runs the same.
+
+mod archive;
+mod held;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::execute::Observer;
+use crate::journal;
+use crate::plan::Request;
+use crate::platform;
+use crate::release::{ReleaseState, Snapshot};
+use crate::requires::{Named, Platform, Requires};
+use crate::root::{Root, RootLock};
+use crate::version::Version;
+
+use super::fetch::{Fetch, Replace, Want, fetch};
+use super::{Common, Mode, Session};
+
+use held::{CHECK_HOOK, Outcome, standing};
+pub(super) use held::{all_or_nothing, held, passed};
+
+/// What was found of one thing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    /// What it is about.
+    pub check: &'static str,
+    /// Whether it is in nobody's way.
+    pub ok: bool,
+    /// What was found, and what is needed where that is another thing.
+    pub found: String,
+    /// What to do about it.
+    pub hints: Vec<String>,
+}
+
+/// What a release was held against.
+#[derive(Clone, Debug, Serialize)]
+pub struct Checked {
+    /// The release.
+    pub version: Version,
+    /// The release that runs.
+    pub from: Option<Version>,
+    /// Whether nothing is in its way.
+    pub ok: bool,
+    /// Everything that was looked at.
+    pub checks: Vec<Told>,
+}
+
+/// Holds a release against everything that an upgrade would, and changes nothing.
+///
+/// # Errors
+/// Where the root cannot be read.
+pub fn check(
+    root: &Root,
+    common: &Common,
+    request: &Request,
+    observer: &mut dyn Observer,
+) -> Result<Checked> {
+    let session = Session::begin(root, common, observer)?;
+    let (now, target) = (&session.now, &request.target);
+    let mut outcomes =
+        vec![("lock", unlocked(root)?), ("links", request.allowed(now).map(|()| running(now)))];
+    outcomes.extend(standing(root, now, request)?);
+    let want = Want { version: target, given: None, replace: Replace::No, mode: Mode::DryRun };
+    // One that could not be unpacked to be asked is looked at as far as it can be.
+    let looked = fetch(root, now, want, observer).map(|fetched| {
+        outcomes.extend(archive::found(&fetched));
+        match staged(root, &session, &fetched, target, observer) {
+            Ok(Some((staged, lock))) => (staged, Some(lock)),
+            Ok(None) => (fetched, None),
+            Err(error) => {
+                outcomes.push((CHECK_HOOK, Err(error)));
+                (fetched, None)
+            }
+        }
+    });
+    match looked {
+        Ok((fetched, _lock)) => {
+            let (further, _) = held(root, now, &root.data(now)?, request, &fetched, Mode::Act, observer)?;
+            outcomes.extend(further);
+        }
+        Err(error) => outcomes.push(("archive", Err(error))),
+    }
+    let checks: Vec<Told> = outcomes.into_iter().map(told).collect();
+    let ok = checks.iter().all(|told| told.ok);
+    Ok(Checked { version: target.clone(), from: now.current.version().cloned(), ok, checks })
+}
+
+/// Whether anybody is at work on the root, who would have to be waited for.
+fn unlocked(root: &Root) -> Result<std::result::Result<String, Error>> {
+    let is_open = journal::is_open(root)?;
+    Ok(match root.at_work() {
+        Some(busy) => Err(busy),
+        None if is_open => Ok("a command was cut short, which the next one recovers from".to_owned()),
+        None => Ok("nobody else is at work".to_owned()),
+    })
+}
+
+/// A release that is in an archive and has a check of its own, unpacked for that under the lock; nothing of it stays.
+fn staged<'a>(
+    root: &'a Root,
+    session: &Session<'_>,
+    looked: &Fetch<'_>,
+    target: &Version,
+    observer: &mut dyn Observer,
+) -> Result<Option<(Fetch<'a>, RootLock)>> {
+    let has_check = looked.manifest.as_ref().is_some_and(|manifest| manifest.hooks.check.is_some());
+    if looked.steps.is_empty() || !has_check {
+        return Ok(None);
+    }
+    let lock = RootLock::take(root, &session.common.order.command, session.common.wait, observer)?;
+    if journal::is_open(root)? {
+        return Err(Error::refused("the release cannot be asked while another command is not at its end")
+            .hint("the next command that changes something recovers from it; `tenure status` tells which one it is"));
+    }
+    let want = Want { version: target, given: None, replace: Replace::No, mode: Mode::Act };
+    Ok(Some((fetch(root, &session.now, want, observer)?, lock)))
+}
+
+fn running(now: &Snapshot) -> String {
+    now.current
+        .version()
+        .map_or_else(|| "no release is current".to_owned(), |current| format!("{current} is current"))
+}
+
+fn told((check, outcome): Outcome) -> Told {
+    match outcome {
+        Ok(found) => Told { check, ok: true, found, hints: Vec::new() },
+        Err(error) => {
+            let hints = error.hints().into_iter().map(str::to_owned).collect();
+            Told { check, ok: false, found: error.in_one_line(), hints }
+        }
+    }
+}
+
+/// Which of the installed releases run on another system.
+#[derive(Clone, Debug, Serialize)]
+pub struct Supported {
+    /// The system.
+    pub os: String,
+    /// Each release with its state, and whether it runs there; none where it does not say.
+    pub releases: Vec<(Version, ReleaseState, Option<bool>)>,
+}
+
+/// Tells which of the installed releases run on another system, ahead of its upgrade.
+///
+/// # Errors
+/// Where the root or a manifest cannot be read.
+pub fn supported(root: &Root, os: &Named) -> Result<Supported> {
+    let now = root.observe()?;
+    let host = platform::this(0)?;
+    let there = Platform { os: os.clone(), ..host };
+    let releases = now.states().map(|(version, state)| {
+        let requires = root.manifest(version)?.map(|manifest| manifest.requires).unwrap_or_default();
+        let findings = Requires { os: requires.os, ..Requires::default() }.met_by(&there);
+        Ok((version.clone(), state, findings.first().map(|finding| finding.ok)))
+    });
+    Ok(Supported { os: os.to_string(), releases: releases.collect::<Result<_>>()? })
+}

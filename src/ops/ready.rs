@@ -1,0 +1,130 @@
+//! A release that nothing is in the way of; and `--prepare-only`, which does all that can be done ahead of a switch.
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::execute::Observer;
+use crate::plan::{self, Along, Motion, Plan, Step};
+use crate::release::ReleaseState;
+use crate::root::Root;
+use crate::version::Version;
+
+use super::fetch::{Fetch, Want, fetch};
+use super::{Install, Report, Session, check, data};
+
+/// A release that nothing is in the way of.
+pub(super) struct Ready<'a> {
+    /// What brings it onto the disk.
+    pub fetched: Fetch<'a>,
+    /// What prepares it; none where it is prepared.
+    prepare: Option<Step>,
+    /// How the service gets to it.
+    pub motion: Option<Motion>,
+}
+
+/// Holds a release against everything.
+///
+/// # Errors
+/// Refused with all that is in the way at once.
+pub(super) fn ready<'a>(
+    session: &Session<'a>,
+    options: &Install,
+    observer: &mut dyn Observer,
+) -> Result<Ready<'a>> {
+    let fetched = bring(session, options, observer);
+    let (request, mode) = (&options.request, options.common.mode);
+    let (fetched, motion) = check::passed(session, request, fetched, mode, observer)?;
+    let prepare = preparing(session, &fetched, &request.target)?;
+    Ok(Ready { fetched, prepare, motion })
+}
+
+fn bring<'a>(session: &Session<'a>, options: &Install, observer: &mut dyn Observer) -> Result<Fetch<'a>> {
+    let (version, mode) = (&options.request.target, options.common.mode);
+    let want = Want { version, given: None, replace: options.replace, mode };
+    fetch(session.root, &session.now, want, observer)
+}
+
+fn preparing(session: &Session<'_>, fetched: &Fetch<'_>, target: &Version) -> Result<Option<Step>> {
+    let manifest = fetched.declared(session.root, target)?;
+    let is_fetched = !fetched.steps.is_empty();
+    Ok(data::preparing(session.root, &session.now, target, manifest.as_ref(), is_fetched))
+}
+
+impl Ready<'_> {
+    /// All that goes along with the links.
+    ///
+    /// # Errors
+    /// Where nobody can tell the format of the data.
+    pub fn along(&self, session: &Session<'_>, options: &Install) -> Result<Along> {
+        let (root, request) = (session.root, &options.request);
+        let manifest = self.fetched.declared(root, &request.target)?;
+        let command = options.backup_command.as_deref();
+        let along = data::along(root, &session.now, request, manifest.as_ref(), command)?;
+        Ok(Along { fetch: self.ahead().steps, motion: self.motion.clone(), ..along })
+    }
+
+    /// What can be done ahead.
+    fn ahead(&self) -> Plan {
+        plan::unpack(self.fetched.steps.iter().cloned().chain(self.prepare.clone()).collect())
+    }
+}
+
+/// What became of a release that is not switched to yet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Prepared {
+    /// The release.
+    pub version: Version,
+    /// The state that it is in.
+    pub state: ReleaseState,
+    /// Whether anything was changed.
+    pub changed: bool,
+}
+
+/// Does all of an upgrade that can be done ahead, and switches nothing.
+///
+/// # Errors
+/// As [`install`](super::install).
+pub fn prepare(root: &Root, options: &Install, observer: &mut dyn Observer) -> Result<Report<Prepared>> {
+    let session = Session::begin(root, &options.common, observer)?;
+    prepare_in(session, options, observer)
+}
+
+/// The same of a release that is gone to later, from another one than runs now: it is held against the checks then.
+///
+/// # Errors
+/// Where it cannot be unpacked or prepared.
+pub(super) fn prepare_ahead(
+    session: Session<'_>,
+    options: &Install,
+    observer: &mut dyn Observer,
+) -> Result<Report<Prepared>> {
+    let fetched = bring(&session, options, observer)?;
+    let prepare = preparing(&session, &fetched, &options.request.target)?;
+    finish(session, &Ready { fetched, prepare, motion: None }, options, observer)
+}
+
+/// As [`prepare`].
+pub(super) fn prepare_in(
+    session: Session<'_>,
+    options: &Install,
+    observer: &mut dyn Observer,
+) -> Result<Report<Prepared>> {
+    options.request.allowed(&session.now)?;
+    let ready = ready(&session, options, observer)?;
+    finish(session, &ready, options, observer)
+}
+
+fn finish(
+    session: Session<'_>,
+    ready: &Ready<'_>,
+    options: &Install,
+    observer: &mut dyn Observer,
+) -> Result<Report<Prepared>> {
+    let version = options.request.target.clone();
+    let state = session.now.state(&version).unwrap_or(ReleaseState::Unpacked);
+    session.finish(ready.ahead(), ready.fetched.staged.as_ref(), observer, |plan| Prepared {
+        version,
+        state,
+        changed: !plan.steps.is_empty(),
+    })
+}

@@ -1,0 +1,248 @@
+//! `--multi-hop`: the whole way to a release, each hop proven, permanent and with its data migrated before the next.
+
+use serde::Serialize;
+
+use crate::data::{OnDisk, Stage};
+use crate::error::{Error, Kind, Result};
+use crate::execute::Observer;
+use crate::manifest::Manifest;
+use crate::plan::{self, Leg, Plan, Request};
+use crate::release::Snapshot;
+use crate::root::Root;
+use crate::version::Version;
+
+use super::fetch::{Want, fetch};
+use super::install::install_in;
+use super::migrate::{failed, follow};
+use super::ready::{prepare_ahead, prepare_in};
+use super::route::{Journey, route};
+use super::{Install, Mode, Report, Session, check, data, motion};
+
+/// How far a walk goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// To the end.
+    Whole,
+    /// `--prepare-only`: nothing is switched.
+    Ahead,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Walked {
+    /// The release that it began at.
+    pub from: Version,
+    /// The release that it ends at.
+    pub version: Version,
+    /// The hops; none where there was nothing to do.
+    pub hops: Vec<Leg>,
+    /// Whether they were made; else all is ready for them.
+    pub switched: bool,
+}
+
+/// One hop, with the options of an upgrade that makes it.
+struct Stride {
+    leg: Leg,
+    options: Install,
+}
+
+/// Goes all the way to a release over the hops that its vendor's rules allow.
+///
+/// # Errors
+/// Refused with all that is in the way of any hop; else as the hop that it stopped at, which was taken back: the service
+/// is then on the last good hop.
+pub fn walk(
+    root: &Root,
+    options: &Install,
+    extent: Extent,
+    observer: &mut dyn Observer,
+) -> Result<Report<Walked>> {
+    let session = Session::begin(root, &options.common, observer)?;
+    let from = start(&session.now, &options.request)?;
+    let version = options.request.target.clone();
+    let journey =
+        Journey { to: version.clone(), from: Some(from.clone()), available: Vec::new(), graph: false };
+    let hops = route(root, &journey, observer)?.hops;
+    let (strides, plan) = survey(&session, options, hops.clone(), observer)?;
+    let plan = if extent == Extent::Ahead { ahead(plan) } else { plan };
+    let walked = |switched| Walked { from, version, hops, switched };
+    if options.common.mode == Mode::DryRun {
+        return session.finish(plan, None, observer, |_| walked(false));
+    }
+    prepare(&session, &strides, observer)?;
+    if extent == Extent::Ahead {
+        return session.finish(Plan::default(), None, observer, |_| walked(false));
+    }
+    for (at, stride) in strides.iter().enumerate() {
+        observer.hop(&stride.leg, at + 1, strides.len());
+        go(&session, stride, at + 1 < strides.len(), observer)
+            .map_err(|error| stopped(error, &stride.leg, at, strides.len()))?;
+    }
+    session.finish(Plan::default(), None, observer, |_| walked(true))
+}
+
+/// Where a walk begins: at a release that is there to stay.
+fn start(now: &Snapshot, request: &Request) -> Result<Version> {
+    request.allowed(now)?;
+    let target = &request.target;
+    match (now.current.version(), now.trial()) {
+        (_, Some((trial, _))) => {
+            Err(Error::refused(format!("cannot go on to {target} over several hops: {trial} is on trial"))
+                .hint("`tenure confirm` makes it permanent, `tenure revert` ends the trial"))
+        }
+        (Some(current), None) if target < current => {
+            Err(Error::refused(format!("a way down is one hop: {target} is lower than {current}"))
+                .hint("leave out --multi-hop"))
+        }
+        (Some(current), None) => Ok(current.clone()),
+        (None, _) => Err(Error::refused("cannot plan a way: no release is current")
+            .hint(format!("`tenure install {target}` installs the first"))),
+    }
+}
+
+/// Holds every hop against the checks, as it will be once the ones before it are made, and tells the whole plan.
+fn survey(
+    session: &Session<'_>,
+    options: &Install,
+    hops: Vec<Leg>,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<Stride>, Plan)> {
+    let mut ahead = Ahead {
+        root: session.root,
+        now: session.now.clone(),
+        data: session.root.data(&session.now)?,
+        plan: Plan { from: session.now.current.version().cloned(), to: None, steps: Vec::new() },
+    };
+    let (mut strides, mut failed) = (Vec::new(), Vec::new());
+    for leg in hops {
+        let is_first = strides.is_empty() && failed.is_empty();
+        match ahead.look(&leg, options, is_first, observer) {
+            Ok(options) => strides.push(Stride { leg, options }),
+            Err(errors) => failed.extend(errors.into_iter().map(|error| at_hop(&leg, &error))),
+        }
+    }
+    check::all_or_nothing(&options.request.target, failed)?;
+    Ok((strides, ahead.plan))
+}
+
+/// The root as it will be.
+struct Ahead<'a> {
+    root: &'a Root,
+    now: Snapshot,
+    data: OnDisk,
+    plan: Plan,
+}
+
+impl Ahead<'_> {
+    /// Looks at the next hop, and goes on as if it were made.
+    fn look(
+        &mut self,
+        leg: &Leg,
+        options: &Install,
+        is_first: bool,
+        observer: &mut dyn Observer,
+    ) -> std::result::Result<Install, Vec<Error>> {
+        let one = |error| vec![error];
+        let want = Want { version: &leg.to, given: None, replace: options.replace, mode: Mode::DryRun };
+        let fetched = fetch(self.root, &self.now, want, observer);
+        let manifest = fetched.as_ref().ok().and_then(|f| f.declared(self.root, &leg.to).ok().flatten());
+        let mut options = options.clone();
+        options.request.target = leg.to.clone();
+        options.request.restart = motion::stops(self.root, leg, manifest.as_ref(), options.request.restart);
+        // What the operator wants to be saved is saved once, at the start.
+        options.backup_command = options.backup_command.filter(|_| is_first);
+        let held = fetched.map_err(one).and_then(|fetched| {
+            let held = check::held(
+                self.root,
+                &self.now,
+                &self.data,
+                &options.request,
+                &fetched,
+                Mode::DryRun,
+                observer,
+            );
+            let (outcomes, motion) = held.map_err(one)?;
+            let failed: Vec<Error> = outcomes.into_iter().filter_map(|(_, outcome)| outcome.err()).collect();
+            if failed.is_empty() { Ok((fetched.steps, motion)) } else { Err(failed) }
+        });
+        let steps = held.and_then(|(mut fetch, motion)| {
+            let (now, manifest) = (&self.now, manifest.as_ref());
+            fetch.extend(data::preparing(self.root, now, &leg.to, manifest, !fetch.is_empty()));
+            let along = data::along_with(
+                &self.data,
+                now,
+                &options.request,
+                manifest,
+                options.backup_command.as_deref(),
+            );
+            let plan = plan::install(now, &options.request, plan::Along { fetch, motion, ..along });
+            plan.map(|plan| plan.steps).map_err(one)
+        });
+        // As if it were made, whatever is in its way: the hops behind it are to be told of, too.
+        self.pass(leg, manifest.as_ref());
+        self.plan.steps.extend(steps?);
+        self.plan.to = Some(leg.to.clone());
+        Ok(options)
+    }
+
+    fn pass(&mut self, leg: &Leg, manifest: Option<&Manifest>) {
+        self.now.arrive(&leg.to);
+        let writes = manifest.and_then(|manifest| manifest.data.as_ref()).map(|formats| formats.writes);
+        self.data = OnDisk { format: writes.or(self.data.format), migration: None };
+    }
+}
+
+fn at_hop(leg: &Leg, error: &Error) -> Error {
+    let refused = Error::refused(format!("from {} to {}: {}", leg.from, leg.to, error.in_one_line()));
+    error.hints().into_iter().fold(refused, Error::hint)
+}
+
+/// Of a whole plan, what switches nothing.
+fn ahead(plan: Plan) -> Plan {
+    let steps = plan.steps.into_iter().filter(plan::Step::is_ahead).collect();
+    plan::unpack(steps)
+}
+
+/// Unpacks and prepares all releases of the way; the first of them is asked whether it may be gone to.
+fn prepare(session: &Session<'_>, strides: &[Stride], observer: &mut dyn Observer) -> Result<()> {
+    for (at, Stride { options, .. }) in strides.iter().enumerate() {
+        let session = session.again()?;
+        match at {
+            0 => prepare_in(session, options, observer)?,
+            _ => prepare_ahead(session, options, observer)?,
+        };
+    }
+    Ok(())
+}
+
+/// Makes one hop, and waits for the end of its migration where another hop follows.
+fn go(session: &Session<'_>, stride: &Stride, is_followed: bool, observer: &mut dyn Observer) -> Result<()> {
+    install_in(session.again()?, &stride.options, observer)?;
+    observer.arrived(&stride.leg);
+    if !is_followed {
+        return Ok(());
+    }
+    let known = follow(session.root, observer)?;
+    observer.go_on()?;
+    match &known.migration {
+        Some(migration) if migration.stage == Stage::Failed => Err(failed(migration)),
+        _ => Ok(()),
+    }
+}
+
+fn stopped(error: Error, leg: &Leg, at: usize, of: usize) -> Error {
+    let kind = match error.kind() {
+        // Earlier hops were made.
+        Kind::Refused if at > 0 => Kind::Failed,
+        kind => kind,
+    };
+    let what = format!("stopped at hop {} of {of}, from {} to {}", at + 1, leg.from, leg.to);
+    let stopped = Error::new(kind, what).because(error);
+    match kind {
+        Kind::Stuck => stopped,
+        _ => stopped.hint(
+            "`tenure status` shows where it stands, on a release that is permanent; once the cause is mended \
+                           the same command goes on from there",
+        ),
+    }
+}
