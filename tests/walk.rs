@@ -322,7 +322,7 @@ fn killed(nth: usize) -> bool {
         guards(&serving.host) == 0 && serving.answers() == Some(current)
     });
     let run = serving.host.run(args.into_iter().chain(["--wait", "60"]));
-    assert_eq!(run.code, Some(0), "{at}: {run:#?}");
+    assert_eq!(run.code, Some(0), "{at}: {run:#?} {}", serving.log());
     assert_eq!(serving.answers().as_deref(), Some("5.2.0"), "{at}");
     assert_eq!(states(&serving.host), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"], "{at}");
     matches!(ended, Ended::Killed { .. })

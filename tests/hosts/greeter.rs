@@ -37,7 +37,7 @@ WantedBy=multi-user.target
 ";
 
 /// The hook of a service that systemd knows the main process of.
-const HOT: &str = r#"#!/bin/sh
+pub const HOT: &str = r#"#!/bin/sh
 pid=$(systemctl show -P MainPID greeter.service)
 kill -USR2 "$pid"
 for _ in $(seq 500); do
@@ -48,9 +48,9 @@ echo "it did not take over"
 exit 1
 "#;
 
-const URL: &str = "http://127.0.0.1:8080/version";
+pub const URL: &str = "http://127.0.0.1:8080/version";
 
-fn pack(host: &Booted, greeter: &Greeter<'_>) {
+pub fn pack(host: &Booted, greeter: &Greeter<'_>) {
     host.put(&format!("/srv/greeter/releases/greeter-{}.tar.gz", greeter.version), greeter.packed(), 0o644);
 }
 
@@ -59,7 +59,7 @@ fn release(version: &str) -> Greeter<'_> {
 }
 
 /// A host that serves 5.0.0 behind a socket, with an archive of `next`.
-fn serving(next: &Greeter<'_>) -> Installed {
+pub fn serving(next: &Greeter<'_>) -> Installed {
     serving_on(next, |_| ())
 }
 

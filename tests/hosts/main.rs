@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
 
+mod data;
 mod greeter;
 mod inits;
 mod installed;

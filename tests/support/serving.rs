@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +78,20 @@ stop = "20s"
 pub struct Serving {
     pub host: Host,
     pub port: u16,
+    _mine: UnixListener,
+}
+
+/// A port that nobody else is given, also while the service is down: below those that the kernel gives to clients, and
+/// marked as taken for the other tests.
+fn port() -> (u16, UnixListener) {
+    let first = std::process::id().wrapping_mul(97) % 20_000;
+    let candidates = (0..20_000).map(|at| u16::try_from(10_000 + (first + at) % 20_000).unwrap());
+    let take = |port: u16| {
+        let mark = SocketAddr::from_abstract_name(format!("tenure-test-port-{port}")).unwrap();
+        let mine = UnixListener::bind_addr(&mark).ok()?;
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| (port, mine))
+    };
+    candidates.into_iter().find_map(take).expect("a free port")
 }
 
 /// A release of the greeter to be.
@@ -129,9 +145,8 @@ impl Serving {
     /// As `start`, and does not run.
     pub fn down(hot: &str) -> Self {
         let host = Host::new();
-        // Taken from the kernel; nobody else is given it so soon.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let serving = Self { host, port };
+        let (port, mine) = port();
+        let serving = Self { host, port, _mine: mine };
         serving.settings(&SERVICE.replace("HOT", hot));
         serving.pack(&Greeter::well("5.0.0"));
         serving.host.run(["install", "5.0.0"]).ok();

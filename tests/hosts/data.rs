@@ -1,0 +1,134 @@
+//! Data migrations and walks of several hops under systemd, on a host that is restarted and whose power is cut.
+
+use crate::greeter::{HOT, URL, pack, serving};
+use crate::installed::Installed;
+use crate::support::serving::Greeter;
+
+const WAY: [&str; 3] = ["5.0.1", "5.1.0", "5.2.0"];
+
+const PATHS: &str = "[[path]]\nto = '~5.0'\nfrom = ['~5.0']\n[[path]]\nto = '~5.1'\nfrom = ['>=5.0.1, <5.1']\n\
+                     [[path]]\nto = '~5.2'\nfrom = ['~5.1']\n";
+
+/// The program of a release: it migrates once it is let go, and moves the service.
+fn program() -> String {
+    let migrates = "#!/bin/sh\nif [ \"$TENURE_ACTION\" = migrate ]; then\n\
+                    echo \"$TENURE_OLD_VERSION $TENURE_NEW_VERSION $(whoami)\" >>/srv/told\n\
+                    while [ -e /run/hold ]; do sleep 0.05; done\nexit 0\nfi\n";
+    format!("{migrates}{}", HOT.trim_start_matches("#!/bin/sh\n"))
+}
+
+/// The manifest of the release that writes this data format.
+fn manifest(format: usize) -> String {
+    format!(
+        "[data]\nwrites = {format}\nreads = [{}, {format}]\n[hooks]\nhot-upgrade = ['bin/hot']\n\
+         hot-downgrade = ['bin/hot']\nmigrate = ['bin/hot']\n",
+        format - 1
+    )
+}
+
+/// A host that serves 5.0.0, with archives of all that it could go to.
+fn host() -> Installed {
+    let program = program();
+    let manifests = [manifest(1), manifest(2), manifest(3)];
+    let release = |at: usize| Greeter { hot: &program, manifest: &manifests[at], ..Greeter::well(WAY[at]) };
+    let greeter = serving(&release(0));
+    (1..3).for_each(|at| pack(&greeter, &release(at)));
+    greeter.put("/srv/greeter/releases/paths.toml", PATHS, 0o644);
+    greeter
+}
+
+fn stage(greeter: &Installed) -> String {
+    let status = greeter.sh("tenure --root /srv/greeter status --json").json();
+    status["migration"]["stage"].as_str().unwrap_or("none").to_owned()
+}
+
+fn told(greeter: &Installed) -> String {
+    greeter.sh("cat /srv/told").stdout
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_migration_is_in_a_unit_of_its_own_and_outlives_all_others() {
+    let mut greeter = host();
+    greeter.ok("touch /run/hold");
+    let load = greeter.load(URL);
+    // Whoever gave the command is gone, with the terminal and the session.
+    greeter.ok("setsid script -qec 'tenure --root /srv/greeter upgrade 5.0.1' /dev/null; true");
+    greeter.until("it is at work", || stage(&greeter) == "running");
+    let units = greeter.ok("systemctl list-units --plain --no-legend 'tenure-migrate-*'");
+    assert!(units.contains(" loaded active running Migration of data"), "{units}");
+    greeter.ok("systemctl restart greeter.service");
+    greeter.answers("5.0.1");
+    let run = greeter.sh("tenure --root /srv/greeter upgrade --restart 5.1.0").code(2);
+    run.stderr_has("error: a data migration is not done: to data format 1 by 5.0.1, running since ");
+    assert_eq!(stage(&greeter), "running");
+    greeter.ok("rm /run/hold");
+    greeter.until("it is done", || stage(&greeter) == "done");
+    load.lost_none("the greeter behind a socket while its data is migrated");
+    assert_eq!(told(&greeter), "5.0.0 5.0.1 root\n");
+    let journal = greeter.ok("journalctl -q --no-pager -o cat -u 'tenure-migrate-*'");
+    assert!(journal.contains("Data migration to data format 1 by 5.0.1, done at "), "{journal}");
+    // One that a restart of the host ends has failed, and one that a power cut ends as well.
+    greeter.ok("touch /run/hold");
+    greeter.tenure("upgrade --restart 5.1.0");
+    greeter.until("it is at work", || stage(&greeter) == "running");
+    greeter.restart();
+    greeter.answers("5.1.0");
+    let run = greeter.sh("tenure --root /srv/greeter status").code(1);
+    run.stdout_has("Problem: the data migration failed: to data format 2 by 5.1.0, failed at ");
+    greeter.ok("touch /run/hold; tenure --root /srv/greeter migrate --background");
+    greeter.until("it is at work", || stage(&greeter) == "running");
+    greeter.cut_power();
+    greeter.boot();
+    greeter.answers("5.1.0");
+    greeter.sh("tenure --root /srv/greeter status").code(1).stdout_has("it was cut short");
+    let run = greeter.sh("tenure --root /srv/greeter upgrade --restart 5.2.0").code(2);
+    run.stderr_has("hint: `tenure status` tells why; once that is mended `tenure migrate` runs it again\n");
+    greeter.tenure("migrate");
+    assert_eq!(told(&greeter).lines().collect::<Vec<_>>()[1..], ["5.0.1 5.1.0 root"; 3]);
+    greeter.tenure("upgrade --restart 5.2.0");
+    greeter.until("it is done", || stage(&greeter) == "done");
+    greeter.tenure("status");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_walk_of_three_hops_loses_nothing() {
+    let greeter = host();
+    let load = greeter.load(URL);
+    greeter.tenure("upgrade --multi-hop --restart 5.2.0");
+    load.lost_none("the greeter behind a socket, three hops, each with a migration");
+    assert_eq!(greeter.answer(), "5.2.0");
+    assert_eq!(greeter.states(), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"]);
+    greeter.until("the last migration is done", || stage(&greeter) == "done");
+    assert_eq!(told(&greeter), "5.0.0 5.0.1 root\n5.0.1 5.1.0 root\n5.1.0 5.2.0 root\n");
+    greeter.until("the guards have left", || greeter.guards().is_empty());
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_walk_whose_power_is_cut_goes_on_from_a_good_release() {
+    let mut greeter = host();
+    let walk = "tenure --root /srv/greeter upgrade --multi-hop --restart 5.2.0";
+    // Once in the middle of each hop.
+    for (at, version) in WAY.into_iter().enumerate() {
+        greeter.ok(&format!("{walk} >>/srv/walk.log 2>&1 &"));
+        greeter.until(&format!("the hop to {version} begins"), || {
+            greeter.ok("readlink /srv/greeter/current").ends_with(version)
+        });
+        greeter.cut_power();
+        greeter.boot();
+        let permanent = greeter.ok("basename $(readlink /srv/greeter/permanent)");
+        greeter.answers(&permanent);
+        assert!(!greeter.is_busy(), "boot has left a command open");
+        let stops = ["5.0.0", "5.0.1", "5.1.0", "5.2.0"];
+        assert!(stops[at..=at + 1].contains(&permanent.as_str()), "on the way to {version}: {permanent}");
+        // A migration that the power cut ended is a person's to look at.
+        if greeter.sh("tenure --root /srv/greeter status").code == Some(1) {
+            greeter.tenure("migrate");
+        }
+    }
+    greeter.ok(walk);
+    assert_eq!(greeter.answer(), "5.2.0");
+    assert_eq!(greeter.states(), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"]);
+}
