@@ -193,7 +193,14 @@ impl OnDisk {
             "release {release} cannot start on the data: it {says}, and format {} is on disk",
             named(&on_disk)
         ))
-        .hint("go to a release that reads it; or restore a backup, and say so: `tenure migrate --restored FORMAT`"))
+        .hint(match from < release {
+            true => format!(
+                "`tenure plan {release}` shows the way over releases that read it, where there is one"
+            ),
+            false => "go to a release that reads it; or restore a backup, and say so: \
+                      `tenure migrate --restored FORMAT`"
+                .to_owned(),
+        }))
     }
 
     /// What becomes of it once `to` is permanent in the place of `from`. A release that is gone down to is not

@@ -234,6 +234,12 @@ fn a_release_that_cannot_read_the_data_is_refused_before_anything_is_switched() 
     release(&host, "5.0.3", "", &[]);
     let why = "error: release 5.0.2 cannot start on the data: it reads data format 3 and 4 only, and format 2 is on disk\n";
     refused(host.run(["upgrade", "5.0.2"]), why);
+    refused(
+        host.run(["upgrade", "5.0.2"]),
+        "hint: `tenure plan 5.0.2` shows the way over releases that read it",
+    );
+    let run = host.run(["plan", "5.0.2"]).ok();
+    run.stdout_has("From 5.0.0 to 5.0.2 in 2 hops:\n  1. 5.0.1, hot, an archive in releases/\n");
     host.run(["upgrade", "5.0.1"]).ok();
     let before = host.tree();
     let why = "release 5.0.0 cannot start on the data: it reads data format 1 and 2 only, and format 3 is on disk\n";
@@ -247,6 +253,24 @@ fn a_release_that_cannot_read_the_data_is_refused_before_anything_is_switched() 
     host.run(["migrate", "--restored", "2"]).ok().stdout("The data is in format 2.\n");
     host.run(["downgrade", "5.0.0"]).ok();
     host.run(["status"]).ok().stdout_has("Data: format 2\n");
+}
+
+#[test]
+fn the_way_leads_over_releases_that_read_the_data_on_disk() {
+    let host = host();
+    release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
+    release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
+    release(&host, "5.0.3", "[data]\nwrites = 2\nreads = [2]\n", &[]);
+    let run = host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
+    run.stdout_has("Hop 2 of 2: 5.0.1 to 5.0.2\n").stdout_has("Reached 5.0.2 from 5.0.0 in 2 hops.\n");
+    let run = host.run(["plan", "5.0.3"]).code(2);
+    run.stderr_has("error: there is no way from 5.0.2 to 5.0.3")
+        .stderr_has("no release reads the data of the one before");
+    // What is on disk counts, and not what the release that runs would write.
+    host.run(["migrate", "--restored", "2"]).ok();
+    host.run(["plan", "5.0.3"])
+        .ok()
+        .stdout("From 5.0.2 to 5.0.3 in 1 hop:\n  1. 5.0.3, hot, an archive in releases/\n");
 }
 
 #[test]

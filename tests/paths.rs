@@ -9,6 +9,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use support::Host;
+use tenure::data::Formats;
 use tenure::plan::{Declared, Leg, Map};
 use tenure::policy::{Hop, PathRule, Paths, hot_rule};
 use tenure::version::{Range, Version};
@@ -164,7 +165,13 @@ fn by_trying(
         }
         for next in here.range(last.clone()..=to.clone()).filter(|next| *next != last) {
             let own = declared[next].from.as_deref();
-            if paths.allow(last, next, own, &here).is_ok() {
+            let is_read = match (&declared[last].data, &declared[next].data) {
+                (Some(Formats { writes, .. }), Some(Formats { reads, .. })) => {
+                    reads.iter().any(|one| one == writes)
+                }
+                _ => true,
+            };
+            if is_read && paths.allow(last, next, own, &here).is_ok() {
                 ways.push(way.iter().chain([next]).cloned().collect());
             }
         }
@@ -201,16 +208,26 @@ fn rule() -> impl Strategy<Value = PathRule> {
     })
 }
 
+fn declared() -> impl Strategy<Value = Declared> {
+    let from = prop::option::weighted(0.2, prop::collection::vec(range(), 1..3));
+    let formats = |(writes, more): (u32, Vec<u32>)| Formats {
+        writes,
+        reads: more.into_iter().chain([writes]).collect(),
+    };
+    let data =
+        prop::option::weighted(0.3, (0..4_u32, prop::collection::vec(0..4_u32, 0..3)).prop_map(formats));
+    (from, data).prop_map(|(from, data)| Declared { from, hot_from: None, data })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
 
     #[test]
     fn the_way_is_the_best_of_all(
-        here in prop::collection::btree_map(version(), prop::option::weighted(0.2, prop::collection::vec(range(), 1..3)), 2..9),
+        here in prop::collection::btree_map(version(), declared(), 2..9),
         rules in prop::collection::vec(rule(), 0..6),
     ) {
-        let declared: BTreeMap<Version, Declared> =
-            here.into_iter().map(|(version, from)| (version, Declared { from, hot_from: None })).collect();
+        let declared: BTreeMap<Version, Declared> = here;
         let paths = Paths { rules };
         let (from, to) = (declared.keys().next().unwrap().clone(), declared.keys().last().unwrap().clone());
         let map = Map::new(&paths, &declared);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::data::Formats;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::plan::{Declared, Leg, Map, Missing};
@@ -81,17 +82,7 @@ pub fn route(root: &Root, journey: &Journey, watch: &mut dyn Watch) -> Result<It
         return Err(Error::refused(format!("release {to} is neither installed nor here as an archive"))
             .hint("copy its archive into releases/, or name it with --available"));
     }
-    let declared = releases
-        .iter()
-        .map(|(version, whereabouts)| {
-            let manifest = match whereabouts {
-                Whereabouts::Installed => root.manifest(version)?,
-                Whereabouts::Archive => manifest_of(root, version, watch)?,
-                Whereabouts::Named => None,
-            };
-            Ok((version.clone(), declared(manifest.as_ref())))
-        })
-        .collect::<Result<BTreeMap<_, _>>>()?;
+    let declared = all_declared(root, &now, &from, &releases, watch)?;
     let paths = root.paths()?;
     let map = Map::new(&paths, &declared);
     let hops = map.route(&from, &to).ok_or_else(|| no_way(&map, &from, &to))?;
@@ -99,12 +90,42 @@ pub fn route(root: &Root, journey: &Journey, watch: &mut dyn Watch) -> Result<It
     Ok(Itinerary { from, to, hops, releases, allowed })
 }
 
+/// What each release declares of the ways to it; and the data that is on disk, where the way begins at what runs.
+fn all_declared(
+    root: &Root,
+    now: &Snapshot,
+    from: &Version,
+    releases: &BTreeMap<Version, Whereabouts>,
+    watch: &mut dyn Watch,
+) -> Result<BTreeMap<Version, Declared>> {
+    let mut all = BTreeMap::new();
+    for (version, whereabouts) in releases {
+        let manifest = match whereabouts {
+            Whereabouts::Installed => root.manifest(version)?,
+            Whereabouts::Archive => manifest_of(root, version, watch)?,
+            Whereabouts::Named => None,
+        };
+        all.insert(version.clone(), declared(manifest.as_ref()));
+    }
+    if now.current.version() == Some(from) {
+        // What is on disk need not be what the release that runs would write; and a migration that is not done is
+        // taken to be, for no hop is made before.
+        let data = root.data(now)?;
+        let format = data.unfinished().and_then(|migration| migration.to).or(data.format);
+        let format = format.map(|format| Formats { writes: format, reads: vec![format] });
+        all.entry(from.clone()).or_default().data = format;
+    }
+    Ok(all)
+}
+
 fn no_way(map: &Map<'_>, from: &Version, to: &Version) -> Error {
     let error =
         Error::refused(format!("there is no way from {from} to {to} over the releases that are here"));
     let missing = map.missing(from, to);
     if missing.is_empty() {
-        return error.hint("its vendor's rules allow none: see releases/paths.toml");
+        return error.hint(
+            "its vendor's rules allow none, in releases/paths.toml, or no release reads the data of the one before",
+        );
     }
     let named = |Missing { version, ranges }: &Missing| match ranges.as_slice() {
         [] => version.to_string(),
@@ -116,7 +137,8 @@ fn no_way(map: &Map<'_>, from: &Version, to: &Version) -> Error {
 
 fn declared(manifest: Option<&Manifest>) -> Declared {
     let upgrade = manifest.map(|manifest| manifest.upgrade.clone()).unwrap_or_default();
-    Declared { from: upgrade.from, hot_from: upgrade.hot_from }
+    let data = manifest.and_then(|manifest| manifest.data.clone());
+    Declared { from: upgrade.from, hot_from: upgrade.hot_from, data }
 }
 
 /// The releases that could be gone to.

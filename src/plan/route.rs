@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::data::Formats;
 use crate::policy::{self, Hop, PathRule, Paths};
 use crate::version::{Range, Version};
 
@@ -14,6 +15,17 @@ pub struct Declared {
     pub from: Option<Vec<Range>>,
     /// From where it may be reached hot; by default from the same major.minor.
     pub hot_from: Option<Vec<Range>>,
+    /// The formats of its data; where two releases say them, the second has to read what the first writes.
+    pub data: Option<Formats>,
+}
+
+impl Declared {
+    fn follows(&self, before: &Self) -> bool {
+        match (&self.data, &before.data) {
+            (Some(data), Some(before)) => data.reads.contains(&before.writes),
+            _ => true,
+        }
+    }
 }
 
 /// One hop.
@@ -109,7 +121,13 @@ impl<'a> Map<'a> {
                 open
             }
         };
-        let into = stops.iter().map(|(version, _)| into(version)).collect();
+        let readable = |open: Set, version: &Version| match declared.get(version) {
+            Some(this) if this.data.is_some() => Set::of(count, |at| {
+                open.has(at) && declared.get(stops[at].0).is_none_or(|before| this.follows(before))
+            }),
+            _ => open,
+        };
+        let into = stops.iter().map(|(version, _)| readable(into(version), version)).collect();
         Self { rules, declared, stops, into }
     }
 
