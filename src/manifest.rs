@@ -13,6 +13,9 @@ use crate::version::{Range, Version};
 /// The file name of the manifest, at the top of a release.
 pub const MANIFEST: &str = "release.toml";
 
+/// A manifest with every key, and what each is for.
+pub const EXAMPLE: &str = include_str!("manifest.example.toml");
+
 /// What the vendor declares of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -166,6 +169,21 @@ mod tests {
         .unwrap();
         assert_eq!(m.version.to_string(), "5.0.1");
         assert!(m.upgrade.hot_from.unwrap()[1].contains(&"4.9.0".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_example_shows_every_key() {
+        Manifest::parse(MANIFEST, EXAMPLE).unwrap();
+        for table in ["", "[upgrade]", "[requires]", "[files]", "[data]", "[hooks]", "[health]", "[timeouts]"]
+        {
+            let error = toml::from_str::<Manifest>(&format!("{table}\nbanana = 1\n")).unwrap_err();
+            let keys: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+            assert!(!keys.is_empty(), "{table}: {error}");
+            for key in keys {
+                let shown = [format!("\n{key} = "), format!("\n# {key} = "), format!("\n[{key}]\n")];
+                assert!(shown.iter().any(|shown| EXAMPLE.contains(shown)), "{table} {key}");
+            }
+        }
     }
 
     #[test]

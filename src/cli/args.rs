@@ -159,6 +159,12 @@ pub enum Command {
         #[arg(long = "for", value_name = "ID")]
         id: String,
     },
+    /// For vendors: show what a release.toml may say
+    Manifest {
+        /// Print one with every key, and what each is for
+        #[arg(long, required = true)]
+        example: bool,
+    },
     /// Compare installed files with what was unpacked
     Verify {
         /// The release [default: all]

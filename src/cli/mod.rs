@@ -8,6 +8,7 @@ mod human;
 mod json;
 mod moves;
 mod status;
+mod vendor;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -99,6 +100,7 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
             let ordered_by = ordered_by.parse()?;
             Shown::of(console.style(), &ops::guard(&find()?, ordered_by, console)?)
         }
+        command @ Command::Manifest { .. } => vendor::run(&command, console),
         command => act(command, &find()?, order, console),
     }
 }
@@ -269,6 +271,7 @@ fn name(command: &Command) -> &'static str {
         Command::Verify { .. } => "verify",
         Command::Migrate { .. } => "migrate",
         Command::Migrator { .. } => "migrator",
+        Command::Manifest { .. } => "manifest",
         Command::Guard { .. } => "guard",
     }
 }
