@@ -17,6 +17,7 @@ pub mod data;
 pub mod manifest;
 pub mod settings;
 pub mod policy;
+pub mod lint;
 
 // Floor 1: plans.
 pub mod plan;

@@ -83,6 +83,23 @@ pub struct Timeouts {
     pub migrate: Option<Span>,
 }
 
+impl Hooks {
+    /// Those that are declared, by their keys.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &Argv)> {
+        let Self { check, prepare, backup, migrate, hot_upgrade, hot_downgrade, running_version } = self;
+        let named = [
+            ("check", check),
+            ("prepare", prepare),
+            ("backup", backup),
+            ("migrate", migrate),
+            ("hot-upgrade", hot_upgrade),
+            ("hot-downgrade", hot_downgrade),
+            ("running-version", running_version),
+        ];
+        named.into_iter().filter_map(|(key, hook)| Some((key, hook.as_ref()?)))
+    }
+}
+
 impl Timeouts {
     /// These, and the others where these say nothing.
     #[must_use]
@@ -130,25 +147,32 @@ impl Manifest {
 /// Parses either file; `file` names it in errors.
 pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|e| {
-        let line = e.span().map(|span| text[..span.start].matches('\n').count() + 1);
-        let place = line.map_or_else(String::new, |line| format!(", line {line}"));
-        let message = e.message().lines().next().unwrap_or("it is no TOML");
-        let shown: String = message.chars().map(printable).collect();
-        let error = Error::refused(format!("cannot use {file}{place}: {shown}"));
-        match nearest_key(message) {
+        let place = e.span().map_or_else(String::new, |span| format!(", line {}", line(text, span.start)));
+        let error = Error::refused(format!("cannot use {file}{place}: {}", message(&e)));
+        match nearest_key(e.message()) {
             Some(key) => error.hint(format!("the nearest known key is `{key}`")),
             None => error,
         }
     })
 }
 
+/// The number of the line that a byte of the text is in.
+pub(crate) fn line(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
+
+/// What is wrong, in one line that can be shown.
+pub(crate) fn message(error: &toml::de::Error) -> String {
+    error.message().lines().next().unwrap_or("it is no TOML").chars().map(printable).collect()
+}
+
 /// A file's words may hold what a terminal would obey.
-fn printable(c: char) -> String {
+pub(crate) fn printable(c: char) -> String {
     if c.is_control() { c.escape_default().collect() } else { c.into() }
 }
 
 /// The known key that is most like the unknown one, out of serde's "unknown field `x`, expected one of ...".
-fn nearest_key(message: &str) -> Option<&str> {
+pub(crate) fn nearest_key(message: &str) -> Option<&str> {
     let mut quoted = message.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
     quoted.max_by(|a, b| {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-use semver::{Comparator, Op};
+use semver::{Comparator, Op, Prerelease};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -98,6 +98,40 @@ impl Range {
         };
         let floors = self.0.comparators.iter().map(floor).map(Version);
         floors.filter(|version| self.contains(version))
+    }
+
+    /// The lowest version of all that lie in it, those before a release included; none where nothing does.
+    #[must_use]
+    pub fn least(&self) -> Option<Version> {
+        let zero = semver::Version { pre: first_of_all(), ..semver::Version::new(0, 0, 0) };
+        let least = self.0.comparators.iter().map(least).chain([zero]).map(Version);
+        least.filter(|version| self.contains(version)).min()
+    }
+}
+
+/// The pre-release that comes before all others.
+fn first_of_all() -> Prerelease {
+    Prerelease::new("0").unwrap_or(Prerelease::EMPTY)
+}
+
+/// The lowest version that a comparator allows.
+fn least(c: &Comparator) -> semver::Version {
+    let (major, minor, patch) = (c.major, c.minor.unwrap_or(0), c.patch.unwrap_or(0));
+    let first = |major, minor, patch| semver::Version {
+        pre: first_of_all(),
+        ..semver::Version::new(major, minor, patch)
+    };
+    match (c.op, c.minor, c.patch) {
+        (Op::Greater, None, _) => first(major.saturating_add(1), 0, 0),
+        (Op::Greater, _, None) => first(major, minor.saturating_add(1), 0),
+        (Op::Greater, ..) if c.pre.is_empty() => first(major, minor, patch.saturating_add(1)),
+        (Op::Greater, ..) => {
+            let next = Prerelease::new(&format!("{}.0", c.pre)).unwrap_or(Prerelease::EMPTY);
+            semver::Version { pre: next, ..semver::Version::new(major, minor, patch) }
+        }
+        (Op::Less | Op::LessEq, ..) => first(0, 0, 0),
+        (Op::Exact | Op::Wildcard, _, None) => first(major, minor, 0),
+        _ => semver::Version { pre: c.pre.clone(), ..semver::Version::new(major, minor, patch) },
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use blake3::Hasher;
 
+use super::notes::Head;
 use super::share::Twins;
 use super::writer::Slot;
 use crate::error::{Doing, Result};
@@ -21,8 +22,30 @@ pub struct Body {
     pub mtime: Option<u64>,
     /// Where it is written; nowhere while an archive is only looked through.
     pub slot: Option<Slot>,
-    /// Whether its text is wanted as well.
-    pub wanted: bool,
+    /// What of its text is wanted as well.
+    pub wanted: Wanted,
+}
+
+/// What of a file's text is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing.
+    Nothing,
+    /// What its first bytes say of it.
+    Head,
+    /// All of it.
+    Text,
+}
+
+impl Wanted {
+    /// How many bytes are held for it.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Head => Head::BYTES,
+            Self::Text => usize::MAX,
+        }
+    }
 }
 
 /// A file whose data is going through.
@@ -32,7 +55,7 @@ pub struct Filling {
     /// Where the file was cloned from one that may be the same: how much of it turned out to be.
     cloned: Option<u64>,
     hash: Hasher,
-    text: Option<Vec<u8>>,
+    text: Vec<u8>,
 }
 
 /// A file whose data went through.
@@ -44,6 +67,8 @@ pub struct Filled {
     pub sum: Sum,
     /// Its text, where that was wanted.
     pub text: Option<Vec<u8>>,
+    /// What its first bytes say of it, where that was wanted and they say something.
+    pub head: Option<Head>,
     /// The digest of its packed data, where that was taken.
     pub packed: Option<Sum>,
 }
@@ -51,7 +76,7 @@ pub struct Filled {
 impl Body {
     /// What an installed release holds, to be shared; nothing for a file whose text is wanted.
     pub fn twins(&self) -> Option<&Twins> {
-        self.slot.as_ref().filter(|_| !self.wanted).and_then(Slot::twins)
+        self.slot.as_ref().filter(|_| self.wanted == Wanted::Nothing).and_then(Slot::twins)
     }
 
     /// Brings the file about by sharing it, where an installed release holds these contents.
@@ -61,7 +86,7 @@ impl Body {
     pub fn share(&self, sum: Sum) -> Result<Option<Filled>> {
         let (Some(slot), Some(twins)) = (&self.slot, self.twins()) else { return Ok(None) };
         let shared = twins.share(sum, slot, self.mode, self.mtime)?;
-        let filled = || Filled { path: self.path.clone(), sum, text: None, packed: None };
+        let filled = || Filled { path: self.path.clone(), sum, text: None, head: None, packed: None };
         Ok(shared.then(filled))
     }
 
@@ -85,8 +110,7 @@ impl Body {
     }
 
     fn filling(self, file: Option<File>, cloned: Option<u64>) -> Filling {
-        let text = self.wanted.then(Vec::new);
-        Filling { body: self, file, cloned, hash: Hasher::new(), text }
+        Filling { body: self, file, cloned, hash: Hasher::new(), text: Vec::new() }
     }
 }
 
@@ -96,9 +120,8 @@ impl Filling {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        if let Some(text) = &mut self.text {
-            text.extend_from_slice(bytes);
-        }
+        let room = self.body.wanted.bytes().saturating_sub(self.text.len());
+        self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
         let (Some(slot), Some(file)) = (&self.body.slot, &self.file) else { return Ok(()) };
         self.hash.update(bytes);
         let Some(same) = self.cloned else { return slot.write(file, bytes) };
@@ -123,6 +146,11 @@ impl Filling {
             slot.keep(file, self.body.mode, self.body.mtime)?;
             slot.twins().zip(self.cloned).into_iter().for_each(|(twins, bytes)| twins.count(bytes));
         }
-        Ok(Filled { path: self.body.path, sum: Sum::of(&self.hash), text: self.text, packed: None })
+        let (text, head) = match self.body.wanted {
+            Wanted::Nothing => (None, None),
+            Wanted::Head => (None, Head::of(&self.text)),
+            Wanted::Text => (Some(self.text), None),
+        };
+        Ok(Filled { path: self.body.path, sum: Sum::of(&self.hash), text, head, packed: None })
     }
 }

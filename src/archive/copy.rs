@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::Target;
-use super::body::{Body, Filling};
+use super::body::{Body, Filling, Wanted};
 use super::entry::MODE_MASK;
 use super::intake::complete;
 use super::layout::{Layout, Place};
@@ -90,7 +90,8 @@ fn copy_one(
             let mut file = found.open().doing(|| format!("cannot read {path:?}"))?;
             let mtime = u64::try_from(found.stat.st_mtime).ok();
             let slot = Some(writer.slot(layout, path)?);
-            let mut filling = Body { path: path.to_owned(), mode, mtime, slot, wanted: false }.open()?;
+            let mut filling =
+                Body { path: path.to_owned(), mode, mtime, slot, wanted: Wanted::Nothing }.open()?;
             let size = copy_data(&mut file, &mut filling, path, passed)?;
             let sum = filling.close()?.sum;
             layout.insert(path, Place::File { mode, size, sum })

@@ -26,6 +26,8 @@ pub enum Shape {
     File,
     Symlink,
     Hardlink,
+    /// None of these, in words that follow the name.
+    Unfit(&'static str),
 }
 
 /// An entry that is sound by itself; whether it fits the others is for the inspector to say.
@@ -53,6 +55,9 @@ impl Entry {
     /// # Errors
     /// Refuses unsafe names and targets, data where none belongs, and a name that contradicts the kind.
     pub fn parse(raw: &Raw<'_>) -> Result<Self> {
+        if let Shape::Unfit(why) = raw.shape {
+            return Err(breach(raw.name, why));
+        }
         let Name { path, slash } = Name::parse(raw.name)?;
         if slash && raw.shape != Shape::Directory {
             return Err(breach(raw.name, "is named like a directory but is none"));
@@ -61,10 +66,10 @@ impl Entry {
             return Err(breach(raw.name, "holds data though it is no file"));
         }
         let kind = match raw.shape {
-            Shape::Directory => EntryKind::Directory,
             Shape::File => EntryKind::File { size: raw.size },
             Shape::Symlink => EntryKind::Symlink { target: link_target(raw.name, raw.target)? },
             Shape::Hardlink => EntryKind::Hardlink { first: hardlinked(raw)? },
+            Shape::Directory | Shape::Unfit(_) => EntryKind::Directory,
         };
         Ok(Self { path, mode: raw.mode & MODE_MASK, mtime: raw.mtime, kind })
     }

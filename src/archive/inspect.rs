@@ -55,26 +55,29 @@ impl Inspector {
         self.layout.insert(path, place)
     }
 
-    /// Decides about the whole once every entry is admitted, and returns the directory that everything lies
-    /// in, which is not part of the release.
+    /// The directory that everything lies in, which is not part of the release; once every entry is admitted.
     ///
     /// # Errors
-    /// Refuses an archive without files, and links that lead out of the release.
-    pub fn finish(&self) -> Result<Option<String>> {
+    /// Refuses an archive without files.
+    pub fn top(&self) -> Result<Option<String>> {
         if !self.has_files {
             return Err(Error::refused("the archive is empty"));
         }
-        let top = match &self.tops {
-            Tops::One(top) => Some(top).filter(|top| self.layout.get(top).is_some_and(Place::is_directory)),
+        Ok(match &self.tops {
+            Tops::One(top) if self.layout.get(top).is_some_and(Place::is_directory) => Some(top.clone()),
             _ => None,
-        };
-        for (path, place) in self.layout.iter() {
-            if let Place::Symlink { target } = place {
-                let within = top.map_or("", String::as_str);
-                self.follow(within, path, target).map_err(|why| leads(path, target, why))?;
+        })
+    }
+
+    /// The links that lead out of the release, which is all below `top`; each with the error that refuses it.
+    pub fn stray<'a>(&'a self, top: Option<&'a str>) -> impl Iterator<Item = (&'a str, Error)> {
+        self.layout.iter().filter_map(move |(path, place)| match place {
+            Place::Symlink { target } => {
+                let why = self.follow(top.unwrap_or_default(), path, target).err()?;
+                Some((path, leads(path, target, why)))
             }
-        }
-        Ok(top.cloned())
+            _ => None,
+        })
     }
 
     fn note_top(&mut self, path: &str) {
@@ -192,7 +195,10 @@ mod tests {
     fn inspect(entries: &[Entry]) -> Result<(Option<String>, u64)> {
         let mut inspector = Inspector::default();
         entries.iter().try_for_each(|entry| inspector.admit(entry))?;
-        let top = inspector.finish()?;
+        let top = inspector.top()?;
+        if let Some((_, error)) = inspector.stray(top.as_deref()).next() {
+            return Err(error);
+        }
         let entries = inspector.layout.entries(top.as_deref()).count() as u64;
         Ok((top, entries))
     }

@@ -1,14 +1,15 @@
 //! Takes in an archive entry by entry: applies the rules, writes what they admit, and says in the end what it is.
 
-use super::body::{Body, Filled};
-use super::entry::{Entry, EntryKind};
+use super::body::{Body, Filled, Wanted};
+use super::entry::{Entry, EntryKind, Raw};
 use super::inspect::Inspector;
 use super::layout::{DIRECTORY_MODE, Layout, Place};
 use super::limits::Limits;
+use super::notes::{Looked, Notes};
 use super::share::PackedSum;
 use super::survey::{Manifests, Survey};
 use super::writer::Writer;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 
 /// What an extension counts at least, in bytes: its header and a block of data.
 const EXTENSION_MIN: u64 = 1 << 10;
@@ -26,6 +27,8 @@ pub struct Intake<'a> {
     writer: Option<Writer>,
     limits: &'a Limits<'a>,
     manifests: Manifests,
+    /// What breaks a rule, where that is noted and not refused.
+    notes: Option<Notes>,
     entries: u64,
     files: u64,
     /// The room that the files take.
@@ -44,12 +47,18 @@ impl<'a> Intake<'a> {
             writer,
             limits,
             manifests,
+            notes: None,
             entries: 0,
             files: 0,
             bytes: 0,
             packed: Vec::new(),
             extensions: 0,
         }
+    }
+
+    /// Takes in nothing yet, writes nothing, and notes what breaks a rule instead of refusing it.
+    pub fn noting(limits: &'a Limits<'a>) -> Self {
+        Self { notes: Some(Notes::default()), ..Self::new(None, limits) }
     }
 
     /// Refuses so many more entries where they are too many, before any of them is read.
@@ -70,14 +79,33 @@ impl<'a> Intake<'a> {
     }
 
     /// Admits an entry, and writes all of it but the data of a file, which is for the caller to put through.
+    /// Data that nobody takes is for the caller to pass over.
     ///
     /// # Errors
-    /// Refuses what breaks a rule; fails where it cannot be written.
-    pub fn admit(&mut self, entry: &Entry) -> Result<Option<Body>> {
-        self.count(entry)?;
-        self.inspector.admit(entry)?;
+    /// Refuses what breaks a rule, or notes it; fails where it cannot be written.
+    pub fn admit(&mut self, raw: &Raw<'_>) -> Result<Option<Body>> {
+        let parsed = Entry::parse(raw).and_then(|entry| {
+            self.count(&entry)?;
+            self.inspector.admit(&entry)?;
+            Ok(entry)
+        });
+        match (parsed, &mut self.notes) {
+            (Ok(entry), notes) => {
+                notes.iter_mut().for_each(|notes| notes.admitted(raw, &entry));
+                self.write(&entry)
+            }
+            (Err(error), Some(notes)) if error.kind() == Kind::Refused => notes.breach(raw, error),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn write(&mut self, entry: &Entry) -> Result<Option<Body>> {
         let path = entry.path.as_str();
-        let wanted = self.manifests.note(entry);
+        let wanted = match (self.manifests.note(entry), &self.notes) {
+            (true, _) => Wanted::Text,
+            (false, Some(_)) => Wanted::Head,
+            (false, None) => Wanted::Nothing,
+        };
         let layout = &mut self.inspector.layout;
         match (&entry.kind, &mut self.writer) {
             (EntryKind::File { .. }, writer) => {
@@ -111,6 +139,9 @@ impl<'a> Intake<'a> {
         if let Some(packed) = filled.packed.filter(|_| self.packed.len() < PACKED_MAX) {
             self.packed.push((packed, filled.sum));
         }
+        if let (Some(head), Some(notes)) = (filled.head, &mut self.notes) {
+            notes.heads.push((filled.path.clone(), head));
+        }
         if let Some(text) = filled.text {
             self.manifests.put(&filled.path, text);
         }
@@ -123,13 +154,34 @@ impl<'a> Intake<'a> {
     pub fn finish(self) -> Result<Taken> {
         // The last entry may have implied directories.
         self.limits.admit(self.inspector.layout.count(), 0)?;
-        let top = self.inspector.finish()?;
+        let top = self.inspector.top()?;
+        if let Some((_, error)) = self.inspector.stray(top.as_deref()).next() {
+            return Err(error);
+        }
         let mut layout = self.inspector.layout;
         let survey = Survey::new(&layout, self.manifests.of(top.as_deref())?, top);
         if let Some(writer) = self.writer {
             complete(writer, &mut layout, survey.top.as_deref())?;
         }
         Ok((survey, layout, self.packed))
+    }
+
+    /// What was noted, where the reading ended like this.
+    ///
+    /// # Errors
+    /// When it failed for another reason than a rule.
+    pub fn looked(self, read: Result<()>) -> Result<Looked> {
+        let mut notes = self.notes.unwrap_or_default();
+        let top = read.and_then(|()| self.limits.admit(self.inspector.layout.count(), 0));
+        let whole = top.and_then(|()| self.inspector.top()).and_then(|top| {
+            for (path, error) in self.inspector.stray(top.as_deref()) {
+                notes.stray(path, error)?;
+            }
+            let manifest = self.manifests.of(top.as_deref())?;
+            let survey = Survey::new(&self.inspector.layout, manifest, top);
+            Ok((survey, self.inspector.layout))
+        });
+        notes.looked(whole)
     }
 }
 

@@ -16,7 +16,9 @@ mod intake;
 mod layout;
 mod limits;
 mod load;
+mod look;
 mod meter;
+mod notes;
 mod path;
 mod pipe;
 mod share;
@@ -50,6 +52,8 @@ pub use self::copy::{Copied, copy};
 pub use self::input::Also;
 pub use self::layout::Layout;
 pub use self::limits::{ENTRIES_MAX, Excess, Limits};
+pub use self::look::look;
+pub use self::notes::{Looked, Whole};
 pub use self::share::{PackedSum, Sharing, Twins, can_share_blocks};
 pub use self::survey::Survey;
 pub use crate::tree::Owner;
@@ -163,6 +167,19 @@ impl Archive {
         watch: &mut dyn Watch,
     ) -> Result<Reading> {
         self.read(Some(target), limits, also, watch)
+    }
+
+    /// Looks through the whole archive and notes all that breaks a rule, instead of refusing the first of it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or changes meanwhile, or on interruption.
+    pub fn examine(&self, limits: &Limits<'_>, watch: &mut dyn Watch) -> Result<Looked> {
+        let mut nobody = |_: &[u8]| {};
+        let ledger = Ledger::new(&mut nobody);
+        let mut intake = Intake::noting(limits);
+        let read = self.entries(&ledger, &mut Meter::new(watch, &ledger.read, self.opened.0), &mut intake);
+        self.unchanged()?;
+        intake.looked(read)
     }
 
     fn read(

@@ -1,12 +1,12 @@
 //! The entries of a tar: ustar, GNU and pax, read strictly and to the last byte.
 
-use std::io::BufRead;
+use std::io::{BufRead, ErrorKind, Read};
 
 use tar::Header;
 
 use super::body::Body;
 use super::crew::Crew;
-use super::entry::{Entry, Raw, Shape};
+use super::entry::{Raw, Shape};
 use super::extension::{Extensions, Kind};
 use super::fault::{broken, damaged};
 use super::inflate::Packed;
@@ -43,7 +43,10 @@ pub fn read(
             }
             None => {
                 let (size, body) = read_entry(&header, &std::mem::take(&mut extensions), intake)?;
-                let Some(body) = body else { continue };
+                let Some(body) = body else {
+                    skip(reader, size, meter)?;
+                    continue;
+                };
                 crew.file(
                     body,
                     Packed { length: size, size, deflated: false, crc: None, ahead: None },
@@ -70,15 +73,15 @@ fn read_entry(
     let (short_name, short_target) = (header.path_bytes(), header.link_name_bytes().unwrap_or_default());
     let name = extensions.name(&short_name)?;
     let size = entry_size(header, extensions, name)?;
-    let entry = Entry::parse(&Raw {
+    let raw = Raw {
         name,
         shape: shape(header.as_old().linkflag[0], name)?,
         target: extensions.target(&short_target),
         size,
         mode: header.mode().map_err(|_| no_number())?,
         mtime: header.mtime().ok(),
-    })?;
-    Ok((size, intake.admit(&entry)?))
+    };
+    Ok((size, intake.admit(&raw)?))
 }
 
 fn shape(flag: u8, name: &[u8]) -> Result<Shape> {
@@ -87,8 +90,8 @@ fn shape(flag: u8, name: &[u8]) -> Result<Shape> {
         b'1' => return Ok(Shape::Hardlink),
         b'2' => return Ok(Shape::Symlink),
         b'5' => return Ok(Shape::Directory),
-        b'3' | b'4' => "a device".to_owned(),
-        b'6' => "a named pipe".to_owned(),
+        b'3' | b'4' => return Ok(Shape::Unfit("is a device")),
+        b'6' => return Ok(Shape::Unfit("is a named pipe")),
         b'S' => "a sparse file, which no release may hold".to_owned(),
         b'M' => "part of a file from another volume".to_owned(),
         b'D' => "a directory of an incremental dump".to_owned(),
@@ -134,6 +137,16 @@ fn next_header(reader: &mut dyn BufRead) -> Result<Option<Header>> {
         Ok(expected) if expected == sum => Ok(Some(header)),
         _ => Err(broken("the checksum of a header is wrong")),
     }
+}
+
+/// Passes over the data of an entry that nobody takes.
+fn skip(reader: &mut dyn BufRead, size: u64, meter: &mut Meter<'_>) -> Result<()> {
+    let mut rest = reader.take(size);
+    drain(&mut rest, &mut |_| meter.tick())?;
+    if rest.limit() > 0 {
+        return Err(damaged(ErrorKind::UnexpectedEof.into()));
+    }
+    skip_padding(reader, size)
 }
 
 /// Data is padded to whole blocks with whatever the writer had at hand.

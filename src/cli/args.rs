@@ -159,6 +159,12 @@ pub enum Command {
         #[arg(long = "for", value_name = "ID")]
         id: String,
     },
+    /// For vendors: tell all that is wrong with a release that is to be handed out, and change nothing
+    Lint {
+        /// An archive, or the directory that it is to be made of
+        #[arg(value_name = "ARCHIVE|DIR")]
+        what: PathBuf,
+    },
     /// For vendors: show what a release.toml may say
     Manifest {
         /// Print one with every key, and what each is for

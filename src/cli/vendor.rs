@@ -1,9 +1,11 @@
-//! What a vendor asks for. None of it needs a root.
+//! What a vendor asks for: `lint`, `pack` and `manifest`. None of it needs a root.
 
 use serde::Serialize;
 
 use tenure::error::{Error, Result};
+use tenure::lint::Finding;
 use tenure::manifest::EXAMPLE;
+use tenure::ops::{self, Linted};
 
 use super::args::Command;
 use super::console::{Console, Shown};
@@ -13,9 +15,11 @@ use super::human::Human;
 ///
 /// # Errors
 /// As the command.
-pub fn run(command: &Command, console: &Console) -> Result<Shown> {
+pub fn run(command: Command, console: &mut Console) -> Result<Shown> {
+    let style = console.style();
     match command {
-        Command::Manifest { .. } => Shown::of(console.style(), &Example { example: EXAMPLE }),
+        Command::Lint { what } => Shown::of(style, &ops::lint(&what, console)?),
+        Command::Manifest { .. } => Shown::of(style, &Example { example: EXAMPLE }),
         _ => Err(Error::failed("this command needs a root")),
     }
 }
@@ -29,5 +33,24 @@ struct Example {
 impl Human for Example {
     fn human(&self) -> String {
         self.example.to_owned()
+    }
+}
+
+impl Human for Linted {
+    fn human(&self) -> String {
+        let line = |Finding { code, place, message, hint }: &Finding| {
+            let place = if place.is_empty() { &self.subject } else { place };
+            format!("{place}: {message} [{}]\n  hint: {hint}\n", code.word())
+        };
+        let lines: String = self.findings.iter().map(line).collect();
+        match self.findings.len() {
+            0 => format!("No fault was found in {}.\n", self.subject),
+            1 => format!("{lines}One fault was found in {}.\n", self.subject),
+            count => format!("{lines}{count} faults were found in {}.\n", self.subject),
+        }
+    }
+
+    fn code(&self) -> u8 {
+        if self.findings.is_empty() { 0 } else { 2 }
     }
 }

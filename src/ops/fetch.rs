@@ -66,11 +66,11 @@ impl Fetch<'_> {
 }
 
 /// A candidate archive.
-struct Candidate {
-    origin: Origin,
+pub(super) struct Candidate {
+    pub origin: Origin,
     /// As it is shown: releases/FILE, or the path that was given.
     shown: String,
-    file_name: String,
+    pub file_name: String,
     format: Format,
 }
 
@@ -311,7 +311,8 @@ impl Candidate {
         }
     }
 
-    fn given(path: &Path) -> Result<Self> {
+    /// An archive anywhere.
+    pub fn given(path: &Path) -> Result<Self> {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (_, format) = Format::split(&file_name).ok_or_else(|| no_archive(path))?;
         disk::resolve(path)?;
@@ -319,7 +320,7 @@ impl Candidate {
         Ok(Self { origin, shown: path.display().to_string(), file_name, format })
     }
 
-    fn open(&self) -> Result<Archive> {
+    pub fn open(&self) -> Result<Archive> {
         Archive::of(self.origin.open()?, self.origin.path(), self.format)
     }
 }

@@ -2,7 +2,7 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-use crate::corpus::{Case, Verdict};
+use crate::corpus::{Case, Verdict, bombs};
 use crate::place::{Place, VERSION};
 use crate::released;
 use crate::support::Run;
@@ -88,4 +88,25 @@ pub fn accepted(number: usize, case: &Case) -> Result<(), String> {
     let verified = place.run(&["verify", VERSION]);
     said(&verified, 0).map_err(|why| format!("verify: {why}"))?;
     took_little()
+}
+
+/// The kinds of faults with which a release is unpacked all the same.
+const ADVICE: [&str; 4] = ["mode-lost", "name-clash", "interpreter-missing", "file-written"];
+
+/// A vendor is told of a fault exactly where unpacking is refused, but for the limits of one host; and nothing is
+/// written meanwhile.
+pub fn foretold(_: usize, case: &Case) -> Result<(), String> {
+    let place = Place::new(case.format, &case.bytes);
+    let before = place.marks();
+    let run = place.run(&["lint", "--json", &format!("releases/{}", place.archive)]);
+    let told = run.json();
+    let findings = told["findings"].as_array().ok_or_else(|| format!("{told}"))?;
+    said(&run, if findings.is_empty() { 0 } else { 2 })?;
+    let fatal = findings.iter().any(|finding| ADVICE.iter().all(|code| finding["code"] != *code));
+    let refused = matches!(case.verdict, Verdict::Reject(_));
+    if fatal != refused && !(refused && case.rule == bombs::LINE) {
+        return Err(format!("unpacking is refused: {refused}, and this is told: {told}"));
+    }
+    let differing = place.differing(&before, &place.marks(), &|_| false);
+    if differing.is_empty() { took_little() } else { Err(format!("changed: {differing:#?}")) }
 }

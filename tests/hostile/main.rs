@@ -48,3 +48,8 @@ fn what_is_refused_leaves_nothing() {
 fn what_is_accepted_is_whole() {
     each(|case| matches!(case.verdict, Verdict::Accept(_)), judge::accepted);
 }
+
+#[test]
+fn vendors_are_told_of_what_would_be_refused() {
+    each(|_| true, judge::foretold);
+}

@@ -1,9 +1,10 @@
 //! Archives of small releases, in every format.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use tar::{EntryType, Header};
 use zip::write::SimpleFileOptions;
@@ -73,6 +74,28 @@ impl Build {
     pub fn flat(mut self) -> Self {
         self.top = "";
         self
+    }
+
+    /// Writes the same into a directory, as what an archive is made of.
+    pub fn spread(&self, dir: &Path) {
+        fs::create_dir_all(dir).unwrap();
+        let (directories, others): (Vec<_>, Vec<_>) =
+            self.parts.iter().partition(|(_, part)| matches!(part, Part::Directory(_)));
+        directories.iter().for_each(|(path, _)| fs::create_dir_all(dir.join(path)).unwrap());
+        for (path, part) in others.into_iter().chain(directories.into_iter().rev()) {
+            let path = dir.join(path);
+            match part {
+                Part::Symlink(target) => std::os::unix::fs::symlink(target, &path).unwrap(),
+                Part::File(_, data) => {
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(&path, data).unwrap();
+                }
+                Part::Directory(_) => {}
+            }
+            if let Part::Directory(mode) | Part::File(mode, _) = part {
+                fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+            }
+        }
     }
 
     /// What is to be found on disk.

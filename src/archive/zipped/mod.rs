@@ -15,7 +15,7 @@ use nix::sys::stat::SFlag;
 use self::directory::Directory;
 use self::record::{LOCAL_SIZE, Listed};
 use super::crew::{BATCH, Crew};
-use super::entry::{Entry, Raw, Shape};
+use super::entry::{Raw, Shape};
 use super::fault::{broken, damaged};
 use super::inflate::{Inflater, Packed};
 use super::input::{Input, Ledger, drain, read_ahead};
@@ -98,17 +98,17 @@ impl Reader<'_, '_> {
         intake: &mut Intake<'_>,
     ) -> Result<()> {
         let described = self.header(listed, end)?;
-        let shape = shape(listed)?;
+        let (shape, ends_at) = (shape(listed), self.at + listed.packed);
         let target = if shape == Shape::Symlink { self.target(listed)? } else { Vec::new() };
-        let entry = Entry::parse(&Raw {
+        let raw = Raw {
             name: &listed.name,
             shape,
             target: &target,
             size: if shape == Shape::Symlink { 0 } else { listed.size },
             mode: mode(listed.mode, shape),
             mtime: None,
-        })?;
-        match intake.admit(&entry)? {
+        };
+        match intake.admit(&raw)? {
             Some(body) => {
                 let packed = match body.twins() {
                     Some(_) => self.look_ahead(listed.packing(), meter)?,
@@ -118,7 +118,7 @@ impl Reader<'_, '_> {
                 self.at += listed.packed;
             }
             None if shape == Shape::Directory => drop(self.short(listed)?),
-            None => {}
+            None => self.skip(ends_at - self.at, meter)?,
         }
         listed.check_described(&self.take(described)?)
     }
@@ -184,6 +184,13 @@ impl Reader<'_, '_> {
         Ok(data)
     }
 
+    /// Passes over the data of an entry that nobody takes.
+    fn skip(&mut self, n: u64, meter: &mut Meter<'_>) -> Result<()> {
+        drain(&mut self.input.by_ref().take(n), &mut |_| meter.tick())?;
+        self.at += n;
+        Ok(())
+    }
+
     fn take(&mut self, n: u64) -> Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(n).unwrap_or_default()];
         self.input.read_exact(&mut bytes).map_err(damaged)?;
@@ -200,18 +207,18 @@ fn stray() -> Error {
     broken("something stands between its entries")
 }
 
-fn shape(listed: &Listed) -> Result<Shape> {
-    let name = listed.name.as_slice();
-    match (SFlag::from_bits_truncate(listed.mode & SFlag::S_IFMT.bits()), name.ends_with(b"/")) {
-        (kind, true) if kind.is_empty() => Ok(Shape::Directory),
-        (kind, false) if kind.is_empty() => Ok(Shape::File),
-        (SFlag::S_IFDIR, true) => Ok(Shape::Directory),
-        (SFlag::S_IFREG, false) => Ok(Shape::File),
-        (SFlag::S_IFLNK, false) => Ok(Shape::Symlink),
+fn shape(listed: &Listed) -> Shape {
+    let kind = SFlag::from_bits_truncate(listed.mode & SFlag::S_IFMT.bits());
+    match (kind, listed.name.ends_with(b"/")) {
+        (kind, true) if kind.is_empty() => Shape::Directory,
+        (kind, false) if kind.is_empty() => Shape::File,
+        (SFlag::S_IFDIR, true) => Shape::Directory,
+        (SFlag::S_IFREG, false) => Shape::File,
+        (SFlag::S_IFLNK, false) => Shape::Symlink,
         (SFlag::S_IFDIR | SFlag::S_IFREG | SFlag::S_IFLNK, _) => {
-            Err(breach(name, "is of another kind than its name says"))
+            Shape::Unfit("is of another kind than its name says")
         }
-        _ => Err(breach(name, "is a device, pipe or socket")),
+        _ => Shape::Unfit("is a device, pipe or socket"),
     }
 }
 

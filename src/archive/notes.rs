@@ -1,0 +1,117 @@
+//! What is noted of a release that its vendor wants to know about: all that breaks a rule, and what its programs
+//! are.
+
+use super::entry::{Entry, Raw, Shape};
+use super::layout::Layout;
+use super::path::shown;
+use super::survey::Survey;
+use crate::error::{Error, Kind, Result};
+use crate::lint::{Code, Finding};
+use crate::tree::TreeEntry;
+
+pub use crate::lint::Head;
+
+/// Whoever broke more rules than this has made one mistake many times.
+const FINDINGS_MAX: usize = 1_000;
+/// Setuid and setgid, which no release keeps.
+const PRIVILEGE: u32 = 0o6000;
+
+/// What is noted so far, by the names in the archive.
+#[derive(Default)]
+pub struct Notes {
+    /// What the first bytes of files say.
+    pub heads: Vec<(String, Head)>,
+    findings: Vec<Finding>,
+}
+
+/// What was found of a release.
+#[derive(Debug)]
+pub struct Looked {
+    /// What breaks the rules of unpacking.
+    pub findings: Vec<Finding>,
+    /// The release; none where it could not be read to its end.
+    pub whole: Option<Whole>,
+}
+
+/// A release that could be read to its end.
+#[derive(Debug)]
+pub struct Whole {
+    /// What it holds, in figures.
+    pub survey: Survey,
+    /// What the first bytes of its programs say, by path.
+    pub heads: Vec<(String, Head)>,
+    layout: Layout,
+}
+
+impl Whole {
+    /// The release, sorted by path; without digests.
+    pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
+        self.layout.entries(self.survey.top.as_deref())
+    }
+}
+
+impl Notes {
+    /// Notes what is lost of an entry that is admitted.
+    pub fn admitted(&mut self, raw: &Raw<'_>, entry: &Entry) {
+        if raw.mode & PRIVILEGE != 0 && raw.shape == Shape::File {
+            let message = "is setuid or setgid, which unpacking takes away";
+            self.findings.push(Finding::new(Code::ModeLost, entry.path.as_str(), message));
+        }
+    }
+
+    /// Notes an entry that breaks a rule; its data is taken by nobody.
+    ///
+    /// # Errors
+    /// Passes the error on where there are too many.
+    pub fn breach<T>(&mut self, raw: &Raw<'_>, error: Error) -> Result<Option<T>> {
+        let code = match raw.shape {
+            Shape::Symlink if raw.target.starts_with(b"/") => Code::LinkAbsolute,
+            Shape::Symlink | Shape::Hardlink => Code::LinkUnsafe,
+            Shape::Unfit(_) => Code::EntrySpecial,
+            Shape::Directory | Shape::File => Code::EntryUnsafe,
+        };
+        self.note(code, &String::from_utf8_lossy(raw.name), error).map(|()| None)
+    }
+
+    /// Notes a link that leads out of the release.
+    ///
+    /// # Errors
+    /// As [`Self::breach`].
+    pub fn stray(&mut self, path: &str, error: Error) -> Result<()> {
+        self.note(Code::LinkUnsafe, path, error)
+    }
+
+    fn note(&mut self, code: Code, path: &str, error: Error) -> Result<()> {
+        if self.findings.len() >= FINDINGS_MAX {
+            return Err(error);
+        }
+        let path = path.strip_prefix("./").unwrap_or(path).trim_end_matches('/');
+        let (text, named) = (error.to_string(), format!("entry {} ", shown(path.as_bytes())));
+        self.findings.push(Finding::new(code, path, text.strip_prefix(&named).unwrap_or(&text)));
+        Ok(())
+    }
+
+    /// What was found in all, by paths in the release.
+    ///
+    /// # Errors
+    /// When the reading failed for another reason than a rule.
+    pub fn looked(mut self, read: Result<(Survey, Layout)>) -> Result<Looked> {
+        let (survey, layout) = match read {
+            Ok(whole) => whole,
+            Err(error) if error.kind() == Kind::Refused => {
+                self.findings.push(Finding::new(Code::ArchiveUnfit, "", error.in_one_line()));
+                return Ok(Looked { findings: self.findings, whole: None });
+            }
+            Err(error) => return Err(error),
+        };
+        let top = survey.top.as_ref().map(|top| format!("{top}/"));
+        let below = |path: &mut String| {
+            if let Some(rest) = top.as_ref().and_then(|top| path.strip_prefix(top)) {
+                *path = rest.to_owned();
+            }
+        };
+        self.findings.iter_mut().for_each(|finding| below(&mut finding.place));
+        self.heads.iter_mut().for_each(|(path, _)| below(path));
+        Ok(Looked { findings: self.findings, whole: Some(Whole { survey, heads: self.heads, layout }) })
+    }
+}

@@ -1,0 +1,214 @@
+//! The faults of a release's files: what would not run, or be written to, or stand for another.
+
+use std::collections::BTreeMap;
+
+use super::{Code, Finding, Head, Release, Shebang, Thing};
+
+/// What stands on every host, in /bin or /usr/bin: interpreters of the packages that Debian calls essential.
+const STANDARD: [&str; 6] = ["sh", "bash", "env", "awk", "sed", "perl"];
+
+/// Directories at the top of a release that services write to.
+const WRITTEN: [&str; 7] = ["cache", "data", "log", "logs", "run", "tmp", "var"];
+
+/// Endings of files that services write to, wherever they are.
+const WRITTEN_ENDINGS: [&str; 6] = [".db", ".log", ".pid", ".sock", ".sqlite", ".sqlite3"];
+
+/// The faults of the files, where the release is for these architectures; for what most of its binaries are, where
+/// none is named.
+pub fn check(release: &Release, arch: &[String]) -> Vec<Finding> {
+    let mut findings = clashes(release);
+    findings.extend(release.heads.iter().filter_map(|(path, head)| match head {
+        Head::Script(shebang) if is_executable(release, path) => interpreter(release, path, shebang),
+        _ => None,
+    }));
+    findings.extend(binaries(release, arch));
+    findings.extend(written(release));
+    findings
+}
+
+fn is_executable(release: &Release, path: &str) -> bool {
+    matches!(release.things.get(path), Some(Thing::File { executable: true }))
+}
+
+/// Names in one directory that are the same to a file system that folds case.
+fn clashes(release: &Release) -> Vec<Finding> {
+    let mut seen: BTreeMap<(&str, String), &str> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for path in release.things.keys() {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let first = *seen.entry((parent, name.to_lowercase())).or_insert(path);
+        if first != path {
+            let message = format!("is named like {first:?} but for upper and lower case");
+            findings.push(Finding::new(Code::NameClash, path, message));
+        }
+    }
+    findings
+}
+
+fn interpreter(release: &Release, path: &str, shebang: &Shebang) -> Option<Finding> {
+    let Shebang { interpreter, argument } = shebang;
+    let name = ["/bin/", "/usr/bin/"].iter().find_map(|dir| interpreter.strip_prefix(dir));
+    let program = match name {
+        Some("env") => argument.split_whitespace().find(|word| !word.starts_with('-') && !word.contains('=')),
+        name => name,
+    };
+    let known = match program {
+        Some(program) if name == Some("env") => STANDARD.contains(&program) || ships(release, program),
+        Some(program) => STANDARD.contains(&program),
+        None => inside(interpreter).is_some_and(|inside| release.resolve(inside).is_some()),
+    };
+    let told = if name == Some("env") { program.unwrap_or("nothing") } else { interpreter };
+    let message = format!("is run by {told:?}, which is neither in the release nor on every host");
+    let hint = "save it with the line ends of Unix: `sed -i 's/\\r$//'`";
+    match (known, told.ends_with('\r')) {
+        (true, _) => None,
+        (false, true) => Some(Finding::new(Code::InterpreterMissing, path, message).hint(hint)),
+        (false, false) => Some(Finding::new(Code::InterpreterMissing, path, message)),
+    }
+}
+
+/// The path in the release, where an interpreter is named by one that leads there: relative, for hooks run in the
+/// directory of their release, or by way of either link of a root.
+fn inside(interpreter: &str) -> Option<&str> {
+    if !interpreter.starts_with('/') {
+        return Some(interpreter).filter(|path| !path.is_empty());
+    }
+    ["/current/", "/permanent/"].iter().find_map(|link| Some(interpreter.split_once(link)?.1))
+}
+
+/// Whether a program of this name is in the release, for whoever sets the PATH.
+fn ships(release: &Release, program: &str) -> bool {
+    let named = |path: &String| path.rsplit('/').next() == Some(program);
+    release.things.iter().any(|(path, thing)| {
+        named(path) && matches!(thing, Thing::File { executable: true } | Thing::Link(_))
+    })
+}
+
+fn binaries(release: &Release, arch: &[String]) -> Vec<Finding> {
+    let binaries: Vec<(&String, &String)> = release
+        .heads
+        .iter()
+        .filter_map(|(path, head)| match head {
+            Head::Binary(arch) => Some((path, arch)),
+            Head::Script(_) => None,
+        })
+        .collect();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    binaries.iter().for_each(|(_, arch)| *counts.entry(arch).or_default() += 1);
+    let most = counts.iter().max_by_key(|(_, count)| **count).map(|(arch, _)| *arch);
+    let (meant, why): (Vec<&str>, _) = match arch {
+        [] => (most.into_iter().collect(), "most of the release is"),
+        arch => (arch.iter().map(String::as_str).collect(), "the manifest requires"),
+    };
+    let fits = |arch: &str| meant.iter().any(|meant| family(meant) == family(arch));
+    let finding = |(path, arch): (&String, &String)| {
+        let message = format!("is for {arch}, where {why} {}", meant.join(" or "));
+        Finding::new(Code::ArchDiffers, path, message)
+    };
+    binaries.into_iter().filter(|(_, arch)| !fits(arch)).map(finding).collect()
+}
+
+/// What uname has several words for.
+fn family(arch: &str) -> &str {
+    match arch {
+        "i386" | "i486" | "i586" | "i686" => "i686",
+        arch if arch.starts_with("armv") => "arm",
+        arch if arch.starts_with("mips") => "mips",
+        arch => arch,
+    }
+}
+
+fn written(release: &Release) -> Vec<Finding> {
+    let files = || {
+        let is_file = |(_, thing): &(&String, &Thing)| matches!(thing, Thing::File { .. });
+        release.things.iter().filter(is_file).map(|(path, _)| path.as_str())
+    };
+    let mut directories: BTreeMap<&str, usize> = BTreeMap::new();
+    files().filter_map(written_dir).for_each(|top| *directories.entry(top).or_default() += 1);
+    let directories = directories.into_iter().map(|(top, count)| {
+        let files = if count == 1 { "a file".to_owned() } else { format!("{count} files") };
+        Finding::new(Code::FileWritten, top, format!("holds {files}, where services usually write"))
+    });
+    let named = |path: &&str| {
+        written_dir(path).is_none() && WRITTEN_ENDINGS.iter().any(|ending| path.ends_with(ending))
+    };
+    let by_name = files()
+        .filter(named)
+        .map(|path| Finding::new(Code::FileWritten, path, "is named like a file that a service writes"));
+    directories.chain(by_name).collect()
+}
+
+/// The directory at the top of the release that a file lies in, where services write to it.
+fn written_dir(path: &str) -> Option<&str> {
+    path.split_once('/').map(|(top, _)| top).filter(|top| WRITTEN.contains(top))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(paths: &[(&str, bool)], heads: &[(&str, Head)]) -> Release {
+        let file =
+            |(path, executable): &(&str, bool)| ((*path).to_owned(), Thing::File { executable: *executable });
+        Release {
+            things: paths.iter().map(file).collect(),
+            heads: heads.iter().map(|(path, head)| ((*path).to_owned(), head.clone())).collect(),
+            ..Release::default()
+        }
+    }
+
+    fn told(findings: &[Finding]) -> Vec<(&str, &str)> {
+        findings.iter().map(|finding| (finding.code.word(), finding.place.as_str())).collect()
+    }
+
+    #[test]
+    fn a_script_needs_an_interpreter() {
+        for (line, fine) in [
+            ("#!/bin/sh -e", true),
+            ("#!/usr/bin/env bash", true),
+            ("#!/usr/bin/env -S FOO=1 node --x", true),
+            ("#!bin/node", true),
+            ("#!/srv/app/current/bin/node", true),
+            ("#!/usr/bin/python3", false),
+            ("#!/usr/bin/env ruby", false),
+            ("#!/usr/bin/env", false),
+            ("#!/usr/local/bin/sh", false),
+            ("#!/bin/sh\r", false),
+            ("#!/srv/app/current/bin/ruby", false),
+            ("#!", false),
+        ] {
+            let head = Head::of(line.as_bytes()).unwrap();
+            let told = check(&release(&[("bin/node", true), ("x", true)], &[("x", head.clone())]), &[]);
+            assert_eq!(told.is_empty(), fine, "{line}: {told:?}");
+            let unused = check(&release(&[("x", false)], &[("x", head)]), &[]);
+            assert_eq!(unused, [], "nobody runs it");
+        }
+    }
+
+    #[test]
+    fn a_binary_is_for_the_architecture_of_the_release() {
+        let binary = |arch: &str| Head::Binary(arch.to_owned());
+        let mixed =
+            release(&[], &[("a", binary("x86_64")), ("b", binary("x86_64")), ("c", binary("aarch64"))]);
+        assert_eq!(told(&check(&mixed, &[])), [("arch-differs", "c")]);
+        assert_eq!(told(&check(&mixed, &["aarch64".into()])), [("arch-differs", "a"), ("arch-differs", "b")]);
+        assert_eq!(check(&mixed, &["aarch64".into(), "x86_64".into()]), []);
+        assert_eq!(check(&release(&[], &[("a", binary("i686"))]), &["i386".into()]), []);
+    }
+
+    #[test]
+    fn what_is_written_to_and_what_clashes_is_told() {
+        let files = [
+            ("Bin/x", false),
+            ("bin/X", false),
+            ("bin/x", false),
+            ("data/a.db", false),
+            ("data/b", false),
+            ("lib/data/x", false),
+            ("lib/x.pid", false),
+            ("log", false),
+        ];
+        let expected = [("name-clash", "bin/x"), ("file-written", "data"), ("file-written", "lib/x.pid")];
+        assert_eq!(told(&check(&release(&files, &[]), &[])), expected);
+    }
+}

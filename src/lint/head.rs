@@ -1,0 +1,112 @@
+//! What the first bytes of a file say: a script and its interpreter, or a binary and its architecture.
+
+/// What the first bytes of a program say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// A script.
+    Script(Shebang),
+    /// An executable or a library, for an architecture by uname's word.
+    Binary(String),
+}
+
+/// The first line of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shebang {
+    /// The interpreter, as it stands there.
+    pub interpreter: String,
+    /// What it is given.
+    pub argument: String,
+}
+
+/// Executables and libraries (`e_type` of elf(5)); object files run nowhere.
+const LOADED: [u16; 2] = [2, 3];
+
+impl Head {
+    /// How many bytes it is told from: as many as the kernel reads (BINPRM_BUF_SIZE).
+    pub const BYTES: usize = 256;
+
+    /// What these bytes say, if anything.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [b'#', b'!', line @ ..] => Some(Self::Script(Shebang::of(line))),
+            [0x7f, b'E', b'L', b'F', class, order, ..] => {
+                let number = |at: usize| {
+                    let pair: [u8; 2] = bytes.get(at..at + 2)?.try_into().ok()?;
+                    Some(if *order == 2 { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) })
+                };
+                LOADED.contains(&number(16)?).then_some(())?;
+                Some(Self::Binary(arch(number(18)?, *class == 2, *order == 2)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Shebang {
+    /// As the kernel takes it apart: blanks, the interpreter, blanks, and one argument to the end of the line.
+    fn of(line: &[u8]) -> Self {
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let text = String::from_utf8_lossy(line);
+        let blank = |c: char| matches!(c, ' ' | '\t');
+        let text = text.trim_matches(blank);
+        let (interpreter, argument) = text.split_once(blank).unwrap_or((text, ""));
+        Self { interpreter: interpreter.to_owned(), argument: argument.trim_start_matches(blank).to_owned() }
+    }
+}
+
+/// uname's word for a machine (`e_machine` of elf(5)).
+fn arch(machine: u16, wide: bool, big: bool) -> String {
+    match (machine, wide, big) {
+        (3, ..) => "i686",
+        (8, ..) => "mips",
+        (20, ..) => "ppc",
+        (21, _, false) => "ppc64le",
+        (21, _, true) => "ppc64",
+        (22, ..) => "s390x",
+        (40, ..) => "armv7l",
+        (62, ..) => "x86_64",
+        (183, ..) => "aarch64",
+        (243, true, _) => "riscv64",
+        (258, ..) => "loongarch64",
+        _ => return format!("machine {machine}"),
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_told_by_its_first_line() {
+        for (text, interpreter, argument) in [
+            ("#!/bin/sh\necho", "/bin/sh", ""),
+            ("#! /usr/bin/env  python3 -u \n", "/usr/bin/env", "python3 -u"),
+            ("#!/bin/sh\r\n", "/bin/sh\r", ""),
+            ("#!", "", ""),
+        ] {
+            let expected = Shebang { interpreter: interpreter.into(), argument: argument.into() };
+            assert_eq!(Head::of(text.as_bytes()), Some(Head::Script(expected)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_binary_is_told_by_its_header() {
+        let elf = |class, order, kind: [u8; 2], machine: [u8; 2]| {
+            let mut bytes = vec![0x7f, b'E', b'L', b'F', class, order];
+            bytes.resize(16, 0);
+            Head::of(&[bytes.as_slice(), &kind, &machine].concat())
+        };
+        let binary = |arch: &str| Some(Head::Binary(arch.to_owned()));
+        assert_eq!(elf(2, 1, [2, 0], [62, 0]), binary("x86_64"));
+        assert_eq!(elf(2, 1, [3, 0], [183, 0]), binary("aarch64"));
+        assert_eq!(elf(2, 2, [0, 2], [0, 22]), binary("s390x"));
+        assert_eq!(elf(2, 1, [3, 0], [21, 0]), binary("ppc64le"));
+        assert_eq!(elf(1, 1, [2, 0], [99, 1]), binary("machine 355"));
+        assert_eq!(elf(2, 1, [1, 0], [247, 0]), None, "an object file");
+        for bytes in [&b""[..], b"\x7fELF", b"\x7fELF\x02\x01", b"text", b"#"] {
+            assert_eq!(Head::of(bytes), None, "{bytes:?}");
+        }
+    }
+}

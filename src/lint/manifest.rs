@@ -1,0 +1,296 @@
+//! The faults of a manifest, all of them: what its parser refuses is taken out, and the rest parsed again.
+
+use std::borrow::Cow;
+use std::ops;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer, Error};
+
+use crate::health::{Argv, Probe};
+use crate::manifest::{MANIFEST, Manifest, line, message, nearest_key};
+use crate::naming;
+use crate::settings;
+use crate::version::Range;
+
+use super::{Code, Finding, Release, Thing};
+
+type Key<'a> = Spanned<Cow<'a, str>>;
+
+/// What stands in for a key that is missing, so that the rest can be looked at: a name and a version at once.
+const STAND_IN: &str = "0.0.0";
+
+/// What people write for the words of uname.
+const ARCH_WORDS: [(&str, &str); 6] = [
+    ("amd64", "x86_64"),
+    ("x64", "x86_64"),
+    ("x86-64", "x86_64"),
+    ("arm64", "aarch64"),
+    ("x86", "i686"),
+    ("armhf", "armv7l"),
+];
+
+/// The manifest, without what is wrong with it, and the faults; no manifest where it is no TOML.
+pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) {
+    let mut root = match DeTable::parse(text) {
+        Ok(root) => root,
+        Err(error) => {
+            return (None, vec![finding(Code::ManifestSyntax, text, error.span(), message(&error))]);
+        }
+    };
+    let whole = root.clone();
+    let mut findings = Vec::new();
+    let manifest = loop {
+        match Manifest::deserialize(Deserializer::from(root.clone())) {
+            Ok(manifest) => break Some(manifest),
+            Err(error) => {
+                // What was taken out is missed.
+                if !missing(&error).is_some_and(|key| whole.get_ref().contains_key(key)) {
+                    findings.push(refused(text, &error));
+                }
+                if !mend(root.get_mut(), &error) {
+                    break None;
+                }
+            }
+        }
+    };
+    if let Some(manifest) = &manifest {
+        let lines = Lines { text, root: whole.get_ref() };
+        findings.extend(declared(manifest, &lines, release));
+    }
+    findings.sort_by_key(|finding| {
+        finding.place.strip_prefix(MANIFEST).and_then(|place| place.strip_prefix(':')?.parse::<usize>().ok())
+    });
+    (manifest, findings)
+}
+
+/// What the parser refuses.
+fn refused(text: &str, error: &Error) -> Finding {
+    let (code, told) = (code(error.message()), message(error));
+    let span = error.span().filter(|_| code != Code::ManifestMissing);
+    let finding = finding(code, text, span, told);
+    match nearest_key(error.message()) {
+        Some(key) if code == Code::ManifestUnknown => {
+            finding.hint(format!("the nearest known key is `{key}`"))
+        }
+        _ => finding,
+    }
+}
+
+fn code(message: &str) -> Code {
+    match message {
+        message if message.starts_with("unknown field") => Code::ManifestUnknown,
+        message if message.starts_with("missing field") => Code::ManifestMissing,
+        _ => Code::ManifestValue,
+    }
+}
+
+fn finding(code: Code, text: &str, span: Option<ops::Range<usize>>, message: String) -> Finding {
+    let place = span.map_or_else(|| MANIFEST.to_owned(), |span| place(text, span.start));
+    Finding::new(code, &place, message)
+}
+
+fn place(text: &str, at: usize) -> String {
+    format!("{MANIFEST}:{}", line(text, at))
+}
+
+/// Takes out what the parser refused, or puts in what it missed; false where nothing of the kind is there.
+fn mend(table: &mut DeTable<'_>, error: &Error) -> bool {
+    let Some(span) = error.span() else { return false };
+    match missing(error) {
+        Some(key) if matches!(key, "name" | "version") && !table.contains_key(key) => {
+            let value = DeValue::String(Cow::Borrowed(STAND_IN));
+            table.insert(Spanned::new(0..0, key.to_owned().into()), Spanned::new(0..0, value));
+            true
+        }
+        _ => take_out(table, &span),
+    }
+}
+
+/// The key that the parser missed.
+fn missing(error: &Error) -> Option<&str> {
+    error.message().strip_prefix("missing field `")?.split('`').next()
+}
+
+/// Takes out the innermost entry that the span lies in.
+fn take_out(table: &mut DeTable<'_>, span: &ops::Range<usize>) -> bool {
+    let within = |outer: ops::Range<usize>| outer.start <= span.start && span.end <= outer.end;
+    for (_, value) in table.iter_mut() {
+        let whole = value.span() == *span;
+        if let DeValue::Table(inner) = value.get_mut()
+            && !whole
+            && take_out(inner, span)
+        {
+            return true;
+        }
+    }
+    let meant = |(key, value): &(&Key<'_>, &Spanned<DeValue<'_>>)| within(key.span()) || within(value.span());
+    let key = table.iter().find(meant).map(|(key, _)| key.get_ref().to_string());
+    key.is_some_and(|key| table.remove(key.as_str()).is_some())
+}
+
+/// Where keys stand.
+struct Lines<'a> {
+    text: &'a str,
+    root: &'a DeTable<'a>,
+}
+
+impl Lines<'_> {
+    /// The line of a key in a table.
+    fn of(&self, table: &str, key: &str) -> String {
+        let at = self.root.get(table).and_then(|table| {
+            let (key, _) = table.get_ref().as_table()?.get_key_value(key)?;
+            Some(key.span().start)
+        });
+        at.map_or_else(|| MANIFEST.to_owned(), |at| place(self.text, at))
+    }
+}
+
+/// What is parsed, and wrong all the same.
+fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = named(manifest, lines, release).into_iter().collect();
+    let upgrade = &manifest.upgrade;
+    for (key, ranges) in [("hot-from", &upgrade.hot_from), ("from", &upgrade.from)] {
+        let never = |range: &&Range| !comes_before(range, manifest);
+        for range in ranges.iter().flatten().filter(never) {
+            let message = match range.least() {
+                None => format!("no version is in `{range}`"),
+                Some(_) => format!("no version in `{range}` is lower than {}", manifest.version),
+            };
+            findings.push(Finding::new(Code::RangeNever, &lines.of("upgrade", key), message));
+        }
+    }
+    for word in &manifest.requires.arch {
+        if let Some((_, uname)) = ARCH_WORDS.iter().find(|(wrong, _)| wrong == word) {
+            let message = format!("no host calls itself {word:?}");
+            let place = lines.of("requires", "arch");
+            findings.push(Finding::new(Code::ArchUnknown, &place, message).hint(format!("write {uname:?}")));
+        }
+    }
+    let health = manifest.health.as_ref().and_then(|health| match &health.probe {
+        Probe::Command(argv) => Some(("health", "command", argv)),
+        _ => None,
+    });
+    let hooks = manifest.hooks.all().map(|(key, argv)| ("hooks", key, argv));
+    findings.extend(hooks.chain(health).filter_map(|(table, key, argv)| {
+        hook(key, argv, release).map(|(code, message)| Finding::new(code, &lines.of(table, key), message))
+    }));
+    findings
+}
+
+/// What is wrong with the name and the version.
+fn named(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
+    let (name, version) = (&manifest.name, &manifest.version);
+    if !settings::is_product(name) {
+        let at = lines.root.get_key_value("name").map(|(key, _)| key.span());
+        let hint = "a name is made of letters, digits, `.`, `_`, `+` and `-`";
+        let message = format!("{name:?} is no product name");
+        return Some(finding(Code::ManifestValue, lines.text, at, message).hint(hint));
+    }
+    let archive = release.archive.as_ref().filter(|archive| !naming::holds(archive, Some(name), version))?;
+    let known = name != STAND_IN && version.to_string() != STAND_IN;
+    let message = format!("declares {name} {version}, and is in {archive:?}");
+    known.then(|| Finding::new(Code::NameDiffers, MANIFEST, message))
+}
+
+/// Whether a lower release than this can be in the range: it is about the way up. Where the version is not known, any
+/// may be.
+fn comes_before(range: &Range, manifest: &Manifest) -> bool {
+    let unknown = manifest.version.to_string() == STAND_IN;
+    range.least().is_some_and(|least| unknown || least < manifest.version)
+}
+
+fn hook(key: &str, argv: &Argv, release: &Release) -> Option<(Code, String)> {
+    let program = argv.program();
+    match release.resolve(program) {
+        None => Some((Code::HookMissing, format!("`{key}` runs {program:?}, which is not in the release"))),
+        Some((_, Thing::File { executable: true })) => None,
+        Some((_, Thing::File { .. })) => {
+            Some((Code::HookNotExecutable, format!("`{key}` runs {program:?}, which is not executable")))
+        }
+        Some(_) => Some((Code::HookNotExecutable, format!("`{key}` runs {program:?}, which is no file"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The faults of a manifest of a release with the program bin/run and the file bin/data.
+    fn faults(text: &str) -> Vec<(&'static str, String, String)> {
+        let things = [("bin", Thing::Directory), ("bin/run", Thing::File { executable: true })];
+        let data = [("bin/data", Thing::File { executable: false })];
+        let things = things.into_iter().chain(data).map(|(path, thing)| (path.to_owned(), thing)).collect();
+        let release = Release { things, ..Release::default() };
+        let (_, findings) = check(text, &release);
+        findings.into_iter().map(|found| (found.code.word(), found.place, found.hint)).collect()
+    }
+
+    fn places(text: &str) -> Vec<(&'static str, String)> {
+        faults(text).into_iter().map(|(code, place, _)| (code, place)).collect()
+    }
+
+    fn at(code: &'static str, line: usize) -> (&'static str, String) {
+        (code, format!("release.toml:{line}"))
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once() {
+        let text = "nme = 'a'\nversion = '2.0.0'\n[upgrade]\nhot-form = ['~1.0']\nfrom = ['banana']\n\
+                    [requires]\narch = ['amd64']\nfree-space = 'much'\n[hooks]\nhot-upgrade = ['/bin/sh']\n\
+                    hot-downgrade = ['bin/absent']\n[helth]\ninterval = '1s'\n[health]\nhttp = 'x'\n\
+                    [timeouts]\nhook = '0s'\nhealth = '1m'\n";
+        let expected = [
+            ("manifest-missing", "release.toml".to_owned()),
+            at("manifest-unknown", 1),
+            at("manifest-unknown", 4),
+            at("manifest-value", 5),
+            at("arch-unknown", 7),
+            at("manifest-value", 8),
+            at("manifest-value", 10),
+            at("hook-missing", 11),
+            at("manifest-unknown", 12),
+            at("manifest-value", 14),
+            at("manifest-value", 17),
+        ];
+        assert_eq!(places(text), expected);
+        assert_eq!(faults(text)[2].2, "the nearest known key is `hot-from`");
+    }
+
+    #[test]
+    fn what_is_no_toml_has_one_fault() {
+        assert_eq!(places("name = 'a'\nversion = \n"), [at("manifest-syntax", 2)]);
+        assert_eq!(places("name = 'a'\nname = 'b'\n").len(), 1);
+    }
+
+    #[test]
+    fn a_range_is_about_lower_releases() {
+        let ranges = |ranges: &str| {
+            places(&format!("name = 'a'\nversion = '5.0.1'\n[upgrade]\nfrom = [{ranges}]\n")).len()
+        };
+        for fine in ["'~5.0'", "'>=4.4.2, <5'", "'<=5.0.1'", "'*'", "'>5.0.1-rc.1, <5.0.1'", "'5.0.0'"] {
+            assert_eq!(ranges(fine), 0, "{fine}");
+        }
+        for never in ["'~5.1'", "'>=5, <4'", "'^4, ^5'", "'>5.0.1'", "'5.0.1'", "'<0.0.0-0'", "'>5.0'"] {
+            assert_eq!(ranges(never), 1, "{never}");
+        }
+    }
+
+    #[test]
+    fn a_hook_is_there_and_can_be_run() {
+        let hook = |argv: &str| {
+            places(&format!(
+                "name='a'\nversion='1.0.0'\n[health]\ncommand={argv}\n[hooks]\nrunning-version={argv}\n"
+            ))
+        };
+        assert_eq!(hook("['bin/run', '-v']"), []);
+        assert_eq!(hook("['bin/absent']"), [at("hook-missing", 4), at("hook-missing", 6)]);
+        assert_eq!(hook("['bin/data']")[0].0, "hook-not-executable");
+        assert_eq!(hook("['bin']")[0].0, "hook-not-executable");
+    }
+
+    #[test]
+    fn a_name_is_the_beginning_of_a_file_name() {
+        assert_eq!(places("name = 'a b'\nversion = '1.0.0'\n"), [at("manifest-value", 1)]);
+    }
+}

@@ -1,0 +1,74 @@
+//! `lint`: all that is wrong with a release that is about to be handed out.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::archive::{self, ENTRIES_MAX, Limits, Whole};
+use crate::error::{Error, Kind, Result};
+use crate::fs as disk;
+use crate::lint::{self, Code, Finding, Release, Thing};
+use crate::outside;
+use crate::tree::Node;
+use crate::watch::Watch;
+
+use super::fetch::Candidate;
+
+/// What a directory is taken for while it is looked through: the one directory at the top of an archive.
+pub(super) const TOP: &str = "release";
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Linted {
+    /// The directory or archive, as it was named.
+    pub subject: String,
+    /// Every fault: of the archive, of the manifest, of the files.
+    pub findings: Vec<Finding>,
+}
+
+/// Looks for all faults of a release, in an archive or in a directory; writes nothing.
+///
+/// # Errors
+/// Refused where it is neither a directory nor an archive; failed where it cannot be read.
+pub fn lint(what: &Path, watch: &mut dyn Watch) -> Result<Linted> {
+    let path = disk::resolve(what)?;
+    let (looked, name) = if outside::is_dir(&path) {
+        (archive::look(&path, TOP, &unlimited(), watch)?, None)
+    } else {
+        let candidate = Candidate::given(what)?;
+        let (archive, name) = (candidate.open()?, candidate.file_name.clone());
+        let mut looked = archive.examine(&unlimited(), watch)?;
+        let digest = archive.sha256(&mut |_| {}, watch)?;
+        match crate::digest::check(&candidate.origin, &digest) {
+            Err(error) if error.kind() == Kind::Refused => {
+                looked.findings.push(Finding::new(Code::DigestDiffers, "", error.in_one_line()));
+            }
+            checked => drop(checked?),
+        }
+        (looked, Some(name))
+    };
+    let mut findings = looked.findings;
+    findings.extend(looked.whole.iter().flat_map(|whole| lint::lint(&release(whole, name.clone()))));
+    Ok(Linted { subject: what.display().to_string(), findings })
+}
+
+/// However large it is: nothing is written.
+pub(super) fn unlimited() -> Limits<'static> {
+    let refuse = &|_| Error::refused(format!("it has more than {ENTRIES_MAX} entries"));
+    Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse }
+}
+
+fn release(whole: &Whole, archive: Option<String>) -> Release {
+    let thing = |mode: u32, node| match node {
+        Node::Directory => Some(Thing::Directory),
+        Node::File { .. } => Some(Thing::File { executable: mode & 0o100 != 0 }),
+        Node::Symlink { target } => Some(Thing::Link(target)),
+        Node::Other => None,
+    };
+    Release {
+        archive,
+        manifest: whole.survey.manifest.clone(),
+        things: whole.tree().filter_map(|entry| Some((entry.path, thing(entry.mode, entry.node)?))).collect(),
+        heads: whole.heads.iter().cloned().collect(),
+    }
+}
