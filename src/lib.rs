@@ -38,6 +38,7 @@ pub mod archive;
 pub mod digest;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod signature;
+pub mod signing;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod process;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
