@@ -1,0 +1,58 @@
+//! A file that is being packed: as many bytes as it had when it was opened, no more and no less.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use crate::error::{Doing, Result};
+use crate::walk::Found;
+use crate::watch::Count;
+
+/// A file to be packed.
+pub struct Source<'a, 'w> {
+    file: File,
+    /// How many bytes it has.
+    pub size: u64,
+    left: u64,
+    count: &'a mut Count<'w>,
+}
+
+impl<'a, 'w> Source<'a, 'w> {
+    /// Opens what a walk came upon. `count` is told of each byte that is read.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(found: &Found<'_>, count: &'a mut Count<'w>) -> Result<Self> {
+        let file = found.open().doing(|| "cannot open it")?;
+        let size = file.metadata().doing(|| "cannot look at it")?.len();
+        Ok(Self { file, size, left: size, count })
+    }
+
+    /// Makes sure that all of it was read.
+    ///
+    /// # Errors
+    /// When it has become shorter or longer meanwhile.
+    pub fn finish(mut self) -> io::Result<()> {
+        let more = self.file.read(&mut [0])?;
+        if self.left == 0 && more == 0 { Ok(()) } else { Err(changed()) }
+    }
+}
+
+impl Read for Source<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let n = self.file.read(&mut buffer[..most])?;
+        if n == 0 {
+            return Err(changed());
+        }
+        self.left -= n as u64;
+        self.count.pass(n as u64).map_err(io::Error::other)?;
+        Ok(n)
+    }
+}
+
+fn changed() -> io::Error {
+    io::Error::other("it was changed while it was packed")
+}

@@ -1,0 +1,56 @@
+//! A tar in the making, by the format of GNU tar.
+
+use std::io::{self, Write};
+
+use tar::{Builder, EntryType, Header};
+
+use super::{Sink, Source};
+
+/// A tar in the making.
+pub struct Tarred<W: Write> {
+    tar: Builder<W>,
+    time: u64,
+}
+
+impl<W: Write> Tarred<W> {
+    /// Writes to `out`; every entry has this time.
+    pub fn new(out: W, time: u64) -> Self {
+        Self { tar: Builder::new(out), time }
+    }
+
+    /// Writes the end.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(self) -> io::Result<W> {
+        self.tar.into_inner()
+    }
+
+    fn header(&self, kind: EntryType, mode: u32, size: u64) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(size);
+        header.set_mtime(self.time);
+        header.set_uid(0);
+        header.set_gid(0);
+        header
+    }
+}
+
+impl<W: Write> Sink for Tarred<W> {
+    fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
+        let mut header = self.header(EntryType::Directory, mode, 0);
+        self.tar.append_data(&mut header, format!("{path}/"), io::empty())
+    }
+
+    fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
+        let mut header = self.header(EntryType::Symlink, 0o777, 0);
+        self.tar.append_link(&mut header, path, target)
+    }
+
+    fn file(&mut self, path: &str, mode: u32, source: &mut Source<'_, '_>) -> io::Result<()> {
+        let mut header = self.header(EntryType::Regular, mode, source.size);
+        self.tar.append_data(&mut header, path, source)
+    }
+}

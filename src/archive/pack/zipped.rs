@@ -1,0 +1,101 @@
+//! A zip in the making.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::time::{Duration, UNIX_EPOCH};
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
+
+use super::{DEFLATE_LEVEL, Sink, Source};
+use crate::error::{Doing, Result};
+
+/// Above this size of a file the figures of its entry may not fit their short fields, for packing may make it longer.
+const LARGE: u64 = 0xf000_0000;
+
+/// The last second that a zip can tell, since the epoch.
+const LAST: u64 = 4_354_819_199;
+
+/// A zip in the making.
+pub struct Zipped {
+    zip: ZipWriter<BufWriter<File>>,
+    options: SimpleFileOptions,
+}
+
+impl Zipped {
+    /// Writes to `out`; every entry has this time, as far as a zip can tell it: from 1980 to 2107, to two seconds.
+    ///
+    /// # Errors
+    /// Never, for the times that there are.
+    pub fn new(out: BufWriter<File>, time: u64) -> Result<Self> {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Deflated)
+            .compression_level(Some(DEFLATE_LEVEL.into()))
+            .last_modified_time(moment(time).doing(|| "cannot tell the time of the entries")?);
+        Ok(Self { zip: ZipWriter::new(out), options })
+    }
+
+    /// Writes the end.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(self) -> io::Result<BufWriter<File>> {
+        Ok(self.zip.finish()?)
+    }
+}
+
+impl Sink for Zipped {
+    fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
+        let options = self.options.compression_method(CompressionMethod::Stored);
+        Ok(self.zip.add_directory(path, options.compression_level(None).unix_permissions(mode))?)
+    }
+
+    fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
+        let options = self.options.compression_level(None).unix_permissions(0o777);
+        Ok(self.zip.add_symlink(path, target, options)?)
+    }
+
+    fn file(&mut self, path: &str, mode: u32, source: &mut Source<'_, '_>) -> io::Result<()> {
+        let options = self.options.unix_permissions(mode).large_file(source.size > LARGE);
+        self.zip.start_file(path, options)?;
+        io::copy(source, &mut self.zip).map(drop)
+    }
+}
+
+/// The moment, or the nearest that a zip can tell.
+fn moment(time: u64) -> std::result::Result<DateTime, zip::result::DateTimeRangeError> {
+    let told =
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time.min(LAST))).to_string();
+    let mut numbers = told.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or_default());
+    let mut next = || numbers.next().unwrap_or_default();
+    let (year, month, day): (u16, u16, u16) = (next(), next(), next());
+    let small = |n: u16| u8::try_from(n).unwrap_or_default();
+    match year {
+        ..1980 => Ok(DateTime::DEFAULT),
+        _ => DateTime::from_date_and_time(
+            year,
+            small(month),
+            small(day),
+            small(next()),
+            small(next()),
+            small(next()),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_as_near_as_can_be() {
+        for (time, told) in [
+            (0, "1980-01-01 00:00:00"),
+            (315_532_800, "1980-01-01 00:00:00"),
+            (1_700_000_000, "2023-11-14 22:13:20"),
+            (u64::MAX, "2107-12-31 23:59:58"),
+        ] {
+            assert_eq!(moment(time).unwrap().to_string(), told, "{time}");
+        }
+    }
+}
