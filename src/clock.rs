@@ -13,6 +13,12 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
+/// The time of day, in seconds since the epoch; 0 where the clock is before it.
+#[must_use]
+pub fn seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
 /// The time since the host booted, suspended time included; zero where the clock cannot be read.
 #[must_use]
 pub fn since_boot() -> Duration {

@@ -27,6 +27,12 @@ const ENDINGS: [(&str, Format); 6] = [
 ];
 
 impl Format {
+    /// How the names of such archives end.
+    #[must_use]
+    pub fn ending(self) -> &'static str {
+        ENDINGS.iter().find(|(_, format)| *format == self).map_or("", |(ending, _)| ending)
+    }
+
     /// Splits a file name into its stem and the format that its ending tells.
     #[must_use]
     pub fn split(file_name: &str) -> Option<(&str, Self)> {

@@ -17,6 +17,12 @@ pub fn is_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
 }
 
+/// Whether a directory is there, or a link to one.
+#[must_use]
+pub fn leads_to_dir(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| m.is_dir())
+}
+
 /// The absolute path of something that is there, without links.
 ///
 /// # Errors
@@ -38,7 +44,19 @@ pub fn make_dirs(path: &Path) -> Result<()> {
 /// # Errors
 /// Where it cannot be opened.
 pub fn open_root(path: &Path) -> Result<(OwnedFd, PathBuf)> {
-    let doing = || format!("cannot open the root {}", path.display());
+    open_named(path, "root")
+}
+
+/// Opens a directory to reach what is in it, and returns its absolute path without links as well.
+///
+/// # Errors
+/// Where it cannot be opened.
+pub fn open_dir(path: &Path) -> Result<(OwnedFd, PathBuf)> {
+    open_named(path, "directory")
+}
+
+fn open_named(path: &Path, what: &str) -> Result<(OwnedFd, PathBuf)> {
+    let doing = || format!("cannot open the {what} {}", path.display());
     let path = fs::canonicalize(path).doing(doing)?;
     // To reach what is in it no more is needed, and nothing more may be allowed.
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;

@@ -7,9 +7,10 @@ mod support;
 use std::fs;
 use std::io::Cursor;
 use std::path::PathBuf;
+use std::process::Command;
 
 use minisign::KeyPair;
-use support::Host;
+use support::{Host, Run};
 
 /// A host that trusts one key, with an archive of 5.0.1 that nobody has signed yet.
 struct Vendor {
@@ -144,4 +145,105 @@ fn a_signature_of_the_old_kind_is_refused() {
         BdxMt/TjxMk24Z5KNabfw4jlWRKbm4Im1ujqWCarnA3qNv/Tbd9pfBWHBBaqblJ8DOEttBrzsOIIHC6Sx7kbAw==\n";
     fs::write(vendor.archive().with_extension("zip.minisig"), signature).unwrap();
     vendor.refused("is of the old kind");
+}
+
+/// Packs the directory of a small release, signed, into releases/; `key` is the secret key's file.
+fn pack_signed(vendor: &Vendor, key: &str, more: &[&str]) -> Run {
+    let archive = vendor.archive();
+    fs::remove_file(&archive).unwrap();
+    let build = vendor.host.root().join("build");
+    if !build.exists() {
+        vendor.host.build("5.0.1").spread(&build);
+    }
+    let output = archive.to_str().unwrap();
+    vendor.host.run([&["pack", "build", "--output", output, "--sign", key], more].concat())
+}
+
+#[test]
+fn what_a_vendor_packs_and_signs_is_trusted() {
+    let vendor = Vendor::new();
+    let key = vendor.keys.sk.to_box(None).unwrap().into_string();
+    fs::write(vendor.host.root().join("key"), key).unwrap();
+    let signature = vendor.archive().with_extension("zip.minisig");
+    let told = format!("\nSigned: {}\n", signature.display());
+    pack_signed(&vendor, "key", &[]).ok().stdout_has(&told).stderr("");
+    let signed = fs::read_to_string(&signature).unwrap();
+    assert!(signed.contains("\tfile:emqx-5.0.1.zip\thashed\n"), "{signed}");
+    // A signature that is good stays.
+    let again = ["pack", "build", "--output", "releases/emqx-5.0.1.zip", "--sign", "key"];
+    vendor.host.run(again).ok().stdout_has("Already packed");
+    assert_eq!(fs::read_to_string(&signature).unwrap(), signed);
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+    vendor.host.complete("5.0.1");
+    // One that another key made does not.
+    let other = KeyPair::generate_unencrypted_keypair().unwrap();
+    fs::write(vendor.host.root().join("key"), other.sk.to_box(None).unwrap().into_string()).unwrap();
+    vendor.host.run(again).code(2).stderr_has("emqx-5.0.1.zip.minisig is there already");
+    vendor.host.run([&again[..], &["--force"]].concat()).ok();
+    assert_ne!(fs::read_to_string(&signature).unwrap(), signed);
+}
+
+#[test]
+fn a_key_may_have_a_password() {
+    let mut vendor = Vendor::new();
+    let root = vendor.host.root().to_owned();
+    let password = Some("correct horse".to_owned());
+    let KeyPair { pk, sk } = KeyPair::generate_encrypted_keypair(password).unwrap();
+    fs::write(root.join("key"), sk.to_box(None).unwrap().into_string()).unwrap();
+    fs::write(root.join("password"), "correct horse\n").unwrap();
+    fs::write(root.join("wrong"), "battery staple\n").unwrap();
+    vendor.trust(&[&pk.to_base64()]);
+    vendor.keys.pk = pk;
+    pack_signed(&vendor, "key", &["--password-file", "wrong"]).code(2).stderr_has("Wrong password");
+    vendor.host.archive("5.0.1");
+    pack_signed(&vendor, "key", &["--password-file", "absent"]).code(2).stderr_has("absent: it is not there");
+    vendor.host.archive("5.0.1");
+    pack_signed(&vendor, "key", &["--password-file", "password"]).ok();
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn what_is_no_key_signs_nothing() {
+    let vendor = Vendor::new();
+    let root = vendor.host.root().to_owned();
+    let whole = vendor.keys.sk.to_box(None).unwrap().into_string();
+    let damaged = {
+        let at = whole.find('\n').unwrap() + 100;
+        let other = if whole.as_bytes()[at] == b'A' { "B" } else { "A" };
+        [&whole[..at], other, &whole[at + 1..]].concat()
+    };
+    for (text, words) in [
+        ("", "cannot sign"),
+        ("x\nbanana\n", "cannot sign"),
+        (&whole[..120], "cannot sign"),
+        (&damaged, "Corrupted key"),
+    ] {
+        fs::write(root.join("key"), text).unwrap();
+        pack_signed(&vendor, "key", &[]).code(2).stdout("").stderr_has(words).stderr_has("hint: ");
+        assert!(!vendor.archive().exists());
+        vendor.host.archive("5.0.1");
+    }
+    pack_signed(&vendor, "absent", &[]).code(2).stderr_has("absent: it is not there");
+}
+
+/// The public key of one that minisign 0.11 made.
+const PUBLIC: &str = "RWQbuUPdHVh6bJ0SSoeU8S+xKL3qahldUXvCFF36Og2KB53eHN0BNrWL";
+
+/// A key as minisign 0.11 makes it, and its own word on what is signed with it, where it is there.
+#[test]
+fn minisign_verifies_what_is_signed() {
+    let vendor = Vendor::new();
+    let root = vendor.host.root().to_owned();
+    let minisign = |args: &[&str]| Command::new("minisign").args(args).current_dir(&root).output();
+    // Made with `-W`: a key without a password, and without its checksum.
+    let key = "untrusted comment: minisign encrypted secret key\n\
+               RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAG7lD3R1YemzjeZdAd5Vt/dITgJSnUK4CjcHCnQUauNXkDjyuRFBneJ0SSoeU8S+xKL3qahldUXvCFF36Og2KB53eHN0BNrWLAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+    fs::write(root.join("key"), key).unwrap();
+    vendor.trust(&[PUBLIC]);
+    pack_signed(&vendor, "key", &[]).ok();
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+    if let Ok(verified) = minisign(&["-Vm", "releases/emqx-5.0.1.zip", "-P", PUBLIC]) {
+        let told = String::from_utf8(verified.stdout).unwrap();
+        assert!(verified.status.success() && told.contains("file:emqx-5.0.1.zip\thashed"), "{told}");
+    }
 }

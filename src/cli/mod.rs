@@ -100,7 +100,9 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
             let ordered_by = ordered_by.parse()?;
             Shown::of(console.style(), &ops::guard(&find()?, ordered_by, console)?)
         }
-        command @ (Command::Lint { .. } | Command::Manifest { .. }) => vendor::run(command, console),
+        command @ (Command::Lint { .. } | Command::Pack(_) | Command::Manifest { .. }) => {
+            vendor::run(command, console)
+        }
         command => act(command, &find()?, order, console),
     }
 }
@@ -272,6 +274,7 @@ fn name(command: &Command) -> &'static str {
         Command::Migrate { .. } => "migrate",
         Command::Migrator { .. } => "migrator",
         Command::Lint { .. } => "lint",
+        Command::Pack(_) => "pack",
         Command::Manifest { .. } => "manifest",
         Command::Guard { .. } => "guard",
     }

@@ -1,15 +1,27 @@
 //! What a vendor asks for: `lint`, `pack` and `manifest`. None of it needs a root.
 
+use std::path::Path;
+
+use bytesize::ByteSize;
 use serde::Serialize;
 
-use tenure::error::{Error, Result};
+use tenure::clock;
+use tenure::error::{Error, Kind, Result};
 use tenure::lint::Finding;
 use tenure::manifest::EXAMPLE;
-use tenure::ops::{self, Linted};
+use tenure::naming::Format;
+use tenure::ops::{self, Linted, Mode, Overwrite, Pack, Packed};
+use tenure::outside;
+use tenure::process::Interrupt;
+use tenure::signing::SigningKey;
+use tenure::version::Version;
 
-use super::args::Command;
+use super::args::{self, Command, PackFormat};
 use super::console::{Console, Shown};
 use super::human::Human;
+
+/// The largest file with a password that is read, in bytes.
+const PASSWORD_MAX: u64 = 1 << 12;
 
 /// Runs a command of a vendor.
 ///
@@ -19,9 +31,66 @@ pub fn run(command: Command, console: &mut Console) -> Result<Shown> {
     let style = console.style();
     match command {
         Command::Lint { what } => Shown::of(style, &ops::lint(&what, console)?),
+        Command::Pack(options) => pack(options, console),
         Command::Manifest { .. } => Shown::of(style, &Example { example: EXAMPLE }),
         _ => Err(Error::failed("this command needs a root")),
     }
+}
+
+fn pack(options: args::Pack, console: &mut Console) -> Result<Shown> {
+    // Taken apart in full, so that a new option cannot be forgotten here.
+    let args::Pack { dir, output, format, name, release, sign, password_file, force, dry_run } = options;
+    let usage = |error: Error| error.as_kind(Kind::Usage);
+    let time = source_date_epoch().map_err(usage)?;
+    let version = release.map(|release| release.parse::<Version>().map_err(usage)).transpose()?;
+    let password = || password(password_file.as_deref());
+    let key = sign.map(|path| SigningKey::read(&path, &password)).transpose()?;
+    console.listen(Interrupt::listen()?);
+    let options = Pack {
+        dir,
+        output: output.unwrap_or_default(),
+        format: format.map(|format| match format {
+            PackFormat::TarZst => Format::TarZst,
+            PackFormat::TarGz => Format::TarGz,
+            PackFormat::Zip => Format::Zip,
+        }),
+        name,
+        version,
+        time,
+        sign: key.as_ref().map(|key| (key, time.unwrap_or_else(clock::seconds))),
+        overwrite: if force { Overwrite::Yes } else { Overwrite::No },
+        mode: if dry_run { Mode::DryRun } else { Mode::Act },
+    };
+    Shown::of(console.style(), &ops::pack(&options, console)?)
+}
+
+/// The time that whoever builds something reproducible hands on.
+fn source_date_epoch() -> Result<Option<u64>> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let time = text.to_str().and_then(|text| text.parse().ok());
+    time.map(Some).ok_or_else(|| {
+        Error::refused(format!(
+            "SOURCE_DATE_EPOCH is {}, and no number of seconds since 1970",
+            text.display()
+        ))
+        .hint("leave it unset, or set it as `git log -1 --format=%ct` prints it")
+    })
+}
+
+/// The password of the key: the first line of the file, or what is typed.
+fn password(file: Option<&Path>) -> Result<String> {
+    let Some(file) = file else {
+        return rpassword::prompt_password("Password of the key: ").map_err(|e| {
+            Error::refused("the key is protected by a password, and there is no terminal to ask for it")
+                .because(e)
+                .hint("`--password-file FILE` names where it is")
+        });
+    };
+    let text = outside::read_text(file, PASSWORD_MAX)?
+        .ok_or_else(|| Error::refused(format!("cannot read {}: it is not there", file.display())))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// The result of `manifest --example`.
@@ -52,5 +121,26 @@ impl Human for Linted {
 
     fn code(&self) -> u8 {
         if self.findings.is_empty() { 0 } else { 2 }
+    }
+}
+
+impl Human for Packed {
+    fn human(&self) -> String {
+        let Self { name, version, archive, entries, .. } = self;
+        let whole = ByteSize(self.unpacked_bytes).display().iec();
+        let archive = archive.escape_debug();
+        let (Some(sha256), Some(bytes)) = (&self.sha256, self.bytes) else {
+            return format!(
+                "Would pack {name} {version}: {archive}, {entries} entries, {whole}\nNothing was changed.\n"
+            );
+        };
+        let done = if self.changed { "Packed" } else { "Already packed" };
+        let size = ByteSize(bytes).display().iec();
+        let mut text = format!("{done} {name} {version}: {archive}, {entries} entries, {whole} in {size}\n");
+        text += &format!("SHA-256: {sha256}\n");
+        if let Some(signature) = &self.signature {
+            text += &format!("Signed: {}\n", signature.escape_debug());
+        }
+        text
     }
 }

@@ -4,6 +4,7 @@
 //! links in the way. An owner and a mode are given through what is open and was made here; to a link, which
 //! cannot be opened, in a directory that nobody else can enter.
 
+mod draft;
 mod links;
 mod origin;
 mod place;
@@ -15,6 +16,7 @@ mod write;
 
 use nix::unistd::{Gid, Uid};
 
+pub use draft::Draft;
 pub use links::{
     move_durable, move_staged, remove_empty, remove_file_durable, remove_link, spare_link, switch_link,
 };

@@ -140,7 +140,7 @@ pub fn sync_tree(from: &Place) -> Result<()> {
 /// Where any part of it fails; the old file is then still there.
 pub fn write_durable(place: &Place, staging: &Place, bytes: &[u8], mode: u32, owner: Owner) -> Result<File> {
     let doing = || format!("cannot write {}", place.display());
-    let (temporary, file) = temporary(staging).tell(doing)?;
+    let (temporary, file) = temporary(staging, NEW).tell(doing)?;
     let (from, name) = temporary.spot().tell(doing)?;
     let replaced = fill(&file, bytes, mode, owner).and_then(|()| {
         let (parent, to) = place.spot()?;
@@ -162,12 +162,12 @@ fn fill(mut file: &File, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<()
 }
 
 /// A new file in staging, which until it is filled only this user can read.
-fn temporary(staging: &Place) -> nix::Result<(Place, File)> {
+pub(super) fn temporary(staging: &Place, flags: OFlag) -> nix::Result<(Place, File)> {
     let mut count = 0;
     loop {
         let place = staging.join(format!(".new.{count}"));
         let (parent, name) = place.spot()?;
-        match openat(parent, name, NEW, permissions(0o600)) {
+        match openat(parent, name, flags, permissions(0o600)) {
             Err(Errno::EEXIST) => count += 1,
             file => return file.map(|file| (place, file.into())),
         }
@@ -229,7 +229,7 @@ pub fn open_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Res
 /// Lets an empty file appear that has its owner already; another one that appears meanwhile stays.
 fn make_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Result<()> {
     let doing = || format!("cannot write {}", place.display());
-    let (temporary, file) = temporary(staging).tell(doing)?;
+    let (temporary, file) = temporary(staging, NEW).tell(doing)?;
     let moved = fill(&file, b"", mode, owner).doing(doing).and_then(|()| move_durable(&temporary, place));
     if moved.is_err() {
         let _ = temporary.spot().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));

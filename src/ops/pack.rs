@@ -1,0 +1,334 @@
+//! `pack`: a directory becomes an archive that any Tenure unpacks, with its digest and its signature.
+
+use std::io::Seek;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::archive::{self, Archive, Recipe, Whole};
+use crate::error::{Doing, Error, Result};
+use crate::execute::Observer;
+use crate::fs::{self as disk, Draft, Origin, Place, effective_owner};
+use crate::lint::{Code, Finding};
+use crate::manifest::{MANIFEST, Manifest};
+use crate::naming::{self, Format};
+use crate::outside;
+use crate::settings;
+use crate::signature;
+use crate::signing::SigningKey;
+use crate::version::Version;
+use crate::watch::Count;
+
+use super::Mode;
+use super::lint::{TOP, unlimited};
+
+/// The time of the entries where nobody names one: the first that a zip can tell, 1980-01-01.
+const TIME: u64 = 315_532_800;
+
+/// What helps with a directory that is not fit.
+const LINT: &str = "`tenure lint DIR` tells all that is wrong with it";
+/// The ending of the digest beside an archive.
+const DIGEST: &str = ".sha256";
+/// The ending of the signature.
+const SIGNATURE: &str = ".minisig";
+/// The largest of both that is read, in bytes.
+const SMALL: u64 = 1 << 16;
+
+/// Whether an archive that is there already gives way to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    /// `--force`.
+    Yes,
+    /// Only the same archive may be there.
+    No,
+}
+
+/// What `pack` is told.
+pub struct Pack<'a> {
+    /// The directory that becomes the archive.
+    pub dir: PathBuf,
+    /// The archive, or the directory that it is put into; by default the working directory.
+    pub output: PathBuf,
+    /// The kind of archive; by default what its file name tells, or .tar.zst.
+    pub format: Option<Format>,
+    /// The product, where there is no manifest.
+    pub name: Option<String>,
+    /// The version, where there is no manifest.
+    pub version: Option<Version>,
+    /// The time of every entry, in seconds since the epoch.
+    pub time: Option<u64>,
+    /// What it is signed with, and when that is said to be.
+    pub sign: Option<(&'a SigningKey, u64)>,
+    /// Whether another archive gives way.
+    pub overwrite: Overwrite,
+    /// Whether to act.
+    pub mode: Mode,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Packed {
+    /// The product.
+    pub name: String,
+    /// The version.
+    pub version: Version,
+    /// The archive.
+    pub archive: String,
+    /// Its digest; none where nothing was made.
+    pub sha256: Option<String>,
+    /// Its length in bytes; none where nothing was made.
+    pub bytes: Option<u64>,
+    /// How many files, directories and links it holds.
+    pub entries: u64,
+    /// How many bytes its files have.
+    pub unpacked_bytes: u64,
+    /// Its signature.
+    pub signature: Option<String>,
+    /// Whether the archive was not there before.
+    pub changed: bool,
+    /// Whether this only tells what would be done.
+    pub dry_run: bool,
+}
+
+/// Packs a directory. The archive appears at once and whole, once it was read back by the rules of unpacking.
+///
+/// # Errors
+/// Refused where the directory holds what no release may hold, where it is not known which release it is, or where
+/// another archive has that name; failed where something cannot be read or written. Nothing is left then.
+pub fn pack(options: &Pack<'_>, observer: &mut dyn Observer) -> Result<Packed> {
+    let from = disk::resolve(&options.dir)?;
+    if !outside::is_dir(&from) {
+        return Err(Error::refused(format!("cannot pack {}: it is no directory", options.dir.display())));
+    }
+    let whole = fit(&from, observer)?;
+    let (name, version) = release(options, whole.survey.manifest.as_deref())?;
+    let target = Target::find(options, &from, &name, &version)?;
+    let made = match options.mode {
+        Mode::Act => {
+            let top = format!("{name}-{version}");
+            let recipe = Recipe { format: target.format, top: &top, time: options.time.unwrap_or(TIME) };
+            Some(target.make(options, &from, recipe, &whole, observer)?)
+        }
+        Mode::DryRun => None,
+    };
+    let signature = options.sign.map(|_| target.shown(SIGNATURE));
+    Ok(Packed {
+        name,
+        version,
+        archive: target.shown(""),
+        entries: whole.survey.entries(),
+        unpacked_bytes: whole.survey.bytes(),
+        signature,
+        changed: made.as_ref().is_none_or(|made| made.changed),
+        dry_run: made.is_none(),
+        bytes: made.as_ref().map(|made| made.bytes),
+        sha256: made.map(|made| made.sha256),
+    })
+}
+
+/// Looks through the directory, and refuses what unpacking would refuse.
+fn fit(from: &Path, observer: &mut dyn Observer) -> Result<Whole> {
+    let looked = archive::look(from, TOP, &unlimited(), observer)?;
+    let (lost, faults): (Vec<Finding>, Vec<Finding>) =
+        looked.findings.into_iter().partition(|finding| finding.code == Code::ModeLost);
+    let told = |finding: &Finding| match finding.place.as_str() {
+        "" => finding.message.clone(),
+        place => format!("{place} {}", finding.message),
+    };
+    match (looked.whole, faults.first()) {
+        (Some(whole), None) => {
+            lost.iter().for_each(|finding| observer.warn(&told(finding)));
+            Ok(whole)
+        }
+        (_, first) => {
+            let more = match faults.len() {
+                ..2 => String::new(),
+                count => format!(", and {} more", count - 1),
+            };
+            let why = first.map_or_else(String::new, told);
+            Err(Error::refused(format!("cannot pack {}: {why}{more}", from.display())).hint(LINT))
+        }
+    }
+}
+
+/// What the release is: by its manifest, or else as it is told.
+fn release(options: &Pack<'_>, manifest: Option<&str>) -> Result<(String, Version)> {
+    let file = options.dir.join(MANIFEST);
+    let parse = |text| Manifest::parse(&file.display().to_string(), text).map_err(|e| e.hint(LINT));
+    let manifest = manifest.map(parse).transpose()?;
+    let (declared, of) = manifest.map(|manifest| (manifest.name, manifest.version)).unzip();
+    let differs = |what: &str| {
+        Err(Error::refused(format!("{} declares another {what}", file.display()))
+            .hint("leave the option out, or correct the manifest"))
+    };
+    if options.name.is_some() && declared.is_some() && options.name != declared {
+        return differs("name");
+    }
+    if options.version.is_some() && of.is_some() && options.version != of {
+        return differs("version");
+    }
+    match (declared.or_else(|| options.name.clone()), of.or_else(|| options.version.clone())) {
+        (Some(name), Some(version)) if settings::is_product(&name) => Ok((name, version)),
+        (Some(name), Some(_)) => Err(Error::refused(format!("{name:?} is no product name"))
+            .hint("a name is made of letters, digits, `.`, `_`, `+` and `-`")),
+        _ => Err(Error::refused(format!("cannot tell which release {} is", options.dir.display()))
+            .hint(format!("give it a {MANIFEST}, or say `--name NAME --release VERSION`"))),
+    }
+}
+
+/// Where the archive goes.
+struct Target {
+    dir: Place,
+    /// The directory, as it was named.
+    shown: PathBuf,
+    file: String,
+    format: Format,
+}
+
+/// An archive that was made.
+struct Made {
+    sha256: String,
+    bytes: u64,
+    changed: bool,
+}
+
+impl Target {
+    fn find(options: &Pack<'_>, from: &Path, name: &str, version: &Version) -> Result<Self> {
+        let output = &options.output;
+        let named =
+            output.file_name().and_then(|file| file.to_str()).filter(|_| !outside::leads_to_dir(output));
+        let (shown, file, format) = match named {
+            None => {
+                let format = options.format.unwrap_or(Format::TarZst);
+                (output.clone(), format!("{name}-{version}{}", format.ending()), format)
+            }
+            Some(file) => {
+                let dir = output.parent().map(Path::to_owned).unwrap_or_default();
+                (dir, file.to_owned(), format_of(file, options.format)?)
+            }
+        };
+        if !naming::holds(&file, Some(name), version) {
+            return Err(Error::refused(format!("{file:?} is no name of an archive of {name} {version}"))
+                .hint(format!(
+                    "name it {name}-{version}{}, or with -ANYTHING behind the version",
+                    format.ending()
+                )));
+        }
+        let dir = if shown.as_os_str().is_empty() { Path::new(".") } else { &shown };
+        let (dir, path) = outside::open_dir(dir)?;
+        if path.starts_with(from) {
+            return Err(Error::refused(format!(
+                "{} lies in the directory that it is made of",
+                path.display()
+            ))
+            .hint("put it elsewhere: `--output DIR`"));
+        }
+        Ok(Self { dir: Place::of(dir, path), shown, file, format })
+    }
+
+    /// Packs, reads back and publishes.
+    fn make(
+        &self,
+        options: &Pack<'_>,
+        from: &Path,
+        recipe: Recipe<'_>,
+        whole: &Whole,
+        observer: &mut dyn Observer,
+    ) -> Result<Made> {
+        let draft = Draft::new(&self.dir)?;
+        let total = whole.survey.bytes();
+        let mut file = archive::pack(from, draft.file()?, recipe, &mut Count::new(observer, total))?;
+        let bytes = file.metadata().doing(|| "cannot look at the archive")?.len();
+        let packed = Archive::of(draft.file()?, Path::new(&self.file), self.format)?;
+        let reading = packed.survey(&unlimited(), &mut |_| {}, observer)?;
+        let same = reading.survey.entries() == whole.survey.entries() && reading.survey.bytes() == total;
+        if !same || reading.survey.manifest != whole.survey.manifest {
+            return Err(Error::failed(format!("{} was changed while it was packed", from.display())));
+        }
+        let sha256 = reading.sha256;
+        let changed = self.sha256(observer)?.as_ref() != Some(&sha256);
+        let mut beside = vec![(DIGEST, format!("{sha256}  {}\n", self.file))];
+        if let Some((key, time)) = options.sign.filter(|(key, _)| changed || !self.is_signed(key, observer)) {
+            file.rewind().doing(|| "cannot read the archive")?;
+            beside.push((SIGNATURE, key.sign(&file, &self.file, time)?));
+        }
+        beside.retain(|(ending, text)| self.read(ending).as_ref() != Some(text));
+        self.may_write(options.overwrite, changed, &beside)?;
+        self.publish(changed.then_some(draft), &beside)?;
+        Ok(Made { sha256, bytes, changed })
+    }
+
+    /// Refuses to replace what is there and differs.
+    fn may_write(&self, overwrite: Overwrite, changed: bool, beside: &[(&str, String)]) -> Result<()> {
+        // A signature of another archive is none of this one.
+        let archive: &[&str] = if changed { &["", SIGNATURE] } else { &[] };
+        let mut replaced = archive.iter().copied().chain(beside.iter().map(|(ending, _)| *ending));
+        match replaced.find(|ending| disk::exists(&self.place(ending))) {
+            Some(ending) if overwrite == Overwrite::No => Err(Error::refused(format!(
+                "{} is there already, and is another one",
+                self.shown(ending)
+            ))
+            .hint("`--force` replaces it; a release that was handed out should get a version of its own")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what is new. Where it is cut short, no digest and no signature vouches for another archive than its own.
+    fn publish(&self, draft: Option<Draft>, beside: &[(&str, String)]) -> Result<()> {
+        if let Some(draft) = draft {
+            let stale = beside.iter().map(|(ending, _)| *ending).chain([SIGNATURE]);
+            stale.into_iter().try_for_each(|ending| disk::remove_file_durable(&self.place(ending)))?;
+            draft.publish(&self.place(""))?;
+        }
+        beside.iter().try_for_each(|(ending, text)| {
+            let place = self.place(ending);
+            disk::write_durable(&place, &self.dir, text.as_bytes(), 0o644, effective_owner()).map(drop)
+        })
+    }
+
+    /// The digest of the archive that has the name already.
+    fn sha256(&self, observer: &mut dyn Observer) -> Result<Option<String>> {
+        let place = self.place("");
+        if !disk::exists(&place) {
+            return Ok(None);
+        }
+        let there = Archive::of(disk::open_file(&place)?, place.path(), self.format)?;
+        there.sha256(&mut |_| {}, observer).map(Some)
+    }
+
+    /// Whether the archive that has the name already is signed by this key, as a file of this name.
+    fn is_signed(&self, key: &SigningKey, observer: &mut dyn Observer) -> bool {
+        let (place, keys) = (self.place(""), [key.trusted().clone()]);
+        let vouched = signature::vouch(&Origin::Inside(place.clone()), &keys, |also| {
+            Archive::of(disk::open_file(&place)?, place.path(), self.format)?.sha256(also, observer)
+        });
+        vouched.is_ok_and(|vouched| vouched.signed_as.as_ref() == Some(&self.file))
+    }
+
+    /// The small file beside the archive; none where it cannot be read.
+    fn read(&self, ending: &str) -> Option<String> {
+        disk::read_text(&self.place(ending), SMALL).ok().flatten()
+    }
+
+    fn place(&self, ending: &str) -> Place {
+        self.dir.join(format!("{}{ending}", self.file))
+    }
+
+    fn shown(&self, ending: &str) -> String {
+        self.shown.join(format!("{}{ending}", self.file)).display().to_string()
+    }
+}
+
+/// The kind of archive that a file name tells, where it is the one that is asked for.
+fn format_of(file: &str, wanted: Option<Format>) -> Result<Format> {
+    let format = Format::split(file).map(|(_, format)| format);
+    match format.filter(|format| !matches!(format, Format::Tar | Format::TarXz)) {
+        Some(format) if wanted.is_none_or(|wanted| wanted == format) => Ok(format),
+        Some(_) => {
+            Err(Error::refused(format!("{file:?} is the name of another kind of archive than is asked for"))
+                .hint("leave `--format` out: the name tells it"))
+        }
+        None => Err(Error::refused(format!("{file:?} is no name of an archive that is made here"))
+            .hint("a name ends in .tar.zst, .tar.gz or .zip; a directory has to be there already")),
+    }
+}
