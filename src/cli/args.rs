@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::engine::ArgValueCandidates;
 use tenure::health::Span;
+
+use super::complete::{self, Shell};
 
 /// Manage the installed releases of one service: unpack, switch, try out, take back.
 #[derive(Debug, Parser)]
@@ -11,7 +14,7 @@ use tenure::health::Span;
 pub struct Cli {
     /// The root, an installation directory [default: TENURE_ROOT, or else the nearest parent directory
     /// that holds releases/]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub root: Option<PathBuf>,
 
     /// Print one JSON document instead of text
@@ -38,7 +41,7 @@ pub enum Command {
     /// Copy an existing, unversioned install into the root, made where there is none
     Adopt {
         /// The directory of the install; it stays as it is
-        #[arg(value_name = "DIR")]
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
         dir: PathBuf,
         /// The version that it is
         #[arg(value_name = "VERSION")]
@@ -57,7 +60,7 @@ pub enum Command {
     /// Put a release on disk, and no more
     Unpack {
         /// A version whose archive is in releases/, or an archive anywhere
-        #[arg(value_name = "VERSION|ARCHIVE")]
+        #[arg(value_name = "VERSION|ARCHIVE", add = ArgValueCandidates::new(complete::releases))]
         what: String,
         #[command(flatten)]
         replace: Replace,
@@ -85,7 +88,7 @@ pub enum Command {
     /// Remove a release that is neither current nor permanent nor in use
     Uninstall {
         /// The release
-        #[arg(value_name = "VERSION")]
+        #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::spare))]
         version: String,
         #[command(flatten)]
         change: Change,
@@ -98,7 +101,7 @@ pub enum Command {
     /// Tell all that would be in the way of an upgrade, and change nothing
     Check {
         /// The release
-        #[arg(value_name = "VERSION", required_unless_present = "os", conflicts_with = "os")]
+        #[arg(value_name = "VERSION", required_unless_present = "os", conflicts_with = "os", add = ArgValueCandidates::new(complete::releases))]
         version: Option<String>,
         /// For a restart upgrade
         #[arg(long)]
@@ -110,10 +113,10 @@ pub enum Command {
     /// Show the hops to a higher release, or why there are none
     Plan {
         /// The release
-        #[arg(value_name = "VERSION")]
+        #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::releases))]
         version: String,
         /// Where it begins [default: the current release]
-        #[arg(long, value_name = "VERSION")]
+        #[arg(long, value_name = "VERSION", add = ArgValueCandidates::new(complete::releases))]
         from: Option<String>,
         /// More releases that could be gone to, beside those that are installed or here as archives
         #[arg(long, value_name = "VERSION", value_delimiter = ',')]
@@ -144,6 +147,12 @@ pub enum Command {
         keep: Option<usize>,
         #[command(flatten)]
         change: Change,
+    },
+    /// Print what has a shell complete commands, options and releases
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
     },
     /// Take back what is cut short and end what is on trial; Tenure starts it by itself
     #[command(hide = true)]
@@ -176,7 +185,7 @@ pub enum Command {
     /// Compare installed files with what was unpacked
     Verify {
         /// The release [default: all]
-        #[arg(value_name = "VERSION")]
+        #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::installed))]
         version: Option<String>,
     },
 }
@@ -248,7 +257,7 @@ pub enum PlanFormat {
 #[derive(Debug, Args)]
 pub struct Install {
     /// The release
-    #[arg(value_name = "VERSION")]
+    #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::releases))]
     pub version: String,
 
     /// Leave it on trial: a restart of the service goes back to the permanent release

@@ -33,6 +33,18 @@ pub struct RootDir {
     pub root: String,
 }
 
+/// The result of `completions`.
+#[derive(Serialize)]
+pub struct Script {
+    pub script: String,
+}
+
+impl Human for Script {
+    fn human(&self) -> String {
+        self.script.clone()
+    }
+}
+
 /// What is said before a release is touched that is on disk already.
 pub fn opening(command: &str, version: &Version, was: Option<ReleaseState>) -> Option<String> {
     use ReleaseState::{Current, Old, Permanent, Unpacked};

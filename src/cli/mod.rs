@@ -1,6 +1,7 @@
 //! The command line: arguments in, text or JSON out. The only place that prints.
 
 mod args;
+mod complete;
 mod console;
 mod data;
 mod dot;
@@ -36,6 +37,9 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the command line and returns the exit code.
 pub fn run(words: &[OsString]) -> u8 {
+    if complete::answer(words) {
+        return 0;
+    }
     let style = if words.iter().any(|word| word == "--json") { Style::Json } else { Style::Human };
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
@@ -87,6 +91,9 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
             ops::adoptable(&dir, &absolute)?;
             let root = root_to_adopt_into(find, &place(), name.as_deref(), common.mode)?;
             Shown::of(console.style(), &ops::adopt(&root, &Adopt { common, from: dir, version }, console)?)
+        }
+        Command::Completions { shell } => {
+            Shown::of(console.style(), &human::Script { script: complete::script(shell)? })
         }
         Command::Migrator { id } => {
             let _ = process::leave_session();
@@ -271,6 +278,7 @@ fn name(command: &Command) -> &'static str {
         Command::History => "history",
         Command::Prune { .. } => "prune",
         Command::Verify { .. } => "verify",
+        Command::Completions { .. } => "completions",
         Command::Migrate { .. } => "migrate",
         Command::Migrator { .. } => "migrator",
         Command::Lint { .. } => "lint",

@@ -1,0 +1,94 @@
+//! Completions: what a shell asks for when somebody presses the tabulator key. The shell's script asks this very program,
+//! so that what it offers is what the program knows, and the releases that are there.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+use clap_complete::CompleteEnv;
+use clap_complete::engine::CompletionCandidate;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Shells, Zsh};
+
+use tenure::error::{Doing, Error, Result};
+use tenure::ops;
+use tenure::release::ReleaseState;
+use tenure::root::Root;
+
+use super::args::Cli;
+
+/// Set by the scripts; a name that no service has in its environment.
+const VARIABLE: &str = "_TENURE_COMPLETE";
+
+const SHELLS: Shells<'static> = Shells(&[&Bash, &Zsh, &Fish]);
+
+/// The shells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Answers a shell, where one asks; else nothing is done.
+pub fn answer(words: &[OsString]) -> bool {
+    let here = std::env::current_dir().ok();
+    let asked = CompleteEnv::with_factory(Cli::command).var(VARIABLE).shells(SHELLS);
+    // What cannot be completed is not.
+    asked.try_complete(words, here.as_deref()).unwrap_or(true)
+}
+
+/// The script that has a shell ask.
+///
+/// # Errors
+/// Never, for the shells that there are.
+pub fn script(shell: Shell) -> Result<String> {
+    let completer: &dyn EnvCompleter = match shell {
+        Shell::Bash => &Bash,
+        Shell::Zsh => &Zsh,
+        Shell::Fish => &Fish,
+    };
+    let mut script = Vec::new();
+    completer
+        .write_registration(VARIABLE, "tenure", "tenure", "tenure", &mut script)
+        .doing(|| "cannot write the completions")?;
+    String::from_utf8(script).map_err(|e| Error::failed("cannot write the completions").because(e))
+}
+
+/// Every release that is installed or here as an archive.
+pub fn releases() -> Vec<CompletionCandidate> {
+    let Some(root) = root() else { return Vec::new() };
+    let installed = installed();
+    let mut archived = root.archived().unwrap_or_default();
+    archived.retain(|version| installed.iter().all(|other| *other.get_value() != *version.to_string()));
+    let archived: Vec<_> = archived.iter().map(|version| candidate(version, "an archive")).collect();
+    installed.into_iter().chain(archived).collect()
+}
+
+/// The releases that are installed.
+pub fn installed() -> Vec<CompletionCandidate> {
+    listed(|_| true)
+}
+
+/// The releases that may be removed.
+pub fn spare() -> Vec<CompletionCandidate> {
+    listed(|state| matches!(state, ReleaseState::Old | ReleaseState::Unpacked))
+}
+
+fn listed(wanted: impl Fn(ReleaseState) -> bool) -> Vec<CompletionCandidate> {
+    let listed = root().and_then(|root| ops::versions(&root).ok());
+    let releases = listed.into_iter().flat_map(|versions| versions.releases);
+    releases.filter(|r| wanted(r.state)).map(|r| candidate(&r.version, &r.state.to_string())).collect()
+}
+
+fn candidate(version: &tenure::version::Version, what: &str) -> CompletionCandidate {
+    CompletionCandidate::new(version.to_string()).help(Some(what.to_owned().into()))
+}
+
+/// The root that the words so far name, or the one that a command here would take.
+fn root() -> Option<Root> {
+    let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").collect();
+    let behind = words.windows(2).find(|pair| pair[0] == "--root").map(|pair| PathBuf::from(&pair[1]));
+    let joined = || words.iter().find_map(|word| Some(word.to_str()?.strip_prefix("--root=")?.into()));
+    let given = behind.or_else(joined).or_else(super::root_of_environment);
+    Root::find(given.as_deref(), &std::env::current_dir().ok()?).ok()
+}
