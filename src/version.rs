@@ -188,6 +188,18 @@ fn caret_width(c: &Comparator) -> usize {
     }
 }
 
+/// The version that is most like the one that was asked for, and so perhaps meant; none where none is much like it.
+#[must_use]
+pub fn nearest<'a>(asked: &Version, among: impl IntoIterator<Item = &'a Version>) -> Option<&'a Version> {
+    let asked = asked.to_string();
+    let likeness = |version: &Version| strsim::jaro_winkler(&asked, &version.to_string());
+    let alike = among
+        .into_iter()
+        .map(|version| (likeness(version), version))
+        .filter(|(likeness, _)| *likeness > 0.85);
+    alike.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(b.1))).map(|(_, version)| version)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,13 @@
 //! The terminal: results on stdout, all else on stderr, progress where somebody watches.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use tenure::clock;
 use tenure::error::{Error, Result};
 use tenure::execute::{Observer, Recovered};
 use tenure::plan::{Item, Leg, Step, Toward};
@@ -24,6 +26,26 @@ pub enum Style {
     Human,
     /// One JSON document.
     Json,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loudness {
+    /// Of a change, nothing but what is wrong.
+    Quiet,
+    /// What was done.
+    Normal,
+    /// Each step.
+    Verbose,
+}
+
+/// How bad something is that is said beside the result, as syslog(3) has it.
+#[derive(Clone, Copy)]
+enum Level {
+    Error = 3,
+    Warning = 4,
+    Notice = 5,
+    Info = 6,
 }
 
 /// A result as it is shown.
@@ -49,6 +71,11 @@ impl Shown {
 /// Where everything that is said is said.
 pub struct Console {
     style: Style,
+    loudness: Loudness,
+    /// Standard error is the journal's, which heeds how bad something is.
+    journal: bool,
+    /// When the step began that is under way.
+    step_began: Duration,
     command: &'static str,
     interrupt: Interrupt,
     bar: ProgressBar,
@@ -61,12 +88,15 @@ pub struct Console {
 }
 
 impl Console {
-    pub fn new(style: Style, command: &'static str) -> Self {
-        let watched = style == Style::Human && io::stderr().is_terminal();
+    pub fn new(style: Style, loudness: Loudness, command: &'static str) -> Self {
+        let watched = style == Style::Human && loudness != Loudness::Quiet && io::stderr().is_terminal();
         let target = if watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target).with_message("Checking");
         Self {
             style,
+            loudness,
+            journal: is_journal(),
+            step_began: Duration::ZERO,
             command,
             interrupt: Interrupt::default(),
             bar,
@@ -96,17 +126,20 @@ impl Console {
     /// Shows a result and returns the exit code that it calls for.
     pub fn show(&mut self, shown: &Shown) -> u8 {
         self.bar.finish_and_clear();
-        self.print(&shown.text);
+        // What was asked for is said in any case, and that something was changed is not.
+        if self.loudness != Loudness::Quiet || !self.changing || self.style == Style::Json {
+            self.print(&shown.text);
+        }
         match self.unwritten.take() {
             // Who closed the pipe has read enough.
             Some(e) if e.kind() == io::ErrorKind::BrokenPipe => shown.code,
             // What was changed stays changed, whether or not it could be told.
             Some(e) if self.changing => {
-                self.tell(&format!("warning: cannot write the result: {e}"));
+                self.tell(Level::Warning, &format!("warning: cannot write the result: {e}"));
                 shown.code
             }
             Some(e) => {
-                self.tell(&format!("error: cannot write the result: {e}"));
+                self.tell(Level::Error, &format!("error: cannot write the result: {e}"));
                 shown.code.max(1)
             }
             None => shown.code,
@@ -119,9 +152,12 @@ impl Console {
         match self.style {
             Style::Json => self.print(&json::error(error).unwrap_or_default()),
             Style::Human => {
-                self.tell(&format!("error: {error}"));
-                error.causes().iter().for_each(|cause| self.tell(&format!("caused by: {cause}")));
-                error.hints().iter().for_each(|hint| self.tell(&format!("hint: {hint}")));
+                self.tell(Level::Error, &format!("error: {error}"));
+                error
+                    .causes()
+                    .iter()
+                    .for_each(|cause| self.tell(Level::Error, &format!("caused by: {cause}")));
+                error.hints().iter().for_each(|hint| self.tell(Level::Notice, &format!("hint: {hint}")));
             }
         }
         error.kind().code()
@@ -144,17 +180,33 @@ impl Console {
     }
 
     fn line(&mut self, line: &str) {
-        if self.style == Style::Human {
+        if self.style == Style::Human && self.loudness != Loudness::Quiet {
             self.print(&format!("{line}\n"));
         }
     }
 
     /// Says something beside the result; where stderr is closed, nobody listens.
-    fn tell(&self, text: &str) {
+    fn tell(&self, level: Level, text: &str) {
+        let text = match self.journal {
+            true => text.lines().map(|line| format!("<{}>{line}\n", level as u8)).collect(),
+            false => format!("{text}\n"),
+        };
         self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = io::stderr().write_all(text.as_bytes());
         });
     }
+
+    fn detail(&self, text: impl FnOnce() -> String) {
+        if self.loudness == Loudness::Verbose {
+            self.tell(Level::Info, &text());
+        }
+    }
+}
+
+/// Whether standard error leads to the journal, as systemd.exec(5) has a program find out.
+fn is_journal() -> bool {
+    let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(|meta| told == format!("{}:{}", meta.dev(), meta.ino()))
 }
 
 impl Watch for Console {
@@ -175,7 +227,8 @@ impl Watch for Console {
     }
 
     fn waiting(&mut self, for_what: &str, left: Duration) {
-        self.spin(format!("{for_what}, {} s left", left.as_secs()));
+        let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+        self.spin(format!("{for_what}, {left} left"));
     }
 
     fn working(&mut self, on_what: &str) {
@@ -196,10 +249,17 @@ impl Observer for Console {
 
     fn staging(&mut self, step: &Step) {
         self.bar.set_message(human::verb(step));
+        self.detail(|| format!("step: staging, to {step}"));
+    }
+
+    fn checked(&mut self, what: &str, found: &str) {
+        self.detail(|| format!("check: {what}: {found}"));
     }
 
     fn begun(&mut self, step: &Step) {
         self.bar.finish_and_clear();
+        self.step_began = clock::since_boot();
+        self.detail(|| format!("step: {step}"));
         if let Some(line) = human::begun(step, self.replacing) {
             self.line(&line);
         }
@@ -208,6 +268,8 @@ impl Observer for Console {
 
     fn done(&mut self, step: &Step) {
         self.bar.finish_and_clear();
+        let took = clock::since_boot().saturating_sub(self.step_began);
+        self.detail(|| format!("done: {step}, in {} ms", took.as_millis()));
         if let Some(line) = human::done(step) {
             self.line(&line);
         }
@@ -226,7 +288,8 @@ impl Observer for Console {
             Toward::Forward => "finished it",
             Toward::Back => "took it back",
         };
-        self.tell(&format!("note: recovered an interrupted `{}`: {how}", recovered.command));
+        self.tell(Level::Notice, &format!("note: recovered an interrupted `{}`: {how}", recovered.command));
+        recovered.steps.iter().for_each(|step| self.detail(|| format!("recovered: {step}")));
     }
 
     fn warn(&mut self, warning: &str) {
@@ -235,6 +298,6 @@ impl Observer for Console {
             return;
         }
         self.warned = Some(warning.to_owned());
-        self.tell(&format!("warning: {warning}"));
+        self.tell(Level::Warning, &format!("warning: {warning}"));
     }
 }

@@ -29,7 +29,7 @@ use tenure::root::Root;
 use tenure::version::Version;
 
 use args::{Backup, Change, Cli, Command, PlanFormat};
-use console::{Console, Shown, Style};
+use console::{Console, Loudness, Shown, Style};
 
 /// How long `boot` waits by itself: a start should not fail for a command that is about to end, and the
 /// start of a unit times out after 90 s (systemd's default).
@@ -46,7 +46,12 @@ pub fn run(words: &[OsString]) -> u8 {
         Err(error) => return misused(&error, style),
     };
     let order = Order { command: typed(words), by: by(), why: None };
-    let mut console = Console::new(style, name(&cli.command));
+    let loudness = match (cli.verbose, cli.quiet) {
+        (true, _) => Loudness::Verbose,
+        (_, true) => Loudness::Quiet,
+        _ => Loudness::Normal,
+    };
+    let mut console = Console::new(style, loudness, name(&cli.command));
     match dispatch(cli, order, &mut console) {
         Ok(shown) => console.show(&shown),
         Err(error) => console.fail(&error),
@@ -68,7 +73,7 @@ fn misused(error: &clap::Error, style: Style) -> u8 {
         (_, Style::Json) => {
             let text = error.to_string();
             let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            Console::new(style, "")
+            Console::new(style, Loudness::Normal, "")
                 .fail(&Error::new(Kind::Usage, message).hint("`tenure --help` shows the usage"))
         }
     }

@@ -30,6 +30,9 @@ pub trait Observer: Watch {
     /// The command is going to be tried on this release, which is in that state.
     fn opening(&mut self, version: &Version, was: Option<ReleaseState>);
 
+    /// Something was looked at that could have been in the way, and is not.
+    fn checked(&mut self, _what: &str, _found: &str) {}
+
     /// What a step is going to publish is being staged, which may take a while.
     fn staging(&mut self, step: &Step);
 

@@ -14,7 +14,7 @@ use crate::plan::{Item, Step};
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
 use crate::signature::{self, Vouched};
-use crate::version::Version;
+use crate::version::{Version, nearest};
 use crate::watch::Watch;
 
 use super::Mode;
@@ -163,6 +163,7 @@ fn the_one(root: &Root, version: &Version, mut candidates: Vec<Candidate>) -> Re
 fn absent(root: &Root, version: &Version) -> Error {
     let name = root.settings().name.as_deref().unwrap_or("NAME");
     let place = root.releases();
+    let here: Vec<Version> = root.archived().unwrap_or_default().into_iter().chain(installed(root)).collect();
     Error::refused(format!(
         "release {version} is not installed, and no archive of it is in {}",
         place.display()
@@ -171,7 +172,14 @@ fn absent(root: &Root, version: &Version) -> Error {
         "looked for {name}-{version}.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING \
              behind the version"
     )))
-    .hint("copy the archive there; `tenure versions` lists what is installed")
+    .hint(match nearest(version, &here) {
+        Some(near) => format!("copy the archive there; or is {near} meant, which is here?"),
+        None => "copy the archive there; `tenure versions` lists what is installed".to_owned(),
+    })
+}
+
+fn installed(root: &Root) -> Vec<Version> {
+    root.observe().map_or_else(|_| Vec::new(), |now| now.releases.into_keys().collect())
 }
 
 /// Stages the archive; only what is whole, holds this release and fits gets a plan.

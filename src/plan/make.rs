@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Error, Result};
 use crate::policy::{self, Direction};
 use crate::release::{LinkName, ReleaseState, Snapshot};
-use crate::version::Version;
+use crate::version::{Version, nearest};
 
 use super::{Item, Motion, Plan, Step, Term};
 
@@ -202,7 +202,13 @@ pub fn uninstall(now: &Snapshot, version: &Version) -> Result<Plan> {
     let refuse = |why: String| Error::refused(format!("cannot uninstall {version}: {why}"));
     let on_trial = now.trial().is_some();
     match now.state(version) {
-        None => Err(refuse("it is not installed".into()).hint("`tenure versions` lists what is")),
+        None => {
+            let error = refuse("it is not installed".into());
+            Err(match nearest(version, now.releases.keys()) {
+                Some(near) => error.hint(format!("{near} is installed")),
+                None => error.hint("`tenure versions` lists what is"),
+            })
+        }
         Some(ReleaseState::Current) => Err(refuse("it is running, on trial".into())
             .hint("`tenure revert` goes back to the permanent release")),
         Some(ReleaseState::Permanent) if on_trial => Err(refuse("the next start runs it".into())

@@ -51,7 +51,13 @@ pub fn passed<'a>(
         }
         Err(error) => return Err(error),
     };
-    let failed = outcomes.into_iter().filter_map(|(_, outcome)| outcome.err()).collect();
+    let mut failed = Vec::new();
+    for (what, outcome) in outcomes {
+        match outcome {
+            Ok(found) => observer.checked(what, &found),
+            Err(error) => failed.push(error),
+        }
+    }
     all_or_nothing(&request.target, failed).map(|()| (fetched, motion))
 }
 
