@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use tenure::ops::{
     Adopted, Booted, Checked, DryRun, Guarded, History, Initialised, Installed, Itinerary, Judged, Pruned,
-    Report, Reverted, Supported, Told, Uninstalled, Unpacked, Verdict, Verified, Versions, Whereabouts,
+    Report, Reverted, Support, Supported, Told, Uninstalled, Unpacked, Verdict, Verified, Versions,
+    Whereabouts,
 };
 use tenure::plan::{Item, Leg, Step, Toward};
 use tenure::policy::Hop;
@@ -135,7 +136,7 @@ impl Human for Checked {
 
 impl Human for Supported {
     fn human(&self) -> String {
-        let line = |(version, state, runs): &(Version, ReleaseState, Option<bool>)| {
+        let line = |Support { version, state, runs }: &Support| {
             let told = match runs {
                 Some(true) => format!("runs on {}", self.os),
                 Some(false) => format!("does not run on {}", self.os),
@@ -149,7 +150,7 @@ impl Human for Supported {
     /// What is in use has to run there.
     fn code(&self) -> u8 {
         let needed = |state: &ReleaseState| matches!(state, ReleaseState::Permanent | ReleaseState::Current);
-        let fails = self.releases.iter().any(|(_, state, runs)| needed(state) && *runs == Some(false));
+        let fails = self.releases.iter().any(|of| needed(&of.state) && of.runs == Some(false));
         if fails { 2 } else { 0 }
     }
 }

@@ -41,7 +41,7 @@ use crate::root::{Root, RootLock, Trial};
 
 pub use adopt::{Adopt, Adopted, adopt, adoptable};
 pub use boot::{Booted, Reverted, boot, revert};
-pub use check::{Checked, Supported, Told, check, supported};
+pub use check::{Checked, Support, Supported, Told, check, supported};
 pub use fetch::Replace;
 pub use guard::{Guarded, guard};
 pub use history::{History, history};

@@ -139,8 +139,19 @@ fn told((check, outcome): Outcome) -> Told {
 pub struct Supported {
     /// The system.
     pub os: String,
-    /// Each release with its state, and whether it runs there; none where it does not say.
-    pub releases: Vec<(Version, ReleaseState, Option<bool>)>,
+    /// The releases, newest first.
+    pub releases: Vec<Support>,
+}
+
+/// Whether a release runs on another system.
+#[derive(Clone, Debug, Serialize)]
+pub struct Support {
+    /// The release.
+    pub version: Version,
+    /// Its state.
+    pub state: ReleaseState,
+    /// Whether it runs there; none where it does not say.
+    pub runs: Option<bool>,
 }
 
 /// Tells which of the installed releases run on another system, ahead of its upgrade.
@@ -154,7 +165,8 @@ pub fn supported(root: &Root, os: &Named) -> Result<Supported> {
     let releases = now.states().map(|(version, state)| {
         let requires = root.manifest(version)?.map(|manifest| manifest.requires).unwrap_or_default();
         let findings = Requires { os: requires.os, ..Requires::default() }.met_by(&there);
-        Ok((version.clone(), state, findings.first().map(|finding| finding.ok)))
+        let runs = findings.first().map(|finding| finding.ok);
+        Ok(Support { version: version.clone(), state, runs })
     });
     Ok(Supported { os: os.to_string(), releases: releases.collect::<Result<_>>()? })
 }
