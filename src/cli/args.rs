@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tenure::health::Span;
 
 use super::complete::{self, Shell};
@@ -145,7 +146,11 @@ pub enum Command {
         change: Change,
     },
     /// Show all that is known, also of a root that is out of order
-    Status,
+    Status {
+        /// How to print it
+        #[arg(long, value_enum, default_value = "text")]
+        format: StatusFormat,
+    },
     /// Show what was done, when, by whom and how it ended
     History,
     /// Remove unpacked and old releases beyond a number, and their archives
@@ -261,6 +266,15 @@ pub enum PlanFormat {
     Dot,
 }
 
+/// How `status` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StatusFormat {
+    /// For people
+    Text,
+    /// Metrics, for the textfile collector of Prometheus' node_exporter; not with --json
+    Prometheus,
+}
+
 /// What install, upgrade and downgrade take.
 #[derive(Debug, Args)]
 pub struct Install {
@@ -353,4 +367,11 @@ pub struct Change {
     /// How long to wait while another Tenure works on this root [default: 0; 30 for boot]
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
+}
+
+/// The command that a line of the history is about.
+pub fn command_in(line: &str) -> String {
+    let cli = Cli::command();
+    let is_command = |word: &&str| cli.find_subcommand(word).is_some();
+    line.split_whitespace().find(is_command).unwrap_or("unknown").to_owned()
 }

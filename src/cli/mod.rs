@@ -8,6 +8,7 @@ mod dot;
 mod human;
 mod json;
 mod moves;
+mod prometheus;
 mod status;
 mod vendor;
 
@@ -125,7 +126,7 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
     match command {
         Command::Versions => Shown::of(style, &ops::versions(root)?),
         Command::RootDir => Shown::of(style, &human::RootDir { root: root.path().display().to_string() }),
-        Command::Status => Shown::of(style, &ops::status(root, console)?),
+        Command::Status { format } => status::show(root, format, console),
         Command::History => Shown::of(style, &ops::history(root)?),
         Command::Verify { version } => {
             let version = version.as_deref().map(parse).transpose()?;
@@ -279,7 +280,7 @@ fn name(command: &Command) -> &'static str {
         Command::Boot { .. } => "boot",
         Command::Check { .. } => "check",
         Command::Plan { .. } => "plan",
-        Command::Status => "status",
+        Command::Status { .. } => "status",
         Command::History => "history",
         Command::Prune { .. } => "prune",
         Command::Verify { .. } => "verify",

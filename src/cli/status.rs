@@ -2,10 +2,26 @@
 
 use std::time::Duration;
 
-use tenure::ops::Status;
+use tenure::error::{Error, Kind, Result};
+use tenure::ops::{self, Status};
+use tenure::root::Root;
 use tenure::version::Version;
 
+use super::args::StatusFormat;
+use super::console::{Console, Shown, Style};
 use super::human::Human;
+use super::prometheus::Metrics;
+
+/// Looks at everything, and shows it as it is asked for.
+pub fn show(root: &Root, format: StatusFormat, console: &Console) -> Result<Shown> {
+    match (format, console.style()) {
+        (StatusFormat::Text, style) => Shown::of(style, &ops::status(root, console)?),
+        (StatusFormat::Prometheus, Style::Json) => {
+            Err(Error::new(Kind::Usage, "`--format prometheus` and `--json` exclude each other"))
+        }
+        (StatusFormat::Prometheus, style) => Shown::of(style, &Metrics(ops::status(root, console)?)),
+    }
+}
 
 impl Human for Status {
     fn human(&self) -> String {

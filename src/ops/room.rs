@@ -33,8 +33,7 @@ impl<'a> Room<'a> {
     /// Refuses where there is none.
     pub fn look(root: &'a Root, version: &'a Version) -> Result<Self> {
         let free = disk::free(root.place())?;
-        let reserve = root.settings().space.reserve.map(|reserve| reserve.as_u64());
-        let room = Self { root, version, free, reserve: reserve.unwrap_or(RESERVE.min(free.size / 100)) };
+        let room = Self { root, version, free, reserve: reserve(root, &free) };
         match (room.bytes(), room.files()) {
             (0, _) => Err(room.lacking("it needs more")),
             (_, 0) => Err(room.lacking("it needs more files (inodes)")),
@@ -113,6 +112,12 @@ impl<'a> Room<'a> {
     fn files(&self) -> u64 {
         self.free.files.map_or(u64::MAX, |files| files.saturating_sub(OWN_FILES))
     }
+}
+
+/// The bytes that are never taken.
+pub(super) fn reserve(root: &Root, free: &Free) -> u64 {
+    let set = root.settings().space.reserve.map(|reserve| reserve.as_u64());
+    set.unwrap_or(RESERVE.min(free.size / 100))
 }
 
 fn size(bytes: u64) -> String {

@@ -5,19 +5,22 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
-use crate::data::{Format, Migration, OnDisk, Stage};
+use crate::data::{Format, Migration, Stage};
 use crate::error::{Error, Result};
+use crate::fs as disk;
 use crate::health::Sample;
 use crate::journal::{self, Found};
-use crate::plan::recover;
+use crate::plan::{Term, recover};
 use crate::probe;
 use crate::release::{ReleaseState, Snapshot};
-use crate::root::Root;
+use crate::root::{Entry, Root, Trial};
 use crate::service::{Running, Service};
 use crate::version::Version;
 use crate::watch::Watch;
 
 use super::migrate::failed;
+use super::room::reserve;
+use super::state::State;
 
 /// A command that was cut short, or that is under way.
 #[derive(Clone, Debug, Serialize)]
@@ -43,9 +46,11 @@ pub struct Standing {
     pub state: ReleaseState,
 }
 
-/// A link or a journal that is out of order.
+/// Something that is out of order.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
+    /// The state that it puts the root in.
+    pub state: State,
     /// What is wrong.
     pub message: String,
     /// What to do.
@@ -55,6 +60,8 @@ pub struct Problem {
 /// What the service does, whatever the links say.
 #[derive(Clone, Debug, Serialize)]
 pub struct Serving {
+    /// Whether it is up; none where nobody can tell.
+    pub up: Option<bool>,
     /// What it runs.
     pub runs: Running,
     /// How it is; none while it is down.
@@ -66,15 +73,32 @@ pub struct Serving {
 pub struct Ending {
     /// What ends it, in words.
     pub term: String,
+    /// Whether it is reverted unless somebody confirms it; else it is permanent in the end, if it is healthy.
+    pub to_be_confirmed: bool,
     /// How long it still lasts, in seconds.
     pub left_seconds: u64,
     /// When it ends, in RFC 3339.
     pub ends: String,
 }
 
+/// The room on the file system of the releases.
+#[derive(Clone, Debug, Serialize)]
+pub struct Space {
+    /// Bytes that an ordinary user may still take.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub size_bytes: u64,
+    /// Bytes that no release may take.
+    pub reserve_bytes: u64,
+    /// Files that can still be made; none where the file system sets no limit.
+    pub free_inodes: Option<u64>,
+}
+
 /// What is known of a root.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
+    /// All of it in one word.
+    pub state: State,
     /// The product, where the settings name it.
     pub name: Option<String>,
     /// The root's path.
@@ -93,6 +117,13 @@ pub struct Status {
     pub unfinished: Option<Unfinished>,
     /// The service; none where Tenure moves links alone.
     pub service: Option<Serving>,
+    /// Whether the service runs another release than `current` leads to; none where nobody can tell, where there is no
+    /// service, and while it is moved.
+    pub drift: Option<bool>,
+    /// The last transaction; none where there was none.
+    pub last: Option<Entry>,
+    /// The room for releases; none where the system does not tell.
+    pub space: Option<Space>,
     /// The format of the data on disk; none where nobody has said so.
     pub data_format: Option<Format>,
     /// The last data migration; none where there is none.
@@ -107,43 +138,69 @@ pub struct Status {
 /// Where the root cannot be read.
 pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let now = root.observe()?;
-    let mut problems: Vec<Problem> = now.faults().iter().map(problem).collect();
+    let mut problems: Vec<Problem> = now.faults().iter().map(|fault| problem(State::Broken, fault)).collect();
     let unfinished = unfinished(root, &now, &mut problems)?;
     let service = serving(root, &now, watch)?;
     problems.extend(unfinished.as_ref().and_then(left_undone));
-    let data = root.data(&now).unwrap_or_else(|error| {
-        problems.push(problem(&error));
-        OnDisk::default()
-    });
-    problems
-        .extend(data.migration.as_ref().filter(|m| m.stage == Stage::Failed).map(|m| problem(&failed(m))));
-    // In the middle of a move both differ, and rightly so.
-    if unfinished.as_ref().is_none_or(|unfinished| unfinished.pid.is_none()) {
-        problems.extend(service.as_ref().and_then(|service| drift(service, &now)));
-    }
+    let data = known(root.data(&now), &mut problems);
+    let failed_migration = data.migration.as_ref().filter(|m| m.stage == Stage::Failed);
+    problems.extend(failed_migration.map(|m| problem(State::MigrationFailed, &failed(m))));
+    let last = known(root.history().map(|mut entries| entries.pop()), &mut problems);
+    let is_working = unfinished.as_ref().is_some_and(|unfinished| unfinished.pid.is_some());
+    // In the middle of a move the service runs something else, and rightly so.
+    let moored = service.as_ref().filter(|_| !is_working);
+    problems.extend(moored.and_then(|service| astray(service, &now)));
+    let calm = State::of(&now, is_working, data.unfinished().is_some());
     Ok(Status {
+        state: problems.iter().map(|problem| problem.state).max().unwrap_or(calm),
         name: root.settings().name.clone(),
         root: root.path().display().to_string(),
         current: now.current.version().cloned(),
         permanent: now.permanent.version().cloned(),
         on_trial: now.trial().is_some(),
-        trial: root.trial(&now)?.map(|trial| Ending {
-            term: trial.term.to_string(),
-            left_seconds: trial.left().as_secs(),
-            ends: trial.ends,
-        }),
+        trial: root.trial(&now)?.as_ref().map(ending),
         releases: now.states().map(|(version, state)| Standing { version: version.clone(), state }).collect(),
         unfinished,
+        drift: moored.and_then(|service| drifts(service, &now)),
         service,
+        last,
+        space: space(root),
         data_format: data.format,
         migration: data.migration,
         problems,
     })
 }
 
-fn problem(error: &Error) -> Problem {
+fn problem(state: State, error: &Error) -> Problem {
     let hints = error.hints().into_iter().map(Into::into).collect();
-    Problem { message: error.in_one_line(), hints }
+    Problem { state, message: error.in_one_line(), hints }
+}
+
+/// What was read; what cannot be read is a problem, and nothing is known of it.
+fn known<T: Default>(read: Result<T>, problems: &mut Vec<Problem>) -> T {
+    read.unwrap_or_else(|error| {
+        problems.push(problem(State::Broken, &error));
+        T::default()
+    })
+}
+
+fn ending(trial: &Trial) -> Ending {
+    Ending {
+        term: trial.term.to_string(),
+        to_be_confirmed: matches!(trial.term, Term::Confirmation(_)),
+        left_seconds: trial.left().as_secs(),
+        ends: trial.ends.clone(),
+    }
+}
+
+fn space(root: &Root) -> Option<Space> {
+    let free = disk::free(root.place()).ok()?;
+    Some(Space {
+        free_bytes: free.bytes,
+        size_bytes: free.size,
+        reserve_bytes: reserve(root, &free),
+        free_inodes: free.files,
+    })
 }
 
 /// What nobody is at work on: a guard is, but where it cannot do it.
@@ -151,7 +208,7 @@ fn left_undone(unfinished: &Unfinished) -> Option<Problem> {
     let message = format!("`{}` was cut short, or could not be taken back", unfinished.command);
     let hints =
         vec!["the next command that changes something recovers from it; `tenure boot`, for instance".into()];
-    unfinished.pid.is_none().then_some(Problem { message, hints })
+    unfinished.pid.is_none().then_some(Problem { state: State::Interrupted, message, hints })
 }
 
 /// How long before a look is taken again at what nobody seems to be at work on.
@@ -166,7 +223,8 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
             Found::Nothing => return Ok(None),
             Found::Damaged => {
                 let message = format!("the journal {} is damaged", root.journal().display());
-                problems.push(Problem { message, hints: vec!["the next command sets it aside".into()] });
+                let hints = vec!["the next command sets it aside".into()];
+                problems.push(Problem { state: State::Broken, message, hints });
                 return Ok(None);
             }
             Found::Open(record) => record,
@@ -184,24 +242,44 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
 
 fn serving(root: &Root, now: &Snapshot, watch: &dyn Watch) -> Result<Option<Serving>> {
     let (Some(service), Some(current)) = (Service::of(root), now.current.version()) else { return Ok(None) };
-    match service.is_up(watch) {
+    let (up, runs) = match service.is_up(watch) {
         Ok(true) => {
             let runs = service.running(current, watch).unwrap_or_else(|e| Running::Unknown(e.in_one_line()));
-            let health = probe::declared(root, current)?;
-            Ok(Some(Serving { runs, health: Some(probe::sample(&service, current, &health, watch)?) }))
+            (Some(true), runs)
         }
-        Ok(false) => Ok(Some(Serving { runs: Running::Nothing, health: None })),
-        Err(e) => Ok(Some(Serving { runs: Running::Unknown(e.in_one_line()), health: None })),
+        Ok(false) => (Some(false), Running::Nothing),
+        Err(e) => (None, Running::Unknown(e.in_one_line())),
+    };
+    let health = match up {
+        Some(true) => {
+            let declared = probe::declared(root, current)?;
+            Some(probe::sample(&service, current, &declared, watch)?)
+        }
+        _ => None,
+    };
+    Ok(Some(Serving { up, runs, health }))
+}
+
+/// Whether a service runs something else than `current`.
+fn drifts(service: &Serving, now: &Snapshot) -> Option<bool> {
+    let current = now.current.version()?;
+    match &service.runs {
+        Running::Nothing => Some(false),
+        Running::Release(version) => Some(version != current),
+        Running::Several(_) => Some(true),
+        Running::Unknown(_) => None,
     }
 }
 
-/// A service that runs something else than `current`.
-fn drift(service: &Serving, now: &Snapshot) -> Option<Problem> {
+/// A service that runs something else, or nobody knows what.
+fn astray(service: &Serving, now: &Snapshot) -> Option<Problem> {
     let current = now.current.version()?;
-    let message = match &service.runs {
-        Running::Release(version) if version == current => return None,
-        Running::Nothing => return None,
-        runs => format!("{runs}, and `current` leads to {current}"),
+    let state = match drifts(service, now) {
+        Some(false) => return None,
+        Some(true) => State::Drift,
+        None => State::Unknown,
     };
-    Some(Problem { message, hints: vec!["a restart of the service has it run what the links say".into()] })
+    let message = format!("{}, and `current` leads to {current}", service.runs);
+    let hints = vec!["a restart of the service has it run what the links say".into()];
+    Some(Problem { state, message, hints })
 }

@@ -1,0 +1,167 @@
+//! What Prometheus reads of a root as a whole, in its text format (version 0.0.4).
+
+use std::fmt::{Display, Write};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use tenure::health::Sample;
+use tenure::ops::{Space, State, Status};
+use tenure::root::Entry;
+
+use super::args;
+use super::human::Human;
+
+/// A status as metrics. It calls for exit code 0 whatever it tells: problems are told by metrics, and a file that
+/// was not replaced would hide them.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Metrics(pub Status);
+
+impl Human for Metrics {
+    fn human(&self) -> String {
+        let Self(status) = self;
+        let mut page = Page::of(status);
+        page.releases(status);
+        page.trial(status);
+        page.service(status);
+        page.order(status);
+        page.last(status.last.as_ref());
+        page.space(status.space.as_ref());
+        page.data(status);
+        page.text
+    }
+}
+
+/// Metric after metric, all with the labels that name the root.
+struct Page {
+    text: String,
+    labels: String,
+}
+
+impl Page {
+    fn of(status: &Status) -> Self {
+        let mut labels = label("root", &status.root);
+        labels.extend(status.name.iter().map(|name| format!(",{}", label("name", name))));
+        Self { text: String::new(), labels }
+    }
+
+    fn releases(&mut self, status: &Status) {
+        let states = State::ALL.map(|state| (label("state", &word(&state)), u8::from(state == status.state)));
+        self.gauge("tenure_state", "The state of the root as a whole: 1 for what it is, else 0.", states);
+        let releases = status.releases.iter().map(|release| {
+            let (version, state) = (label("version", &release.version), label("state", &release.state));
+            (format!("{version},{state}"), 1)
+        });
+        self.gauge("tenure_release_info", "A release that is on disk, and its state; always 1.", releases);
+    }
+
+    fn trial(&mut self, status: &Status) {
+        let help = "Whether the current release is on trial.";
+        self.one("tenure_on_trial", help, Some(u8::from(status.on_trial)));
+        let left = status.trial.as_ref().map(|trial| trial.left_seconds);
+        let help = "How long the trial still lasts; absent where it does not end by itself.";
+        self.one("tenure_trial_left_seconds", help, left);
+    }
+
+    fn service(&mut self, status: &Status) {
+        let help = "Whether the service runs another release than current; absent where nobody can tell, \
+                    and while it is moved.";
+        self.one("tenure_drift", help, status.drift.map(u8::from));
+        let service = status.service.as_ref();
+        let up = service.and_then(|service| service.up).map(u8::from);
+        self.one("tenure_service_up", "Whether the service is up; absent where nobody can tell.", up);
+        let healthy = service.and_then(|service| match service.health {
+            Some(Sample::Healthy) => Some(1),
+            Some(Sample::Unhealthy(_)) => Some(0),
+            Some(Sample::CannotTell(_)) | None => None,
+        });
+        let help = "Whether the service is healthy; absent where nobody can tell, and while it is down.";
+        self.one("tenure_service_healthy", help, healthy);
+    }
+
+    fn order(&mut self, status: &Status) {
+        let help = "How many things are out of order; `tenure status` tells which.";
+        self.one("tenure_problems", help, Some(status.problems.len()));
+        let is_interrupted = status.unfinished.as_ref().is_some_and(|unfinished| unfinished.pid.is_none());
+        let help = "Whether a command was cut short and nobody is at work on it.";
+        self.one("tenure_interrupted", help, Some(u8::from(is_interrupted)));
+    }
+
+    fn last(&mut self, last: Option<&Entry>) {
+        let outcome = last.map(|last| {
+            let (command, outcome) = (args::command_in(&last.command), word(&last.outcome));
+            (format!("{},{}", label("command", &command), label("outcome", &outcome)), 1)
+        });
+        let help = "How the last transaction in the history ended; always 1.";
+        self.gauge("tenure_last_outcome", help, outcome);
+        let began = last.and_then(|last| humantime::parse_rfc3339(&last.started).ok());
+        let began = began.and_then(|began| began.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let help = "When the last transaction began, in seconds since 1970.";
+        self.one("tenure_last_timestamp_seconds", help, began.map(|began| began.as_secs()));
+        let took = last.and_then(|last| last.took_ms).map(|ms| Duration::from_millis(ms).as_secs_f64());
+        let help = "How long the last transaction took; absent where it was interrupted.";
+        self.one("tenure_last_duration_seconds", help, took);
+    }
+
+    fn space(&mut self, space: Option<&Space>) {
+        let Some(Space { free_bytes, size_bytes, reserve_bytes, free_inodes }) = space else { return };
+        let help = "Bytes that are free on the file system of the releases.";
+        self.one("tenure_free_bytes", help, Some(free_bytes));
+        let help = "Bytes that the file system of the releases has in all.";
+        self.one("tenure_size_bytes", help, Some(size_bytes));
+        self.one("tenure_reserve_bytes", "Bytes that no release may take.", Some(reserve_bytes));
+        let help = "Files that can still be made; absent where the file system sets no limit.";
+        self.one("tenure_free_inodes", help, free_inodes.as_ref());
+    }
+
+    fn data(&mut self, status: &Status) {
+        let help = "The format of the data on disk; absent where nobody has said so.";
+        self.one("tenure_data_format", help, status.data_format);
+        let stage = status.migration.iter().map(|migration| {
+            (
+                format!(
+                    "{},{}",
+                    label("stage", &word(&migration.stage)),
+                    label("version", &migration.version)
+                ),
+                1,
+            )
+        });
+        let help = "The last data migration and how it stands; always 1.";
+        self.gauge("tenure_migration", help, stage);
+    }
+
+    /// A metric without labels of its own, where its value is known.
+    fn one(&mut self, name: &str, help: &str, value: Option<impl Display>) {
+        self.gauge(name, help, value.map(|value| (String::new(), value)));
+    }
+
+    /// A metric with its series, each the labels of its own and the value; where there is none, nothing is said of it.
+    fn gauge<V: Display>(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = (String, V)>) {
+        let lines: String = series
+            .into_iter()
+            .map(|(own, value)| {
+                let comma = if own.is_empty() { "" } else { "," };
+                format!("{name}{{{}{comma}{own}}} {value}\n", self.labels)
+            })
+            .collect();
+        if !lines.is_empty() {
+            // Writing to a string never fails.
+            let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n{lines}");
+        }
+    }
+}
+
+fn label(name: &str, value: &impl Display) -> String {
+    let value = value.to_string().replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+    format!("{name}=\"{value}\"")
+}
+
+/// The word that `--json` has for it.
+fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
