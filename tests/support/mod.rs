@@ -13,6 +13,7 @@ pub mod build;
 pub mod canary;
 pub mod case;
 pub mod disk;
+pub mod schema;
 pub mod serving;
 pub mod stepper;
 
@@ -162,13 +163,20 @@ pub struct Run {
 }
 
 impl Run {
+    /// Every document that a command printed to its end is held against the schema.
     pub fn of(out: Output, command: &Command) -> Self {
-        Self {
+        let run = Self {
             command: format!("{:?}", command.get_args().collect::<Vec<_>>()),
             stdout: String::from_utf8(out.stdout).unwrap(),
             stderr: String::from_utf8(out.stderr).unwrap(),
             code: out.status.code(),
+        };
+        let words = command.get_args().flat_map(|arg| arg.to_str().unwrap_or_default().split_whitespace());
+        let words: Vec<String> = words.map(str::to_owned).collect();
+        if words.iter().any(|word| word == "--json") && run.code.is_some() {
+            schema::hold(&words, &run.stdout);
         }
+        run
     }
 
     pub fn ok(self) -> Self {
