@@ -94,13 +94,33 @@ fn done(host: &Host) {
     ] {
         json(host, args).ok();
     }
+    for_vendors(host);
     fs::write(host.root().join("releases/5.1.0/added"), "").unwrap();
     json(host, &["verify"]).code(1);
 }
 
+/// What vendors are there for, on the last release.
+fn for_vendors(host: &Host) {
+    for args in [
+        &["pack", "releases/5.1.0", "--output", "../emqx-5.1.0.zip"][..],
+        &["pack", "--dry-run", "releases/5.1.0", "--output", "../emqx-5.1.0-other.zip"],
+        &["lint", "releases/5.1.0"],
+        &["manifest", "--example"],
+        &["completions", "bash"],
+    ] {
+        json(host, args).ok();
+    }
+}
+
 /// Each command fails, in as many ways as it comes across.
 fn failed(host: &Host) {
-    for command in commands() {
+    for args in [&["pack", "/nowhere"][..], &["lint", "/nowhere"], &["manifest"], &["completions", "tcsh"]] {
+        let error = json(host, args).json();
+        assert!(error["error"]["code"].is_u64(), "{args:?}: {error}");
+    }
+    let needs_root =
+        |command: &String| !["pack", "lint", "manifest", "completions"].contains(&command.as_str());
+    for command in commands().into_iter().filter(needs_root) {
         let given: &[&str] = match command.as_str() {
             "init" => &["--name", "../x"],
             "adopt" => &["/nowhere", "4.0.0"],

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
-use clap::{Args, CommandFactory, Parser, Subcommand};
 use tenure::health::Span;
 
 use super::complete::{self, Shell};

@@ -83,7 +83,7 @@ pub struct Prepared {
 /// Does all of an upgrade that can be done ahead, and switches nothing.
 ///
 /// # Errors
-/// As [`install`](super::install).
+/// As `install`.
 pub fn prepare(root: &Root, options: &Install, observer: &mut dyn Observer) -> Result<Report<Prepared>> {
     let session = Session::begin(root, &options.common, observer)?;
     prepare_in(session, options, observer)

@@ -1,0 +1,65 @@
+//! What is said beside results: nothing, each step, and what was perhaps meant.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
+
+mod support;
+
+use support::Host;
+
+#[test]
+fn quiet_says_nothing_and_verbose_each_step() {
+    let host = Host::new();
+    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
+    host.run(["install", "--quiet", "5.0.0"]).ok().stdout("").stderr("");
+    // What was asked for is said, and so is what is wrong.
+    host.run(["-q", "versions"]).ok().stdout("Installed versions:\n* 5.0.0\tpermanent\n");
+    host.run(["-q", "upgrade", "5.0.9"])
+        .code(2)
+        .stdout("")
+        .stderr_has("error: release 5.0.9 is not installed");
+    host.run(["-q", "--json", "upgrade", "--no-permanent", "5.0.1"])
+        .ok()
+        .stdout_has("\"state\": \"current\"");
+    host.run(["revert"]).ok();
+    let run = host.run(["upgrade", "-v", "5.0.1"]).ok();
+    let run = run.stdout(
+        "Release 5.0.1 is already unpacked, switching to it.\nInstalled Release: 5.0.1\n\
+         Made release permanent: \"5.0.1\"\n",
+    );
+    let lines: Vec<&str> = run.stderr.lines().map(|line| line.split(", in ").next().unwrap()).collect();
+    assert_eq!(
+        lines,
+        [
+            "check: trial: none is under way",
+            "check: owner: OWNER",
+            "check: path: 5.0.1 is reached from 5.0.0",
+            "check: data: no release says in which format it is",
+            "check: service: no service is moved",
+            "step: record that 5.0.0 has been permanent",
+            "done: record that 5.0.0 has been permanent",
+            "step: point current at releases/5.0.1, now releases/5.0.0",
+            "done: point current at releases/5.0.1, now releases/5.0.0",
+            "step: point permanent at releases/5.0.1, now releases/5.0.0",
+            "done: point permanent at releases/5.0.1, now releases/5.0.0",
+        ]
+        .map(|line| if line.ends_with("OWNER") { lines[1] } else { line })
+    );
+    host.run(["-q", "-v", "versions"]).code(64);
+}
+
+#[test]
+fn a_version_that_is_not_there_is_answered_with_the_nearest() {
+    let host = Host::new();
+    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
+    host.run(["install", "5.0.0"]).ok();
+    host.run(["upgrade", "5.0.11"])
+        .code(2)
+        .stderr_has("hint: copy the archive there; or is 5.0.1 meant, which is here?\n");
+    host.run(["upgrade", "--restart", "9.1.7"])
+        .code(2)
+        .stderr_has("hint: copy the archive there; `tenure versions` lists");
+    host.run(["uninstall", "5.0.01"]).code(64);
+    host.run(["uninstall", "5.0.2"]).code(2).stderr_has("hint: 5.0.0 is installed\n");
+    host.run(["uninstall", "77.1.2"]).code(2).stderr_has("hint: `tenure versions` lists what is\n");
+    host.run(["upgrdae", "5.0.1"]).code(64).stderr_has("'upgrade'");
+}
