@@ -101,11 +101,15 @@ fn a_way_back_that_fails_is_left_to_a_person_and_made_once_it_can_be() {
     // The links are back, whatever becomes of the service: its next start is that of the old release.
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
     // While the guard tries again, somebody is at work.
-    let mut status = serving.host.run(["status"]);
-    while status.code != Some(1) {
-        status = serving.host.run(["status"]);
-    }
-    status
+    let seen = std::cell::RefCell::new(None);
+    serving.until("nobody is at work", || {
+        let run = serving.host.run(["status"]);
+        let code = run.code;
+        *seen.borrow_mut() = Some(run);
+        code == Some(1)
+    });
+    seen.take()
+        .unwrap()
         .stdout_has("Service: the service does not run\n")
         .stdout_has("Problem: `upgrade --restart 5.1.0` was cut");
     fs::remove_file(&lock).unwrap();

@@ -84,6 +84,13 @@ impl RootLock {
     }
 }
 
+impl Drop for RootLock {
+    /// Who lives on, as a guard does, holds nothing any more.
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
+    }
+}
+
 impl Root {
     /// Who holds the lock, as far as its file tells and the process is still there.
     #[must_use]
