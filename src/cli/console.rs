@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use terminal_size::terminal_size_of;
 
 use tenure::clock;
 use tenure::error::{Error, Result};
@@ -81,6 +82,8 @@ pub struct Console {
     bar: ProgressBar,
     unwritten: Option<io::Error>,
     changing: bool,
+    /// The progress as it has a place on the terminal; none where something else is shown.
+    fits: Option<&'static str>,
     /// The last warning.
     warned: Option<String>,
     /// The step before threw away what the next one unpacks anew.
@@ -102,6 +105,7 @@ impl Console {
             bar,
             unwritten: None,
             changing: false,
+            fits: None,
             warned: None,
             replacing: false,
         }
@@ -164,6 +168,7 @@ impl Console {
     }
 
     fn spin(&mut self, message: String) {
+        self.fits = None;
         if self.bar.is_finished() {
             self.bar.reset();
         }
@@ -203,6 +208,15 @@ impl Console {
     }
 }
 
+/// What of a progress has a place in one line of so many columns.
+fn bar_for(columns: u16) -> &'static str {
+    match columns {
+        0..60 => "{msg} {percent}%, {eta} left",
+        60..90 => "{msg} [{wide_bar}] {percent}%, {bytes_per_sec}, {eta} left",
+        90.. => "{msg} [{wide_bar}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+    }
+}
+
 /// Whether standard error leads to the journal, as systemd.exec(5) has a program find out.
 fn is_journal() -> bool {
     let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
@@ -211,13 +225,11 @@ fn is_journal() -> bool {
 
 impl Watch for Console {
     fn progress(&mut self, done: u64, total: u64) {
-        if self.bar.length().is_none() {
-            let style = "{msg} [{wide_bar}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-            self.bar.set_style(
-                ProgressStyle::with_template(style)
-                    .unwrap_or_else(|_| ProgressStyle::default_bar())
-                    .progress_chars("=> "),
-            );
+        let fits = bar_for(terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0));
+        if self.fits != Some(fits) {
+            self.fits = Some(fits);
+            let style = ProgressStyle::with_template(fits);
+            self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
         }
         if done < self.bar.position() {
             self.bar.reset();
