@@ -20,6 +20,9 @@ use tenure::watch::Watch;
 use super::human::{self, Human};
 use super::json;
 
+/// How long before it is shown that something is still under way.
+const TICK: Duration = Duration::from_millis(120);
+
 /// How results are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -167,12 +170,13 @@ impl Console {
         error.kind().code()
     }
 
-    fn spin(&mut self, message: String) {
+    fn spin(&mut self, template: &str, message: String) {
         self.fits = None;
+        self.bar.disable_steady_tick();
         if self.bar.is_finished() {
             self.bar.reset();
         }
-        let style = ProgressStyle::with_template("{spinner} {wide_msg}");
+        let style = ProgressStyle::with_template(template);
         self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         self.bar.set_message(message);
         self.bar.tick();
@@ -227,6 +231,7 @@ impl Watch for Console {
     fn progress(&mut self, done: u64, total: u64) {
         let fits = bar_for(terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0));
         if self.fits != Some(fits) {
+            self.bar.disable_steady_tick();
             self.fits = Some(fits);
             let style = ProgressStyle::with_template(fits);
             self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
@@ -240,11 +245,13 @@ impl Watch for Console {
 
     fn waiting(&mut self, for_what: &str, left: Duration) {
         let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
-        self.spin(format!("{for_what}, {left} left"));
+        self.spin("{spinner} {wide_msg}", format!("{for_what}, {left} left"));
     }
 
     fn working(&mut self, on_what: &str) {
-        self.spin(on_what.to_owned());
+        self.spin("{spinner} {msg}, for {elapsed} by now", on_what.to_owned());
+        // Whoever is at it says nothing meanwhile.
+        self.bar.enable_steady_tick(TICK);
     }
 
     fn interrupted(&self) -> bool {

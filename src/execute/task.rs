@@ -26,7 +26,8 @@ pub(super) struct Tasks<'a> {
 
 impl Tasks<'_> {
     /// Has a release prepare itself; what that writes into it is a part of it from then on.
-    pub fn prepare(&self, version: &Version, watch: &dyn Watch) -> Result<()> {
+    pub fn prepare(&self, version: &Version, watch: &mut dyn Watch) -> Result<()> {
+        watch.working(&format!("Preparing {version}"));
         let manifest = self.root.manifest(version)?;
         let hook = manifest.as_ref().and_then(|manifest| Hook::of(self.root, manifest, Task::Prepare));
         let hook = hook.ok_or_else(|| Error::failed(format!("release {version} has no prepare hook")))?;
@@ -36,7 +37,8 @@ impl Tasks<'_> {
     }
 
     /// By the operator's command, or else by the release's own program.
-    pub fn backup(&self, version: &Version, command: Option<&str>, watch: &dyn Watch) -> Result<()> {
+    pub fn backup(&self, version: &Version, command: Option<&str>, watch: &mut dyn Watch) -> Result<()> {
+        watch.working("Making a backup");
         let manifest = self.root.manifest(version)?;
         match command {
             Some(command) => {
