@@ -160,7 +160,8 @@ fn the_check_names_both_figures() {
     host.run(["upgrade", "5.0.1"])
         .code(2)
         .stderr_has("not enough space for 5.0.1")
-        .stderr_has("16.0 KiB free");
+        // One block is taken by who is at work.
+        .stderr_has("12.0 KiB free");
     let settings = host.root().join("tenure.toml");
     make_room(&disk);
     fs::write(&settings, "name = 'emqx'\n[space]\nreserve = '4 GiB'\n").unwrap();
