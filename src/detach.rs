@@ -4,11 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Doing, Error, Result};
-use crate::process::{self, Program};
+use crate::error::{Doing, Result};
+use crate::process;
 use crate::root::Root;
 use crate::settings::Manager;
-use crate::watch::Unwatched;
 
 /// How long systemd may take to start it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -89,17 +88,6 @@ impl Unit<'_> {
         arguments.extend(self.properties.iter().map(|property| format!("--property={property}")));
         arguments.extend(["--".to_owned(), program.display().to_string()]);
         arguments.extend_from_slice(words);
-        let output = process::output_in_memory()?;
-        let program = Program {
-            path: Path::new("systemd-run"),
-            arguments: &arguments,
-            dir: Path::new("/"),
-            environment: &[],
-            account: None,
-            within: PATIENCE,
-            output: &output,
-        };
-        let ended = process::run(&program, &Unwatched)?.good(PATIENCE);
-        ended.map_err(|e| e.because(Error::failed(process::tail(&output)))).doing(|| "systemd-run failed")
+        process::ask(Path::new("systemd-run"), &arguments, PATIENCE).map(drop).doing(|| "systemd-run failed")
     }
 }

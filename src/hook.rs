@@ -131,6 +131,21 @@ impl<'a> Hook<'a> {
         Some(Self { root, release: &manifest.version, name: task.name(), argv, within })
     }
 
+    /// The program of a release for a task that cannot be done without.
+    ///
+    /// # Errors
+    /// Failed where its manifest names none.
+    pub fn needed(
+        root: &'a Root,
+        release: &Version,
+        manifest: Option<&'a Manifest>,
+        task: Task,
+    ) -> Result<Self> {
+        manifest
+            .and_then(|manifest| Self::of(root, manifest, task))
+            .ok_or_else(|| Error::failed(format!("release {release} has no {} hook", task.name())))
+    }
+
     /// Runs it with its output in a log that is kept.
     ///
     /// # Errors
@@ -139,8 +154,8 @@ impl<'a> Hook<'a> {
         let named = format!("{}-{}.log", errand.transaction.unwrap_or("none"), self.name);
         let (log, place) = self.root.new_log(&named)?;
         self.run(errand, &log, watch)?
-            .good(self.within)
-            .map_err(|e| self.failed(e, &log).hint(format!("all that it said is in {}", place.display())))
+            .good_or_said(self.within, &log)
+            .map_err(|e| self.failed(e).hint(format!("all that it said is in {}", place.display())))
     }
 
     /// Runs it and returns the end of what it said.
@@ -149,7 +164,7 @@ impl<'a> Hook<'a> {
     /// Failed where it did not end well, with the end of its output.
     pub fn ask(&self, errand: &Errand<'_>, watch: &dyn Watch) -> Result<String> {
         let said = process::output_in_memory()?;
-        self.run(errand, &said, watch)?.good(self.within).map_err(|e| self.failed(e, &said))?;
+        self.run(errand, &said, watch)?.good_or_said(self.within, &said).map_err(|e| self.failed(e))?;
         Ok(process::tail(&said))
     }
 
@@ -171,9 +186,7 @@ impl<'a> Hook<'a> {
         process::run(&program, watch).doing(|| self.cannot())
     }
 
-    fn failed(&self, why: Error, output: &File) -> Error {
-        let said = process::tail(output);
-        let why = if said.is_empty() { why } else { why.because(Error::failed(said)) };
+    fn failed(&self, why: Error) -> Error {
         Error::failed(self.cannot()).because(why)
     }
 

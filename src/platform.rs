@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use crate::error::{Doing, Result};
 use crate::outside;
-use crate::process::{self, Program};
+use crate::process;
 use crate::requires::{Named, Platform};
-use crate::watch::Unwatched;
 
 /// Where os-release(5) says that it is, the first that is there.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
@@ -46,27 +45,12 @@ fn os(text: &str) -> Named {
 /// As getconf(1) tells it; musl has no such word and is known by its loader.
 fn libc(arch: &str) -> Option<Named> {
     let named = |text: &str| text.parse::<Named>().ok();
-    let said = getconf().unwrap_or_default();
+    let asked = process::ask(Path::new("getconf"), &["GNU_LIBC_VERSION".to_owned()], PATIENCE);
+    let said = asked.unwrap_or_default();
     named(&said).filter(|named| named.version.is_some()).or_else(|| {
         let loader = format!("/lib/ld-musl-{arch}.so.1");
         outside::resolve(Path::new(&loader)).ok().and_then(|_| named("musl"))
     })
-}
-
-fn getconf() -> Result<String> {
-    let output = process::output_in_memory()?;
-    let arguments = ["GNU_LIBC_VERSION".to_owned()];
-    let program = Program {
-        path: Path::new("getconf"),
-        arguments: &arguments,
-        dir: Path::new("/"),
-        environment: &[],
-        account: None,
-        within: PATIENCE,
-        output: &output,
-    };
-    process::run(&program, &Unwatched)?.good(PATIENCE)?;
-    Ok(process::tail(&output))
 }
 
 #[cfg(test)]

@@ -29,10 +29,9 @@ impl Tasks<'_> {
     pub fn prepare(&self, version: &Version, watch: &mut dyn Watch) -> Result<()> {
         watch.working(&format!("Preparing {version}"));
         let manifest = self.root.manifest(version)?;
-        let hook = manifest.as_ref().and_then(|manifest| Hook::of(self.root, manifest, Task::Prepare));
-        let hook = hook.ok_or_else(|| Error::failed(format!("release {version} has no prepare hook")))?;
+        let hook = Hook::needed(self.root, version, manifest.as_ref(), Task::Prepare)?;
         let before = self.root.differences(version, &mut |_| watch.go_on())?;
-        self.run(&hook, "prepare", version, watch)?;
+        self.run(&hook, version, watch)?;
         self.root.set_prepared(version, before.as_ref(), self.transaction)
     }
 
@@ -45,19 +44,17 @@ impl Tasks<'_> {
                 self.shell(command, hook::timeout(self.root, manifest.as_ref(), Task::Backup), watch)
             }
             None => {
-                let hook = manifest.as_ref().and_then(|m| Hook::of(self.root, m, Task::Backup));
-                let hook =
-                    hook.ok_or_else(|| Error::failed(format!("release {version} has no backup hook")))?;
-                self.run(&hook, "backup", version, watch)
+                let hook = Hook::needed(self.root, version, manifest.as_ref(), Task::Backup)?;
+                self.run(&hook, version, watch)
             }
         }
         .doing(|| "cannot make a backup, and nothing is done without one")
     }
 
-    fn run(&self, hook: &Hook<'_>, action: &str, version: &Version, watch: &dyn Watch) -> Result<()> {
+    fn run(&self, hook: &Hook<'_>, version: &Version, watch: &dyn Watch) -> Result<()> {
         let now = self.root.observe()?;
         let errand = Errand {
-            action,
+            action: hook.name,
             old: now.permanent.version(),
             new: Some(version),
             transaction: Some(self.transaction),
@@ -83,9 +80,7 @@ impl Tasks<'_> {
             within,
             output: &log,
         };
-        process::run(&program, watch)?.good(within).map_err(|why| {
-            let said = process::tail(&log);
-            let why = if said.is_empty() { why } else { why.because(Error::failed(said)) };
+        process::run(&program, watch)?.good_or_said(within, &log).map_err(|why| {
             Error::failed(format!("`{command}` failed"))
                 .because(why)
                 .hint(format!("all that it said is in {}", place.display()))

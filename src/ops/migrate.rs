@@ -199,8 +199,7 @@ pub fn migrator(root: &Root, id: &str, observer: &mut dyn Observer) -> Result<Mi
 fn run(root: &Root, migration: &Migration, watch: &dyn Watch) -> Result<()> {
     let version = &migration.version;
     let manifest = root.manifest(version)?;
-    let hook = manifest.as_ref().and_then(|manifest| Hook::of(root, manifest, Task::Migrate));
-    let hook = hook.ok_or_else(|| Error::failed(format!("release {version} has no migrate hook")))?;
+    let hook = Hook::needed(root, version, manifest.as_ref(), Task::Migrate)?;
     let errand = Errand {
         action: "migrate",
         old: migration.old.as_ref(),

@@ -14,7 +14,7 @@ use nix::unistd::{Pid, Uid, User};
 
 use crate::error::{Doing, Error, Kind, Result};
 
-pub use run::{Account, End, Program, detach, output_in_memory, run, tail};
+pub use run::{Account, End, Program, ask, detach, output_in_memory, run, tail};
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]

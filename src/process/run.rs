@@ -13,7 +13,7 @@ use nix::unistd::{Pid, User};
 
 use crate::clock;
 use crate::error::{Doing, Error, Result};
-use crate::watch::Watch;
+use crate::watch::{Unwatched, Watch};
 
 /// How long after a program ended the wait for it may last.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -123,6 +123,29 @@ impl End {
             ))),
         }
     }
+
+    /// The same as [`good`](Self::good), with the end of what it said as a cause, where it said anything.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn good_or_said(self, within: Duration, output: &File) -> Result<()> {
+        self.good(within).map_err(|why| match tail(output) {
+            said if said.is_empty() => why,
+            said => why.because(Error::failed(said)),
+        })
+    }
+}
+
+/// Runs a program of the host as this user, with nobody to interrupt it, and returns the end of what it said.
+///
+/// # Errors
+/// Where it cannot be started or does not end well, with the end of what it said.
+pub fn ask(path: &Path, arguments: &[String], within: Duration) -> Result<String> {
+    let output = output_in_memory()?;
+    let (dir, environment, account) = (Path::new("/"), &[], None);
+    let program = Program { path, arguments, dir, environment, account, within, output: &output };
+    run(&program, &Unwatched)?.good_or_said(within, &output)?;
+    Ok(tail(&output))
 }
 
 /// Runs a program to its end. What it leaves behind by then, a daemon for instance, lives on; past its time its
@@ -232,8 +255,6 @@ pub fn tail(mut output: &File) -> String {
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
-
-    use crate::watch::Unwatched;
 
     use super::*;
 

@@ -88,19 +88,14 @@ impl Tools<'_> {
             within,
             output: &output,
         };
-        let ended = process::run(&program, self.watch)?.good(within);
+        let ended = process::run(&program, self.watch)?.good_or_said(within, &output);
         Ok(Answer { said: process::tail(&output), ended })
     }
 
     /// The same, which has to end well.
     fn order(&self, path: &Path, arguments: &[&str]) -> Result<String> {
         let Answer { said, ended } = self.ask(path, arguments)?;
-        let doing = || format!("`{} {}` failed", path.display(), arguments.join(" "));
-        match ended {
-            Ok(()) => Ok(said),
-            Err(why) if said.is_empty() => Err(Error::failed(doing()).because(why)),
-            Err(why) => Err(Error::failed(doing()).because(why.because(Error::failed(said)))),
-        }
+        ended.map(|()| said).doing(|| format!("`{} {}` failed", path.display(), arguments.join(" ")))
     }
 }
 
@@ -249,9 +244,7 @@ impl<'a> Service<'a> {
             true => (Task::HotUpgrade, "upgrade"),
             false => (Task::HotDowngrade, "downgrade"),
         };
-        let hook = manifest.as_ref().and_then(|manifest| Hook::of(self.root, manifest, task));
-        let hook =
-            hook.ok_or_else(|| Error::failed(format!("release {release} has no {} hook", task.name())))?;
+        let hook = Hook::needed(self.root, release, manifest.as_ref(), task)?;
         let trial = self.root.trial(&self.root.observe()?)?;
         let errand = Errand {
             action,
