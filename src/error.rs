@@ -97,6 +97,13 @@ impl Error {
         self
     }
 
+    /// The same in one line, behind these words, as something that a rule forbids; with its hints.
+    #[must_use]
+    pub fn refused_in_one_line(&self, words: &str) -> Self {
+        let refused = Self::refused(format!("{words}{}", self.in_one_line()));
+        self.hints().into_iter().fold(refused, Self::hint)
+    }
+
     /// What it means for the host.
     #[must_use]
     pub fn kind(&self) -> Kind {

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::version::Version;
 
+/// What to do about a trial that is in the way.
+pub const END_TRIAL: &str = "`tenure confirm` makes it permanent, `tenure revert` ends the trial";
+
 /// The state of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -144,6 +147,16 @@ impl Snapshot {
     pub fn trial(&self) -> Option<(&Version, &Version)> {
         let (current, permanent) = (self.current.version()?, self.permanent.version()?);
         (current != permanent).then_some((current, permanent))
+    }
+
+    /// Refuses, in these words, what cannot be done during a trial.
+    ///
+    /// # Errors
+    /// Refused, naming the release that is on trial.
+    pub fn without_trial(&self, cannot: impl FnOnce() -> String) -> Result<()> {
+        self.trial().map_or(Ok(()), |(current, _)| {
+            Err(Error::refused(format!("{}: {current} is on trial", cannot())).hint(END_TRIAL))
+        })
     }
 
     /// The release that was permanent before the present one.

@@ -10,21 +10,7 @@ use crate::root::Root;
 use crate::version::Version;
 
 /// The steps that keep the data safe and bring it into the format of a release that becomes permanent.
-///
-/// # Errors
-/// Where nobody can tell the format of the data.
 pub(super) fn along(
-    root: &Root,
-    now: &Snapshot,
-    request: &Request,
-    manifest: Option<&Manifest>,
-    backup_command: Option<&str>,
-) -> Result<Along> {
-    Ok(along_with(&root.data(now)?, now, request, manifest, backup_command))
-}
-
-/// The same, of data that is known.
-pub(super) fn along_with(
     on_disk: &OnDisk,
     now: &Snapshot,
     request: &Request,
@@ -46,7 +32,7 @@ pub(super) fn along_with(
 /// The same, of the current release that is made permanent.
 ///
 /// # Errors
-/// As [`along`].
+/// Where nobody can tell the format of the data.
 pub(super) fn confirmed(root: &Root, now: &Snapshot, backup_command: Option<&str>) -> Result<Along> {
     let Some(current) = now.current.version() else { return Ok(Along::default()) };
     let request = Request {
@@ -55,7 +41,8 @@ pub(super) fn confirmed(root: &Root, now: &Snapshot, backup_command: Option<&str
         permanence: Permanence::Permanent,
         restart: Restart::Forbidden,
     };
-    along(root, now, &request, root.manifest(current)?.as_ref(), backup_command)
+    let manifest = root.manifest(current)?;
+    Ok(along(&root.data(now)?, now, &request, manifest.as_ref(), backup_command))
 }
 
 fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&Manifest>) -> Option<Step> {

@@ -37,7 +37,7 @@ pub(super) struct Fetch<'a> {
     pub steps: Vec<Step>,
     /// What they publish; none where nothing is to be changed.
     pub staged: Option<Staged<'a>>,
-    /// What the archive's manifest declares.
+    /// What the release declares, by the manifest in its archive.
     pub manifest: Option<Manifest>,
     /// What was found of the archive; none where the release is installed.
     pub looked: Option<Looked>,
@@ -56,12 +56,13 @@ pub(super) struct Looked {
 }
 
 impl Fetch<'_> {
-    /// What the release declares: its archive, where it is brought from one, or else what is installed.
+    /// The same with what the release declares, also where it is installed and not brought from an archive.
     ///
     /// # Errors
     /// Refused where its manifest cannot be used.
-    pub fn declared(&self, root: &Root, version: &Version) -> Result<Option<Manifest>> {
-        if self.steps.is_empty() { root.manifest(version) } else { Ok(self.manifest.clone()) }
+    pub fn declared(self, root: &Root, version: &Version) -> Result<Self> {
+        let manifest = if self.steps.is_empty() { root.manifest(version)? } else { self.manifest };
+        Ok(Self { manifest, ..self })
     }
 }
 

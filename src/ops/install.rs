@@ -80,9 +80,10 @@ pub(super) fn install_in(
     let (root, request, target) = (session.root, &options.request, &options.request.target);
     request.allowed(&session.now)?;
     let was = session.now.state(target);
-    let ready = ready(&session, options, observer)?;
+    let on_disk = root.data(&session.now)?;
+    let ready = ready(&session, &on_disk, options, observer)?;
     watchable(root, request, ready.motion.as_ref(), observer)?;
-    let plan = plan::install(&session.now, request, ready.along(&session, options)?)?;
+    let plan = plan::install(&session.now, request, ready.along(&session.now, &on_disk, options))?;
     if session.acts_on(&plan) {
         observer.opening(target, was.filter(|_| ready.fetched.staged.is_none()));
     }

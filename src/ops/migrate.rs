@@ -71,10 +71,7 @@ fn begin(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<
         Error::refused("cannot migrate: no release is permanent")
             .hint("`tenure install VERSION` installs one")
     })?;
-    if let Some((trial, _)) = now.trial() {
-        return Err(Error::refused(format!("cannot migrate: {trial} is on trial"))
-            .hint("`tenure confirm` makes it permanent, `tenure revert` ends the trial"));
-    }
+    now.without_trial(|| "cannot migrate".to_owned())?;
     let acts = options.common.mode == Mode::Act;
     if let Some(format) = options.restored {
         return restored(root, now, version, format, acts);

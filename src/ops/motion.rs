@@ -94,8 +94,7 @@ fn up<'a>(root: &'a Root, observer: &mut dyn Observer) -> Result<Option<Service<
 fn higher(root: &Root, current: &Version, target: &Version, fetched: &Fetch<'_>) -> Result<Option<Manifest>> {
     match current > target {
         true => root.manifest(current),
-        false if !fetched.steps.is_empty() => Ok(fetched.manifest.clone()),
-        false => root.manifest(target),
+        false => Ok(fetched.manifest.clone()),
     }
 }
 

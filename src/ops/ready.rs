@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use crate::data::OnDisk;
 use crate::error::Result;
 use crate::execute::Observer;
 use crate::plan::{self, Along, Motion, Plan, Step};
-use crate::release::ReleaseState;
+use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
 use crate::version::Version;
 
@@ -14,7 +15,7 @@ use super::{Install, Report, Session, check, data};
 
 /// A release that nothing is in the way of.
 pub(super) struct Ready<'a> {
-    /// What brings it onto the disk.
+    /// What brings it onto the disk, and what it declares.
     pub fetched: Fetch<'a>,
     /// What prepares it; none where it is prepared.
     prepare: Option<Step>,
@@ -22,20 +23,20 @@ pub(super) struct Ready<'a> {
     pub motion: Option<Motion>,
 }
 
-/// Holds a release against everything.
+/// Holds a release against everything, on the data that is on disk.
 ///
 /// # Errors
 /// Refused with all that is in the way at once.
 pub(super) fn ready<'a>(
     session: &Session<'a>,
+    on_disk: &OnDisk,
     options: &Install,
     observer: &mut dyn Observer,
 ) -> Result<Ready<'a>> {
     let fetched = bring(session, options, observer);
     let (request, mode) = (&options.request, options.common.mode);
-    let (fetched, motion) = check::passed(session, request, fetched, mode, observer)?;
-    let prepare = preparing(session, &fetched, &request.target)?;
-    Ok(Ready { fetched, prepare, motion })
+    let (fetched, motion) = check::passed(session, on_disk, request, fetched, mode, observer)?;
+    Ok(Ready::of(session.root, &session.now, &request.target, fetched, motion))
 }
 
 fn bring<'a>(session: &Session<'a>, options: &Install, observer: &mut dyn Observer) -> Result<Fetch<'a>> {
@@ -44,23 +45,25 @@ fn bring<'a>(session: &Session<'a>, options: &Install, observer: &mut dyn Observ
     fetch(session.root, &session.now, want, observer)
 }
 
-fn preparing(session: &Session<'_>, fetched: &Fetch<'_>, target: &Version) -> Result<Option<Step>> {
-    let manifest = fetched.declared(session.root, target)?;
-    let is_fetched = !fetched.steps.is_empty();
-    Ok(data::preparing(session.root, &session.now, target, manifest.as_ref(), is_fetched))
-}
+impl<'a> Ready<'a> {
+    /// A release that was held against everything, with what it declares.
+    pub fn of(
+        root: &Root,
+        now: &Snapshot,
+        target: &Version,
+        fetched: Fetch<'a>,
+        motion: Option<Motion>,
+    ) -> Self {
+        let is_fetched = !fetched.steps.is_empty();
+        let prepare = data::preparing(root, now, target, fetched.manifest.as_ref(), is_fetched);
+        Self { fetched, prepare, motion }
+    }
 
-impl Ready<'_> {
-    /// All that goes along with the links.
-    ///
-    /// # Errors
-    /// Where nobody can tell the format of the data.
-    pub fn along(&self, session: &Session<'_>, options: &Install) -> Result<Along> {
-        let (root, request) = (session.root, &options.request);
-        let manifest = self.fetched.declared(root, &request.target)?;
+    /// All that goes along with the links, of data as it is on disk.
+    pub fn along(&self, now: &Snapshot, on_disk: &OnDisk, options: &Install) -> Along {
         let command = options.backup_command.as_deref();
-        let along = data::along(root, &session.now, request, manifest.as_ref(), command)?;
-        Ok(Along { fetch: self.ahead().steps, motion: self.motion.clone(), ..along })
+        let along = data::along(on_disk, now, &options.request, self.fetched.manifest.as_ref(), command);
+        Along { fetch: self.ahead().steps, motion: self.motion.clone(), ..along }
     }
 
     /// What can be done ahead.
@@ -98,9 +101,10 @@ pub(super) fn prepare_ahead(
     options: &Install,
     observer: &mut dyn Observer,
 ) -> Result<Report<Prepared>> {
-    let fetched = bring(&session, options, observer)?;
-    let prepare = preparing(&session, &fetched, &options.request.target)?;
-    finish(session, &Ready { fetched, prepare, motion: None }, options, observer)
+    let target = &options.request.target;
+    let fetched = bring(&session, options, observer)?.declared(session.root, target)?;
+    let ready = Ready::of(session.root, &session.now, target, fetched, None);
+    finish(session, &ready, options, observer)
 }
 
 /// As [`prepare`].
@@ -110,7 +114,8 @@ pub(super) fn prepare_in(
     observer: &mut dyn Observer,
 ) -> Result<Report<Prepared>> {
     options.request.allowed(&session.now)?;
-    let ready = ready(&session, options, observer)?;
+    let on_disk = session.root.data(&session.now)?;
+    let ready = ready(&session, &on_disk, options, observer)?;
     finish(session, &ready, options, observer)
 }
 

@@ -154,9 +154,8 @@ fn here(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Whereabouts>> {
 /// Refused, naming the rule.
 pub(super) fn allowed(root: &Root, now: &Snapshot, target: &Version, fetched: &Fetch<'_>) -> Result<()> {
     let Some(current) = now.current.version().filter(|current| *current < target) else { return Ok(()) };
-    let manifest = fetched.declared(root, target)?;
     let (paths, here) = (root.paths()?, here(root, now)?);
-    let own = declared(manifest.as_ref());
+    let own = declared(fetched.manifest.as_ref());
     let versions = here.keys().cloned().collect();
     paths.allow(current, target, own.from.as_deref(), &versions).map_err(|error| {
         let known = |version: &Version| match version == target {

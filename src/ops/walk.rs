@@ -6,17 +6,17 @@ use crate::data::{OnDisk, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::execute::Observer;
 use crate::manifest::Manifest;
-use crate::plan::{self, Leg, Plan, Request};
+use crate::plan::{self, Leg, Plan, Request, Step};
 use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::fetch::{Want, fetch};
+use super::fetch::{Fetch, Want, fetch};
 use super::install::install_in;
 use super::migrate::{failed, follow};
-use super::ready::{prepare_ahead, prepare_in};
+use super::ready::{Ready, prepare_ahead, prepare_in};
 use super::route::{Journey, route};
-use super::{Install, Mode, Report, Session, check, data, motion};
+use super::{Install, Mode, Report, Session, check, motion};
 
 /// How far a walk goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,17 +85,14 @@ pub fn walk(
 fn start(now: &Snapshot, request: &Request) -> Result<Version> {
     request.allowed(now)?;
     let target = &request.target;
-    match (now.current.version(), now.trial()) {
-        (_, Some((trial, _))) => {
-            Err(Error::refused(format!("cannot go on to {target} over several hops: {trial} is on trial"))
-                .hint("`tenure confirm` makes it permanent, `tenure revert` ends the trial"))
-        }
-        (Some(current), None) if target < current => {
+    now.without_trial(|| format!("cannot go on to {target} over several hops"))?;
+    match now.current.version() {
+        Some(current) if target < current => {
             Err(Error::refused(format!("a way down is one hop: {target} is lower than {current}"))
                 .hint("leave out --multi-hop"))
         }
-        (Some(current), None) => Ok(current.clone()),
-        (None, _) => Err(Error::refused("cannot plan a way: no release is current")
+        Some(current) => Ok(current.clone()),
+        None => Err(Error::refused("cannot plan a way: no release is current")
             .hint(format!("`tenure install {target}` installs the first"))),
     }
 }
@@ -144,45 +141,40 @@ impl Ahead<'_> {
     ) -> std::result::Result<Install, Vec<Error>> {
         let one = |error| vec![error];
         let want = Want { version: &leg.to, given: None, replace: options.replace, mode: Mode::DryRun };
-        let fetched = fetch(self.root, &self.now, want, observer);
-        let manifest = fetched.as_ref().ok().and_then(|f| f.declared(self.root, &leg.to).ok().flatten());
+        let fetched = fetch(self.root, &self.now, want, observer)
+            .and_then(|fetched| fetched.declared(self.root, &leg.to));
+        let manifest = fetched.as_ref().ok().and_then(|fetched| fetched.manifest.clone());
         let mut options = options.clone();
         options.request.target = leg.to.clone();
         options.request.restart = motion::stops(self.root, leg, manifest.as_ref(), options.request.restart);
         // What the operator wants to be saved is saved once, at the start.
         options.backup_command = options.backup_command.filter(|_| is_first);
-        let held = fetched.map_err(one).and_then(|fetched| {
-            let held = check::held(
-                self.root,
-                &self.now,
-                &self.data,
-                &options.request,
-                &fetched,
-                Mode::DryRun,
-                observer,
-            );
-            let (outcomes, motion) = held.map_err(one)?;
-            let failed: Vec<Error> = outcomes.into_iter().filter_map(|(_, outcome)| outcome.err()).collect();
-            if failed.is_empty() { Ok((fetched.steps, motion)) } else { Err(failed) }
-        });
-        let steps = held.and_then(|(mut fetch, motion)| {
-            let (now, manifest) = (&self.now, manifest.as_ref());
-            fetch.extend(data::preparing(self.root, now, &leg.to, manifest, !fetch.is_empty()));
-            let along = data::along_with(
-                &self.data,
-                now,
-                &options.request,
-                manifest,
-                options.backup_command.as_deref(),
-            );
-            let plan = plan::install(now, &options.request, plan::Along { fetch, motion, ..along });
-            plan.map(|plan| plan.steps).map_err(one)
-        });
+        let steps = fetched.map_err(one).and_then(|fetched| self.steps(&options, fetched, observer));
         // As if it were made, whatever is in its way: the hops behind it are to be told of, too.
         self.pass(leg, manifest.as_ref());
         self.plan.steps.extend(steps?);
         self.plan.to = Some(leg.to.clone());
         Ok(options)
+    }
+
+    /// What an upgrade with these options does, or all that is in its way.
+    fn steps(
+        &self,
+        options: &Install,
+        fetched: Fetch<'_>,
+        observer: &mut dyn Observer,
+    ) -> std::result::Result<Vec<Step>, Vec<Error>> {
+        let one = |error| vec![error];
+        let (root, now, data, request) = (self.root, &self.now, &self.data, &options.request);
+        let held = check::held(root, now, data, request, &fetched, Mode::DryRun, observer);
+        let (outcomes, motion) = held.map_err(one)?;
+        let failed: Vec<Error> = outcomes.into_iter().filter_map(|(_, outcome)| outcome.err()).collect();
+        if !failed.is_empty() {
+            return Err(failed);
+        }
+        let ready = Ready::of(root, now, &request.target, fetched, motion);
+        let plan = plan::install(now, request, ready.along(now, data, options));
+        plan.map(|plan| plan.steps).map_err(one)
     }
 
     fn pass(&mut self, leg: &Leg, manifest: Option<&Manifest>) {
@@ -193,13 +185,12 @@ impl Ahead<'_> {
 }
 
 fn at_hop(leg: &Leg, error: &Error) -> Error {
-    let refused = Error::refused(format!("from {} to {}: {}", leg.from, leg.to, error.in_one_line()));
-    error.hints().into_iter().fold(refused, Error::hint)
+    error.refused_in_one_line(&format!("from {} to {}: ", leg.from, leg.to))
 }
 
 /// Of a whole plan, what switches nothing.
 fn ahead(plan: Plan) -> Plan {
-    let steps = plan.steps.into_iter().filter(plan::Step::is_ahead).collect();
+    let steps = plan.steps.into_iter().filter(Step::is_ahead).collect();
     plan::unpack(steps)
 }
 

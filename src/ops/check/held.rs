@@ -10,7 +10,7 @@ use crate::manifest::Manifest;
 use crate::plan::{Motion, Request};
 use crate::platform;
 use crate::process;
-use crate::release::{ReleaseState, Snapshot};
+use crate::release::{END_TRIAL, ReleaseState, Snapshot};
 use crate::requires::{Finding, Requires};
 use crate::root::Root;
 use crate::version::Version;
@@ -31,17 +31,18 @@ pub const CHECK_HOOK: &str = "check hook";
 /// Refused with all that is in the way at once, where the release itself could not be had as well.
 pub fn passed<'a>(
     session: &Session<'_>,
+    on_disk: &OnDisk,
     request: &Request,
     fetched: Result<Fetch<'a>>,
     mode: Mode,
     observer: &mut dyn Observer,
 ) -> Result<(Fetch<'a>, Option<Motion>)> {
     let (root, now) = (session.root, &session.now);
-    let on_disk = root.data(now)?;
     let mut outcomes = standing(root, now, request)?;
     let (fetched, motion) = match fetched {
         Ok(fetched) => {
-            let (further, motion) = held(root, now, &on_disk, request, &fetched, mode, observer)?;
+            let fetched = fetched.declared(root, &request.target)?;
+            let (further, motion) = held(root, now, on_disk, request, &fetched, mode, observer)?;
             outcomes.extend(further);
             (fetched, motion)
         }
@@ -71,11 +72,10 @@ pub fn all_or_nothing(target: &Version, mut failed: Vec<Error>) -> Result<()> {
         1 => Err(failed.remove(0)),
         count => {
             let as_one = |later: Option<Error>, error: Error| {
-                let first = Error::refused(error.in_one_line());
-                let hinted = error.hints().into_iter().fold(first, Error::hint);
+                let first = error.refused_in_one_line("");
                 Some(match later {
-                    Some(later) => hinted.because(later),
-                    None => hinted,
+                    Some(later) => first.because(later),
+                    None => first,
                 })
             };
             let all = Error::refused(format!("cannot go to {target}: {count} things are in the way"));
@@ -104,15 +104,12 @@ pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<Ou
 /// A trial that ends by itself belongs to somebody who waits for its end.
 fn trial(root: &Root, now: &Snapshot, target: &Version) -> Result<std::result::Result<String, Error>> {
     let Some((on_trial, permanent)) = now.trial() else { return Ok(Ok("none is under way".to_owned())) };
-    let ends = root.trial(now)?;
-    Ok(match ends {
-        Some(trial) if target != on_trial && target != permanent => {
-            Err(Error::refused(format!("{on_trial} is on trial, {}, until {}", trial.term, trial.ends))
-                .hint("`tenure confirm` makes it permanent, `tenure revert` ends the trial"))
-        }
-        Some(trial) => Ok(format!("{on_trial} is on trial, {}, until {}", trial.term, trial.ends)),
-        None => Ok(format!("{on_trial} is on trial; the next start runs {permanent}")),
-    })
+    let Some(trial) = root.trial(now)? else {
+        return Ok(Ok(format!("{on_trial} is on trial; the next start runs {permanent}")));
+    };
+    let found = format!("{on_trial} is on trial, {}, until {}", trial.term, trial.ends);
+    let is_third = target != on_trial && target != permanent;
+    Ok(if is_third { Err(Error::refused(found).hint(END_TRIAL)) } else { Ok(found) })
 }
 
 /// What is unpacked belongs to the owner of the root; what runs was unpacked so as well, unless one of them changed
@@ -136,7 +133,8 @@ fn owner(root: &Root, now: &Snapshot) -> Result<Option<std::result::Result<Strin
     }))
 }
 
-/// Holds a release against all that can be told of it without a change, and tells how the service gets to it.
+/// Holds a release, with what it declares, against all that can be told of it without a change, and tells how the
+/// service gets to it.
 ///
 /// # Errors
 /// Where the root or a manifest cannot be read.
@@ -150,7 +148,7 @@ pub fn held(
     observer: &mut dyn Observer,
 ) -> Result<(Vec<Outcome>, Option<Motion>)> {
     let target = &request.target;
-    let manifest = fetched.declared(root, target)?;
+    let manifest = fetched.manifest.as_ref();
     let reached = || match now.current.version() {
         Some(current) if current < target => format!("{target} is reached from {current}"),
         _ => "it is no upgrade".to_owned(),
@@ -158,11 +156,11 @@ pub fn held(
     let path = route::allowed(root, now, target, fetched).map(|()| reached());
     let mut outcomes = vec![("path", path)];
     if !has_run(now, target) {
-        outcomes.extend(requirements(root, manifest.as_ref())?);
+        outcomes.extend(requirements(root, manifest)?);
     }
-    outcomes.push(("data", data::admitted(on_disk, now, target, manifest.as_ref())));
+    outcomes.push(("data", data::admitted(on_disk, now, target, manifest)));
     if mode == Mode::Act {
-        outcomes.extend(agreed(root, now, target, fetched, manifest.as_ref(), observer));
+        outcomes.extend(agreed(root, now, target, fetched, observer));
     }
     let (further, motion) = service(motion::onward(root, now, request, fetched, mode, observer), mode);
     outcomes.extend(further);
@@ -195,10 +193,9 @@ fn agreed(
     now: &Snapshot,
     target: &Version,
     fetched: &Fetch<'_>,
-    manifest: Option<&Manifest>,
     watch: &dyn Watch,
 ) -> Option<Outcome> {
-    let hook = Hook::of(root, manifest?, Task::Check)?;
+    let hook = Hook::of(root, fetched.manifest.as_ref()?, Task::Check)?;
     let old = now.current.version();
     if old == Some(target) || has_run(now, target) {
         return None;

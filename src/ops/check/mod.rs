@@ -77,6 +77,7 @@ pub fn check(
     });
     match looked {
         Ok((fetched, _lock)) => {
+            let fetched = fetched.declared(root, target)?;
             let (further, _) = held(root, now, &root.data(now)?, request, &fetched, Mode::Act, observer)?;
             outcomes.extend(further);
         }
