@@ -12,14 +12,19 @@ use super::Place;
 use super::place::Tell;
 use super::write::{NEW, sync_around, temporary};
 
-/// A new file beside those that are there. Dropped without being published it is removed; a crash leaves it, under a
-/// name of its own.
+/// A new file under a name of its own. Dropped without being published it is removed; a crash leaves it.
 #[must_use = "what is not published is removed"]
 #[derive(Debug)]
 pub struct Draft {
-    at: Place,
+    spare: Spare,
     file: File,
-    published: bool,
+}
+
+/// A name that is given up again, unless the file has moved to another one.
+#[derive(Debug)]
+struct Spare {
+    at: Place,
+    moved: bool,
 }
 
 impl Draft {
@@ -28,9 +33,14 @@ impl Draft {
     /// # Errors
     /// Where it cannot be made.
     pub fn new(dir: &Place) -> Result<Self> {
-        let (at, file) = temporary(dir, NEW.difference(OFlag::O_APPEND))
-            .tell(|| format!("cannot write into {}", dir.display()))?;
-        Ok(Self { at, file, published: false })
+        Self::open(dir, NEW.difference(OFlag::O_APPEND))
+            .tell(|| format!("cannot write into {}", dir.display()))
+    }
+
+    /// The same, opened so.
+    pub(super) fn open(dir: &Place, flags: OFlag) -> nix::Result<Self> {
+        let (at, file) = temporary(dir, flags)?;
+        Ok(Self { spare: Spare { at, moved: false }, file })
     }
 
     /// The file.
@@ -38,7 +48,12 @@ impl Draft {
     /// # Errors
     /// Where no more files can be opened.
     pub fn file(&self) -> Result<File> {
-        self.file.try_clone().doing(|| format!("cannot open {}", self.at.display()))
+        self.file.try_clone().doing(|| format!("cannot open {}", self.spare.at.display()))
+    }
+
+    /// The file, to be written to.
+    pub(super) fn as_file(&self) -> &File {
+        &self.file
     }
 
     /// Makes the file durable and puts it in place of whatever has this name in the same directory; everyone may
@@ -46,21 +61,32 @@ impl Draft {
     ///
     /// # Errors
     /// Where any part of it fails.
-    pub fn publish(mut self, place: &Place) -> Result<()> {
+    pub fn publish(self, place: &Place) -> Result<()> {
         let doing = || format!("cannot write {}", place.display());
         self.file.set_permissions(Permissions::from_mode(0o644)).doing(doing)?;
         self.file.sync_all().doing(doing)?;
-        let (from, name) = self.at.spot().tell(doing)?;
+        self.replace(place).map(drop)
+    }
+
+    /// Puts the file, which is durable, in place of whatever has this name, durably, and returns it.
+    ///
+    /// # Errors
+    /// Where any part of it fails.
+    pub(super) fn replace(self, place: &Place) -> Result<File> {
+        let doing = || format!("cannot write {}", place.display());
+        let Self { mut spare, file } = self;
+        let (from, name) = spare.at.spot().tell(doing)?;
         let (parent, to) = place.spot().tell(doing)?;
         renameat(&from, name, &parent, to).tell(doing)?;
-        self.published = true;
-        sync_around(place, &parent)
+        spare.moved = true;
+        sync_around(place, &parent)?;
+        Ok(file)
     }
 }
 
-impl Drop for Draft {
+impl Drop for Spare {
     fn drop(&mut self) {
-        if !self.published {
+        if !self.moved {
             let _ = self.at.spot().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
         }
     }

@@ -8,13 +8,14 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, syncfs, unlinkat};
 
 use crate::error::{Doing, Error, Result};
 use crate::tree::Owner;
 
+use super::draft::Draft;
 use super::place::{LIST, Parent, Tell};
 use super::read::exists;
 use super::{Place, effective_uid, is_anothers, move_durable};
@@ -140,18 +141,9 @@ pub fn sync_tree(from: &Place) -> Result<()> {
 /// Where any part of it fails; the old file is then still there.
 pub fn write_durable(place: &Place, staging: &Place, bytes: &[u8], mode: u32, owner: Owner) -> Result<File> {
     let doing = || format!("cannot write {}", place.display());
-    let (temporary, file) = temporary(staging, NEW).tell(doing)?;
-    let (from, name) = temporary.spot().tell(doing)?;
-    let replaced = fill(&file, bytes, mode, owner).and_then(|()| {
-        let (parent, to) = place.spot()?;
-        renameat(&from, name, &parent, to)?;
-        Ok(parent)
-    });
-    if replaced.is_err() {
-        let _ = unlinkat(&from, name, UnlinkatFlags::NoRemoveDir);
-    }
-    sync_around(place, &replaced.doing(doing)?)?;
-    Ok(file)
+    let draft = Draft::open(staging, NEW).tell(doing)?;
+    fill(draft.as_file(), bytes, mode, owner).doing(doing)?;
+    draft.replace(place)
 }
 
 fn fill(mut file: &File, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<()> {

@@ -13,6 +13,7 @@ use crate::process;
 use crate::release::{END_TRIAL, ReleaseState, Snapshot};
 use crate::requires::{Finding, Requires};
 use crate::root::Root;
+use crate::tree::Owner;
 use crate::version::Version;
 use crate::watch::Watch;
 
@@ -119,8 +120,7 @@ fn owner(root: &Root, now: &Snapshot) -> Result<Option<std::result::Result<Strin
         return Ok(None);
     };
     let (of_root, of_release) = (root.owner(), disk::owner(&root.release(current))?);
-    let named =
-        |owner: crate::tree::Owner| format!("{} (group {})", process::user_name(owner.uid), owner.gid);
+    let named = |owner: Owner| format!("{} (group {})", process::user_name(owner.uid), owner.gid);
     Ok(Some(match of_root == of_release {
         true => Ok(format!("{}, as of {current}", named(of_root))),
         false => Err(Error::refused(format!(
