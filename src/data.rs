@@ -134,6 +134,17 @@ impl OnDisk {
         self.migration.as_ref().filter(|migration| migration.stage != Stage::Done)
     }
 
+    /// The same, once a migration that is at work has done what it is there for.
+    #[must_use]
+    pub fn foreseen(self) -> Self {
+        match self.migration {
+            Some(Migration { stage: Stage::Due | Stage::Running, to, .. }) => {
+                Self { format: to.or(self.format), migration: None }
+            }
+            _ => self,
+        }
+    }
+
     /// The same, where nothing was written down about the format: then the permanent release tells it.
     #[must_use]
     pub fn or_of(self, permanent: Option<&Formats>) -> Self {

@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -252,6 +253,30 @@ fn the_next_hop_waits_for_the_migration_of_the_last() {
         assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn one_that_was_cut_short_waits_for_the_migration_that_it_began() {
+    let host = host();
+    let migrates = "#!/bin/sh\nwhile [ -e \"$TENURE_ROOT/../hold\" ]; do sleep 0.02; done\n";
+    let manifest =
+        "name = 'emqx'\nversion = '5.0.1'\n[data]\nwrites = 1\n[hooks]\nmigrate = ['bin/migrate']\n";
+    host.build("5.0.1").file("release.toml", manifest).executable("bin/migrate", migrates).write();
+    let only = "name = 'emqx'\nversion = '5.1.0'\n[data]\nwrites = 1\n";
+    host.build("5.1.0").file("release.toml", only).write();
+    let hold = host.root().parent().unwrap().join("hold");
+    fs::write(&hold, "").unwrap();
+    host.run(["upgrade", "5.0.1"]).ok();
+    let walk = ["upgrade", "--multi-hop", "--restart", "5.2.0"];
+    host.run([&walk[..], &["--dry-run"]].concat()).ok().stdout_has("5.2.0");
+    host.run(["upgrade", "--restart", "5.1.0"]).code(2).stderr_has("a data migration is not done");
+    let mut waiting = host.command(walk).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
+    assert_eq!(host.link("current").unwrap(), "releases/5.0.1");
+    fs::remove_file(hold).unwrap();
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(host.link("permanent").unwrap(), "releases/5.2.0");
 }
 
 #[test]

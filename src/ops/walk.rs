@@ -63,7 +63,8 @@ pub fn walk(
     let journey =
         Journey { to: version.clone(), from: Some(from.clone()), available: Vec::new(), graph: false };
     let hops = route(root, &journey, observer)?.hops;
-    let (strides, plan) = survey(&session, options, hops.clone(), observer)?;
+    let data = settled(&session, &hops, options.common.mode, observer)?;
+    let (strides, plan) = survey(&session, options, data, hops.clone(), observer)?;
     let plan = if extent == Extent::Ahead { ahead(plan) } else { plan };
     let walked = |switched| Walked { from, version, hops, switched };
     if options.common.mode == Mode::DryRun {
@@ -97,17 +98,28 @@ fn start(now: &Snapshot, request: &Request) -> Result<Version> {
     }
 }
 
+/// The data once a migration at work has ended, as it has to before a hop: a walk that was cut short may have begun it.
+fn settled(session: &Session<'_>, hops: &[Leg], mode: Mode, observer: &mut dyn Observer) -> Result<OnDisk> {
+    if hops.is_empty() || mode == Mode::DryRun {
+        return Ok(session.root.data(&session.now)?.foreseen());
+    }
+    let known = follow(session.root, observer)?;
+    observer.go_on()?;
+    Ok(known)
+}
+
 /// Holds every hop against the checks, as it will be once the ones before it are made, and tells the whole plan.
 fn survey(
     session: &Session<'_>,
     options: &Install,
+    data: OnDisk,
     hops: Vec<Leg>,
     observer: &mut dyn Observer,
 ) -> Result<(Vec<Stride>, Plan)> {
     let mut ahead = Ahead {
         root: session.root,
         now: session.now.clone(),
-        data: session.root.data(&session.now)?,
+        data,
         plan: Plan { from: session.now.current.version().cloned(), to: None, steps: Vec::new() },
     };
     let (mut strides, mut failed) = (Vec::new(), Vec::new());
