@@ -119,6 +119,8 @@ pub struct Snapshot {
     pub permanent: Link,
     /// The releases on disk.
     pub releases: BTreeMap<Version, Installed>,
+    /// Where the link `permanent` is missing: the release that it led to last, if that is on disk.
+    pub lost: Option<Version>,
 }
 
 impl Snapshot {
@@ -157,6 +159,12 @@ impl Snapshot {
         self.trial().map_or(Ok(()), |(current, _)| {
             Err(Error::refused(format!("{}: {current} is on trial", cannot())).hint(END_TRIAL))
         })
+    }
+
+    /// The permanent release, also where the link to it was removed by somebody else.
+    #[must_use]
+    pub fn rightful(&self) -> Option<&Version> {
+        self.permanent.version().or(self.lost.as_ref())
     }
 
     /// The release that was permanent before the present one.
@@ -212,6 +220,19 @@ impl Snapshot {
         }
     }
 
+    /// What to do about a link `permanent` that somebody has removed.
+    fn restorable(&self, error: Error, current: Option<&Version>) -> Error {
+        let Some(lost) = &self.lost else { return error };
+        match current {
+            Some(current) if current != lost => error
+                .hint(format!("`tenure revert` goes back to {lost}, which was permanent last"))
+                .hint(format!("`tenure confirm` makes the current release, {current}, permanent")),
+            _ => error.hint(format!(
+                "`tenure boot` points it at {lost} again, which was permanent last, and leaves the service alone"
+            )),
+        }
+    }
+
     fn fault(&self, name: LinkName) -> Option<Error> {
         let other = match name {
             LinkName::Current => &self.permanent,
@@ -220,7 +241,7 @@ impl Snapshot {
         let file = name.file_name();
         let why = match self.link(name) {
             Link::To(_) => return None,
-            Link::Missing if *other == Link::Missing => return None,
+            Link::Missing if *other == Link::Missing && self.lost.is_none() => return None,
             Link::Missing => "it is missing".to_owned(),
             Link::Broken(fault) => fault.to_string(),
         };
@@ -229,6 +250,7 @@ impl Snapshot {
             (Link::Broken(Fault::NotASymlink(_)), ..) => error.hint(format!(
                 "move it out of the root; where it holds an install, `tenure adopt {file} VERSION` copies it first"
             )),
+            (Link::Missing, LinkName::Permanent, current) if self.lost.is_some() => self.restorable(error, current),
             (_, LinkName::Current, Some(permanent)) => {
                 error.hint(format!("`tenure revert` points it at the permanent release, {permanent}"))
             }
@@ -252,6 +274,7 @@ mod tests {
                 .iter()
                 .map(|(v, tenured)| (v.parse().unwrap(), Installed { tenured: *tenured }))
                 .collect(),
+            lost: None,
         }
     }
 

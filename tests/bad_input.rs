@@ -110,10 +110,49 @@ fn a_missing_link() {
     host.run(["boot"]).ok();
     assert_eq!(host.link("current").as_deref(), Some("releases/5.0.0"));
     fs::remove_file(host.root().join("permanent")).unwrap();
+    fs::remove_file(host.root().join(".tenure/history")).unwrap();
     // Nobody guesses what was permanent.
     refused(&host, &["boot"], 2, &["`permanent`", "missing", "tenure confirm"]);
     host.run(["confirm"]).ok();
     assert_eq!(host.versions(), [("5.0.0".to_owned(), "permanent".to_owned())]);
+}
+
+#[test]
+fn links_that_somebody_removed_come_back_at_the_next_start() {
+    let host = host();
+    host.run(["upgrade", "5.0.1"]).ok();
+    let remove =
+        |names: &[&str]| names.iter().for_each(|name| fs::remove_file(host.root().join(name)).unwrap());
+    let both = ["current", "permanent"];
+    for removed in [&both[..], &both[1..]] {
+        remove(removed);
+        let before = host.tree();
+        let hint = "hint: `tenure boot` points it at 5.0.1 again, which was permanent last, and leaves the service alone\n";
+        for command in [&["install", "5.0.0"][..], &["uninstall", "5.0.1"], &["prune"]] {
+            refused(&host, command, 2, &["the link `permanent` is unusable: it is missing", hint]);
+        }
+        host.run(["status"]).code(1).stdout_has("it is missing");
+        host.run(["boot", "--dry-run"]).ok().stdout_has("point permanent at releases/5.0.1");
+        assert_eq!(host.tree(), before);
+        let warning = "warning: somebody has removed the link `permanent`: it leads to 5.0.1 again, which was permanent last\n";
+        host.run(["boot"]).ok().stdout("").stderr_has(warning);
+        assert_eq!(host.versions(), [("5.0.1".into(), "permanent".into()), ("5.0.0".into(), "old".into())]);
+        host.run(["status"]).ok();
+    }
+    // Of a trial only the release that was permanent is known to be good.
+    host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
+    remove(&both[1..]);
+    refused(&host, &["prune"], 2, &["tenure revert` goes back to 5.0.1", "tenure confirm"]);
+    host.run(["revert"]).ok().stderr_has("somebody has removed the link `permanent`");
+    assert_eq!(host.link("current").as_deref(), Some("releases/5.0.1"));
+    host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
+    remove(&both[1..]);
+    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.0: 5.0.1 starts\n");
+    // A release that is gone with its links is not asked for.
+    remove(&both);
+    fs::remove_dir_all(host.root().join("releases/5.0.1")).unwrap();
+    refused(&host, &["boot"], 2, &["no release is permanent"]);
+    host.run(["install", "5.0.0"]).ok();
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub fn run(
             // From here on nothing is taken back, also where the journal cannot be removed.
             journal.all_done(plan).unwrap_or_else(|error| left_over(&error, observer));
             let outcome = Outcome::Done;
-            conclude(root, &entry(&record, outcome, Some(took), None), observer);
+            conclude(root, entry(&record, outcome, Some(took), None), observer);
             Ok(())
         }
         Err((steps, error)) => {
@@ -124,8 +124,7 @@ pub fn run(
                 return Err(stuck(&begun[steps - 1], error));
             }
             turn_around(&hands, begun, &error)?;
-            let entry = entry(&record, Outcome::Failed, Some(took), Some(&error));
-            conclude(root, &entry, observer);
+            conclude(root, entry(&record, Outcome::Failed, Some(took), Some(&error)), observer);
             let moved = begun.iter().any(|step| matches!(step, Step::MoveService { .. }));
             Err(error.as_kind(if moved { Kind::Reverted } else { Kind::Failed }))
         }
@@ -192,8 +191,9 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Writes the history and ends the transaction. It is over: what fails here must not undo it. Nothing is
 /// deleted while the journal is open, for a recovery would bring back what is left of it.
-fn conclude(root: &Root, entry: &Entry, observer: &mut dyn Observer) {
-    root.remember(entry).unwrap_or_else(|error| left_over(&error, observer));
+fn conclude(root: &Root, entry: Entry, observer: &mut dyn Observer) {
+    let permanent = root.observe().ok().and_then(|now| now.permanent.version().cloned());
+    root.remember(&Entry { permanent, ..entry }).unwrap_or_else(|error| left_over(&error, observer));
     journal::close(root)
         .and_then(|()| root.sweep(Some(PATIENCE)))
         .unwrap_or_else(|error| left_over(&error, observer));
@@ -214,6 +214,7 @@ fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Optio
         from: record.plan.from.clone(),
         to: record.plan.to.clone(),
         error: error.map(Error::in_one_line).or_else(|| record.why.clone()),
+        permanent: None,
     }
 }
 
@@ -288,7 +289,7 @@ fn resume(
         Toward::Forward => Outcome::Finished,
         Toward::Back => Outcome::TakenBack,
     };
-    conclude(root, &entry(record, outcome, None, None), observer);
+    conclude(root, entry(record, outcome, None, None), observer);
     let recovered = Recovered { command: record.command.clone(), toward, steps };
     observer.recovered(&recovered);
     Ok(recovered)

@@ -80,7 +80,9 @@ fn in_order(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result
     let session = Session::begin_with(root, common, Scope::Links, observer)?;
     let plan = plan::boot(&session.now)?;
     let version = permanent(&session.now)?;
-    session.finish(plan, None, observer, |plan| Booted { version, ended_trial_of: plan.from.clone() })
+    restores(&session.now, observer);
+    let ended_trial_of = plan.from.clone().filter(|from| *from != version);
+    session.finish(plan, None, observer, |_| Booted { version, ended_trial_of })
 }
 
 fn report(error: &Error, observer: &mut dyn Observer) {
@@ -90,8 +92,17 @@ fn report(error: &Error, observer: &mut dyn Observer) {
     }
 }
 
+/// Says that a link comes back which is not Tenure's to remove.
+fn restores(now: &Snapshot, observer: &mut dyn Observer) {
+    if let Some(lost) = &now.lost {
+        observer.warn(&format!(
+            "somebody has removed the link `permanent`: it leads to {lost} again, which was permanent last"
+        ));
+    }
+}
+
 fn permanent(now: &Snapshot) -> Result<Version> {
-    now.permanent.version().cloned().ok_or_else(|| Error::refused("no release is permanent"))
+    now.rightful().cloned().ok_or_else(|| Error::refused("no release is permanent"))
 }
 
 /// Ends a trial now.
@@ -111,6 +122,7 @@ pub(super) fn revert_in(session: Session<'_>, observer: &mut dyn Observer) -> Re
         false => motion::back(session.root, from.as_ref(), &version, Restart::Forbidden, observer)?,
     };
     let plan = plan::revert(&session.now, motion)?;
+    restores(&session.now, observer);
     if session.acts_on(&plan) {
         observer.opening(&version, session.now.state(&version));
     }

@@ -219,6 +219,7 @@ fn remember(root: &Root, migration: &Migration, took: Duration, observer: &mut d
         from: None,
         to: Some(migration.version.clone()),
         error: migration.error.clone(),
+        permanent: None,
     };
     root.remember(&entry).unwrap_or_else(|error| observer.warn(&error.in_one_line()));
 }

@@ -180,17 +180,21 @@ pub fn revert(now: &Snapshot, motion: Option<Motion>) -> Result<Plan> {
 /// # Errors
 /// Refused where no release is permanent.
 pub fn boot(now: &Snapshot) -> Result<Plan> {
-    let Some(permanent) = now.permanent.version().cloned() else {
+    let Some(rightful) = now.rightful().cloned() else {
         now.sound()?;
         return Err(Error::refused("no release is permanent").hint("`tenure install VERSION` installs one"));
     };
-    let from = now.current.version().cloned();
-    if from.as_ref() == Some(&permanent) {
+    let point = |link| {
+        let from = now.link(link).version().cloned();
+        let step = Step::Point { link, from: from.clone(), to: Some(rightful.clone()) };
+        (from.as_ref() != Some(&rightful)).then_some(step)
+    };
+    let steps: Vec<Step> = [LinkName::Permanent, LinkName::Current].into_iter().filter_map(point).collect();
+    if steps.is_empty() {
         return Ok(Plan::default());
     }
     now.switchable(LinkName::Current)?;
-    let point = Step::Point { link: LinkName::Current, from: from.clone(), to: Some(permanent.clone()) };
-    Ok(Plan { from, to: Some(permanent), steps: vec![point] })
+    Ok(Plan { from: now.current.version().cloned(), to: Some(rightful), steps })
 }
 
 /// The plan that removes one release.

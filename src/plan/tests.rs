@@ -31,7 +31,7 @@ fn root() -> impl Strategy<Value = Snapshot> {
                 true => Link::To(at.get(&names).clone()),
                 false => Link::Missing,
             };
-            Snapshot { current: link(current), permanent: link(permanent), releases }
+            Snapshot { current: link(current), permanent: link(permanent), releases, lost: None }
         },
     )
 }
@@ -180,6 +180,7 @@ fn the_service_moves_between_the_links() {
         current: Link::To(v("5.0.0")),
         permanent: Link::To(v("5.0.0")),
         releases: [(v("5.0.0"), Installed::default()), (v("5.1.0"), Installed::default())].into(),
+        lost: None,
     };
     let request = Request {
         target: v("5.1.0"),

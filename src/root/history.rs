@@ -48,6 +48,9 @@ pub struct Entry {
     pub to: Option<Version>,
     /// Why it failed, or why it was done where that was nobody's wish.
     pub error: Option<String>,
+    /// The release that was permanent then; none where no link says so.
+    #[serde(default)]
+    pub permanent: Option<Version>,
 }
 
 impl Root {
@@ -70,5 +73,10 @@ impl Root {
     pub fn history(&self) -> Result<Vec<Entry>> {
         let text = disk::read_torn(&self.own().join("history"), LIMIT)?.unwrap_or_default();
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// The release that was permanent after the last transaction; none where no history that can be read tells it.
+    pub(super) fn last_permanent(&self) -> Option<Version> {
+        self.history().ok()?.into_iter().rev().find_map(|entry| entry.permanent)
     }
 }

@@ -30,7 +30,11 @@ impl Root {
             let releases = self.installed()?;
             if self.targets()? == before {
                 let [current, permanent] = before.map(|target| link(target, &releases));
-                return Ok(Snapshot { current, permanent, releases });
+                let lost = match permanent {
+                    Link::Missing => self.last_permanent().filter(|version| releases.contains_key(version)),
+                    _ => None,
+                };
+                return Ok(Snapshot { current, permanent, releases, lost });
             }
         }
         Err(Error::failed(format!("cannot read {}: its links never stand still", self.path().display())))
