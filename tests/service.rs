@@ -52,6 +52,30 @@ fn a_restart_upgrade_stops_and_starts_it() {
 }
 
 #[test]
+fn where_a_restart_is_allowed_it_is_made_only_where_it_is_needed() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.pack(&Greeter { manifest: "", ..Greeter::well("5.0.2") });
+    serving.pack(&Greeter::well("5.1.0"));
+    let pid = serving.pid();
+    let upgrade = |version| serving.host.run(["upgrade", "--restart-if-needed", version]).ok();
+    let found = |words: [&str; 3]| serving.host.run(words).ok().stdout_has("by a restart");
+    upgrade("5.0.1");
+    assert_eq!(serving.pid(), pid, "a patch is hot");
+    // No way of its own; and more than a patch.
+    for version in ["5.0.2", "5.1.0"] {
+        let pid = serving.pid();
+        found(["check", "--restart-if-needed", version]);
+        upgrade(version);
+        assert_ne!(serving.pid(), pid);
+        assert_eq!(serving.answers().as_deref(), Some(version));
+    }
+    serving.host.run(["upgrade", "--restart", "--restart-if-needed", "5.1.0"]).code(64);
+    serving.host.run(["downgrade", "--restart-if-needed", "5.0.1"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+}
+
+#[test]
 fn a_release_without_a_way_is_refused() {
     let serving = Serving::start("");
     serving.pack(&Greeter { manifest: "", ..Greeter::well("5.0.1") });

@@ -111,11 +111,10 @@ pub enum Command {
         /// The release
         #[arg(value_name = "VERSION", required_unless_present = "os", conflicts_with = "os", add = ArgValueCandidates::new(complete::releases))]
         version: Option<String>,
-        /// For a restart upgrade
-        #[arg(long)]
-        restart: bool,
+        #[command(flatten)]
+        restarting: Restarting,
         /// Tell which of the installed releases run on another system instead, as "debian 13"
-        #[arg(long, value_name = "SYSTEM", conflicts_with = "restart")]
+        #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["restart", "restart_if_needed"])]
         os: Option<String>,
     },
     /// Show the hops to a higher release, or why there are none
@@ -295,9 +294,8 @@ pub struct Install {
     #[arg(long, value_name = "TIME", conflicts_with = "no_permanent")]
     pub watch: Option<Span>,
 
-    /// Stop and start the service into it: what a release beyond a patch needs
-    #[arg(long)]
-    pub restart: bool,
+    #[command(flatten)]
+    pub restarting: Restarting,
 
     /// Go all the way that `plan` shows, each hop healthy and permanent before the next; the same command goes on where
     /// it was interrupted
@@ -319,6 +317,18 @@ pub struct Install {
 
     #[command(flatten)]
     pub change: Change,
+}
+
+/// Whether the service may be stopped.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Restarting {
+    /// Stop and start the service into it: what a release beyond a patch needs
+    #[arg(long)]
+    pub restart: bool,
+
+    /// Move the service hot where the rules allow it and the release has a way to, else as with --restart
+    #[arg(long, conflicts_with = "restart")]
+    pub restart_if_needed: bool,
 }
 
 /// How long things may take, this once.

@@ -22,7 +22,7 @@ use clap::error::ErrorKind;
 use tenure::error::{Doing, Error, Kind, Result};
 use tenure::execute::Order;
 use tenure::ops::{self, Adopt, Common, Journey, Mode, Replace, Unpack, Wanted};
-use tenure::plan::{Permanence, Request, Restart};
+use tenure::plan::{Permanence, Request};
 use tenure::policy::Direction;
 use tenure::process::{self, Interrupt};
 use tenure::requires::Named;
@@ -145,8 +145,8 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
                 PlanFormat::Dot => Shown::of(style, &dot::Graph(found)),
             }
         }
-        Command::Check { version: Some(version), restart, .. } => {
-            let restart = if restart { Restart::Asked } else { Restart::Forbidden };
+        Command::Check { version: Some(version), restarting, .. } => {
+            let restart = moves::restart(restarting);
             let (direction, permanence) = (Direction::Either, Permanence::Permanent);
             let request = Request { target: parse(&version)?, direction, permanence, restart };
             let common = Common { order, mode: Mode::DryRun, wait: Duration::ZERO };

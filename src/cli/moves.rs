@@ -27,7 +27,7 @@ pub fn go(
         no_permanent,
         confirm_within,
         watch,
-        restart,
+        restarting,
         multi_hop,
         prepare_only,
         backup: Backup { backup_command },
@@ -44,7 +44,7 @@ pub fn go(
             (true, ..) => Permanence::Trial,
             _ => Permanence::Permanent,
         },
-        restart: if restart { Restart::Asked } else { Restart::Forbidden },
+        restart: restart(restarting),
     };
     let common = common(order, change, console)?;
     let options = ops::Install { common, request, replace: replaced(replace), backup_command };
@@ -55,6 +55,15 @@ pub fn go(
         (true, false) => Shown::of(style, &ops::walk(&root, &options, Extent::Whole, console)?),
         (false, true) => Shown::of(style, &ops::prepare(&root, &options, console)?),
         (false, false) => Shown::of(style, &ops::install(&root, &options, console)?),
+    }
+}
+
+/// Whether the service may be stopped.
+pub(super) fn restart(args::Restarting { restart, restart_if_needed }: args::Restarting) -> Restart {
+    match (restart, restart_if_needed) {
+        (true, _) => Restart::Asked,
+        (_, true) => Restart::IfNeeded,
+        _ => Restart::Forbidden,
     }
 }
 

@@ -34,15 +34,15 @@ pub(super) fn onward(
     }
     let higher = match request.restart {
         Restart::Asked => None,
-        Restart::Forbidden => {
-            let higher = higher(root, current, target, fetched)?;
-            policy::hot_rule(current, target, hot_from(higher.as_ref()))?;
-            higher
-        }
+        Restart::IfNeeded | Restart::Forbidden => higher(root, current, target, fetched)?,
     };
+    if request.restart == Restart::Forbidden {
+        policy::hot_rule(current, target, hot_from(higher.as_ref()))?;
+    }
     let Some(service) = up(root, observer)? else { return Ok(None) };
     let way = match request.restart {
         Restart::Asked => Way::Restart,
+        Restart::IfNeeded => hot(&service, current, target, higher.as_ref()).unwrap_or(Way::Restart),
         Restart::Forbidden => service.hot_way(current, target, higher.as_ref())?,
     };
     let baseline = match mode {
@@ -65,13 +65,15 @@ pub(super) fn back(
     observer: &mut dyn Observer,
 ) -> Result<Option<Motion>> {
     let Some(service) = up(root, observer)? else { return Ok(None) };
-    let hot = |from: &Version| {
-        let higher = root.manifest(from.max(to)).ok()?;
-        let hop = policy::hop(from, to, hot_from(higher.as_ref()));
-        (hop == Hop::Hot).then(|| service.hot_way(from, to, higher.as_ref()).ok())?
-    };
-    let way = from.filter(|_| restart == Restart::Forbidden).and_then(hot).unwrap_or(Way::Restart);
+    let hot = |from: &Version| hot(&service, from, to, root.manifest(from.max(to)).ok()?.as_ref());
+    let way = from.filter(|_| restart != Restart::Asked).and_then(hot).unwrap_or(Way::Restart);
     Ok(Some(Motion { way, baseline: Baseline::Sound }))
+}
+
+/// How the service is moved without being stopped; none where the rule forbids it, or where there is no way.
+fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Manifest>) -> Option<Way> {
+    let is_allowed = policy::hop(from, to, hot_from(higher)) == Hop::Hot;
+    is_allowed.then(|| service.hot_way(from, to, higher).ok())?
 }
 
 /// Whether the service is stopped for a hop of several: where it may be, and where there is no other way.

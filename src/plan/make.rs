@@ -25,6 +25,8 @@ pub enum Permanence {
 pub enum Restart {
     /// `--restart`: it is.
     Asked,
+    /// `--restart-if-needed`: it is moved hot where that is allowed and there is a way, and else it is.
+    IfNeeded,
     /// It is moved hot, or not at all.
     Forbidden,
 }
@@ -175,7 +177,8 @@ pub fn revert(now: &Snapshot, motion: Option<Motion>) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The plan of `boot`: `current` leads to the permanent release. The service is not running yet.
+/// The plan of `boot`: `current` leads to the permanent release, and so does `permanent` where somebody has removed it.
+/// The service is not running yet.
 ///
 /// # Errors
 /// Refused where no release is permanent.
