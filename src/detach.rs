@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Doing, Result};
+use crate::platform;
 use crate::process;
 use crate::root::Root;
 use crate::settings::Manager;
@@ -71,7 +72,7 @@ pub fn migration(root: &Root, id: &str) -> Result<()> {
 }
 
 fn is_under_systemd(root: &Root) -> bool {
-    matches!(root.settings().service.manager, Some(Manager::Systemd(_)))
+    matches!(root.settings().service.manager, Some(Manager::Systemd(_))) && platform::is_under_systemd()
 }
 
 fn words(root: &Root, command: &[&str]) -> Vec<String> {

@@ -29,6 +29,12 @@ pub fn this(free: u64) -> Result<Platform> {
     Ok(Platform { arch, os: os(&text.unwrap_or_default()), libc, free })
 }
 
+/// Whether systemd has booted this host, as sd_booted(3) tells; in a container that is being built nobody has.
+#[must_use]
+pub fn is_under_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
 fn os(text: &str) -> Named {
     let value = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{ServiceManager, Tools};
 use crate::error::{Error, Result};
+use crate::platform;
 
 /// A unit of systemd's.
 pub struct Systemd<'a> {
@@ -44,6 +45,9 @@ impl Systemd<'_> {
 
 impl ServiceManager for Systemd<'_> {
     fn is_up(&self, tools: &Tools<'_>) -> Result<bool> {
+        if !platform::is_under_systemd() {
+            return Ok(false);
+        }
         Ok(!matches!(self.show(tools)?.active.as_str(), "inactive" | "failed" | "deactivating"))
     }
 
