@@ -4,9 +4,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, openat, renameat, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
+use rustix::fs::{RenameFlags, renameat_with};
+use rustix::path::Arg;
 
 use crate::error::Result;
 use crate::tree::Owner;
@@ -34,7 +36,7 @@ pub fn switch_link(dir: &Place, name: &str, target: &Path, staging: &Place, owne
         make_link(&spare, target, staging, owner)?;
     }
     let (parent, new) = spare.spot().tell(doing)?;
-    match renameat2(&parent, new, &parent, name, RenameFlags::RENAME_EXCHANGE) {
+    match rename_with(&parent, new, &parent, name, RenameFlags::EXCHANGE) {
         // There was no link yet, or the file system cannot exchange.
         Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => {
             renameat(&parent, new, &parent, name).tell(doing)?;
@@ -42,6 +44,17 @@ pub fn switch_link(dir: &Place, name: &str, target: &Path, staging: &Place, owne
         other => other.tell(doing)?,
     }
     sync_around(&link, &parent)
+}
+
+/// renameat2(2), whatever the C library.
+fn rename_with(
+    old_dir: &impl AsFd,
+    old: impl Arg,
+    new_dir: &impl AsFd,
+    new: impl Arg,
+    flags: RenameFlags,
+) -> nix::Result<()> {
+    renameat_with(old_dir, old, new_dir, new, flags).map_err(|e| Errno::from_raw(e.raw_os_error()))
 }
 
 /// Makes a link. What is to become another's is made where nobody else can exchange it before it has its owner.
@@ -103,7 +116,7 @@ pub fn remove_file_durable(place: &Place) -> Result<()> {
 pub fn move_durable(from: &Place, to: &Place) -> Result<()> {
     let doing = || format!("cannot move {} to {}", from.display(), to.display());
     let ((old_dir, old), (new_dir, new)) = (from.spot().tell(doing)?, to.spot().tell(doing)?);
-    let rename = || renameat2(&old_dir, old, &new_dir, new, RenameFlags::RENAME_NOREPLACE);
+    let rename = || rename_with(&old_dir, old, &new_dir, new, RenameFlags::NOREPLACE);
     match rename() {
         // The file system knows no such flag: look first, under the lock that every writer holds.
         Err(Errno::EINVAL | Errno::ENOSYS) if !exists(to) => {
