@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid, User};
+use nix::unistd::{AccessFlags, Pid, Uid, User, access};
 
 use crate::error::{Doing, Error, Kind, Result};
 
@@ -182,12 +182,17 @@ pub fn end_orphans(transaction: &str) {
     }
 }
 
-/// The file of the program that this process runs, which may have been replaced meanwhile.
+/// A file of the program that this process runs: where a package has replaced it meanwhile, the one in its place; where
+/// it was removed, what the kernel still has of it for as long as this process is there.
 ///
 /// # Errors
 /// Where the system does not tell.
 pub fn own_program() -> Result<PathBuf> {
-    std::env::current_exe().doing(|| "cannot tell the program of this process")
+    let own = std::env::current_exe().doing(|| "cannot tell the program of this process")?;
+    let replaced = own.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
+    let files = [Some(own), replaced].into_iter().flatten();
+    let mut runnable = files.filter(|file| access(file, AccessFlags::X_OK).is_ok());
+    Ok(runnable.next().unwrap_or_else(|| PathBuf::from(format!("/proc/{}/exe", own_id()))))
 }
 
 /// Leaves the terminal and the group of whoever started this process.
