@@ -1,6 +1,6 @@
 //! Completions, as somebody at a terminal sees them: each shell runs in a terminal of its own, and keys are pressed.
 //!
-//! Needs bash, zsh, fish and tmux.
+//! Needs bash, bash-completion, zsh, fish and tmux.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
 
@@ -144,6 +144,18 @@ fn zsh_completes() {
 #[ignore = "needs fish and tmux"]
 fn fish_completes() {
     completes_in(&Terminal::open("fish --no-config", "tenure completions fish | source"));
+}
+
+#[test]
+#[ignore = "needs bash, bash-completion, zsh, fish and tmux"]
+fn a_package_s_files_are_found_by_each_shell_at_the_first_key() {
+    let bash = "mkdir -p ~/c/completions && tenure completions bash >~/c/completions/tenure && \
+                BASH_COMPLETION_USER_DIR=~/c && source /usr/share/bash-completion/bash_completion";
+    let zsh = "mkdir ~/c && tenure completions zsh >~/c/_tenure && fpath=(~/c $fpath) && autoload -U compinit && compinit -u";
+    let fish = "mkdir ~/c; tenure completions fish >~/c/tenure.fish; set -p fish_complete_path ~/c";
+    for (shell, load) in [("bash --norc", bash), ("zsh -f", zsh), ("fish --no-config", fish)] {
+        completes_in(&Terminal::open(shell, load));
+    }
 }
 
 #[test]

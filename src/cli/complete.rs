@@ -21,6 +21,10 @@ const VARIABLE: &str = "_TENURE_COMPLETE";
 
 const SHELLS: Shells<'static> = Shells(&[&Bash, &Zsh, &Fish]);
 
+/// zsh runs a file of its function path for the first completion, which is then to be answered as well.
+const AUTOLOADED: &str =
+    "\nif [ \"${funcstack[1]}\" = _tenure ]; then\n    _clap_dynamic_completer_tenure \"$@\"\nfi\n";
+
 /// The shells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shell {
@@ -51,7 +55,9 @@ pub fn script(shell: Shell) -> Result<String> {
     completer
         .write_registration(VARIABLE, "tenure", "tenure", "tenure", &mut script)
         .doing(|| "cannot write the completions")?;
-    String::from_utf8(script).map_err(|e| Error::failed("cannot write the completions").because(e))
+    let script =
+        String::from_utf8(script).map_err(|e| Error::failed("cannot write the completions").because(e))?;
+    Ok(if shell == Shell::Zsh { script + AUTOLOADED } else { script })
 }
 
 /// Every release that is installed or here as an archive.
