@@ -1,9 +1,7 @@
 //! Hosts that are not booted by systemd.
 
-use std::fs;
-use std::path::Path;
-
 use crate::installed::Installed;
+use crate::packages::put_files;
 use crate::support::booted::{Booted, Init};
 use crate::support::serving::Greeter;
 
@@ -11,10 +9,13 @@ const URL: &str = "http://127.0.0.1:8080/version";
 
 fn serving(init: Init) -> Installed {
     let (manager, script, enable, ask_up) = match init {
-        Init::OpenRc => {
-            ("openrc", "greeter.openrc", "rc-update -q add greeter default", "rc-service greeter start")
-        }
-        _ => ("sysv", "greeter.sysv", "update-rc.d greeter defaults", "service greeter start"),
+        Init::OpenRc => (
+            "openrc",
+            "etc/init.d/greeter.openrc",
+            "rc-update -q add greeter default",
+            "rc-service greeter start",
+        ),
+        _ => ("sysv", "etc/init.d/greeter", "update-rc.d greeter defaults", "service greeter start"),
     };
     let mut host = Booted::off(init);
     let settings = format!(
@@ -22,8 +23,7 @@ fn serving(init: Init) -> Installed {
          pid-file = \"/run/greeter.pid\"\n[health]\nhttp = \"http://127.0.0.1:8080/healthz\"\ninterval = \"20ms\"\n"
     );
     host.put("/srv/greeter/tenure.toml", settings, 0o644);
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
-    host.put("/etc/init.d/greeter", fs::read(scripts.join(script)).unwrap(), 0o755);
+    put_files(&host, script);
     for version in ["5.0.0", "5.0.1", "5.1.0"] {
         let archive = format!("/srv/greeter/releases/greeter-{version}.tar.gz");
         host.put(&archive, Greeter { manifest: "", ..Greeter::well(version) }.packed(), 0o644);
@@ -32,6 +32,7 @@ fn serving(init: Init) -> Installed {
     host.put("/srv/greeter/releases/greeter-5.2.0.tar.gz", sick.packed(), 0o644);
     host.boot();
     let greeter = Installed { host, name: "greeter", ask: "curl -s -m5 http://127.0.0.1:8080/version" };
+    greeter.ok("adduser --system --group --quiet --no-create-home --home /nonexistent greeter");
     greeter.tenure("install 5.0.0");
     greeter.ok(enable);
     greeter.ok(ask_up);

@@ -10,5 +10,8 @@ mod inits;
 mod installed;
 mod nginx;
 mod otp;
+mod own;
+mod packages;
+mod product;
 #[path = "../support/mod.rs"]
 mod support;

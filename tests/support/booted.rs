@@ -34,7 +34,7 @@ impl Init {
 
     fn packages(self) -> &'static str {
         match self {
-            Self::Systemd => "systemd,systemd-sysv,dbus,nginx-light,erlang-base,libfaketime",
+            Self::Systemd => "systemd,systemd-sysv,dbus,nginx-light,erlang-base,libfaketime,rpm",
             Self::Sysv => "sysvinit-core,initscripts,sysv-rc",
             Self::OpenRc => "sysvinit-core,openrc,initscripts",
         }
@@ -98,12 +98,17 @@ pub struct Booted {
 impl Booted {
     /// A host that is off, with Tenure installed.
     pub fn off(init: Init) -> Self {
-        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
-        let name = dir.path().file_name().unwrap().to_str().unwrap().replace('.', "-");
-        let host = Self { init, name, dir, keeper: None };
+        let host = Self::without_tenure(init);
         let tenure = fs::read(env!("CARGO_BIN_EXE_tenure")).unwrap();
         host.put("/usr/bin/tenure", tenure, 0o755);
         host
+    }
+
+    /// A host that is off.
+    pub fn without_tenure(init: Init) -> Self {
+        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+        let name = dir.path().file_name().unwrap().to_str().unwrap().replace('.', "-");
+        Self { init, name, dir, keeper: None }
     }
 
     /// The file as the host sees it.

@@ -1,0 +1,105 @@
+//! Tenure's own packages, and the greeter's as far as Debian's rpm can show it.
+
+use std::fs;
+
+use crate::installed::Installed;
+use crate::packages::{apt, careless_rpm, offer, package, publish, release, tenure};
+use crate::support::booted::{Booted, Init};
+
+const URL: &str = "http://127.0.0.1:8080/version";
+
+fn host() -> Installed {
+    let mut host = Booted::without_tenure(Init::Systemd);
+    host.boot();
+    offer(&host, tenure("deb"));
+    Installed { host, name: "greeter", ask: "curl -s -m5 http://127.0.0.1:8080/version" }
+}
+
+/// All that a package of Tenure's brings; the host's dpkg leaves manual pages and documents out.
+fn left(host: &Booted) -> String {
+    host.ok("find /usr /var/lib/dpkg/info -name '*tenure*' | sort")
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn the_package_of_tenure_comes_and_goes_and_leaves_roots_alone() {
+    let host = host();
+    publish(&host, &[release("5.0.0"), release("5.0.1")]);
+    apt(&host, "install tenure greeter=5.0.0").ok();
+    host.answers("5.0.0");
+    let files = host.ok("dpkg -L tenure");
+    for file in [
+        "/usr/share/man/man1/tenure.1.gz",
+        "/usr/share/man/man5/tenure.toml.5.gz",
+        "/usr/share/man/man5/tenure-release.5.gz",
+    ] {
+        assert!(files.contains(file), "{files}");
+    }
+    let asks = "source /usr/share/bash-completion/completions/tenure && COMP_WORDS=(tenure upg) COMP_CWORD=1 COMP_TYPE=9 &&
+                _clap_complete_tenure tenure upg tenure && echo ${COMPREPLY[@]}";
+    assert_eq!(host.ok(&format!("bash -c '{asks}'")), "upgrade");
+    // A newer one in the middle of a trial, whose guard then has to be started again.
+    host.ok("cd /tmp && dpkg-deb -x /srv/repository/greeter_5.0.1_*.deb x && greeter unpack x/usr/lib/greeter/*.zst");
+    host.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
+    host.ok("cd /tmp && dpkg-deb -R /srv/repository/tenure_*.deb n && sed -i 's/^Version: .*/Version: 9.0/' n/DEBIAN/control && dpkg-deb -b n next.deb");
+    host.ok("dpkg -i /tmp/next.deb && systemctl kill --signal=KILL 'tenure-guard-*'");
+    host.is_back("5.0.1", "5.0.0");
+    // And one that goes on with a program that was replaced.
+    host.try_out("--confirm-within 4s", "5.0.1", "5.0.0");
+    host.ok("dpkg -i /tmp/next.deb");
+    host.is_back("5.0.1", "5.0.0");
+    // While it is away, roots and the service stay as they are.
+    let load = host.load(URL);
+    host.try_out("--confirm-within 5s", "5.0.1", "5.0.0");
+    let roots = host.ok("find /srv/greeter -path '*/.tenure' -prune -o -print | sort");
+    host.ok("dpkg -r --force-depends tenure");
+    host.answers("5.0.0");
+    assert_eq!(host.ok("readlink /srv/greeter/current"), "releases/5.0.0", "its guard has seen to that");
+    host.ok("dpkg -i /tmp/next.deb");
+    host.until("the guards have left", || host.guards().is_empty());
+    load.lost_none("the greeter, while Tenure is removed and installed");
+    assert_eq!(host.ok("find /srv/greeter -path '*/.tenure' -prune -o -print | sort"), roots);
+    host.tenure("status");
+    apt(&host, "purge tenure greeter").ok();
+    assert_eq!(left(&host), "");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn the_same_from_rpms() {
+    let host = host();
+    let put = |version: &str, file: &std::path::Path| {
+        host.put(&format!("/srv/{version}.rpm"), fs::read(file).unwrap(), 0o644);
+    };
+    put("tenure", tenure("rpm"));
+    for version in ["5.0.1", "5.1.0"] {
+        let (_dir, file) = package("rpm", &release(version));
+        put(version, &file);
+    }
+    let (_dir, careless) = careless_rpm();
+    put("5.0.0", &careless);
+    let rpm = |words: &str| host.ok(&format!("rpm --nodeps {words} 2>&1"));
+    rpm("-i /srv/tenure.rpm");
+    assert!(host.ok("rpm -ql tenure").contains("/usr/share/zsh/site-functions/_tenure"));
+    rpm("-i /srv/5.0.0.rpm");
+    host.ok("systemctl enable -q --now greeter");
+    host.answers("5.0.0");
+    let load = host.load(URL);
+    println!("{}", rpm("-U /srv/5.0.1.rpm"));
+    assert_eq!(
+        (host.answer(), host.ok("rpm -q --qf '%{VERSION}' greeter")),
+        ("5.0.1".into(), "5.0.1".into())
+    );
+    assert_eq!(host.states(), ["5.0.1 permanent", "5.0.0 old"]);
+    load.lost_none("the greeter's rpm, over one whose scripts delete links and releases");
+    host.ok("greeter verify && greeter status");
+    rpm("-U /srv/5.1.0.rpm");
+    assert_eq!(host.answer(), "5.1.0");
+    rpm("-e greeter");
+    assert_eq!(
+        (host.answer(), host.has("/srv/greeter/releases"), host.has("/srv/greeter/shared/data")),
+        (String::new(), false, true)
+    );
+    rpm("-e tenure");
+    assert_eq!(left(&host), "");
+}

@@ -1,0 +1,134 @@
+//! Packages of the greeter, made by what vendors copy, in a repository of the host's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use crate::support::Run;
+use crate::support::booted::Booted;
+use crate::support::serving::Greeter;
+
+/// What a vendor changes of packaging/product/product.conf.
+const CONF: &str = r#"
+name=greeter
+summary="server that greets, and tells its version"
+description="It answers every request for /version with the version that it is."
+maintainer="Greeter <packages@greeter.example>"
+homepage=https://greeter.example/
+license="Apache-2.0"
+root=/srv/greeter
+user=greeter
+shared="data log"
+writable="data log"
+program=bin/greeter
+arguments="8080 /run/greeter/address"
+reload=USR2
+health=http://127.0.0.1:8080/healthz
+"#;
+
+const PRODUCT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/product");
+
+/// A release of the greeter's as its vendor has it: the manager moves it, and nothing of its own.
+pub fn release(version: &str) -> Greeter<'_> {
+    Greeter { manifest: "", ..Greeter::well(version) }
+}
+
+/// A package of it, "deb" or "rpm", in a directory that goes with the value.
+pub fn package(kind: &str, greeter: &Greeter<'_>) -> (tempfile::TempDir, PathBuf) {
+    package_by(Path::new(PRODUCT), kind, greeter)
+}
+
+/// Puts the files of its package on a host that takes no packages, with this script in init.d.
+pub fn put_files(host: &Booted, script: &str) {
+    let (dir, _) = package("tree", &release("5.0.0"));
+    for (from, to) in [(script, "etc/init.d/greeter"), ("usr/lib/greeter/boot", "usr/lib/greeter/boot")] {
+        host.put(to, fs::read(dir.path().join("out").join(from)).unwrap(), 0o755);
+    }
+}
+
+/// An rpm of 5.0.0 whose own scripts know nothing of releases that are to stay.
+pub fn careless_rpm() -> (tempfile::TempDir, PathBuf) {
+    let copy = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+    fs_extra::dir::copy(PRODUCT, copy.path(), &fs_extra::dir::CopyOptions::new()).unwrap();
+    let product = copy.path().join("product");
+    let spec = product.join("rpm/spec");
+    let text = fs::read_to_string(&spec).unwrap();
+    let kept = text.split("%preun\n").next().unwrap();
+    let acts = "%preun\nrm -f /srv/greeter/current /srv/greeter/permanent\n%postun\nrm -rf /srv/greeter\n";
+    fs::write(&spec, format!("{kept}{acts}")).unwrap();
+    package_by(&product, "rpm", &release("5.0.0"))
+}
+
+fn package_by(product: &Path, kind: &str, greeter: &Greeter<'_>) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+    let (release, out) = (dir.path().join("release"), dir.path().join("out"));
+    let archive = greeter.packed();
+    tar::Archive::new(flate2::read::GzDecoder::new(archive.as_slice())).unpack(&release).unwrap();
+    fs::write(dir.path().join("conf"), CONF).unwrap();
+    let tenure = Path::new(env!("CARGO_BIN_EXE_tenure")).parent().unwrap();
+    let mut build = Command::new(product.join("build"));
+    build.env("PATH", format!("{}:{}", tenure.display(), std::env::var("PATH").unwrap()));
+    build.arg(kind).args([&release, &out]).arg(dir.path().join("conf"));
+    Run::of(build.output().unwrap(), &build).ok();
+    let file = fs::read_dir(out).unwrap().next().unwrap().unwrap().path();
+    (dir, file)
+}
+
+/// Tenure's own package of this kind, made once.
+pub fn tenure(kind: &'static str) -> &'static Path {
+    static MADE: Mutex<BTreeMap<&str, &Path>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry(kind).or_insert_with(|| {
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages").join(kind);
+        let _ = fs::remove_dir_all(&out);
+        let mut build = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/tenure/build"));
+        build.arg(&out).arg(kind);
+        Run::of(build.output().unwrap(), &build).ok();
+        let file = fs::read_dir(out).unwrap().next().unwrap().unwrap().path();
+        Box::leak(file.into_boxed_path())
+    })
+}
+
+/// Puts the packages of these releases into the host's only repository.
+pub fn publish(host: &Booted, releases: &[Greeter<'_>]) {
+    for greeter in releases {
+        let (_dir, file) = package("deb", greeter);
+        offer(host, &file);
+    }
+}
+
+/// Puts a package into the host's only repository.
+pub fn offer(host: &Booted, file: &Path) {
+    let name = file.file_name().unwrap().to_str().unwrap();
+    host.put(&format!("/srv/repository/{name}"), fs::read(file).unwrap(), 0o644);
+    host.put("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/repository ./\n", 0o644);
+    host.ok(
+        "cd /srv/repository && for deb in *.deb; do dpkg-deb -f $deb | sed '/^ *$/d' && echo \"Filename: ./$deb\" &&
+         echo \"Size: $(stat -c %s $deb)\" && echo \"SHA256: $(sha256sum $deb | cut -d' ' -f1)\" && echo; done >Packages &&
+         apt-get update -q",
+    );
+}
+
+/// What apt does at a user's command.
+pub fn apt(host: &Booted, words: &str) -> Run {
+    host.sh(&format!("DEBIAN_FRONTEND=noninteractive apt-get -qy --allow-downgrades {words} 2>&1"))
+}
+
+/// The version that dpkg believes is there, with its state.
+pub fn dpkg(host: &Booted) -> String {
+    host.sh("dpkg-query -W -f='${db:Status-Abbrev} ${Version}' greeter 2>/dev/null").stdout.trim().to_owned()
+}
+
+/// Has apt install a release, kills it and all that it started after so many milliseconds, and tells whether it had
+/// ended by then.
+pub fn apt_is_killed(host: &Booted, version: &str, after: u64) -> bool {
+    let killed = host.sh(&format!(
+        "systemd-run -q --collect --unit=killed apt-get -qy --allow-downgrades install greeter={version}
+         sleep {}.{:03}; echo 1 >/sys/fs/cgroup/system.slice/killed.service/cgroup.kill",
+        after / 1000,
+        after % 1000
+    ));
+    killed.code != Some(0)
+}

@@ -1,0 +1,315 @@
+//! The greeter as a product of a distro's: its package goes up and down while the service is under load.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use crate::installed::Installed;
+use crate::packages::{apt, apt_is_killed, dpkg, offer, package, publish, release, tenure};
+use crate::support::Run;
+use crate::support::booted::{Booted, Init};
+use crate::support::serving::Greeter;
+
+const URL: &str = "http://127.0.0.1:8080/version";
+
+/// A host whose repository has packages of Tenure and of these releases.
+fn host(init: Init, releases: &[Greeter<'_>]) -> Installed {
+    let mut host = Booted::without_tenure(init);
+    host.boot();
+    offer(&host, tenure("deb"));
+    publish(&host, releases);
+    Installed { host, name: "greeter", ask: "curl -s -m5 http://127.0.0.1:8080/version" }
+}
+
+/// The same, with 5.0.0 from its package.
+fn serving(init: Init, releases: &[Greeter<'_>]) -> Installed {
+    let greeter = host(init, releases);
+    first(&greeter);
+    greeter
+}
+
+/// Installs 5.0.0, and has its operator be less patient.
+fn first(greeter: &Installed) {
+    apt(greeter, "install greeter=5.0.0").ok();
+    greeter.answers("5.0.0");
+    let lines = [("/^http/", "interval = \"20ms\""), ("$", "[timeouts]"), ("$", "hook = \"5s\"")];
+    for (after, line) in lines {
+        greeter.ok(&format!("sed -i '{after} a {line}' /etc/greeter/tenure.toml"));
+    }
+}
+
+/// Both have the same idea of what is installed.
+fn in_step(greeter: &Installed, version: &str) {
+    assert_eq!(greeter.answer(), version);
+    assert_eq!(dpkg(greeter), format!("ii  {version}"));
+    assert_eq!(greeter.ok("basename $(readlink /srv/greeter/permanent)"), version);
+}
+
+fn pid(greeter: &Installed) -> String {
+    greeter.ok("pgrep -o -x greeter")
+}
+
+/// All that is left of the product.
+fn left(greeter: &Installed) -> String {
+    greeter.ok(
+        "find / -xdev -path /proc -prune -o -path /srv/repository -prune -o -iname '*greeter*' -print | sort",
+    )
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_package_goes_hot_where_the_rule_allows_and_by_a_restart_where_not() {
+    let sick = Greeter { conf: "no such key = 1\n", ..release("5.1.1") };
+    let releases = [release("5.0.0"), release("5.0.1"), release("5.1.0"), sick, release("5.1.2")];
+    let greeter = serving(Init::Systemd, &releases);
+    in_step(&greeter, "5.0.0");
+    println!("{}", greeter.ok("systemd-analyze security --no-pager greeter.service | tail -n 1"));
+    greeter.ok("systemd-analyze security --no-pager --threshold=20 greeter.service");
+    assert_eq!(greeter.ok("ps -o user= -C greeter; systemctl is-enabled greeter"), "greeter\nenabled");
+    let begun = pid(&greeter);
+    let load = greeter.load(URL);
+    for version in ["5.0.1", "5.0.0", "5.0.1"] {
+        apt(&greeter, &format!("install greeter={version}")).ok();
+        in_step(&greeter, version);
+    }
+    load.lost_none("the greeter's package, up, down and up");
+    assert_eq!(pid(&greeter), begun, "it was moved hot");
+    apt(&greeter, "install greeter=5.1.0").ok();
+    in_step(&greeter, "5.1.0");
+    assert_ne!(pid(&greeter), begun);
+    let load = greeter.load(URL);
+    let run = apt(&greeter, "install greeter=5.1.1").code(100);
+    run.stdout_has("hint: once the cause is mended, `dpkg --configure greeter` tries again");
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str()), ("5.1.0", "iF  5.1.1"));
+    apt(&greeter, "install greeter=5.1.2").ok();
+    load.lost_none("the greeter's package, to a release that cannot start, and to one that can");
+    in_step(&greeter, "5.1.2");
+    assert_eq!(greeter.ok("greeter versions | sed -n 2p"), "* 5.1.2\tpermanent");
+    greeter.ok("greeter verify");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_package_is_removed_and_purged() {
+    let greeter = host(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
+    apt(&greeter, "install tenure").ok();
+    let before = left(&greeter);
+    apt(&greeter, "install greeter=5.0.0").ok();
+    greeter.answers("5.0.0");
+    greeter.ok("echo mine >/srv/greeter/shared/data/mine");
+    // A trial with a guard is no reason to stay.
+    greeter.ok("cp /usr/lib/greeter/greeter-5.0.0.tar.zst /tmp; apt-get -q download greeter=5.0.1");
+    greeter.ok("dpkg-deb -x greeter_5.0.1_*.deb /tmp/next; rm greeter_5.0.1_*.deb");
+    greeter.ok("greeter unpack /tmp/next/usr/lib/greeter/greeter-5.0.1.tar.zst; rm -r /tmp/next /tmp/greeter-5.0.0.tar.zst");
+    greeter.ok("greeter upgrade --confirm-within 1h 5.0.1");
+    apt(&greeter, "remove greeter").ok();
+    greeter.until("the guards have left", || greeter.guards().is_empty());
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str()), ("", "rc  5.0.0"));
+    assert_eq!(
+        greeter.ok("ls -A /srv/greeter /srv/greeter/shared/data"),
+        "/srv/greeter:\n.tenure\nshared\ntenure.toml\n\n/srv/greeter/shared/data:\nmine"
+    );
+    greeter.restart();
+    assert!(!greeter.ok("systemctl --failed --no-legend --plain").contains("greeter"));
+    apt(&greeter, "install greeter=5.0.1").ok();
+    in_step(&greeter, "5.0.1");
+    assert_eq!(greeter.ok("cat /srv/greeter/current/data/mine"), "mine");
+    apt(&greeter, "purge greeter").ok();
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str(), left(&greeter)), ("", "", before));
+}
+
+/// A package of 5.0.0 whose own scripts know nothing of releases that are to stay.
+fn careless(greeter: &Installed) {
+    let (dir, file) = package("deb", &release("5.0.0"));
+    let tree = dir.path().join("tree");
+    let unpack = |args: &[&str]| {
+        let mut dpkg = Command::new("dpkg-deb");
+        dpkg.args(args);
+        Run::of(dpkg.output().unwrap(), &dpkg).ok();
+    };
+    unpack(&["-R", file.to_str().unwrap(), tree.to_str().unwrap()]);
+    // Each stops, where that is asked for, once it has done its worst; and in the middle of it.
+    let script = |name: &str, acts: [&str; 2]| {
+        let pause = |at: &str| format!("[ ! -e /run/{at} ] || {{ touch /run/reached; sleep 60; }}");
+        let (middle, end) = (pause(&format!("{name}-middle")), pause(&format!("{name}-end")));
+        let text = format!("#!/bin/sh\n{}\n{middle}\n{}\n{end}\nexit 0\n", acts[0], acts[1]);
+        fs::write(tree.join("DEBIAN").join(name), text).unwrap();
+    };
+    script("prerm", ["rm -f /srv/greeter/permanent", "rm -f /srv/greeter/current"]);
+    let half = "rm -rf /srv/greeter/.tenure/history /srv/greeter/releases/*/bin /srv/greeter/shared/data";
+    script("postrm", [half, "rm -rf /srv/greeter"]);
+    unpack(&["-b", tree.to_str().unwrap(), file.to_str().unwrap()]);
+    offer(greeter, &file);
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn links_and_releases_survive_the_scripts_of_an_older_package() {
+    let greeter = host(Init::Systemd, &[release("5.0.1"), release("5.0.2")]);
+    careless(&greeter);
+    first(&greeter);
+    greeter.ok("echo mine >/srv/greeter/shared/data/mine");
+    let begun = pid(&greeter);
+    let load = greeter.load(URL);
+    apt(&greeter, "install greeter=5.0.1").ok();
+    load.lost_none("the greeter's package, over one whose scripts delete links and releases");
+    in_step(&greeter, "5.0.1");
+    assert_eq!(pid(&greeter), begun);
+    assert_eq!(greeter.states(), ["5.0.1 permanent", "5.0.0 old"]);
+    greeter.ok("greeter verify && greeter status && greeter downgrade 5.0.0 && greeter upgrade 5.0.1");
+    assert_eq!(greeter.ok("cat /srv/greeter/current/data/mine; ls -A /srv | grep kept; true"), "mine");
+    apt(&greeter, "install greeter=5.0.2").ok();
+    in_step(&greeter, "5.0.2");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_power_cut_among_the_scripts_of_an_older_package_ends_on_a_whole_release() {
+    let mut greeter = host(Init::Systemd, &[release("5.0.1")]);
+    careless(&greeter);
+    first(&greeter);
+    greeter.ok("echo mine >/srv/greeter/shared/data/mine");
+    for stop in ["prerm-middle", "prerm-end", "postrm-middle", "postrm-end"] {
+        greeter.ok(&format!("touch /run/{stop}; systemd-run -q --collect apt-get -qy install greeter=5.0.1"));
+        greeter.until(&format!("{stop} is reached"), || greeter.has("/run/reached"));
+        greeter.cut_power();
+        greeter.boot();
+        greeter.answers("5.0.0");
+        println!("power cut in the older package's {stop}: dpkg has {}", dpkg(&greeter));
+        assert_eq!(greeter.ok("cat /srv/greeter/current/data/mine"), "mine");
+        greeter.sh("dpkg --configure -a");
+        apt(&greeter, "install -f greeter=5.0.1").ok();
+        in_step(&greeter, "5.0.1");
+        greeter.ok("greeter verify && greeter status");
+        apt(&greeter, "install greeter=5.0.0").ok();
+        in_step(&greeter, "5.0.0");
+    }
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn dpkg_is_killed_anywhere_and_goes_on() {
+    let greeter = serving(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
+    let load = greeter.load(URL);
+    let mut stages = BTreeMap::new();
+    for after in (1..60).map(|at| at * 40) {
+        if apt_is_killed(&greeter, "5.0.1", after) {
+            break;
+        }
+        *stages.entry(dpkg(&greeter)).or_insert(0) += 1;
+        greeter.ok("dpkg --configure -a");
+        apt(&greeter, "install -f greeter=5.0.1").ok();
+        in_step(&greeter, "5.0.1");
+        greeter.ok("greeter status");
+        apt(&greeter, "install greeter=5.0.0").ok();
+        in_step(&greeter, "5.0.0");
+    }
+    load.lost_none("the greeter's package, its upgrades killed");
+    println!("apt was killed, and dpkg then had: {stages:?}");
+    assert!(stages.len() > 2, "{stages:?}");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn the_same_package_serves_a_host_of_sysvinit() {
+    let greeter = serving(Init::Sysv, &[release("5.0.0"), release("5.0.1"), release("5.1.0")]);
+    greeter.ok("grep -q 'manager = \"sysv\"' /etc/greeter/tenure.toml");
+    let load = greeter.load(URL);
+    for version in ["5.0.1", "5.0.0"] {
+        apt(&greeter, &format!("install greeter={version}")).ok();
+        in_step(&greeter, version);
+    }
+    load.lost_none("the greeter's package under sysvinit, up and down");
+    apt(&greeter, "install greeter=5.1.0").ok();
+    in_step(&greeter, "5.1.0");
+    greeter.restart();
+    greeter.answers("5.1.0");
+    apt(&greeter, "purge greeter").ok();
+    assert_eq!((greeter.answer().as_str(), greeter.has("/srv/greeter")), ("", false));
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn what_an_operator_did_by_hand_is_not_undone() {
+    let releases = [release("5.0.0"), release("5.0.1"), release("5.0.2"), release("5.0.3")];
+    let greeter = serving(Init::Systemd, &releases);
+    greeter.ok(
+        "cd /tmp && dpkg-deb -x /srv/repository/greeter_5.0.2_*.deb x && greeter unpack x/usr/lib/greeter/*.zst",
+    );
+    // A trial is a person's to end, whatever dpkg is told.
+    greeter.ok("greeter upgrade --no-permanent 5.0.2");
+    let run = apt(&greeter, "install greeter=5.0.1").code(100);
+    run.stdout_has("greeter: 5.0.2 is on trial").stdout_has("hint: `greeter confirm` makes it permanent");
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str()), ("5.0.2", "ii  5.0.0"));
+    let run = greeter.sh("greeter confirm").ok();
+    run.stderr_has("note: 5.0.2 is permanent, and the package greeter brought 5.0.0");
+    let run = apt(&greeter, "install greeter=5.0.1").code(100);
+    run.stdout_has("greeter: 5.0.2 is permanent, which is higher than 5.0.1: an upgrade does not go down");
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str()), ("5.0.2", "ii  5.0.0"));
+    // The package of what runs, a higher one, and one that is going down.
+    for version in ["5.0.2", "5.0.3", "5.0.0"] {
+        apt(&greeter, &format!("install greeter={version}")).ok();
+        in_step(&greeter, version);
+    }
+    // A service that somebody has stopped stays so.
+    greeter.ok("systemctl stop greeter");
+    apt(&greeter, "install greeter=5.0.1").ok();
+    assert_eq!(greeter.answer(), "");
+    greeter.ok("systemctl start greeter");
+    greeter.answers("5.0.1");
+    in_step(&greeter, "5.0.1");
+    // Somebody else is at work: the package waits for its turn.
+    greeter.ok("flock /srv/greeter/.tenure/lock sleep 3 >/dev/null 2>&1 & sleep 0.2");
+    apt(&greeter, "install greeter=5.0.3").ok();
+    in_step(&greeter, "5.0.3");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_package_is_installed_where_nothing_runs_yet() {
+    let greeter = host(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
+    // As in a tree that an image is being made of.
+    for version in ["5.0.0", "5.0.1"] {
+        greeter.ok(&format!(
+            "unshare -m sh -c 'mount -t tmpfs none /run && apt-get -qy install greeter={version}' 2>&1"
+        ));
+        assert_eq!((greeter.answer().as_str(), dpkg(&greeter)), ("", format!("ii  {version}")));
+    }
+    greeter.restart();
+    greeter.answers("5.0.1");
+    in_step(&greeter, "5.0.1");
+    greeter.ok("greeter status && systemctl is-enabled greeter");
+}
+
+#[test]
+#[ignore = "needs lintian, shellcheck and mandoc"]
+fn linters_have_no_complaint() {
+    let lint = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args);
+        Run::of(command.output().unwrap(), &command).ok().stdout
+    };
+    let (dir, product) = package("deb", &release("5.0.0"));
+    for file in [&product, tenure("deb")] {
+        let strict = ["--no-cfg", "--allow-root", "--pedantic", "--fail-on", "error,warning"];
+        println!("{}", lint("lintian", &[&strict[..], &[file.to_str().unwrap()]].concat()));
+    }
+    let tree = dir.path().join("tree");
+    lint("dpkg-deb", &["-R", product.to_str().unwrap(), tree.to_str().unwrap()]);
+    for script in ["preinst", "postinst", "prerm", "postrm"]
+        .map(|name| format!("DEBIAN/{name}"))
+        .iter()
+        .chain(&["usr/bin/greeter", "usr/lib/greeter/boot", "etc/init.d/greeter"].map(str::to_owned))
+    {
+        lint("shellcheck", &[tree.join(script).to_str().unwrap()]);
+    }
+    lint(
+        "mandoc",
+        &["-T", "lint", "-W", "warning", tree.join("usr/share/man/man1/greeter.1.gz").to_str().unwrap()],
+    );
+    let unit = tree.join("usr/lib/systemd/system/greeter.service");
+    println!(
+        "{}",
+        lint("systemd-analyze", &["security", "--offline=true", "--threshold=20", unit.to_str().unwrap()])
+    );
+}
