@@ -271,6 +271,10 @@ impl Observer for Console {
         self.detail(|| format!("step: staging, to {step}"));
     }
 
+    fn deleting(&mut self) {
+        self.bar.set_message("Deleting");
+    }
+
     fn checked(&mut self, what: &str, found: &str) {
         self.detail(|| format!("check: {what}: {found}"));
     }

@@ -36,6 +36,9 @@ pub trait Observer: Watch {
     /// What a step is going to publish is being staged, which may take a while.
     fn staging(&mut self, step: &Step);
 
+    /// What was removed is going to be deleted, which may take a while.
+    fn deleting(&mut self) {}
+
     /// A step is begun.
     fn begun(&mut self, step: &Step);
 
@@ -195,7 +198,7 @@ fn conclude(root: &Root, entry: Entry, observer: &mut dyn Observer) {
     let permanent = root.observe().ok().and_then(|now| now.permanent.version().cloned());
     root.remember(&Entry { permanent, ..entry }).unwrap_or_else(|error| left_over(&error, observer));
     journal::close(root)
-        .and_then(|()| root.sweep(Some(PATIENCE)))
+        .and_then(|()| sweep_for_a_moment(root))
         .unwrap_or_else(|error| left_over(&error, observer));
 }
 
@@ -218,9 +221,25 @@ fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Optio
     }
 }
 
-/// Deletes all that was thrown away: before a release is unpacked that may need the room. Under the lock.
+/// Deletes all that was thrown away, unless it is interrupted: before a release is unpacked that may need the room. Under
+/// the lock.
 pub fn make_room(root: &Root, observer: &mut dyn Observer) {
-    root.sweep(None).unwrap_or_else(|error| left_over(&error, observer));
+    let total = root.left_behind();
+    let mut gone = 0;
+    observer.deleting();
+    let swept = root.sweep(&mut |bytes| {
+        gone = total.min(gone + bytes);
+        if bytes > 0 {
+            observer.progress(gone, total);
+        }
+        !observer.interrupted()
+    });
+    swept.unwrap_or_else(|error| left_over(&error, observer));
+}
+
+fn sweep_for_a_moment(root: &Root) -> Result<()> {
+    let until = clock::since_boot() + PATIENCE;
+    root.sweep(&mut |_| clock::since_boot() < until)
 }
 
 /// How far a recovery goes.
@@ -255,7 +274,7 @@ pub fn restore_order(
         Found::Open(record) => Some(resume(root, lock, &record, scope, observer)?),
     };
     // What cannot be deleted is in nobody's way.
-    root.sweep(Some(PATIENCE)).unwrap_or_else(|error| left_over(&error, observer));
+    sweep_for_a_moment(root).unwrap_or_else(|error| left_over(&error, observer));
     Ok(recovered)
 }
 

@@ -86,7 +86,7 @@ impl<'a> Staging<'a> {
     /// Where what was unpacked cannot be deleted.
     pub fn again(&self) -> Result<()> {
         let parts = &self.parts;
-        disk::purge(&parts.whole, None)?;
+        disk::purge(&parts.whole, &mut |_| true)?;
         parts.make_inner()?;
         disk::ensure_dir(&parts.raw, 0o755, self.root.owner())
     }
@@ -215,6 +215,6 @@ impl Drop for Staging<'_> {
     /// What cannot be deleted now, the next command deletes.
     fn drop(&mut self) {
         let empty = self.root.staging().join(&self.transaction);
-        let _ = disk::purge(&self.parts.whole, None).and_then(|()| disk::remove_empty(&empty));
+        let _ = disk::purge(&self.parts.whole, &mut |_| true).and_then(|()| disk::remove_empty(&empty));
     }
 }

@@ -1,9 +1,8 @@
 //! Deleting trees of any depth without running out of descriptors or stack.
 
 use std::ffi::{CStr, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -11,37 +10,38 @@ use nix::fcntl::{AtFlags, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::clock;
 use crate::error::Result;
 
 use super::Place;
 use super::links::unlock;
 use super::place::{LIST, Tell};
 use super::read::kind;
+use super::space::length;
 
 /// Deletes everything in the directory `trash`, links never followed. A directory is first moved to another
 /// name in the trash, so two are open at most, all is named within these, and none is one where something is
 /// mounted, which cannot be moved.
 ///
-/// It ends early where a time is set, since boot, and that has come. A crash, too, leaves less than there was. Deletion is
-/// not durable: what comes back is deleted again.
+/// It tells how many bytes are gone since it last did, and ends early where it is answered that it should not go on. A
+/// crash, too, leaves less than there was. Deletion is not durable: what comes back is deleted again.
 ///
 /// # Errors
 /// Where something cannot be deleted.
-pub fn purge(trash: &Place, until: Option<Duration>) -> Result<()> {
+pub fn purge(trash: &Place, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
     let top = match trash.open(LIST) {
         Err(Errno::ENOENT) => return Ok(()),
         top => top.tell(|| format!("cannot read {}", trash.display()))?,
     };
-    let mut purge = Purge { top, until, moved: 0 };
+    let mut purge = Purge { top, goes_on, is_over: false, moved: 0 };
     let cannot_read = || format!("cannot read {}", trash.display());
     let cannot_delete = |name: &OsStr| format!("cannot delete {}", trash.join(name).display());
+    purge.gone(0);
     for name in purge.names().tell(cannot_read)? {
         purge.take(&name).tell(|| cannot_delete(&name))?;
     }
     loop {
         let round: Vec<_> = purge.names().tell(cannot_read)?;
-        if round.is_empty() || purge.is_over() {
+        if round.is_empty() || purge.is_over {
             return Ok(());
         }
         // What is moved up meanwhile is found by the next round.
@@ -51,15 +51,16 @@ pub fn purge(trash: &Place, until: Option<Duration>) -> Result<()> {
     }
 }
 
-struct Purge {
+struct Purge<'a> {
     top: OwnedFd,
-    until: Option<Duration>,
+    goes_on: &'a mut dyn FnMut(u64) -> bool,
+    is_over: bool,
     moved: u64,
 }
 
-impl Purge {
-    fn is_over(&self) -> bool {
-        self.until.is_some_and(|until| clock::since_boot() >= until)
+impl Purge<'_> {
+    fn gone(&mut self, bytes: u64) {
+        self.is_over = !(self.goes_on)(bytes);
     }
 
     fn names(&self) -> nix::Result<Vec<OsString>> {
@@ -78,21 +79,26 @@ impl Purge {
     }
 
     fn take_from(&mut self, dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
-        if is_dir(dir, name)? {
-            self.move_up(dir, name)
-        } else {
-            unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)
+        let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if kind(&stat) == SFlag::S_IFDIR {
+            return self.move_up(dir, name);
         }
+        unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
+        self.gone(length(&stat));
+        Ok(())
     }
 
     fn delete(&mut self, name: &OsStr) -> nix::Result<()> {
-        if !is_dir(&self.top, name)? {
-            return unlinkat(&self.top, name, UnlinkatFlags::NoRemoveDir);
+        let stat = fstatat(&self.top, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if kind(&stat) != SFlag::S_IFDIR {
+            unlinkat(&self.top, name, UnlinkatFlags::NoRemoveDir)?;
+            self.gone(length(&stat));
+            return Ok(());
         }
         let mut dir = Dir::from_fd(openat(&self.top, name, LIST, Mode::empty())?)?;
         let inside = openat(&dir, ".", LIST, Mode::empty())?;
         for entry in dir.iter() {
-            if self.is_over() {
+            if self.is_over {
                 return Ok(());
             }
             let entry = entry?;
@@ -116,10 +122,6 @@ impl Purge {
             }
         }
     }
-}
-
-fn is_dir(dir: impl AsFd, name: &OsStr) -> nix::Result<bool> {
-    Ok(kind(&fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?) == SFlag::S_IFDIR)
 }
 
 fn text(name: &CStr) -> &OsStr {
@@ -157,14 +159,20 @@ mod tests {
         fs::write(dir.path().join("canary"), "x").unwrap();
         let root = Place::of(File::open(dir.path()).unwrap().into(), dir.path().to_owned());
         // Without time, nothing is lost, and nothing is done that is not done again.
-        purge(&root.join("trash"), Some(Duration::ZERO)).unwrap();
+        purge(&root.join("trash"), &mut |_| false).unwrap();
         assert!(fs::read_dir(&top).unwrap().count() > 0);
-        purge(&root.join("trash"), None).unwrap();
+        let mut gone = 0;
+        purge(&root.join("trash"), &mut |bytes| {
+            gone += bytes;
+            true
+        })
+        .unwrap();
+        assert!(gone >= 2, "the bytes of what was deleted: {gone}");
         assert_eq!(fs::read_dir(top).unwrap().count(), 0);
         assert!(dir.path().join("canary").exists());
         std::os::unix::fs::symlink(dir.path(), dir.path().join("linked")).unwrap();
-        assert!(purge(&root.join("linked"), None).is_err());
+        assert!(purge(&root.join("linked"), &mut |_| true).is_err());
         assert!(dir.path().join("canary").exists());
-        purge(&root.join("none"), None).unwrap();
+        purge(&root.join("none"), &mut |_| true).unwrap();
     }
 }

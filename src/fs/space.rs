@@ -60,7 +60,7 @@ pub fn size(place: &Place) -> u64 {
     }
 }
 
-fn length(stat: &FileStat) -> u64 {
+pub(super) fn length(stat: &FileStat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 

@@ -61,6 +61,9 @@ pub fn prune(
     // Who prunes wants the room now.
     if lock.is_some() {
         execute::make_room(root, observer);
+        if observer.interrupted() {
+            observer.warn("interrupted: what is left of it is deleted by the next command");
+        }
     }
     Ok(report)
 }

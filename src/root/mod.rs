@@ -9,7 +9,6 @@ mod trial;
 
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
 
 pub use data::MigrationPost;
 pub use history::{Entry, Outcome};
@@ -17,7 +16,6 @@ pub use lock::{Holder, RootLock};
 pub use receipt::Receipt;
 pub use trial::Trial;
 
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place, Standing};
 use crate::manifest::{MANIFEST, Manifest, Timeouts};
@@ -145,13 +143,12 @@ impl Root {
         Ok(())
     }
 
-    /// Removes what was thrown away, and what crashes have left behind, as far as it gets in its time where one
-    /// is set. Only under the lock, and only while no journal is open.
+    /// Removes what was thrown away, and what crashes have left behind, for as long as it is told to go on; it tells the
+    /// bytes that are gone. Only under the lock, and only while no journal is open.
     ///
     /// # Errors
     /// Where something cannot be removed.
-    pub fn sweep(&self, within: Option<Duration>) -> Result<()> {
-        let until = within.map(|time| clock::since_boot() + time);
+    pub fn sweep(&self, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         for link in [LinkName::Current, LinkName::Permanent] {
             let spare = disk::spare_link(&self.place, link.file_name());
             if matches!(disk::standing(&spare), Ok(Standing::Link(_))) {
@@ -159,8 +156,14 @@ impl Root {
             }
         }
         self.forget_trial()?;
-        let swept = disk::purge(&self.staging(), until);
-        disk::purge(&self.trash(), until).and(swept)
+        let swept = disk::purge(&self.staging(), goes_on);
+        disk::purge(&self.trash(), goes_on).and(swept)
+    }
+
+    /// The bytes that [`Self::sweep`] removes.
+    #[must_use]
+    pub fn left_behind(&self) -> u64 {
+        disk::size(&self.staging()) + disk::size(&self.trash())
     }
 
     /// Refuses users who are neither root nor the owner of this root.
