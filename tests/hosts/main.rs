@@ -15,3 +15,4 @@ mod packages;
 mod product;
 #[path = "../support/mod.rs"]
 mod support;
+mod web;

@@ -35,9 +35,61 @@ pub fn release(version: &str) -> Greeter<'_> {
     Greeter { manifest: "", ..Greeter::well(version) }
 }
 
-/// A package of it, "deb" or "rpm", in a directory that goes with the value.
+/// What vendors copy.
+pub struct Product {
+    dir: tempfile::TempDir,
+}
+
+impl Product {
+    /// A copy, in which a vendor has changed templates: what each file says is passed through `change`.
+    pub fn changed(change: impl Fn(&str, String) -> String) -> Self {
+        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+        let only = fs_extra::dir::CopyOptions::new().content_only(true);
+        fs_extra::dir::copy(PRODUCT, dir.path(), &only).unwrap();
+        for name in ["service", "tenure.toml", "rpm/spec"] {
+            let file = dir.path().join(name);
+            let text = fs::read_to_string(&file).unwrap();
+            fs::write(file, change(name, text)).unwrap();
+        }
+        Self { dir }
+    }
+
+    /// A package of a release, "deb", "rpm" or "tree", in a directory that goes with the value.
+    pub fn build(&self, kind: &str, release: &Path, conf: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+        let out = dir.path().join("out");
+        fs::write(dir.path().join("conf"), conf).unwrap();
+        let tenure = Path::new(env!("CARGO_BIN_EXE_tenure")).parent().unwrap();
+        let mut build = Command::new(self.dir.path().join("build"));
+        build.env("PATH", format!("{}:{}", tenure.display(), std::env::var("PATH").unwrap()));
+        build.arg(kind).args([release, &out]).arg(dir.path().join("conf"));
+        Run::of(build.output().unwrap(), &build).ok();
+        let file = fs::read_dir(out).unwrap().next().unwrap().unwrap().path();
+        (dir, file)
+    }
+
+    /// The same, of the greeter.
+    fn of(&self, kind: &str, greeter: &Greeter<'_>) -> (tempfile::TempDir, PathBuf) {
+        let release = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+        let archive = greeter.packed();
+        tar::Archive::new(flate2::read::GzDecoder::new(archive.as_slice())).unpack(release.path()).unwrap();
+        self.build(kind, release.path(), CONF)
+    }
+}
+
+/// A package of the greeter's, as [`Product::build`] makes it.
 pub fn package(kind: &str, greeter: &Greeter<'_>) -> (tempfile::TempDir, PathBuf) {
-    package_by(Path::new(PRODUCT), kind, greeter)
+    Product::changed(|_, text| text).of(kind, greeter)
+}
+
+/// An rpm of 5.0.0 whose own scripts know nothing of releases that are to stay.
+pub fn careless_rpm() -> (tempfile::TempDir, PathBuf) {
+    let acts = "%preun\nrm -f /srv/greeter/current /srv/greeter/permanent\n%postun\nrm -rf /srv/greeter\n";
+    let product = Product::changed(|file, text| match file {
+        "rpm/spec" => text.split("%preun\n").next().unwrap().to_owned() + acts,
+        _ => text,
+    });
+    product.of("rpm", &release("5.0.0"))
 }
 
 /// Puts the files of its package on a host that takes no packages, with this script in init.d.
@@ -46,34 +98,6 @@ pub fn put_files(host: &Booted, script: &str) {
     for (from, to) in [(script, "etc/init.d/greeter"), ("usr/lib/greeter/boot", "usr/lib/greeter/boot")] {
         host.put(to, fs::read(dir.path().join("out").join(from)).unwrap(), 0o755);
     }
-}
-
-/// An rpm of 5.0.0 whose own scripts know nothing of releases that are to stay.
-pub fn careless_rpm() -> (tempfile::TempDir, PathBuf) {
-    let copy = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
-    fs_extra::dir::copy(PRODUCT, copy.path(), &fs_extra::dir::CopyOptions::new()).unwrap();
-    let product = copy.path().join("product");
-    let spec = product.join("rpm/spec");
-    let text = fs::read_to_string(&spec).unwrap();
-    let kept = text.split("%preun\n").next().unwrap();
-    let acts = "%preun\nrm -f /srv/greeter/current /srv/greeter/permanent\n%postun\nrm -rf /srv/greeter\n";
-    fs::write(&spec, format!("{kept}{acts}")).unwrap();
-    package_by(&product, "rpm", &release("5.0.0"))
-}
-
-fn package_by(product: &Path, kind: &str, greeter: &Greeter<'_>) -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
-    let (release, out) = (dir.path().join("release"), dir.path().join("out"));
-    let archive = greeter.packed();
-    tar::Archive::new(flate2::read::GzDecoder::new(archive.as_slice())).unpack(&release).unwrap();
-    fs::write(dir.path().join("conf"), CONF).unwrap();
-    let tenure = Path::new(env!("CARGO_BIN_EXE_tenure")).parent().unwrap();
-    let mut build = Command::new(product.join("build"));
-    build.env("PATH", format!("{}:{}", tenure.display(), std::env::var("PATH").unwrap()));
-    build.arg(kind).args([&release, &out]).arg(dir.path().join("conf"));
-    Run::of(build.output().unwrap(), &build).ok();
-    let file = fs::read_dir(out).unwrap().next().unwrap().unwrap().path();
-    (dir, file)
 }
 
 /// Tenure's own package of this kind, made once.
@@ -116,9 +140,10 @@ pub fn apt(host: &Booted, words: &str) -> Run {
     host.sh(&format!("DEBIAN_FRONTEND=noninteractive apt-get -qy --allow-downgrades {words} 2>&1"))
 }
 
-/// The version that dpkg believes is there, with its state.
-pub fn dpkg(host: &Booted) -> String {
-    host.sh("dpkg-query -W -f='${db:Status-Abbrev} ${Version}' greeter 2>/dev/null").stdout.trim().to_owned()
+/// The version of a package that dpkg believes is there, with its state.
+pub fn dpkg(host: &Booted, name: &str) -> String {
+    let asked = format!("dpkg-query -W -f='${{db:Status-Abbrev}} ${{Version}}' {name} 2>/dev/null");
+    host.sh(&asked).stdout.trim().to_owned()
 }
 
 /// Has apt install a release, kills it and all that it started after so many milliseconds, and tells whether it had

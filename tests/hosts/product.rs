@@ -41,7 +41,7 @@ fn first(greeter: &Installed) {
 /// Both have the same idea of what is installed.
 fn in_step(greeter: &Installed, version: &str) {
     assert_eq!(greeter.answer(), version);
-    assert_eq!(dpkg(greeter), format!("ii  {version}"));
+    assert_eq!(dpkg(greeter, "greeter"), format!("ii  {version}"));
     assert_eq!(greeter.ok("basename $(readlink /srv/greeter/permanent)"), version);
 }
 
@@ -80,7 +80,7 @@ fn a_package_goes_hot_where_the_rule_allows_and_by_a_restart_where_not() {
     let load = greeter.load(URL);
     let run = apt(&greeter, "install greeter=5.1.1").code(100);
     run.stdout_has("hint: once the cause is mended, `dpkg --configure greeter` tries again");
-    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str()), ("5.1.0", "iF  5.1.1"));
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("5.1.0", "iF  5.1.1"));
     apt(&greeter, "install greeter=5.1.2").ok();
     load.lost_none("the greeter's package, to a release that cannot start, and to one that can");
     in_step(&greeter, "5.1.2");
@@ -104,7 +104,7 @@ fn a_package_is_removed_and_purged() {
     greeter.ok("greeter upgrade --confirm-within 1h 5.0.1");
     apt(&greeter, "remove greeter").ok();
     greeter.until("the guards have left", || greeter.guards().is_empty());
-    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str()), ("", "rc  5.0.0"));
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("", "rc  5.0.0"));
     assert_eq!(
         greeter.ok("ls -A /srv/greeter /srv/greeter/shared/data"),
         "/srv/greeter:\n.tenure\nshared\ntenure.toml\n\n/srv/greeter/shared/data:\nmine"
@@ -115,7 +115,10 @@ fn a_package_is_removed_and_purged() {
     in_step(&greeter, "5.0.1");
     assert_eq!(greeter.ok("cat /srv/greeter/current/data/mine"), "mine");
     apt(&greeter, "purge greeter").ok();
-    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str(), left(&greeter)), ("", "", before));
+    assert_eq!(
+        (greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str(), left(&greeter)),
+        ("", "", before)
+    );
 }
 
 /// A package of 5.0.0 whose own scripts know nothing of releases that are to stay.
@@ -175,7 +178,7 @@ fn a_power_cut_among_the_scripts_of_an_older_package_ends_on_a_whole_release() {
         greeter.cut_power();
         greeter.boot();
         greeter.answers("5.0.0");
-        println!("power cut in the older package's {stop}: dpkg has {}", dpkg(&greeter));
+        println!("power cut in the older package's {stop}: dpkg has {}", dpkg(&greeter, "greeter"));
         assert_eq!(greeter.ok("cat /srv/greeter/current/data/mine"), "mine");
         greeter.sh("dpkg --configure -a");
         apt(&greeter, "install -f greeter=5.0.1").ok();
@@ -196,7 +199,7 @@ fn dpkg_is_killed_anywhere_and_goes_on() {
         if apt_is_killed(&greeter, "5.0.1", after) {
             break;
         }
-        *stages.entry(dpkg(&greeter)).or_insert(0) += 1;
+        *stages.entry(dpkg(&greeter, "greeter")).or_insert(0) += 1;
         greeter.ok("dpkg --configure -a");
         apt(&greeter, "install -f greeter=5.0.1").ok();
         in_step(&greeter, "5.0.1");
@@ -240,12 +243,12 @@ fn what_an_operator_did_by_hand_is_not_undone() {
     greeter.ok("greeter upgrade --no-permanent 5.0.2");
     let run = apt(&greeter, "install greeter=5.0.1").code(100);
     run.stdout_has("greeter: 5.0.2 is on trial").stdout_has("hint: `greeter confirm` makes it permanent");
-    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str()), ("5.0.2", "ii  5.0.0"));
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("5.0.2", "ii  5.0.0"));
     let run = greeter.sh("greeter confirm").ok();
     run.stderr_has("note: 5.0.2 is permanent, and the package greeter brought 5.0.0");
     let run = apt(&greeter, "install greeter=5.0.1").code(100);
     run.stdout_has("greeter: 5.0.2 is permanent, which is higher than 5.0.1: an upgrade does not go down");
-    assert_eq!((greeter.answer().as_str(), dpkg(&greeter).as_str()), ("5.0.2", "ii  5.0.0"));
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("5.0.2", "ii  5.0.0"));
     // The package of what runs, a higher one, and one that is going down.
     for version in ["5.0.2", "5.0.3", "5.0.0"] {
         apt(&greeter, &format!("install greeter={version}")).ok();
@@ -273,7 +276,7 @@ fn a_package_is_installed_where_nothing_runs_yet() {
         greeter.ok(&format!(
             "unshare -m sh -c 'mount -t tmpfs none /run && apt-get -qy install greeter={version}' 2>&1"
         ));
-        assert_eq!((greeter.answer().as_str(), dpkg(&greeter)), ("", format!("ii  {version}")));
+        assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter")), ("", format!("ii  {version}")));
     }
     greeter.restart();
     greeter.answers("5.0.1");
