@@ -13,7 +13,7 @@ use crate::support::serving::Greeter;
 /// What a vendor changes of packaging/product/product.conf.
 const CONF: &str = r#"
 name=greeter
-summary="server that greets, and tells its version"
+summary="server that greets & tells its version"
 description="It answers every request for /version with the version that it is."
 maintainer="Greeter <packages@greeter.example>"
 homepage=https://greeter.example/

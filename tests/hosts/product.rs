@@ -278,6 +278,7 @@ fn a_package_is_installed_where_nothing_runs_yet() {
         ));
         assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter")), ("", format!("ii  {version}")));
     }
+    greeter.ok("grep -q 'manager = \"systemd\"' /etc/greeter/tenure.toml");
     greeter.restart();
     greeter.answers("5.0.1");
     in_step(&greeter, "5.0.1");
