@@ -317,3 +317,37 @@ fn linters_have_no_complaint() {
         lint("systemd-analyze", &["security", "--offline=true", "--threshold=20", unit.to_str().unwrap()])
     );
 }
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn no_package_goes_on_while_data_is_migrated() {
+    let migrates = "#!/bin/sh\nwhile [ -e /run/hold ]; do sleep 0.05; done\n[ ! -e /run/fail ]\n";
+    let migrating = Greeter {
+        manifest: "[data]\nwrites = 2\nreads = [1, 2]\n[hooks]\nmigrate = ['bin/hot']\n",
+        hot: migrates,
+        ..release("5.0.1")
+    };
+    let old = Greeter { manifest: "[data]\nwrites = 1\n", ..release("5.0.0") };
+    let next = Greeter { manifest: "[data]\nwrites = 2\n", ..release("5.0.2") };
+    let greeter = serving(Init::Systemd, &[old, migrating, next]);
+    greeter.ok("touch /run/hold /run/fail");
+    apt(&greeter, "install greeter=5.0.1").ok();
+    in_step(&greeter, "5.0.1");
+    for words in ["install greeter=5.0.2", "install greeter=5.0.0", "remove greeter"] {
+        let run = apt(&greeter, words).code(100);
+        run.stdout_has("greeter: a data migration is at work")
+            .stdout_has("`greeter migrate` waits for its end");
+        in_step(&greeter, "5.0.1");
+    }
+    greeter.ok("rm /run/hold");
+    greeter.until("it has failed", || greeter.sh("greeter status").code == Some(1));
+    apt(&greeter, "install greeter=5.0.2").code(100).stdout_has("greeter: a data migration has failed");
+    greeter.ok("rm /run/fail; greeter migrate");
+    apt(&greeter, "install greeter=5.0.2").ok();
+    in_step(&greeter, "5.0.2");
+    // What cannot read the data is refused by Tenure, and dpkg does not claim that it is there.
+    apt(&greeter, "install greeter=5.0.0").code(100).stdout_has("release 5.0.0 cannot start on the data");
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter")), ("5.0.2", "iF  5.0.0".to_owned()));
+    apt(&greeter, "install greeter=5.0.2").ok();
+    in_step(&greeter, "5.0.2");
+}
