@@ -236,7 +236,8 @@ impl Watch for Console {
             let style = ProgressStyle::with_template(fits);
             self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
         }
-        if done < self.bar.position() {
+        // The rate is that of this work, and not of what came before it.
+        if done < self.bar.position() || self.bar.position() == 0 {
             self.bar.reset();
         }
         self.bar.set_length(total);
