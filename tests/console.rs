@@ -62,4 +62,20 @@ fn a_version_that_is_not_there_is_answered_with_the_nearest() {
     host.run(["uninstall", "5.0.2"]).code(2).stderr_has("hint: 5.0.0 is installed\n");
     host.run(["uninstall", "77.1.2"]).code(2).stderr_has("hint: `tenure versions` lists what is\n");
     host.run(["upgrdae", "5.0.1"]).code(64).stderr_has("'upgrade'");
+    // A product's own command, behind which this one stands.
+    let mut command = host.command(["downgrade", "5.0.1"]);
+    let out = command.env("TENURE_COMMAND", "acme").output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(said.contains("hint: `acme upgrade 5.0.1`"), "{said}");
+    // Nothing is suggested that nobody is to give.
+    let run = host.run(["migrater"]).code(64);
+    run.stderr_has(
+        "error: unrecognized subcommand 'migrater'\nhint: a similar subcommand exists: 'migrate'\n",
+    );
+    let run = host.run(["gaurd"]).code(64);
+    assert!(!run.stderr.contains("'guard'"), "{run:#?}");
+    let run = host.run(["upgrade", "--restrat", "5.0.1"]).code(64);
+    run.stderr_has(
+        "error: unexpected argument '--restrat' found\nhint: a similar argument exists: '--restart'\n",
+    );
 }

@@ -81,6 +81,8 @@ pub struct Console {
     /// When the step began that is under way.
     step_began: Duration,
     command: &'static str,
+    /// What a person is told to give instead of `tenure`: a product's own command.
+    known_as: Option<String>,
     interrupt: Interrupt,
     bar: ProgressBar,
     unwritten: Option<io::Error>,
@@ -104,6 +106,7 @@ impl Console {
             journal: is_journal(),
             step_began: Duration::ZERO,
             command,
+            known_as: std::env::var("TENURE_COMMAND").ok().filter(|name| !name.is_empty()),
             interrupt: Interrupt::default(),
             bar,
             unwritten: None,
@@ -182,7 +185,16 @@ impl Console {
         self.bar.tick();
     }
 
+    /// The same, with the commands in it as a person gives them here.
+    fn as_given_here(&self, text: &str) -> String {
+        match &self.known_as {
+            Some(name) if self.style == Style::Human => text.replace("`tenure ", &format!("`{name} ")),
+            _ => text.to_owned(),
+        }
+    }
+
     fn print(&mut self, text: &str) {
+        let text = self.as_given_here(text);
         let mut out = io::stdout().lock();
         let written = self.bar.suspend(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()));
         self.unwritten = self.unwritten.take().or(written.err());
@@ -196,6 +208,7 @@ impl Console {
 
     /// Says something beside the result; where stderr is closed, nobody listens.
     fn tell(&self, level: Level, text: &str) {
+        let text = self.as_given_here(text);
         let text = match self.journal {
             true => text.lines().map(|line| format!("<{}>{line}\n", level as u8)).collect(),
             false => format!("{text}\n"),

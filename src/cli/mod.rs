@@ -13,11 +13,12 @@ mod status;
 mod vendor;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 use tenure::error::{Doing, Error, Kind, Result};
 use tenure::execute::Order;
@@ -44,7 +45,7 @@ pub fn run(words: &[OsString]) -> u8 {
     let style = if words.iter().any(|word| word == "--json") { Style::Json } else { Style::Human };
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
-        Err(error) => return misused(&error, style),
+        Err(error) => return misused(error, style),
     };
     let order = Order { command: typed(words), by: by(), why: None };
     let loudness = match (cli.verbose, cli.quiet) {
@@ -60,7 +61,8 @@ pub fn run(words: &[OsString]) -> u8 {
 }
 
 /// What clap has to say: help and version are wanted, all else is wrong usage.
-fn misused(error: &clap::Error, style: Style) -> u8 {
+fn misused(mut error: clap::Error, style: Style) -> u8 {
+    suggest_what_is_shown(&mut error);
     match (error.kind(), style) {
         (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
             // Nobody is there to be told that nobody reads.
@@ -68,7 +70,8 @@ fn misused(error: &clap::Error, style: Style) -> u8 {
             0
         }
         (_, Style::Human) => {
-            let _ = error.print();
+            let text = error.to_string().replace("\n\n  tip: ", "\nhint: ").replace("\n  tip: ", "\nhint: ");
+            let _ = io::stderr().write_all(text.as_bytes());
             Kind::Usage.code()
         }
         (_, Style::Json) => {
@@ -77,6 +80,24 @@ fn misused(error: &clap::Error, style: Style) -> u8 {
             Console::new(style, Loudness::Normal, "")
                 .fail(&Error::new(Kind::Usage, message).hint("`tenure --help` shows the usage"))
         }
+    }
+}
+
+/// Leaves out of what was perhaps meant what nobody is to give.
+fn suggest_what_is_shown(error: &mut clap::Error) {
+    let command = Cli::command();
+    let is_shown =
+        |name: &String| command.get_subcommands().any(|one| one.get_name() == name && !one.is_hide_set());
+    let shown: Vec<String> = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(names)) => names.iter().filter(|name| is_shown(name)).cloned().collect(),
+        Some(ContextValue::String(name)) => {
+            Some(name).filter(|name| is_shown(name)).cloned().into_iter().collect()
+        }
+        _ => return,
+    };
+    error.remove(ContextKind::SuggestedSubcommand);
+    if !shown.is_empty() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(shown));
     }
 }
 
