@@ -85,17 +85,13 @@ fn misused(mut error: clap::Error, style: Style) -> u8 {
 
 /// Leaves out of what was perhaps meant what nobody is to give.
 fn suggest_what_is_shown(error: &mut clap::Error) {
-    let command = Cli::command();
-    let is_shown =
-        |name: &String| command.get_subcommands().any(|one| one.get_name() == name && !one.is_hide_set());
-    let shown: Vec<String> = match error.get(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::Strings(names)) => names.iter().filter(|name| is_shown(name)).cloned().collect(),
-        Some(ContextValue::String(name)) => {
-            Some(name).filter(|name| is_shown(name)).cloned().into_iter().collect()
-        }
+    let mut shown = match error.remove(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(names)) => names,
+        Some(ContextValue::String(name)) => vec![name],
         _ => return,
     };
-    error.remove(ContextKind::SuggestedSubcommand);
+    let command = Cli::command();
+    shown.retain(|name| command.find_subcommand(name).is_some_and(|one| !one.is_hide_set()));
     if !shown.is_empty() {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(shown));
     }
