@@ -1,7 +1,7 @@
 //! Deleting trees of any depth without running out of descriptors or stack.
 
 use std::ffi::{CStr, OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::dir::Dir;
@@ -79,20 +79,14 @@ impl Purge<'_> {
     }
 
     fn take_from(&mut self, dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
-        let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        if kind(&stat) == SFlag::S_IFDIR {
-            return self.move_up(dir, name);
-        }
-        unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
-        self.gone(length(&stat));
-        Ok(())
+        let bytes = delete_file(dir, name)?;
+        self.gone(bytes.unwrap_or(0));
+        if bytes.is_none() { self.move_up(dir, name) } else { Ok(()) }
     }
 
     fn delete(&mut self, name: &OsStr) -> nix::Result<()> {
-        let stat = fstatat(&self.top, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        if kind(&stat) != SFlag::S_IFDIR {
-            unlinkat(&self.top, name, UnlinkatFlags::NoRemoveDir)?;
-            self.gone(length(&stat));
+        if let Some(bytes) = delete_file(&self.top, name)? {
+            self.gone(bytes);
             return Ok(());
         }
         let mut dir = Dir::from_fd(openat(&self.top, name, LIST, Mode::empty())?)?;
@@ -122,6 +116,15 @@ impl Purge<'_> {
             }
         }
     }
+}
+
+/// Deletes a file and returns its bytes; of a directory none, which stays.
+fn delete_file(dir: impl AsFd, name: &OsStr) -> nix::Result<Option<u64>> {
+    let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    if kind(&stat) == SFlag::S_IFDIR {
+        return Ok(None);
+    }
+    unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir).map(|()| Some(length(&stat)))
 }
 
 fn text(name: &CStr) -> &OsStr {
