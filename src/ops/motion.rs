@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::execute::Observer;
 use crate::health::{Baseline, Judge, Sample, Verdict};
 use crate::manifest::Manifest;
-use crate::plan::{Leg, Motion, Request, Restart, Way};
+use crate::plan::{Motion, Request, Restart, Way};
 use crate::policy::{self, Hop};
 use crate::probe;
 use crate::release::{ReleaseState, Snapshot};
@@ -74,13 +74,6 @@ pub(super) fn back(
 fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Manifest>) -> Option<Way> {
     let is_allowed = policy::hop(from, to, hot_from(higher)) == Hop::Hot;
     is_allowed.then(|| service.hot_way(from, to, higher).ok())?
-}
-
-/// Whether the service is stopped for a hop of several: where it may be, and where there is no other way.
-pub(super) fn stops(root: &Root, leg: &Leg, higher: Option<&Manifest>, asked: Restart) -> Restart {
-    let has_way = |service: Service<'_>| service.hot_way(&leg.from, &leg.to, higher).is_ok();
-    let is_hot = leg.way == Hop::Hot && Service::of(root).is_none_or(has_way);
-    if is_hot { Restart::Forbidden } else { asked }
 }
 
 fn up<'a>(root: &'a Root, observer: &mut dyn Observer) -> Result<Option<Service<'a>>> {

@@ -6,7 +6,7 @@ use crate::data::{OnDisk, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::execute::Observer;
 use crate::manifest::Manifest;
-use crate::plan::{self, Leg, Plan, Request, Step};
+use crate::plan::{self, Leg, Plan, Request, Restart, Step};
 use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
@@ -16,7 +16,7 @@ use super::install::install_in;
 use super::migrate::{failed, follow};
 use super::ready::{Ready, prepare_ahead, prepare_in};
 use super::route::{Journey, route};
-use super::{Install, Mode, Report, Session, check, motion};
+use super::{Install, Mode, Report, Session, check};
 
 /// How far a walk goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,11 @@ impl Ahead<'_> {
         let manifest = fetched.as_ref().ok().and_then(|fetched| fetched.manifest.clone());
         let mut options = options.clone();
         options.request.target = leg.to.clone();
-        options.request.restart = motion::stops(self.root, leg, manifest.as_ref(), options.request.restart);
+        // Of several hops only those are made by a restart that need it.
+        options.request.restart = match options.request.restart {
+            Restart::Asked => Restart::IfNeeded,
+            other => other,
+        };
         // What the operator wants to be saved is saved once, at the start.
         options.backup_command = options.backup_command.filter(|_| is_first);
         let steps = fetched.map_err(one).and_then(|fetched| self.steps(&options, fetched, observer));
