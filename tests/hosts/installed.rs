@@ -66,6 +66,8 @@ impl Installed {
         self.answers(permanent);
         let states = [format!("{tried} unpacked"), format!("{permanent} permanent")];
         self.until("it is taken back", || self.states() == states);
+        // A guard that was killed while it did so is not there for a moment, and another one then goes on.
+        self.until("it is over", || !self.is_busy());
         self.until("the guards have left", || self.guards().is_empty());
         self.tenure("status");
     }
