@@ -50,6 +50,11 @@ exit 1
 
 pub const URL: &str = "http://127.0.0.1:8080/version";
 
+/// The greeter on a host, where it tells its version at [`URL`].
+pub fn installed(host: Booted) -> Installed {
+    Installed { host, name: "greeter", ask: "curl -s -m5 http://127.0.0.1:8080/version" }
+}
+
 pub fn pack(host: &Booted, greeter: &Greeter<'_>) {
     host.put(&format!("/srv/greeter/releases/greeter-{}.tar.gz", greeter.version), greeter.packed(), 0o644);
 }
@@ -73,8 +78,7 @@ fn serving_on(next: &Greeter<'_>, prepare: impl Fn(&Booted)) -> Installed {
     pack(&host, &release("5.0.0"));
     pack(&host, next);
     host.boot();
-    let ask = "curl -s -m5 http://127.0.0.1:8080/version";
-    let greeter = Installed { host, name: "greeter", ask };
+    let greeter = installed(host);
     greeter.tenure("install 5.0.0");
     greeter.ok("systemctl enable -q --now greeter.socket greeter.service");
     greeter.answers("5.0.0");

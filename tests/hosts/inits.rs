@@ -1,11 +1,10 @@
 //! Hosts that are not booted by systemd.
 
+use crate::greeter::{URL, installed, pack};
 use crate::installed::Installed;
-use crate::packages::put_files;
+use crate::packages::{put_files, release};
 use crate::support::booted::{Booted, Init};
 use crate::support::serving::Greeter;
-
-const URL: &str = "http://127.0.0.1:8080/version";
 
 fn serving(init: Init) -> Installed {
     let (manager, script, enable, ask_up) = match init {
@@ -25,13 +24,11 @@ fn serving(init: Init) -> Installed {
     host.put("/srv/greeter/tenure.toml", settings, 0o644);
     put_files(&host, script);
     for version in ["5.0.0", "5.0.1", "5.1.0"] {
-        let archive = format!("/srv/greeter/releases/greeter-{version}.tar.gz");
-        host.put(&archive, Greeter { manifest: "", ..Greeter::well(version) }.packed(), 0o644);
+        pack(&host, &release(version));
     }
-    let sick = Greeter { manifest: "", conf: "no such key = 1\n", ..Greeter::well("5.2.0") };
-    host.put("/srv/greeter/releases/greeter-5.2.0.tar.gz", sick.packed(), 0o644);
+    pack(&host, &Greeter { conf: "no such key = 1\n", ..release("5.2.0") });
     host.boot();
-    let greeter = Installed { host, name: "greeter", ask: "curl -s -m5 http://127.0.0.1:8080/version" };
+    let greeter = installed(host);
     greeter.ok("adduser --system --group --quiet --no-create-home --home /nonexistent greeter");
     greeter.tenure("install 5.0.0");
     greeter.ok(enable);

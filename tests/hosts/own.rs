@@ -2,18 +2,11 @@
 
 use std::fs;
 
-use crate::installed::Installed;
-use crate::packages::{apt, careless_rpm, offer, package, publish, release, tenure};
+use crate::greeter::{URL, installed};
+use crate::packages::{
+    apt, careless_rpm, package, publish, release, tenure, unpack_by_hand, with_repository,
+};
 use crate::support::booted::{Booted, Init};
-
-const URL: &str = "http://127.0.0.1:8080/version";
-
-fn host() -> Installed {
-    let mut host = Booted::without_tenure(Init::Systemd);
-    host.boot();
-    offer(&host, tenure("deb"));
-    Installed { host, name: "greeter", ask: "curl -s -m5 http://127.0.0.1:8080/version" }
-}
 
 /// All that a package of Tenure's brings; the host's dpkg leaves manual pages and documents out.
 fn left(host: &Booted) -> String {
@@ -23,7 +16,7 @@ fn left(host: &Booted) -> String {
 #[test]
 #[ignore = "needs root and a host of its own"]
 fn the_package_of_tenure_comes_and_goes_and_leaves_roots_alone() {
-    let host = host();
+    let host = installed(with_repository(Init::Systemd));
     publish(&host, &[release("5.0.0"), release("5.0.1")]);
     apt(&host, "install tenure greeter=5.0.0").ok();
     host.answers("5.0.0");
@@ -38,19 +31,19 @@ fn the_package_of_tenure_comes_and_goes_and_leaves_roots_alone() {
     let asks = "source /usr/share/bash-completion/completions/tenure && COMP_WORDS=(tenure upg) COMP_CWORD=1 COMP_TYPE=9 &&
                 _clap_complete_tenure tenure upg tenure && echo ${COMPREPLY[@]}";
     assert_eq!(host.ok(&format!("bash -c '{asks}'")), "upgrade");
-    // A newer one in the middle of a trial, whose guard then has to be started again.
-    host.ok("cd /tmp && dpkg-deb -x /srv/repository/greeter_5.0.1_*.deb x && greeter unpack x/usr/lib/greeter/*.zst");
-    host.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
+    unpack_by_hand(&host, "5.0.1");
     host.ok("cd /tmp && dpkg-deb -R /srv/repository/tenure_*.deb n && sed -i 's/^Version: .*/Version: 9.0/' n/DEBIAN/control && dpkg-deb -b n next.deb");
+    // A newer one in the middle of a trial, whose guard then has to be started again.
+    host.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
     host.ok("dpkg -i /tmp/next.deb && systemctl kill --signal=KILL 'tenure-guard-*'");
     host.is_back("5.0.1", "5.0.0");
     // And one that goes on with a program that was replaced.
-    host.try_out("--confirm-within 4s", "5.0.1", "5.0.0");
+    host.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
     host.ok("dpkg -i /tmp/next.deb");
     host.is_back("5.0.1", "5.0.0");
     // While it is away, roots and the service stay as they are.
     let load = host.load(URL);
-    host.try_out("--confirm-within 5s", "5.0.1", "5.0.0");
+    host.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
     let roots = host.ok("find /srv/greeter -path '*/.tenure' -prune -o -print | sort");
     host.ok("dpkg -r --force-depends tenure");
     host.answers("5.0.0");
@@ -67,7 +60,7 @@ fn the_package_of_tenure_comes_and_goes_and_leaves_roots_alone() {
 #[test]
 #[ignore = "needs root and a host of its own"]
 fn the_same_from_rpms() {
-    let host = host();
+    let host = installed(with_repository(Init::Systemd));
     let put = |version: &str, file: &std::path::Path| {
         host.put(&format!("/srv/{version}.rpm"), fs::read(file).unwrap(), 0o644);
     };

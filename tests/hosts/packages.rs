@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use crate::installed::Installed;
 use crate::support::Run;
-use crate::support::booted::Booted;
+use crate::support::booted::{Booted, Init};
 use crate::support::serving::Greeter;
 
 /// What a vendor changes of packaging/product/product.conf.
@@ -21,14 +22,16 @@ license="Apache-2.0"
 root=/srv/greeter
 user=greeter
 shared="data log"
-writable="data log"
 program=bin/greeter
 arguments="8080 /run/greeter/address"
-reload=USR2
-health=http://127.0.0.1:8080/healthz
 "#;
 
 const PRODUCT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/product");
+
+/// A command of the machine's that has to succeed.
+pub fn ran(command: &mut Command) -> Run {
+    Run::of(command.output().unwrap(), command).ok()
+}
 
 /// A release of the greeter's as its vendor has it: the manager moves it, and nothing of its own.
 pub fn release(version: &str) -> Greeter<'_> {
@@ -54,16 +57,17 @@ impl Product {
         Self { dir }
     }
 
-    /// A package of a release, "deb", "rpm" or "tree", in a directory that goes with the value.
+    /// A package of a release, "deb", "rpm" or "tree", in a directory that goes with the value. Its product.conf is as it
+    /// is copied, with what `conf` changes.
     pub fn build(&self, kind: &str, release: &Path, conf: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
         let out = dir.path().join("out");
-        fs::write(dir.path().join("conf"), conf).unwrap();
+        let given = fs::read_to_string(self.dir.path().join("product.conf")).unwrap();
+        fs::write(dir.path().join("conf"), given + conf).unwrap();
         let tenure = Path::new(env!("CARGO_BIN_EXE_tenure")).parent().unwrap();
         let mut build = Command::new(self.dir.path().join("build"));
         build.env("PATH", format!("{}:{}", tenure.display(), std::env::var("PATH").unwrap()));
-        build.arg(kind).args([release, &out]).arg(dir.path().join("conf"));
-        Run::of(build.output().unwrap(), &build).ok();
+        ran(build.arg(kind).args([release, &out]).arg(dir.path().join("conf")));
         let file = fs::read_dir(out).unwrap().next().unwrap().unwrap().path();
         (dir, file)
     }
@@ -108,11 +112,18 @@ pub fn tenure(kind: &'static str) -> &'static Path {
         let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages").join(kind);
         let _ = fs::remove_dir_all(&out);
         let mut build = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/tenure/build"));
-        build.arg(&out).arg(kind);
-        Run::of(build.output().unwrap(), &build).ok();
+        ran(build.arg(&out).arg(kind));
         let file = fs::read_dir(out).unwrap().next().unwrap().unwrap().path();
         Box::leak(file.into_boxed_path())
     })
+}
+
+/// A host that is on, and whose only repository has Tenure.
+pub fn with_repository(init: Init) -> Booted {
+    let mut host = Booted::without_tenure(init);
+    host.boot();
+    offer(&host, tenure("deb"));
+    host
 }
 
 /// Puts the packages of these releases into the host's only repository.
@@ -138,6 +149,13 @@ pub fn offer(host: &Booted, file: &Path) {
 /// What apt does at a user's command.
 pub fn apt(host: &Booted, words: &str) -> Run {
     host.sh(&format!("DEBIAN_FRONTEND=noninteractive apt-get -qy --allow-downgrades {words} 2>&1"))
+}
+
+/// Unpacks a release from its package by hand.
+pub fn unpack_by_hand(greeter: &Installed, version: &str) {
+    greeter.ok(&format!(
+        "dpkg-deb -x /srv/repository/greeter_{version}_*.deb /tmp/x && greeter unpack /tmp/x/usr/lib/greeter/*.zst && rm -r /tmp/x"
+    ));
 }
 
 /// The version of a package that dpkg believes is there, with its state.

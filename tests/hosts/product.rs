@@ -4,21 +4,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
+use crate::greeter::{URL, installed};
 use crate::installed::Installed;
-use crate::packages::{apt, apt_is_killed, dpkg, offer, package, publish, release, tenure};
-use crate::support::Run;
-use crate::support::booted::{Booted, Init};
+use crate::packages::{
+    apt, apt_is_killed, dpkg, offer, package, publish, ran, release, tenure, unpack_by_hand, with_repository,
+};
+use crate::support::booted::Init;
 use crate::support::serving::Greeter;
-
-const URL: &str = "http://127.0.0.1:8080/version";
 
 /// A host whose repository has packages of Tenure and of these releases.
 fn host(init: Init, releases: &[Greeter<'_>]) -> Installed {
-    let mut host = Booted::without_tenure(init);
-    host.boot();
-    offer(&host, tenure("deb"));
+    let host = with_repository(init);
     publish(&host, releases);
-    Installed { host, name: "greeter", ask: "curl -s -m5 http://127.0.0.1:8080/version" }
+    installed(host)
 }
 
 /// The same, with 5.0.0 from its package.
@@ -43,6 +41,17 @@ fn in_step(greeter: &Installed, version: &str) {
     assert_eq!(greeter.answer(), version);
     assert_eq!(dpkg(greeter, "greeter"), format!("ii  {version}"));
     assert_eq!(greeter.ok("basename $(readlink /srv/greeter/permanent)"), version);
+}
+
+/// An upgrade to 5.0.1 that was cut short is gone on with, as dpkg and apt tell their user to; and then down again.
+fn goes_on(greeter: &Installed) {
+    // What was killed in the middle of its files dpkg wants to be installed anew, as apt does.
+    greeter.sh("dpkg --configure -a");
+    apt(greeter, "install -f greeter=5.0.1").ok();
+    in_step(greeter, "5.0.1");
+    greeter.ok("greeter verify && greeter status");
+    apt(greeter, "install greeter=5.0.0").ok();
+    in_step(greeter, "5.0.0");
 }
 
 fn pid(greeter: &Installed) -> String {
@@ -98,9 +107,7 @@ fn a_package_is_removed_and_purged() {
     greeter.answers("5.0.0");
     greeter.ok("echo mine >/srv/greeter/shared/data/mine");
     // A trial with a guard is no reason to stay.
-    greeter.ok("cp /usr/lib/greeter/greeter-5.0.0.tar.zst /tmp; apt-get -q download greeter=5.0.1");
-    greeter.ok("dpkg-deb -x greeter_5.0.1_*.deb /tmp/next; rm greeter_5.0.1_*.deb");
-    greeter.ok("greeter unpack /tmp/next/usr/lib/greeter/greeter-5.0.1.tar.zst; rm -r /tmp/next /tmp/greeter-5.0.0.tar.zst");
+    unpack_by_hand(&greeter, "5.0.1");
     greeter.ok("greeter upgrade --confirm-within 1h 5.0.1");
     apt(&greeter, "remove greeter").ok();
     greeter.until("the guards have left", || greeter.guards().is_empty());
@@ -125,12 +132,7 @@ fn a_package_is_removed_and_purged() {
 fn careless(greeter: &Installed) {
     let (dir, file) = package("deb", &release("5.0.0"));
     let tree = dir.path().join("tree");
-    let unpack = |args: &[&str]| {
-        let mut dpkg = Command::new("dpkg-deb");
-        dpkg.args(args);
-        Run::of(dpkg.output().unwrap(), &dpkg).ok();
-    };
-    unpack(&["-R", file.to_str().unwrap(), tree.to_str().unwrap()]);
+    ran(Command::new("dpkg-deb").arg("-R").args([&file, &tree]));
     // Each stops, where that is asked for, once it has done its worst; and in the middle of it.
     let script = |name: &str, acts: [&str; 2]| {
         let pause = |at: &str| format!("[ ! -e /run/{at} ] || {{ touch /run/reached; sleep 60; }}");
@@ -141,7 +143,7 @@ fn careless(greeter: &Installed) {
     script("prerm", ["rm -f /srv/greeter/permanent", "rm -f /srv/greeter/current"]);
     let half = "rm -rf /srv/greeter/.tenure/history /srv/greeter/releases/*/bin /srv/greeter/shared/data";
     script("postrm", [half, "rm -rf /srv/greeter"]);
-    unpack(&["-b", tree.to_str().unwrap(), file.to_str().unwrap()]);
+    ran(Command::new("dpkg-deb").arg("-b").args([&tree, &file]));
     offer(greeter, &file);
 }
 
@@ -180,12 +182,7 @@ fn a_power_cut_among_the_scripts_of_an_older_package_ends_on_a_whole_release() {
         greeter.answers("5.0.0");
         println!("power cut in the older package's {stop}: dpkg has {}", dpkg(&greeter, "greeter"));
         assert_eq!(greeter.ok("cat /srv/greeter/current/data/mine"), "mine");
-        greeter.sh("dpkg --configure -a");
-        apt(&greeter, "install -f greeter=5.0.1").ok();
-        in_step(&greeter, "5.0.1");
-        greeter.ok("greeter verify && greeter status");
-        apt(&greeter, "install greeter=5.0.0").ok();
-        in_step(&greeter, "5.0.0");
+        goes_on(&greeter);
     }
 }
 
@@ -200,13 +197,7 @@ fn dpkg_is_killed_anywhere_and_goes_on() {
             break;
         }
         *stages.entry(dpkg(&greeter, "greeter")).or_insert(0) += 1;
-        // What was killed in the middle of its files dpkg wants to be installed anew, as apt does.
-        greeter.sh("dpkg --configure -a");
-        apt(&greeter, "install -f greeter=5.0.1").ok();
-        in_step(&greeter, "5.0.1");
-        greeter.ok("greeter status");
-        apt(&greeter, "install greeter=5.0.0").ok();
-        in_step(&greeter, "5.0.0");
+        goes_on(&greeter);
     }
     load.lost_none("the greeter's package, its upgrades killed");
     println!("apt was killed, and dpkg then had: {stages:?}");
@@ -237,9 +228,7 @@ fn the_same_package_serves_a_host_of_sysvinit() {
 fn what_an_operator_did_by_hand_is_not_undone() {
     let releases = [release("5.0.0"), release("5.0.1"), release("5.0.2"), release("5.0.3")];
     let greeter = serving(Init::Systemd, &releases);
-    greeter.ok(
-        "cd /tmp && dpkg-deb -x /srv/repository/greeter_5.0.2_*.deb x && greeter unpack x/usr/lib/greeter/*.zst",
-    );
+    unpack_by_hand(&greeter, "5.0.2");
     // A trial is a person's to end, whatever dpkg is told.
     greeter.ok("greeter upgrade --no-permanent 5.0.2");
     let run = apt(&greeter, "install greeter=5.0.1").code(100);
@@ -289,34 +278,22 @@ fn a_package_is_installed_where_nothing_runs_yet() {
 #[test]
 #[ignore = "needs lintian, shellcheck and mandoc"]
 fn linters_have_no_complaint() {
-    let lint = |program: &str, args: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(args);
-        Run::of(command.output().unwrap(), &command).ok().stdout
-    };
     let (dir, product) = package("deb", &release("5.0.0"));
     for file in [&product, tenure("deb")] {
         let strict = ["--no-cfg", "--allow-root", "--pedantic", "--fail-on", "error,warning"];
-        println!("{}", lint("lintian", &[&strict[..], &[file.to_str().unwrap()]].concat()));
+        println!("{}", ran(Command::new("lintian").args(strict).arg(file)).stdout);
     }
     let tree = dir.path().join("tree");
-    lint("dpkg-deb", &["-R", product.to_str().unwrap(), tree.to_str().unwrap()]);
-    for script in ["preinst", "postinst", "prerm", "postrm"]
-        .map(|name| format!("DEBIAN/{name}"))
-        .iter()
-        .chain(&["usr/bin/greeter", "usr/lib/greeter/boot", "etc/init.d/greeter"].map(str::to_owned))
-    {
-        lint("shellcheck", &[tree.join(script).to_str().unwrap()]);
-    }
-    lint(
-        "mandoc",
-        &["-T", "lint", "-W", "warning", tree.join("usr/share/man/man1/greeter.1.gz").to_str().unwrap()],
-    );
+    ran(Command::new("dpkg-deb").arg("-R").args([&product, &tree]));
+    let by_dpkg = ["preinst", "postinst", "prerm", "postrm"].map(|name| tree.join("DEBIAN").join(name));
+    let others =
+        ["usr/bin/greeter", "usr/lib/greeter/boot", "etc/init.d/greeter"].map(|name| tree.join(name));
+    ran(Command::new("shellcheck").args(by_dpkg).args(others));
+    let page = tree.join("usr/share/man/man1/greeter.1.gz");
+    ran(Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(page));
     let unit = tree.join("usr/lib/systemd/system/greeter.service");
-    println!(
-        "{}",
-        lint("systemd-analyze", &["security", "--offline=true", "--threshold=20", unit.to_str().unwrap()])
-    );
+    let strict = ["security", "--offline=true", "--threshold=20"];
+    println!("{}", ran(Command::new("systemd-analyze").args(strict).arg(unit)).stdout);
 }
 
 #[test]
