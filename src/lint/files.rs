@@ -1,6 +1,6 @@
 //! The faults of a release's files: what would not run, or be written to, or stand for another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Code, Finding, Head, Release, Shebang, Thing};
 
@@ -14,11 +14,14 @@ const WRITTEN: [&str; 7] = ["cache", "data", "log", "logs", "run", "tmp", "var"]
 const WRITTEN_ENDINGS: [&str; 6] = [".db", ".log", ".pid", ".sock", ".sqlite", ".sqlite3"];
 
 /// The faults of the files, where the release is for these architectures; for what most of its binaries are, where
-/// none is named.
-pub fn check(release: &Release, arch: &[String]) -> Vec<Finding> {
+/// none is named. `hooks` are to be run, whatever their modes say yet.
+pub fn check<'a>(release: &Release, arch: &[String], hooks: impl Iterator<Item = &'a str>) -> Vec<Finding> {
     let mut findings = clashes(release);
+    let hooks: BTreeSet<String> =
+        hooks.filter_map(|hook| release.resolve(hook)).map(|(path, _)| path).collect();
+    let is_run = |path: &String| is_executable(release, path) || hooks.contains(path);
     findings.extend(release.heads.iter().filter_map(|(path, head)| match head {
-        Head::Script(shebang) if is_executable(release, path) => interpreter(release, path, shebang),
+        Head::Script(shebang) if is_run(path) => interpreter(release, path, shebang),
         _ => None,
     }));
     findings.extend(binaries(release, arch));
@@ -161,6 +164,10 @@ mod tests {
         findings.iter().map(|finding| (finding.code.word(), finding.place.as_str())).collect()
     }
 
+    fn checked(release: &Release, arch: &[String]) -> Vec<Finding> {
+        check(release, arch, std::iter::empty())
+    }
+
     #[test]
     fn a_script_needs_an_interpreter() {
         for (line, fine) in [
@@ -178,10 +185,11 @@ mod tests {
             ("#!", false),
         ] {
             let head = Head::of(line.as_bytes()).unwrap();
-            let told = check(&release(&[("bin/node", true), ("x", true)], &[("x", head.clone())]), &[]);
+            let told = checked(&release(&[("bin/node", true), ("x", true)], &[("x", head.clone())]), &[]);
             assert_eq!(told.is_empty(), fine, "{line}: {told:?}");
-            let unused = check(&release(&[("x", false)], &[("x", head)]), &[]);
-            assert_eq!(unused, [], "nobody runs it");
+            let plain = release(&[("bin/node", true), ("x", false)], &[("x", head)]);
+            assert_eq!(checked(&plain, &[]), [], "nobody runs it");
+            assert_eq!(check(&plain, &[], ["./x"].into_iter()).is_empty(), fine, "{line}: a hook");
         }
     }
 
@@ -190,10 +198,13 @@ mod tests {
         let binary = |arch: &str| Head::Binary(arch.to_owned());
         let mixed =
             release(&[], &[("a", binary("x86_64")), ("b", binary("x86_64")), ("c", binary("aarch64"))]);
-        assert_eq!(told(&check(&mixed, &[])), [("arch-differs", "c")]);
-        assert_eq!(told(&check(&mixed, &["aarch64".into()])), [("arch-differs", "a"), ("arch-differs", "b")]);
-        assert_eq!(check(&mixed, &["aarch64".into(), "x86_64".into()]), []);
-        assert_eq!(check(&release(&[], &[("a", binary("i686"))]), &["i386".into()]), []);
+        assert_eq!(told(&checked(&mixed, &[])), [("arch-differs", "c")]);
+        assert_eq!(
+            told(&checked(&mixed, &["aarch64".into()])),
+            [("arch-differs", "a"), ("arch-differs", "b")]
+        );
+        assert_eq!(checked(&mixed, &["aarch64".into(), "x86_64".into()]), []);
+        assert_eq!(checked(&release(&[], &[("a", binary("i686"))]), &["i386".into()]), []);
     }
 
     #[test]
@@ -209,6 +220,6 @@ mod tests {
             ("log", false),
         ];
         let expected = [("name-clash", "bin/x"), ("file-written", "data"), ("file-written", "lib/x.pid")];
-        assert_eq!(told(&check(&release(&files, &[]), &[])), expected);
+        assert_eq!(told(&checked(&release(&files, &[]), &[])), expected);
     }
 }

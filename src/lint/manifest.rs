@@ -167,15 +167,19 @@ fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Fi
             findings.push(Finding::new(Code::ArchUnknown, &place, message).hint(format!("write {uname:?}")));
         }
     }
+    findings.extend(programs(manifest).filter_map(|(table, key, argv)| {
+        hook(key, argv, release).map(|(code, message)| Finding::new(code, &lines.of(table, key), message))
+    }));
+    findings
+}
+
+/// What the manifest has Tenure run, by table and key.
+pub fn programs(manifest: &Manifest) -> impl Iterator<Item = (&'static str, &'static str, &Argv)> {
     let health = manifest.health.as_ref().and_then(|health| match &health.probe {
         Probe::Command(argv) => Some(("health", "command", argv)),
         _ => None,
     });
-    let hooks = manifest.hooks.all().map(|(key, argv)| ("hooks", key, argv));
-    findings.extend(hooks.chain(health).filter_map(|(table, key, argv)| {
-        hook(key, argv, release).map(|(code, message)| Finding::new(code, &lines.of(table, key), message))
-    }));
-    findings
+    manifest.hooks.all().map(|(key, argv)| ("hooks", key, argv)).chain(health)
 }
 
 /// What is wrong with the name and the version.

@@ -186,8 +186,10 @@ pub fn lint(release: &Release) -> Vec<Finding> {
         Some(text) => manifest::check(text, release),
         None => (None, unnamed(release).into_iter().collect()),
     };
-    let arch = manifest.as_ref().map_or(&[][..], |manifest| &manifest.requires.arch);
-    findings.extend(files::check(release, arch));
+    let empty = &[][..];
+    let arch = manifest.as_ref().map_or(empty, |manifest| &manifest.requires.arch);
+    let hooks = manifest.iter().flat_map(manifest::programs).map(|(_, _, argv)| argv.program());
+    findings.extend(files::check(release, arch, hooks));
     findings
 }
 
