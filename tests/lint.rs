@@ -57,6 +57,8 @@ fn a_sound_release_has_no_fault() {
     vendor.build().spread(&vendor.dir());
     let before = vendor.host.tree();
     vendor.lint("build").ok().stdout("No fault was found in build.\n").stderr("");
+    let here = vendor.host.run_in(&vendor.dir(), ["lint", "."]);
+    here.ok().stdout("No fault was found in the working directory.\n");
     assert_eq!(vendor.host.tree(), before, "nothing is written");
     for format in FORMATS {
         let file = format!("emqx-5.0.1.{format}");

@@ -112,10 +112,11 @@ impl Human for Linted {
             format!("{place}: {message} [{}]\n  hint: {hint}\n", code.word())
         };
         let lines: String = self.findings.iter().map(line).collect();
+        let subject = if self.subject == "." { "the working directory" } else { &self.subject };
         match self.findings.len() {
-            0 => format!("No fault was found in {}.\n", self.subject),
-            1 => format!("{lines}One fault was found in {}.\n", self.subject),
-            count => format!("{lines}{count} faults were found in {}.\n", self.subject),
+            0 => format!("No fault was found in {subject}.\n"),
+            1 => format!("{lines}One fault was found in {subject}.\n"),
+            count => format!("{lines}{count} faults were found in {subject}.\n"),
         }
     }
 
