@@ -6,77 +6,24 @@
 
 mod support;
 
-use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::Host;
+use support::terminal::Terminal;
 
-/// What is waited for in vain fails the test after this.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A shell at its prompt.
+struct Shell(Terminal);
 
-/// A terminal, in which a shell runs in a root; gone when it is dropped.
-struct Terminal {
-    socket: String,
-    host: Host,
-}
-
-impl Terminal {
-    fn open(shell: &str, load: &str) -> Self {
+impl Shell {
+    fn start(shell: &str, load: &str) -> Self {
         let host = Host::new();
         ["5.0.0", "5.0.1", "5.1.0"].iter().for_each(|version| host.archive(version));
         host.run(["install", "5.0.0"]).ok();
-        let socket = host.root().parent().unwrap().join("tmux").display().to_string();
-        let terminal = Self { socket, host };
-        let bin = Path::new(env!("CARGO_BIN_EXE_tenure")).parent().unwrap().display();
-        let home = terminal.host.root().parent().unwrap().display();
-        let start = format!("env -i HOME={home} TERM=screen PATH={bin}:/usr/bin:/bin LANG=C.UTF-8 {shell}");
-        let root = terminal.host.root().to_str().unwrap().to_owned();
-        terminal.tmux(&[
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-x",
-            "120",
-            "-y",
-            "50",
-            "-c",
-            &root,
-            &start,
-        ]);
+        let terminal = Terminal::open(host, 120, shell);
         terminal.keys(&["PS1='> '", "Enter"]);
         terminal.keys(&[load, "Enter", "clear", "Enter"]);
         terminal.until("it is ready", |screen| screen.lines().count() < 4);
-        terminal
-    }
-
-    fn tmux(&self, words: &[&str]) -> String {
-        let mut tmux = Command::new("tmux");
-        tmux.env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("LANG", "C.UTF-8")
-            .args(["-S", &self.socket])
-            .args(words);
-        let out = tmux.output().expect("tmux is needed");
-        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap().trim_end().to_owned()
-    }
-
-    fn keys(&self, keys: &[&str]) {
-        self.tmux(&[&["send-keys"], keys].concat());
-    }
-
-    fn until(&self, what: &str, so: impl Fn(&str) -> bool) {
-        let begun = Instant::now();
-        loop {
-            let screen = self.tmux(&["capture-pane", "-p"]);
-            if so(&screen) {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{what}: the terminal shows\n{screen}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        Self(terminal)
     }
 
     /// Waits until nothing changes any more: a shell that is still at it would take what is typed for something else.
@@ -84,66 +31,60 @@ impl Terminal {
         let mut seen = (String::new(), 0);
         while seen.1 < 5 {
             std::thread::sleep(Duration::from_millis(100));
-            let screen = self.tmux(&["capture-pane", "-p"]);
+            let screen = self.0.screen();
             seen = if screen == seen.0 { (screen, seen.1 + 1) } else { (screen, 0) };
         }
     }
 
     /// What is typed, with the tabulator key behind it, comes to show this.
     fn completes(&self, typed: &str, shows: &[&str]) {
-        self.keys(&["-l", typed]);
-        self.until(typed, |screen| screen.contains(typed));
-        self.keys(&["Tab"]);
+        self.0.keys(&["-l", typed]);
+        self.0.until(typed, |screen| screen.contains(typed));
+        self.0.keys(&["Tab"]);
         self.settle();
         // Several ways to go on are shown at the second time.
         if shows.len() > 1 {
-            self.keys(&["Tab"]);
+            self.0.keys(&["Tab"]);
         }
-        self.until(typed, |screen| shows.iter().all(|word| screen.contains(word)));
+        self.0.until(typed, |screen| shows.iter().all(|word| screen.contains(word)));
         self.settle();
-        self.keys(&["C-c"]);
+        self.0.keys(&["C-c"]);
         self.settle();
-        self.keys(&["clear", "Enter"]);
-        self.until("it is clear", |screen| screen.lines().count() < 4 && !screen.contains("tenure"));
+        self.0.keys(&["clear", "Enter"]);
+        self.0.until("it is clear", |screen| screen.lines().count() < 4 && !screen.contains("tenure"));
     }
 }
 
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = Command::new("tmux").args(["-S", &self.socket, "kill-server"]).output();
-    }
-}
-
-fn completes_in(terminal: &Terminal) {
-    terminal.completes("tenure upg", &["tenure upgrade"]);
-    terminal.completes("tenure root-d", &["tenure root-dir"]);
-    terminal.completes("tenure upgrade --no-p", &["tenure upgrade --no-permanent"]);
-    terminal.completes("tenure upgrade --multi", &["tenure upgrade --multi-hop"]);
+fn completes_in(shell: &Shell) {
+    shell.completes("tenure upg", &["tenure upgrade"]);
+    shell.completes("tenure root-d", &["tenure root-dir"]);
+    shell.completes("tenure upgrade --no-p", &["tenure upgrade --no-permanent"]);
+    shell.completes("tenure upgrade --multi", &["tenure upgrade --multi-hop"]);
     // The releases that are here, installed or not; and of those only what may be removed.
-    terminal.completes("tenure upgrade 5.1", &["tenure upgrade 5.1.0"]);
-    terminal.completes("tenure upgrade 5.0.", &["5.0.0", "5.0.1"]);
-    terminal.host.run(["upgrade", "5.0.1"]).ok();
-    terminal.completes("tenure uninstall 5.", &["tenure uninstall 5.0.0"]);
-    terminal.completes("tenure completions z", &["tenure completions zsh"]);
+    shell.completes("tenure upgrade 5.1", &["tenure upgrade 5.1.0"]);
+    shell.completes("tenure upgrade 5.0.", &["5.0.0", "5.0.1"]);
+    shell.0.host.run(["upgrade", "5.0.1"]).ok();
+    shell.completes("tenure uninstall 5.", &["tenure uninstall 5.0.0"]);
+    shell.completes("tenure completions z", &["tenure completions zsh"]);
 }
 
 #[test]
 #[ignore = "needs bash and tmux"]
 fn bash_completes() {
-    completes_in(&Terminal::open("bash --norc", "source <(tenure completions bash)"));
+    completes_in(&Shell::start("bash --norc", "source <(tenure completions bash)"));
 }
 
 #[test]
 #[ignore = "needs zsh and tmux"]
 fn zsh_completes() {
     let load = "autoload -U compinit && compinit -u && source <(tenure completions zsh)";
-    completes_in(&Terminal::open("zsh -f", load));
+    completes_in(&Shell::start("zsh -f", load));
 }
 
 #[test]
 #[ignore = "needs fish and tmux"]
 fn fish_completes() {
-    completes_in(&Terminal::open("fish --no-config", "tenure completions fish | source"));
+    completes_in(&Shell::start("fish --no-config", "tenure completions fish | source"));
 }
 
 #[test]
@@ -154,7 +95,7 @@ fn a_package_s_files_are_found_by_each_shell_at_the_first_key() {
     let zsh = "mkdir ~/c && tenure completions zsh >~/c/_tenure && fpath=(~/c $fpath) && autoload -U compinit && compinit -u";
     let fish = "mkdir ~/c; tenure completions fish >~/c/tenure.fish; set -p fish_complete_path ~/c";
     for (shell, load) in [("bash --norc", bash), ("zsh -f", zsh), ("fish --no-config", fish)] {
-        completes_in(&Terminal::open(shell, load));
+        completes_in(&Shell::start(shell, load));
     }
 }
 

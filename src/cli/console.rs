@@ -4,9 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use terminal_size::terminal_size_of;
 
 use tenure::clock;
 use tenure::error::{Error, Result};
@@ -19,9 +17,7 @@ use tenure::watch::Watch;
 
 use super::human::{self, Human};
 use super::json;
-
-/// How long before it is shown that something is still under way.
-const TICK: Duration = Duration::from_millis(120);
+use super::progress::Progress;
 
 /// How results are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +80,9 @@ pub struct Console {
     /// What a person is told to give instead of `tenure`: a product's own command.
     known_as: Option<String>,
     interrupt: Interrupt,
-    bar: ProgressBar,
+    bar: Progress,
     unwritten: Option<io::Error>,
     changing: bool,
-    /// The progress as it has a place on the terminal; none where something else is shown.
-    fits: Option<&'static str>,
     /// The last warning.
     warned: Option<String>,
     /// The step before threw away what the next one unpacks anew.
@@ -97,9 +91,7 @@ pub struct Console {
 
 impl Console {
     pub fn new(style: Style, loudness: Loudness, command: &'static str) -> Self {
-        let watched = style == Style::Human && loudness != Loudness::Quiet && io::stderr().is_terminal();
-        let target = if watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target).with_message("Checking");
+        let is_watched = style == Style::Human && loudness != Loudness::Quiet && io::stderr().is_terminal();
         Self {
             style,
             loudness,
@@ -108,10 +100,9 @@ impl Console {
             command,
             known_as: std::env::var("TENURE_COMMAND").ok().filter(|name| !name.is_empty()),
             interrupt: Interrupt::default(),
-            bar,
+            bar: Progress::new(is_watched),
             unwritten: None,
             changing: false,
-            fits: None,
             warned: None,
             replacing: false,
         }
@@ -135,7 +126,7 @@ impl Console {
 
     /// Shows a result and returns the exit code that it calls for.
     pub fn show(&mut self, shown: &Shown) -> u8 {
-        self.bar.finish_and_clear();
+        self.bar.clear();
         // What was asked for is said in any case, and that something was changed is not.
         if self.loudness != Loudness::Quiet || !self.changing || self.style == Style::Json {
             self.print(&shown.text);
@@ -158,7 +149,7 @@ impl Console {
 
     /// Shows an error and returns its exit code.
     pub fn fail(&mut self, error: &Error) -> u8 {
-        self.bar.finish_and_clear();
+        self.bar.clear();
         match self.style {
             Style::Json => self.print(&json::error(error).unwrap_or_default()),
             Style::Human => {
@@ -173,18 +164,6 @@ impl Console {
         error.kind().code()
     }
 
-    fn spin(&mut self, template: &str, message: String) {
-        self.fits = None;
-        self.bar.disable_steady_tick();
-        if self.bar.is_finished() {
-            self.bar.reset();
-        }
-        let style = ProgressStyle::with_template(template);
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        self.bar.set_message(message);
-        self.bar.tick();
-    }
-
     /// The same, with the commands in it as a person gives them here.
     fn as_given_here(&self, text: &str) -> String {
         match &self.known_as {
@@ -196,7 +175,7 @@ impl Console {
     fn print(&mut self, text: &str) {
         let text = self.as_given_here(text);
         let mut out = io::stdout().lock();
-        let written = self.bar.suspend(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+        let written = self.bar.aside(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()));
         self.unwritten = self.unwritten.take().or(written.err());
     }
 
@@ -213,7 +192,7 @@ impl Console {
             true => text.lines().map(|line| format!("<{}>{line}\n", level as u8)).collect(),
             false => format!("{text}\n"),
         };
-        self.bar.suspend(|| {
+        self.bar.aside(|| {
             let _ = io::stderr().write_all(text.as_bytes());
         });
     }
@@ -225,15 +204,6 @@ impl Console {
     }
 }
 
-/// What of a progress has a place in one line of so many columns.
-fn bar_for(columns: u16) -> &'static str {
-    match columns {
-        0..60 => "{msg} {percent}%, {eta} left",
-        60..90 => "{msg} [{wide_bar}] {percent}%, {bytes_per_sec}, {eta} left",
-        90.. => "{msg} [{wide_bar}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-    }
-}
-
 /// Whether standard error leads to the journal, as systemd.exec(5) has a program find out.
 fn is_journal() -> bool {
     let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
@@ -242,30 +212,15 @@ fn is_journal() -> bool {
 
 impl Watch for Console {
     fn progress(&mut self, done: u64, total: u64) {
-        let fits = bar_for(terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0));
-        if self.fits != Some(fits) {
-            self.bar.disable_steady_tick();
-            self.fits = Some(fits);
-            let style = ProgressStyle::with_template(fits);
-            self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-        }
-        // The rate is that of this work, and not of what came before it.
-        if done < self.bar.position() || self.bar.position() == 0 {
-            self.bar.reset();
-        }
-        self.bar.set_length(total);
-        self.bar.set_position(done);
+        self.bar.advance(done, total);
     }
 
     fn waiting(&mut self, for_what: &str, left: Duration) {
-        let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
-        self.spin("{spinner} {wide_msg}", format!("{for_what}, {left} left"));
+        self.bar.wait(for_what, left);
     }
 
     fn working(&mut self, on_what: &str) {
-        self.spin("{spinner} {msg}, for {elapsed} by now", on_what.to_owned());
-        // Whoever is at it says nothing meanwhile.
-        self.bar.enable_steady_tick(TICK);
+        self.bar.work(on_what);
     }
 
     fn interrupted(&self) -> bool {
@@ -281,12 +236,12 @@ impl Observer for Console {
     }
 
     fn staging(&mut self, step: &Step) {
-        self.bar.set_message(human::verb(step));
+        self.bar.about(human::verb(step));
         self.detail(|| format!("step: staging, to {step}"));
     }
 
     fn deleting(&mut self) {
-        self.bar.set_message("Deleting");
+        self.bar.about("Deleting");
     }
 
     fn checked(&mut self, what: &str, found: &str) {
@@ -294,7 +249,7 @@ impl Observer for Console {
     }
 
     fn begun(&mut self, step: &Step) {
-        self.bar.finish_and_clear();
+        self.bar.clear();
         self.step_began = clock::since_boot();
         self.detail(|| format!("step: {step}"));
         if let Some(line) = human::begun(step, self.replacing) {
@@ -304,7 +259,7 @@ impl Observer for Console {
     }
 
     fn done(&mut self, step: &Step) {
-        self.bar.finish_and_clear();
+        self.bar.clear();
         let took = clock::since_boot().saturating_sub(self.step_began);
         self.detail(|| format!("done: {step}, in {} ms", took.as_millis()));
         if let Some(line) = human::done(step) {

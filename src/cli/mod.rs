@@ -8,6 +8,7 @@ mod dot;
 mod human;
 mod json;
 mod moves;
+mod progress;
 mod prometheus;
 mod status;
 mod vendor;

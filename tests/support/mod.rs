@@ -16,6 +16,7 @@ pub mod disk;
 pub mod schema;
 pub mod serving;
 pub mod stepper;
+pub mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
