@@ -110,12 +110,13 @@ impl Error {
         self.kind
     }
 
-    /// What a person can do about it, the causes' hints included.
+    /// What a person can do about it, the causes' hints included; each once.
     #[must_use]
     pub fn hints(&self) -> Vec<&str> {
         let mut hints: Vec<&str> = self.hints.iter().map(String::as_str).collect();
         if let Some(inner) = self.cause.as_ref().and_then(|c| c.downcast_ref::<Self>()) {
-            hints.extend(inner.hints());
+            let more = inner.hints();
+            hints.extend(more.into_iter().filter(|hint| !self.hints.iter().any(|own| own == hint)));
         }
         hints
     }
