@@ -87,7 +87,14 @@ pub struct Finding {
     pub found: String,
     /// What is needed.
     pub needed: String,
+    /// What to do where that is another thing.
+    pub hint: &'static str,
 }
+
+const OF_ARCH: &str = "get the archive for this architecture from the vendor";
+const OF_SYSTEM: &str = "upgrade the system first, and hold its next version against what is installed by \
+                         `tenure check --os`; or stay on a release that runs here";
+const OF_SPACE: &str = "make room: `tenure prune` removes releases that are no longer needed";
 
 impl Requires {
     /// Holds a host against what is required; nothing is said of what is not.
@@ -100,6 +107,7 @@ impl Requires {
             ok: has.is_some_and(|has| wanted.iter().any(|wanted| wanted.is_met_by(has))),
             found: has.map_or_else(|| "nobody can tell".to_owned(), ToString::to_string),
             needed: any_of(wanted),
+            hint: OF_SYSTEM,
         };
         [
             (!self.arch.is_empty()).then(|| Finding {
@@ -107,6 +115,7 @@ impl Requires {
                 ok: arch_is_met,
                 found: arch.clone(),
                 needed: any_of(&self.arch),
+                hint: OF_ARCH,
             }),
             (!self.os.is_empty()).then(|| of("os", &self.os, Some(os))),
             (!self.libc.is_empty()).then(|| of("libc", &self.libc, libc.as_ref())),
@@ -115,6 +124,7 @@ impl Requires {
                 ok: *free >= space.as_u64(),
                 found: format!("{} free", ByteSize(*free).display().iec()),
                 needed: format!("{} free", space.display().iec()),
+                hint: OF_SPACE,
             }),
         ]
         .into_iter()

@@ -7,8 +7,8 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use support::Host;
 use support::serving::{Greeter, Serving};
+use support::{Host, Run};
 
 fn host(requires: &str) -> Host {
     let host = Host::new();
@@ -86,7 +86,7 @@ fn an_archive_that_is_missing_or_bad_is_one_of_the_things() {
     host.run(["check", "5.0.2"]).code(2).stdout_has("FAILED  archive: release 5.0.2 is not installed");
     fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), "0".repeat(64)).unwrap();
     let run = host.run(["check", "5.0.1"]).code(2);
-    let run = run.stdout_has("FAILED  archive: ");
+    let run = run.stdout_has("FAILED  digest: ");
     // What is not known to be good says nothing.
     assert!(
         !run.stdout.contains("service:") && run.stdout.ends_with("\nOne thing is in the way of 5.0.1.\n")
@@ -118,7 +118,48 @@ fn what_is_found_of_an_archive_is_told_thing_by_thing() {
     let settings = "name = \"emqx\"\n[space]\nreserve = \"1 EiB\"\n";
     fs::write(host.root().join("tenure.toml"), settings).unwrap();
     let run = host.run(["check", "5.0.1"]).code(2);
-    run.stdout_has("FAILED  archive: not enough space for 5.0.1").stdout_has("1.0 EiB in reserve");
+    run.stdout_has("FAILED  space: not enough space for 5.0.1").stdout_has("1.0 EiB in reserve");
+}
+
+#[test]
+fn what_is_wrong_with_an_archive_hides_nothing_else() {
+    let host = host("arch = ['sparc']\nfree-space = '1 EiB'");
+    let settings = "name = \"emqx\"\nuser = \"nobody-of-this-name\"\n[space]\nreserve = \"1 EiB\"\n";
+    fs::write(host.root().join("tenure.toml"), settings).unwrap();
+    let kept = |host: &Host| {
+        let mut tree = host.tree();
+        tree.retain(|path, _| path != "tenure.toml" && !path.ends_with(".sha256"));
+        tree
+    };
+    let before = kept(&host);
+    let run = host.run(["check", "5.0.1"]).code(2);
+    let run = [
+        "FAILED  user: ",
+        "FAILED  space: not enough space for 5.0.1 on ",
+        ": it needs 5",
+        "FAILED  arch: ",
+        "FAILED  free-space: ",
+    ]
+    .into_iter()
+    .fold(run, Run::stdout_has);
+    run.stdout_has("        hint: get the archive for this architecture from the vendor\n")
+        .stdout_has("\n4 things are in the way of 5.0.1.\n");
+    for options in [&["upgrade"][..], &["upgrade", "--dry-run"], &["install", "--prepare-only"]] {
+        let run = host.run([options, &["5.0.1"]].concat()).code(2);
+        let run =
+            run.stderr_has("error: cannot go to 5.0.1: 4 things are in the way\ncaused by: there is no user");
+        run.stderr_has("caused by: not enough space for 5.0.1").stderr_has(", and the release needs sparc\n");
+    }
+    // Neither by a trusted key nor whole: what it holds may be anybody's.
+    let keys = "[trust]\nkeys = [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"]\n";
+    fs::write(host.root().join("tenure.toml"), format!("name = \"emqx\"\n{keys}")).unwrap();
+    fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), "0".repeat(64)).unwrap();
+    let run =
+        host.run(["check", "5.0.1"]).code(2).stdout_has("FAILED  digest: ").stdout_has("FAILED  signature: ");
+    assert!(!run.stdout.contains("sparc"), "{run:#?}");
+    let run = host.run(["upgrade", "5.0.1"]).code(2).stderr_has(" 2 things are in the way\n");
+    run.stderr_has(" has not the digest that ").stderr_has(" is not signed: there is no ");
+    assert_eq!(kept(&host), before, "something is left");
 }
 
 #[test]

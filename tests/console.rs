@@ -32,6 +32,7 @@ fn quiet_says_nothing_and_verbose_each_step() {
         [
             "check: trial: none is under way",
             "check: owner: OWNER",
+            "check: archive: it is installed",
             "check: path: 5.0.1 is reached from 5.0.0",
             "check: data: no release says in which format it is",
             "check: service: no service is moved",

@@ -130,6 +130,11 @@ impl Archive {
         Ok(Self { file, name, format, opened: stamp(&metadata) })
     }
 
+    /// The length of the file, in bytes.
+    pub fn length(&self) -> u64 {
+        self.opened.0
+    }
+
     /// The SHA-256 of the whole file, in lowercase hex. `also` is handed every byte in order.
     ///
     /// # Errors

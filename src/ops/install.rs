@@ -16,8 +16,8 @@ use crate::root::Root;
 use crate::service::Service;
 use crate::version::Version;
 
-use super::fetch::Replace;
 use super::ready::ready;
+use super::source::Replace;
 use super::{Common, Report, Session, data};
 
 /// How long before it is looked again whether a trial has ended.

@@ -12,7 +12,7 @@ use crate::outside;
 use crate::tree::Node;
 use crate::watch::Watch;
 
-use super::fetch::Candidate;
+use super::source::Candidate;
 
 /// What a directory is taken for while it is looked through: the one directory at the top of an archive.
 pub(super) const TOP: &str = "release";

@@ -10,7 +10,8 @@ use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
 use crate::version::Version;
 
-use super::fetch::{Fetch, Want, fetch};
+use super::fetch::{Fetch, fetch};
+use super::source::Want;
 use super::{Install, Report, Session, check, data};
 
 /// A release that nothing is in the way of.
@@ -33,16 +34,14 @@ pub(super) fn ready<'a>(
     options: &Install,
     observer: &mut dyn Observer,
 ) -> Result<Ready<'a>> {
-    let fetched = bring(session, options, observer);
-    let (request, mode) = (&options.request, options.common.mode);
-    let (fetched, motion) = check::passed(session, on_disk, request, fetched, mode, observer)?;
+    let request = &options.request;
+    let (fetched, motion) = check::passed(session, on_disk, request, want(options), observer)?;
     Ok(Ready::of(session.root, &session.now, &request.target, fetched, motion))
 }
 
-fn bring<'a>(session: &Session<'a>, options: &Install, observer: &mut dyn Observer) -> Result<Fetch<'a>> {
+fn want(options: &Install) -> Want<'_> {
     let (version, mode) = (&options.request.target, options.common.mode);
-    let want = Want { version, given: None, replace: options.replace, mode };
-    fetch(session.root, &session.now, want, observer)
+    Want { version, given: None, replace: options.replace, mode }
 }
 
 impl<'a> Ready<'a> {
@@ -102,7 +101,8 @@ pub(super) fn prepare_ahead(
     observer: &mut dyn Observer,
 ) -> Result<Report<Prepared>> {
     let target = &options.request.target;
-    let fetched = bring(&session, options, observer)?.declared(session.root, target)?;
+    let fetched = fetch(session.root, &session.now, want(options), observer)?;
+    let fetched = fetched.declared(session.root, target)?;
     let ready = Ready::of(session.root, &session.now, target, fetched, None);
     finish(session, &ready, options, observer)
 }

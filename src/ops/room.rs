@@ -2,7 +2,7 @@
 
 use bytesize::ByteSize;
 
-use crate::archive::{ENTRIES_MAX, Excess, Limits};
+use crate::archive::{ENTRIES_MAX, Excess, Limits, Survey};
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Free};
 use crate::root::Root;
@@ -13,6 +13,9 @@ const RESERVE: u64 = 64 << 20;
 
 /// About how long the line of a file in a receipt is, in bytes.
 const LINE: u64 = 256;
+
+/// How many times its length an archive of a release unpacks to, at most: real ones reach about 10.
+const RATIO_MAX: u64 = 64;
 
 /// The files and directories that Tenure makes for itself on the way, at most.
 const OWN_FILES: u64 = 16;
@@ -30,10 +33,18 @@ impl<'a> Room<'a> {
     /// Looks up how much there is.
     ///
     /// # Errors
+    /// Where nobody can tell.
+    pub fn of(root: &'a Root, version: &'a Version) -> Result<Self> {
+        let free = disk::free(root.place())?;
+        Ok(Self { root, version, free, reserve: reserve(root, &free) })
+    }
+
+    /// The same, where there is any.
+    ///
+    /// # Errors
     /// Refuses where there is none.
     pub fn look(root: &'a Root, version: &'a Version) -> Result<Self> {
-        let free = disk::free(root.place())?;
-        let room = Self { root, version, free, reserve: reserve(root, &free) };
+        let room = Self::of(root, version)?;
         match (room.bytes(), room.files()) {
             (0, _) => Err(room.lacking("it needs more")),
             (_, 0) => Err(room.lacking("it needs more files (inodes)")),
@@ -58,6 +69,18 @@ impl<'a> Room<'a> {
         }
     }
 
+    /// What an archive of this length is looked through for, so that what it needs can be told: no more than a release
+    /// ever has of such a length.
+    pub fn generous<'f>(&self, length: u64, refuse: &'f (dyn Fn(Excess) -> Error + Sync)) -> Limits<'f> {
+        let set = &self.root.settings().limits;
+        let bytes = self.bytes().max(length.saturating_mul(RATIO_MAX));
+        Limits {
+            entries: set.entries.unwrap_or(ENTRIES_MAX),
+            bytes: set.size.map_or(u64::MAX, |size| size.as_u64()).min(bytes),
+            ..self.limits(refuse)
+        }
+    }
+
     /// What is said of an archive that takes more than it may.
     pub fn excess(&self, excess: Excess, archive: &str) -> Error {
         let set = &self.root.settings().limits;
@@ -78,8 +101,9 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// What there is beside what is needed, for so many bytes and files.
-    pub fn beside(&self, bytes: u64, files: u64) -> String {
+    /// What there is beside what a release needs.
+    pub fn beside(&self, survey: &Survey) -> String {
+        let (bytes, files) = (survey.space(self.free.block), survey.entries());
         let inodes = self.free.files.map_or_else(String::new, |files| format!(" and {files} files (inodes)"));
         let (needed, free, reserve) = (size(bytes), size(self.free.bytes), size(self.reserve));
         format!("it takes up to {needed} in {files} files; {free}{inodes} free, {reserve} in reserve")

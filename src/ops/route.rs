@@ -15,7 +15,7 @@ use crate::version::Version;
 use crate::watch::Watch;
 
 use super::fetch::Fetch;
-use super::fetch::manifest_of;
+use super::source::manifest_of;
 
 /// Where a release is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

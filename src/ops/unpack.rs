@@ -11,7 +11,8 @@ use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::fetch::{Replace, Want, fetch, version_in};
+use super::fetch::fetch;
+use super::source::{Replace, Want, version_in};
 use super::{Common, Report, Session};
 
 /// Which release to unpack.

@@ -11,11 +11,13 @@ use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::fetch::{Fetch, Want, fetch};
+use super::check::Outcome;
+use super::fetch::Fetch;
 use super::install::install_in;
 use super::migrate::{failed, follow};
 use super::ready::{Ready, prepare_ahead, prepare_in};
 use super::route::{Journey, route};
+use super::source::Want;
 use super::{Install, Mode, Report, Session, check};
 
 /// How far a walk goes.
@@ -151,11 +153,10 @@ impl Ahead<'_> {
         is_first: bool,
         observer: &mut dyn Observer,
     ) -> std::result::Result<Install, Vec<Error>> {
-        let one = |error| vec![error];
         let want = Want { version: &leg.to, given: None, replace: options.replace, mode: Mode::DryRun };
-        let fetched = fetch(self.root, &self.now, want, observer)
-            .and_then(|fetched| fetched.declared(self.root, &leg.to));
-        let manifest = fetched.as_ref().ok().and_then(|fetched| fetched.manifest.clone());
+        let looked = check::looked(self.root, &self.now, want, observer);
+        let declared = looked.as_ref().ok().and_then(|(_, fetched)| fetched.as_ref());
+        let manifest = declared.and_then(|fetched| fetched.manifest.clone());
         let mut options = options.clone();
         options.request.target = leg.to.clone();
         // Of several hops only those are made by a restart that need it.
@@ -165,7 +166,9 @@ impl Ahead<'_> {
         };
         // What the operator wants to be saved is saved once, at the start.
         options.backup_command = options.backup_command.filter(|_| is_first);
-        let steps = fetched.map_err(one).and_then(|fetched| self.steps(&options, fetched, observer));
+        let steps = looked
+            .map_err(|error| vec![error])
+            .and_then(|(found, fetched)| self.steps(&options, found, fetched, observer));
         // As if it were made, whatever is in its way: the hops behind it are to be told of, too.
         self.pass(leg, manifest.as_ref());
         self.plan.steps.extend(steps?);
@@ -177,18 +180,24 @@ impl Ahead<'_> {
     fn steps(
         &self,
         options: &Install,
-        fetched: Fetch<'_>,
+        found: Vec<Outcome>,
+        fetched: Option<Fetch<'_>>,
         observer: &mut dyn Observer,
     ) -> std::result::Result<Vec<Step>, Vec<Error>> {
         let one = |error| vec![error];
         let (root, now, data, request) = (self.root, &self.now, &self.data, &options.request);
-        let held = check::held(root, now, data, request, &fetched, Mode::DryRun, observer);
-        let (outcomes, motion) = held.map_err(one)?;
-        let failed: Vec<Error> = outcomes.into_iter().filter_map(|(_, outcome)| outcome.err()).collect();
+        let (further, motion) = match &fetched {
+            Some(fetched) => {
+                check::held(root, now, data, request, fetched, Mode::DryRun, observer).map_err(one)?
+            }
+            None => (Vec::new(), None),
+        };
+        let outcomes = found.into_iter().chain(further);
+        let failed: Vec<Error> = outcomes.filter_map(|(_, outcome)| outcome.err()).collect();
         if !failed.is_empty() {
             return Err(failed);
         }
-        let ready = Ready::of(root, now, &request.target, fetched, motion);
+        let ready = Ready::of(root, now, &request.target, fetched.unwrap_or_default(), motion);
         let plan = plan::install(now, request, ready.along(now, data, options));
         plan.map(|plan| plan.steps).map_err(one)
     }

@@ -18,7 +18,9 @@ use crate::version::Version;
 use crate::watch::Watch;
 
 use super::super::fetch::Fetch;
+use super::super::source::Want;
 use super::super::{Mode, Session, data, motion, route};
+use super::archive::looked;
 
 /// One check: what was found, or what is in the way.
 pub type Outcome = (&'static str, std::result::Result<String, Error>);
@@ -26,32 +28,28 @@ pub type Outcome = (&'static str, std::result::Result<String, Error>);
 /// The name of the check that a release makes itself.
 pub const CHECK_HOOK: &str = "check hook";
 
-/// The release, and how the service gets to it: nothing is in the way.
+/// The release, brought as far as it is wanted, and how the service gets to it: nothing is in the way.
 ///
 /// # Errors
-/// Refused with all that is in the way at once, where the release itself could not be had as well.
+/// Refused with all that is in the way at once.
 pub fn passed<'a>(
-    session: &Session<'_>,
+    session: &Session<'a>,
     on_disk: &OnDisk,
     request: &Request,
-    fetched: Result<Fetch<'a>>,
-    mode: Mode,
+    want: Want<'_>,
     observer: &mut dyn Observer,
 ) -> Result<(Fetch<'a>, Option<Motion>)> {
     let (root, now) = (session.root, &session.now);
     let mut outcomes = standing(root, now, request)?;
-    let (fetched, motion) = match fetched {
-        Ok(fetched) => {
-            let fetched = fetched.declared(root, &request.target)?;
-            let (further, motion) = held(root, now, on_disk, request, &fetched, mode, observer)?;
+    let (found, fetched) = looked(root, now, want, observer)?;
+    outcomes.extend(found);
+    let motion = match &fetched {
+        Some(fetched) => {
+            let (further, motion) = held(root, now, on_disk, request, fetched, want.mode, observer)?;
             outcomes.extend(further);
-            (fetched, motion)
+            motion
         }
-        Err(error) if error.kind() == Kind::Refused => {
-            outcomes.insert(0, ("archive", Err(error)));
-            (Fetch::default(), None)
-        }
-        Err(error) => return Err(error),
+        None => None,
     };
     let mut failed = Vec::new();
     for (what, outcome) in outcomes {
@@ -60,7 +58,7 @@ pub fn passed<'a>(
             Err(error) => failed.push(error),
         }
     }
-    all_or_nothing(&request.target, failed).map(|()| (fetched, motion))
+    all_or_nothing(&request.target, failed).map(|()| (fetched.unwrap_or_default(), motion))
 }
 
 /// Fails with everything that is in the way of a release at once.
@@ -100,6 +98,11 @@ pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<Ou
         outcomes.push(("user", hook::account(root).map(|account| found(account.name().to_owned()))));
     }
     Ok(outcomes)
+}
+
+/// Whether programs of releases can be run; why not is told once.
+fn has_user(root: &Root) -> bool {
+    root.settings().user.is_none() || hook::account(root).is_ok()
 }
 
 /// A trial that ends by itself belongs to somebody who waits for its end.
@@ -197,7 +200,7 @@ fn agreed(
 ) -> Option<Outcome> {
     let hook = Hook::of(root, fetched.manifest.as_ref()?, Task::Check)?;
     let old = now.current.version();
-    if old == Some(target) || has_run(now, target) {
+    if old == Some(target) || has_run(now, target) || !has_user(root) {
         return None;
     }
     let ask = |staged: Option<&Place>| {
@@ -224,11 +227,8 @@ fn requirements(root: &Root, manifest: Option<&Manifest>) -> Result<Vec<Outcome>
 }
 
 fn outcome(finding: Finding) -> Outcome {
-    let Finding { check, ok, found, needed } = finding;
-    match ok {
-        true => (check, Ok(found)),
-        false => {
-            (check, Err(Error::refused(format!("this host has {found}, and the release needs {needed}"))))
-        }
-    }
+    let Finding { check, ok, found, needed, hint } = finding;
+    let refuse =
+        || Error::refused(format!("this host has {found}, and the release needs {needed}")).hint(hint);
+    (check, if ok { Ok(found) } else { Err(refuse()) })
 }

@@ -15,11 +15,13 @@ use crate::requires::{Named, Platform, Requires};
 use crate::root::{Root, RootLock};
 use crate::version::Version;
 
-use super::fetch::{Fetch, Replace, Want, fetch};
+use super::fetch::{Fetch, fetch};
+use super::source::{Replace, Want};
 use super::{Common, Mode, Session};
 
-use held::{CHECK_HOOK, Outcome, standing};
-pub(super) use held::{all_or_nothing, held, passed};
+pub(super) use archive::looked;
+use held::{CHECK_HOOK, standing};
+pub(super) use held::{Outcome, all_or_nothing, held, passed};
 
 /// What was found of one thing.
 #[derive(Clone, Debug, Serialize)]
@@ -63,25 +65,22 @@ pub fn check(
         vec![("lock", unlocked(root)?), ("links", request.allowed(now).map(|()| running(now)))];
     outcomes.extend(standing(root, now, request)?);
     let want = Want { version: target, given: None, replace: Replace::No, mode: Mode::DryRun };
-    // One that could not be unpacked to be asked is looked at as far as it can be.
-    let looked = fetch(root, now, want, observer).map(|fetched| {
-        outcomes.extend(archive::found(&fetched));
-        match staged(root, &session, &fetched, target, observer) {
+    let (found, fetched) = looked(root, now, want, observer)?;
+    let is_sound = found.iter().all(|(_, outcome)| outcome.is_ok());
+    outcomes.extend(found);
+    if let Some(fetched) = fetched {
+        // One that could not be unpacked to be asked is looked at as far as it can be.
+        let staged = if is_sound { staged(root, &session, &fetched, target, observer) } else { Ok(None) };
+        let (fetched, _lock) = match staged {
             Ok(Some((staged, lock))) => (staged, Some(lock)),
             Ok(None) => (fetched, None),
             Err(error) => {
                 outcomes.push((CHECK_HOOK, Err(error)));
                 (fetched, None)
             }
-        }
-    });
-    match looked {
-        Ok((fetched, _lock)) => {
-            let fetched = fetched.declared(root, target)?;
-            let (further, _) = held(root, now, &root.data(now)?, request, &fetched, Mode::Act, observer)?;
-            outcomes.extend(further);
-        }
-        Err(error) => outcomes.push(("archive", Err(error))),
+        };
+        let (further, _) = held(root, now, &root.data(now)?, request, &fetched, Mode::Act, observer)?;
+        outcomes.extend(further);
     }
     let checks: Vec<Told> = outcomes.into_iter().map(told).collect();
     let ok = checks.iter().all(|told| told.ok);

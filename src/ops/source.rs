@@ -1,0 +1,240 @@
+//! Where a release comes from: the one archive that holds it.
+
+use std::path::Path;
+
+use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
+use crate::error::{Error, Result};
+use crate::fs::{self as disk, Origin};
+use crate::manifest::{MANIFEST, Manifest};
+use crate::naming::{self, Format};
+use crate::plan::{Item, Step};
+use crate::release::{ReleaseState, Snapshot};
+use crate::root::Root;
+use crate::version::{Version, nearest};
+use crate::watch::Watch;
+
+use super::Mode;
+
+/// Whether a release may be unpacked anew over an installed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// `--replace`.
+    Yes,
+    /// An archive that differs is refused.
+    No,
+}
+
+/// Which release is wanted, and how much may be done for it.
+#[derive(Clone, Copy)]
+pub(super) struct Want<'a> {
+    /// The release.
+    pub version: &'a Version,
+    /// The archive that is named; else the one in releases/.
+    pub given: Option<&'a Path>,
+    /// Whether an installed release may be unpacked anew.
+    pub replace: Replace,
+    /// In a dry run the archive is only looked through.
+    pub mode: Mode,
+}
+
+/// What a release is brought from.
+pub(super) struct Source {
+    pub archive: Candidate,
+    /// What is thrown away before it is unpacked.
+    pub first: Option<Step>,
+}
+
+/// A candidate archive.
+pub(super) struct Candidate {
+    pub origin: Origin,
+    /// As it is shown: releases/FILE, or the path that was given.
+    pub shown: String,
+    pub file_name: String,
+    format: Format,
+}
+
+/// Finds what a release is brought from; nothing where it is on disk, to stay.
+///
+/// # Errors
+/// Refused where there is no archive, or two, or one that differs from what is installed.
+pub(super) fn source(
+    root: &Root,
+    now: &Snapshot,
+    want: Want<'_>,
+    watch: &mut dyn Watch,
+) -> Result<Option<Source>> {
+    let version = want.version;
+    let candidates = match want.given {
+        Some(path) => vec![Candidate::given(path)?],
+        None => root.archives(version)?.into_iter().map(|file| Candidate::beside(root, file)).collect(),
+    };
+    let Some(state) = now.state(version) else {
+        return Ok(Some(Source { archive: the_one(root, version, candidates)?, first: None }));
+    };
+    let Some(differing) = differing(root, version, &candidates, watch)? else {
+        return Ok(None);
+    };
+    let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
+    match want.replace {
+        Replace::Yes if in_use => Err(Error::refused(format!("cannot replace {version}: it is {state}"))
+            .hint("install another release first")),
+        Replace::Yes => {
+            super::uninstall::refuse_running(root, version, "replace")?;
+            let first = Some(Step::Discard { item: Item::Release(version.clone()) });
+            Ok(Some(Source { archive: the_one(root, version, candidates)?, first }))
+        }
+        Replace::No => Err(changed(version, &differing, in_use)),
+    }
+}
+
+fn changed(version: &Version, archive: &str, in_use: bool) -> Error {
+    let error = Error::refused(format!("release {version} was unpacked from another archive than {archive}"));
+    if in_use {
+        error.hint("it is in use: give the rebuilt release a version of its own, or remove the archive")
+    } else {
+        error.hint("`--replace` unpacks it anew; or remove the archive to keep what is installed")
+    }
+}
+
+/// The first archive whose content is not what the installed release was unpacked from, unless another one's
+/// is. Where that is not known, none differs.
+fn differing(
+    root: &Root,
+    version: &Version,
+    candidates: &[Candidate],
+    watch: &mut dyn Watch,
+) -> Result<Option<String>> {
+    let Some(installed) = root.receipt(version).and_then(|receipt| receipt.sha256) else { return Ok(None) };
+    for candidate in candidates {
+        if candidate.open()?.sha256(&mut |_| {}, watch)? == installed {
+            return Ok(None);
+        }
+    }
+    Ok(candidates.first().map(|candidate| candidate.shown.clone()))
+}
+
+fn the_one(root: &Root, version: &Version, mut candidates: Vec<Candidate>) -> Result<Candidate> {
+    match (candidates.pop(), candidates.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            let all: Vec<String> = candidates.into_iter().chain([last]).map(|c| c.shown).collect();
+            Err(Error::refused(format!("more than one archive holds {version}: {}", all.join(", ")))
+                .hint("keep the one that is meant, or name it: `tenure unpack FILE`"))
+        }
+        (None, _) => Err(absent(root, version)),
+    }
+}
+
+fn absent(root: &Root, version: &Version) -> Error {
+    let name = root.settings().name.as_deref().unwrap_or("NAME");
+    let place = root.releases();
+    let here: Vec<Version> = root.archived().unwrap_or_default().into_iter().chain(installed(root)).collect();
+    Error::refused(format!(
+        "release {version} is not installed, and no archive of it is in {}",
+        place.display()
+    ))
+    .because(Error::refused(format!(
+        "looked for {name}-{version}.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING \
+             behind the version"
+    )))
+    .hint(match nearest(version, &here) {
+        Some(near) => format!("copy the archive there; or is {near} meant, which is here?"),
+        None => "copy the archive there; `tenure versions` lists what is installed".to_owned(),
+    })
+}
+
+fn installed(root: &Root) -> Vec<Version> {
+    root.observe().map_or_else(|_| Vec::new(), |now| now.releases.into_keys().collect())
+}
+
+/// What the manifest in an archive declares, which has to be of this product and this release.
+///
+/// # Errors
+/// Refused where it is another's, or cannot be used.
+pub(super) fn manifest(
+    root: &Root,
+    version: &Version,
+    candidate: &Candidate,
+    text: Option<&str>,
+) -> Result<Option<Manifest>> {
+    let Some(text) = text else { return Ok(None) };
+    let file = format!("{MANIFEST} in {}", candidate.shown);
+    let manifest = Manifest::parse(&file, text)?;
+    let refuse = |what: &str, inside: &str, wanted: &str| {
+        Err(Error::refused(format!("{} holds another {what}: {inside}, not {wanted}", candidate.shown))
+            .hint("the archive is misnamed or misbuilt: get it again from its vendor"))
+    };
+    if manifest.version != *version {
+        return refuse("version", &manifest.version.to_string(), &version.to_string());
+    }
+    match &root.settings().name {
+        Some(name) if *name != manifest.name => {
+            refuse("product", &manifest.name.escape_debug().to_string(), name)
+        }
+        _ => Ok(Some(manifest)),
+    }
+}
+
+impl Candidate {
+    fn beside(root: &Root, file: String) -> Self {
+        let format = Format::split(&file).map_or(Format::Zip, |(_, format)| format);
+        Self {
+            origin: Origin::Inside(root.releases().join(&file)),
+            shown: format!("releases/{file}"),
+            file_name: file,
+            format,
+        }
+    }
+
+    /// An archive anywhere.
+    pub fn given(path: &Path) -> Result<Self> {
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (_, format) = Format::split(&file_name).ok_or_else(|| no_archive(path))?;
+        disk::resolve(path)?;
+        let origin = Origin::Outside(path.to_owned());
+        Ok(Self { origin, shown: path.display().to_string(), file_name, format })
+    }
+
+    pub fn open(&self) -> Result<Archive> {
+        Archive::of(self.origin.open()?, self.origin.path(), self.format)
+    }
+}
+
+fn no_archive(path: &Path) -> Error {
+    Error::refused(format!(
+        "{} is no archive: its name ends in none of .zip, .tar.gz, .tgz, .tar.zst, .tar.xz, .tar",
+        path.display()
+    ))
+}
+
+/// What the manifest declares in the one archive of a release in releases/; nothing where there is none, or several
+/// archives.
+pub(super) fn manifest_of(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<Option<Manifest>> {
+    let archives = root.archives(version)?;
+    let [file] = archives.as_slice() else { return Ok(None) };
+    let candidate = Candidate::beside(root, file.clone());
+    let text = survey(&candidate, watch)?.survey.manifest;
+    manifest(root, version, &candidate, text.as_deref())
+}
+
+/// Looks through an archive, however large it is.
+fn survey(candidate: &Candidate, watch: &mut dyn Watch) -> Result<Reading> {
+    let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", candidate.shown));
+    let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
+    candidate.open()?.survey(&limits, &mut |_| {}, watch)
+}
+
+/// The version that an archive holds, by its name or else by its manifest; both must agree in the end.
+pub(super) fn version_in(root: &Root, path: &Path, watch: &mut dyn Watch) -> Result<Version> {
+    let candidate = Candidate::given(path)?;
+    if let Some(version) = naming::version_of(&candidate.file_name, root.settings().name.as_deref()) {
+        return Ok(version);
+    }
+    let reading = survey(&candidate, watch)?;
+    if let Some(text) = &reading.survey.manifest {
+        return Ok(Manifest::parse(&format!("{MANIFEST} in {}", candidate.shown), text)?.version);
+    }
+    let name = root.settings().name.as_deref().unwrap_or("NAME");
+    Err(Error::refused(format!("cannot tell which release {} holds: it has no {MANIFEST}", candidate.shown))
+        .hint(format!("name the file {name}-VERSION.zip, or with another ending of an archive")))
+}
