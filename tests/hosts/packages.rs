@@ -26,7 +26,8 @@ program=bin/greeter
 arguments="8080 /run/greeter/address"
 "#;
 
-const PRODUCT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/product");
+/// Where Tenure's package has it.
+const EXAMPLE: &str = "usr/share/doc/tenure/examples/product";
 
 /// A command of the machine's that has to succeed.
 pub fn ran(command: &mut Command) -> Run {
@@ -40,21 +41,26 @@ pub fn release(version: &str) -> Greeter<'_> {
 
 /// What vendors copy.
 pub struct Product {
-    dir: tempfile::TempDir,
+    unpacked: tempfile::TempDir,
 }
 
 impl Product {
-    /// A copy, in which a vendor has changed templates: what each file says is passed through `change`.
+    /// A copy of what Tenure's package brings, in which a vendor has changed templates: what each file says is passed
+    /// through `change`.
     pub fn changed(change: impl Fn(&str, String) -> String) -> Self {
-        let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
-        let only = fs_extra::dir::CopyOptions::new().content_only(true);
-        fs_extra::dir::copy(PRODUCT, dir.path(), &only).unwrap();
+        let unpacked = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+        ran(Command::new("dpkg-deb").arg("-x").arg(tenure("deb")).arg(unpacked.path()));
+        let product = Self { unpacked };
         for name in ["service", "tenure.toml", "rpm/spec"] {
-            let file = dir.path().join(name);
+            let file = product.dir().join(name);
             let text = fs::read_to_string(&file).unwrap();
             fs::write(file, change(name, text)).unwrap();
         }
-        Self { dir }
+        product
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.unpacked.path().join(EXAMPLE)
     }
 
     /// A package of a release, "deb", "rpm" or "tree", in a directory that goes with the value. Its product.conf is as it
@@ -62,10 +68,10 @@ impl Product {
     pub fn build(&self, kind: &str, release: &Path, conf: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
         let out = dir.path().join("out");
-        let given = fs::read_to_string(self.dir.path().join("product.conf")).unwrap();
+        let given = fs::read_to_string(self.dir().join("product.conf")).unwrap();
         fs::write(dir.path().join("conf"), given + conf).unwrap();
         let tenure = Path::new(env!("CARGO_BIN_EXE_tenure")).parent().unwrap();
-        let mut build = Command::new(self.dir.path().join("build"));
+        let mut build = Command::new(self.dir().join("build"));
         build.env("PATH", format!("{}:{}", tenure.display(), std::env::var("PATH").unwrap()));
         ran(build.arg(kind).args([release, &out]).arg(dir.path().join("conf")));
         let file = fs::read_dir(out).unwrap().next().unwrap().unwrap().path();
