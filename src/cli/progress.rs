@@ -6,8 +6,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use terminal_size::terminal_size_of;
 
-/// How long before it is shown that something is still under way.
+/// How long before it is shown anew that something is still under way.
 const TICK: Duration = Duration::from_millis(120);
+
+/// What takes no longer than this is not worth a line that comes and goes.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// The columns of a spinner with the blank after it, and of the time that something has taken by now.
 const SPINNER: usize = 2;
@@ -15,75 +18,119 @@ const ELAPSED: usize = ", for 59m by now".len();
 
 /// One line on standard error, which is drawn anew.
 pub struct Progress {
+    is_watched: bool,
+    /// What is done, where bytes are counted.
+    about: &'static str,
+    shown: Option<Line>,
+}
+
+/// What the line shows.
+struct Line {
+    what: What,
     bar: ProgressBar,
-    /// The bar as it has a place on the terminal; none where something else is shown.
-    fits: Option<&'static str>,
+}
+
+#[derive(PartialEq, Eq)]
+enum What {
+    /// Bytes that are counted; the bar, as it has a place on the terminal, once it is worth one.
+    Bytes(Option<&'static str>),
+    /// Something that is waited for.
+    Wait,
+    /// Something under way that tells nothing of itself.
+    Work(String),
 }
 
 impl Progress {
     /// A line that is seen, or one that is not.
     pub fn new(is_watched: bool) -> Self {
-        let target = if is_watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bar: ProgressBar::with_draw_target(None, target).with_message("Checking"), fits: None }
+        Self { is_watched, about: "Checking", shown: None }
     }
 
-    /// Says what the bar is about from now on.
-    pub fn about(&self, what: &'static str) {
-        self.bar.set_message(what);
+    /// Says what the bytes are about that are counted from now on.
+    pub fn about(&mut self, what: &'static str) {
+        self.about = what;
+        if let Some(Line { what: What::Bytes(_), bar }) = &self.shown {
+            bar.set_message(what);
+        }
     }
 
     /// Shows how many bytes of how many are done.
     pub fn advance(&mut self, done: u64, total: u64) {
-        let fits = bar_for(columns());
-        if self.fits != Some(fits) {
-            self.bar.disable_steady_tick();
-            self.fits = Some(fits);
-            let style = ProgressStyle::with_template(fits);
-            self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        let goes_on = |line: &mut Line| matches!(line.what, What::Bytes(_)) && done >= line.bar.position();
+        let (mut fits, bar) = match self.shown.take_if(goes_on) {
+            Some(Line { what: What::Bytes(fits), bar }) => (fits, bar),
+            // The rate is that of this work, and not of what came before it.
+            _ => {
+                self.clear();
+                let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+                (None, bar.with_message(self.about))
+            }
+        };
+        if self.is_watched && bar.elapsed() > MOMENT {
+            let now = Some(bar_for(columns()));
+            if let Some(template) = now.filter(|_| fits != now) {
+                bar.set_style(style(template).progress_chars("=> "));
+            }
+            if fits.is_none() {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+            }
+            fits = now;
         }
-        // The rate is that of this work, and not of what came before it.
-        if done < self.bar.position() || self.bar.position() == 0 {
-            self.bar.reset();
-        }
-        self.bar.set_length(total);
-        self.bar.set_position(done);
+        bar.set_length(total);
+        bar.set_position(done);
+        self.shown = Some(Line { what: What::Bytes(fits), bar });
     }
 
     /// Shows what is waited for, and for how long at most.
     pub fn wait(&mut self, for_what: &str, left: Duration) {
         let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
         let left = format!(", {left} left");
-        self.spin("{spinner} {msg}", shortened(for_what, SPINNER + left.len()) + &left);
+        let bar = self.spin(What::Wait, "{spinner} {msg}");
+        bar.set_message(shortened(for_what, SPINNER + left.len()) + &left);
+        bar.tick();
     }
 
     /// Shows what is under way that tells nothing of itself, and for how long by now.
     pub fn work(&mut self, on_what: &str) {
-        self.spin("{spinner} {msg}, for {elapsed} by now", shortened(on_what, SPINNER + ELAPSED));
+        let bar = self.spin(What::Work(on_what.to_owned()), "{spinner} {msg}, for {elapsed} by now");
+        bar.set_message(shortened(on_what, SPINNER + ELAPSED));
         // Whoever is at it says nothing meanwhile.
-        self.bar.enable_steady_tick(TICK);
+        bar.enable_steady_tick(TICK);
     }
 
     /// Takes the line off the terminal.
-    pub fn clear(&self) {
-        self.bar.finish_and_clear();
+    pub fn clear(&mut self) {
+        if let Some(Line { bar, .. }) = self.shown.take() {
+            bar.finish_and_clear();
+        }
     }
 
     /// Has something else written, with the line out of its way.
     pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
-        self.bar.suspend(write)
+        match &self.shown {
+            Some(Line { bar, .. }) => bar.suspend(write),
+            None => write(),
+        }
     }
 
-    fn spin(&mut self, template: &str, message: String) {
-        self.fits = None;
-        self.bar.disable_steady_tick();
-        if self.bar.is_finished() {
-            self.bar.reset();
-        }
-        let style = ProgressStyle::with_template(template);
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        self.bar.set_message(message);
-        self.bar.tick();
+    /// The line that shows this, from now on where it did not.
+    fn spin(&mut self, what: What, template: &str) -> &ProgressBar {
+        let bar = match self.shown.take_if(|line| line.what == what) {
+            Some(line) => line.bar,
+            None => {
+                self.clear();
+                let seen = self.is_watched.then(ProgressDrawTarget::stderr);
+                let bar =
+                    ProgressBar::with_draw_target(None, seen.unwrap_or_else(ProgressDrawTarget::hidden));
+                bar.with_style(style(template))
+            }
+        };
+        &self.shown.insert(Line { what, bar }).bar
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// What of a progress has a place in one line of so many columns.
