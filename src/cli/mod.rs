@@ -84,15 +84,19 @@ fn misused(mut error: clap::Error, style: Style) -> u8 {
     }
 }
 
-/// Leaves out of what was perhaps meant what nobody is to give.
+/// Leaves of the commands that were perhaps meant the nearest, and none that nobody is to give.
 fn suggest_what_is_shown(error: &mut clap::Error) {
     let mut shown = match error.remove(ContextKind::SuggestedSubcommand) {
         Some(ContextValue::Strings(names)) => names,
         Some(ContextValue::String(name)) => vec![name],
         _ => return,
     };
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    let far = |name: &String| strsim::osa_distance(given, name);
     let command = Cli::command();
     shown.retain(|name| command.find_subcommand(name).is_some_and(|one| !one.is_hide_set()));
+    let nearest = shown.iter().map(far).min();
+    shown.retain(|name| Some(far(name)) == nearest);
     if !shown.is_empty() {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(shown));
     }
