@@ -265,7 +265,7 @@ fn the_way_leads_over_releases_that_read_the_data_on_disk() {
     run.stdout_has("Hop 2 of 2: 5.0.1 to 5.0.2\n").stdout_has("Reached 5.0.2 from 5.0.0 in 2 hops.\n");
     let run = host.run(["plan", "5.0.3"]).code(2);
     run.stderr_has("error: there is no way from 5.0.2 to 5.0.3")
-        .stderr_has("no release reads the data of the one before");
+        .stderr_has("caused by: 5.0.3 does not read data format 3, which it would find\n");
     // What is on disk counts, and not what the release that runs would write.
     host.run(["migrate", "--restored", "2"]).ok();
     host.run(["plan", "5.0.3"])

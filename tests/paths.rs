@@ -320,7 +320,12 @@ fn a_way_is_planned_over_releases_that_are_not_here() {
     );
     host.run(["plan", "4.0.5", "--available", "3.13.6,4.0.5"]).code(2).stderr(
         "error: there is no way from 3.12.5 to 4.0.5 over the releases that are here\n\
+         caused by: cannot go from 3.12.5 to 4.0.5: by releases/paths.toml it is reached from `>=3.14.1, <4.0` or `~4.0` only\n\
          hint: this would open one: 3.14.1, or another one in ~3.14 and >=3.14.1, <4.0\n",
+    );
+    let run = host.run(["plan", "4.0.5", "--from", "3.9.0", "--available", "4.0.5"]).code(2);
+    run.stderr_has(
+        "hint: no other release would open one, as far as the rules tell: ask the vendor how 3.9.0 is left\n",
     );
     host.run(["plan", "4.0.5"])
         .code(2)

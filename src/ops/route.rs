@@ -85,7 +85,13 @@ pub fn route(root: &Root, journey: &Journey, watch: &mut dyn Watch) -> Result<It
     let declared = all_declared(root, &now, &from, &releases, watch)?;
     let paths = root.paths()?;
     let map = Map::new(&paths, &declared);
-    let hops = map.route(&from, &to).ok_or_else(|| no_way(&map, &from, &to))?;
+    let hops = map.route(&from, &to).ok_or_else(|| {
+        let error = no_way(&map, &from, &to);
+        match forbidden(&paths, &declared, &from, &to) {
+            Some(why) => error.because(why),
+            None => error,
+        }
+    })?;
     let allowed = if journey.graph { map.legs().collect() } else { Vec::new() };
     Ok(Itinerary { from, to, hops, releases, allowed })
 }
@@ -118,14 +124,33 @@ fn all_declared(
     Ok(all)
 }
 
+/// Why there is no hop from one to the other.
+fn forbidden(
+    paths: &Paths,
+    declared: &BTreeMap<Version, Declared>,
+    from: &Version,
+    to: &Version,
+) -> Option<Error> {
+    let (before, after) = (declared.get(from)?, declared.get(to)?);
+    let here = declared.keys().cloned().collect();
+    let allowed = paths.allow(from, to, after.from.as_deref(), &here);
+    let read = || match (&before.data, &after.data) {
+        (Some(Formats { writes, .. }), Some(Formats { reads, .. })) if !reads.contains(writes) => {
+            Err(Error::refused(format!("{to} does not read data format {writes}, which it would find")))
+        }
+        _ => Ok(()),
+    };
+    allowed.and_then(|()| read()).err()
+}
+
 fn no_way(map: &Map<'_>, from: &Version, to: &Version) -> Error {
     let error =
         Error::refused(format!("there is no way from {from} to {to} over the releases that are here"));
     let missing = map.missing(from, to);
     if missing.is_empty() {
-        return error.hint(
-            "its vendor's rules allow none, in releases/paths.toml, or no release reads the data of the one before",
-        );
+        return error.hint(format!(
+            "no other release would open one, as far as the rules tell: ask the vendor how {from} is left"
+        ));
     }
     let named = |Missing { version, ranges }: &Missing| match ranges.as_slice() {
         [] => version.to_string(),
