@@ -336,7 +336,19 @@ fn a_way_is_planned_over_releases_that_are_not_here() {
         .ok()
         .stdout("From 3.14.2 to 4.0.5 in 1 hop:\n  1. 4.0.5, by a restart\n");
     host.run(["plan", "four"]).code(64);
-    let dot = host.run(["plan", "4.0.5", "--available", available, "--format", "dot"]).ok().stdout;
+    assert_eq!(host.tree(), before);
+    assert_eq!(Hop::Hot, tenure::policy::hop(&v("3.13.0"), &v("3.13.6"), None));
+}
+
+#[test]
+fn a_graph_shows_all_hops_and_the_way_among_them() {
+    let host = host(&["3.12.5"]);
+    fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();
+    host.run(["install", "3.12.5"]).ok();
+    let dot = host
+        .run(["plan", "4.0.5", "--available", "3.13.0,3.13.6,3.14.3,4.0.5", "--format", "dot"])
+        .ok()
+        .stdout;
     for line in [
         "digraph releases {\n",
         "  \"3.13.6\" [style=dashed, penwidth=3];\n",
@@ -346,8 +358,12 @@ fn a_way_is_planned_over_releases_that_are_not_here() {
     ] {
         assert!(dot.contains(line), "{line} is not in:\n{dot}");
     }
-    assert_eq!(host.tree(), before);
-    assert_eq!(Hop::Hot, tenure::policy::hop(&v("3.13.0"), &v("3.13.6"), None));
+    let run = host.run(["plan", "4.0.5", "--available", "3.13.6,4.0.5", "--format", "dot"]).code(2);
+    run.stdout_has("  \"3.12.5\" -> \"3.13.6\" [style=dashed];\n")
+        .stderr_has("error: there is no way from 3.12.5 to 4.0.5");
+    host.run(["plan", "4.0.5", "--available", "4.0.5", "--format", "dot", "--json"])
+        .code(2)
+        .stdout_has("\"error\"");
 }
 
 #[test]

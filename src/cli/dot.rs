@@ -2,16 +2,32 @@
 
 use serde::Serialize;
 
+use tenure::error::Result;
 use tenure::ops::{Itinerary, Whereabouts};
 use tenure::policy::Hop;
 use tenure::version::Version;
 
+use super::console::{Console, Shown, Style};
 use super::human::Human;
 
 /// All releases and allowed hops, with those that are chosen marked.
 #[derive(Serialize)]
 #[serde(transparent)]
-pub struct Graph(pub Itinerary);
+struct Graph(Itinerary);
+
+/// The graph; where there is no way it is shown before that is said.
+///
+/// # Errors
+/// Where there is no way.
+pub fn show(mut found: Itinerary, console: &mut Console) -> Result<Shown> {
+    let none = found.none.take();
+    let graph = Shown::of(console.style(), &Graph(found))?;
+    let Some(error) = none else { return Ok(graph) };
+    if console.style() == Style::Human {
+        console.show(&graph);
+    }
+    Err(error)
+}
 
 impl Human for Graph {
     fn human(&self) -> String {

@@ -164,7 +164,7 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
             let found = ops::route(root, &journey, console)?;
             match format {
                 PlanFormat::Text => Shown::of(style, &found),
-                PlanFormat::Dot => Shown::of(style, &dot::Graph(found)),
+                PlanFormat::Dot => dot::show(found, console),
             }
         }
         Command::Check { version: Some(version), restarting, .. } => {

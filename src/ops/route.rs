@@ -43,7 +43,7 @@ pub struct Journey {
 }
 
 /// A way from one release to another.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Itinerary {
     /// Where it begins.
     pub from: Version,
@@ -56,12 +56,15 @@ pub struct Itinerary {
     /// Every hop that may be made between them, where that is wanted.
     #[serde(skip)]
     pub allowed: Vec<Leg>,
+    /// Why there is no way, where all hops are wanted all the same.
+    #[serde(skip)]
+    pub none: Option<Error>,
 }
 
 /// Finds the hops; changes nothing.
 ///
 /// # Errors
-/// Refused where there is no way, naming what would open one.
+/// Refused where there is no way, naming what would open one; not so where all hops are wanted.
 pub fn route(root: &Root, journey: &Journey, watch: &mut dyn Watch) -> Result<Itinerary> {
     let now = root.observe()?;
     let to = journey.to.clone();
@@ -85,15 +88,19 @@ pub fn route(root: &Root, journey: &Journey, watch: &mut dyn Watch) -> Result<It
     let declared = all_declared(root, &now, &from, &releases, watch)?;
     let paths = root.paths()?;
     let map = Map::new(&paths, &declared);
-    let hops = map.route(&from, &to).ok_or_else(|| {
+    let way = map.route(&from, &to).ok_or_else(|| {
         let error = no_way(&map, &from, &to);
         match forbidden(&paths, &declared, &from, &to) {
             Some(why) => error.because(why),
             None => error,
         }
-    })?;
+    });
+    let (hops, none) = match way {
+        Err(error) if journey.graph => (Vec::new(), Some(error)),
+        way => (way?, None),
+    };
     let allowed = if journey.graph { map.legs().collect() } else { Vec::new() };
-    Ok(Itinerary { from, to, hops, releases, allowed })
+    Ok(Itinerary { from, to, hops, releases, allowed, none })
 }
 
 /// What each release declares of the ways to it; and the data that is on disk, where the way begins at what runs.
