@@ -45,9 +45,13 @@ fn in_step(greeter: &Installed, version: &str) {
 
 /// An upgrade to 5.0.1 that was cut short is gone on with, as dpkg and apt tell their user to; and then down again.
 fn goes_on(greeter: &Installed) {
-    // What was killed in the middle of its files dpkg wants to be installed anew, as apt does.
     greeter.sh("dpkg --configure -a");
-    apt(greeter, "install -f greeter=5.0.1").ok();
+    let run = apt(greeter, "install -f greeter=5.0.1");
+    // Killed in the middle of its own files: dpkg says so of every package, and apt does it only when told to.
+    if run.code != Some(0) {
+        run.stdout_has("reinstall it before attempting configuration");
+        apt(greeter, "install --reinstall greeter=5.0.1").ok();
+    }
     in_step(greeter, "5.0.1");
     greeter.ok("greeter verify && greeter status");
     apt(greeter, "install greeter=5.0.0").ok();
