@@ -45,13 +45,22 @@ fn in_step(greeter: &Installed, version: &str) {
 
 /// An upgrade to 5.0.1 that was cut short is gone on with, as dpkg and apt tell their user to; and then down again.
 fn goes_on(greeter: &Installed) {
-    greeter.sh("dpkg --configure -a");
-    let run = apt(greeter, "install -f greeter=5.0.1");
-    // Killed in the middle of its own files: dpkg says so of every package, and apt does it only when told to.
-    if run.code != Some(0) {
-        run.stdout_has("reinstall it before attempting configuration");
-        apt(greeter, "install --reinstall greeter=5.0.1").ok();
-    }
+    let is_done = || {
+        greeter.sh("dpkg --configure -a");
+        let run = apt(greeter, "install -f greeter=5.0.1");
+        // Killed in the middle of its own files: dpkg says so of every package, and apt does it only when told to.
+        let is_broken = run.stdout.contains("reinstall it before attempting configuration");
+        // What was killed may hold dpkg's lock for a moment.
+        assert!(
+            run.code == Some(0)
+                || is_broken
+                || run.stdout.contains("dpkg was interrupted")
+                || run.stdout.contains("lock"),
+            "{run:#?}"
+        );
+        run.code == Some(0) || is_broken && apt(greeter, "install --reinstall greeter=5.0.1").code == Some(0)
+    };
+    greeter.until("it is installed", is_done);
     in_step(greeter, "5.0.1");
     greeter.ok("greeter verify && greeter status");
     apt(greeter, "install greeter=5.0.0").ok();

@@ -1,0 +1,51 @@
+//! What a product's packages keep beside its root while the scripts of an older package run, and bring back.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may")]
+
+use std::fs;
+use std::process::Command;
+
+/// The part of the packages' scripts, as they have it.
+const KEPT: &str = include_str!("../packaging/product/kept");
+
+/// Runs a script that has it, beside a root with a release, a link and shared files; returns what is printed.
+fn run(script: &str) -> String {
+    let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
+    let root = dir.path().join("acme");
+    let files = [("releases/5.0.0/bin/x", "program"), ("shared/data/a", "mine"), (".tenure/history", "h")];
+    for (file, text) in files {
+        fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+        fs::write(root.join(file), text).unwrap();
+    }
+    std::os::unix::fs::symlink("releases/5.0.0", root.join("current")).unwrap();
+    let kept = KEPT.replace("@NAME@", "acme").replace("@ROOT@", root.to_str().unwrap());
+    let text = format!("set -e\n{kept}\nkeep\ncd {}\n{script}\n", dir.path().display());
+    let out = Command::new("sh").args(["-c", &text]).output().unwrap();
+    assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn what_scripts_of_an_older_package_delete_comes_back() {
+    let whole = "cat acme/current/bin/x acme/shared/data/a acme/.tenure/history; ls -d .acme.kept* 2>/dev/null || true";
+    for deleted in
+        ["acme", "acme/current acme/releases/5.0.0/bin", "acme/shared/data", "acme/.tenure/history"]
+    {
+        let told = run(&format!("rm -rf {deleted}\nrestore\n{whole}"));
+        assert_eq!(told, "programmineh", "{deleted}");
+    }
+}
+
+#[test]
+fn what_the_service_removes_meanwhile_stays_away() {
+    assert_eq!(run("rm acme/shared/data/a\nrestore\nls acme/shared/data"), "");
+    // Nor does anything go where it has put something else.
+    let replaced = "rm -r acme/shared/data; mkdir other; ln -s ../../other acme/shared/data";
+    assert_eq!(run(&format!("{replaced}\nrestore\nls other; ls -d .acme.kept 2>/dev/null || true")), "");
+}
+
+#[test]
+fn what_cannot_be_brought_back_stays_where_it_is_kept() {
+    let told = run("rm -rf acme/releases; echo x >acme/releases\nrestore 2>&1 || true\nls -d .acme.kept");
+    assert!(told.contains("acme: cannot bring back ") && told.ends_with("\n.acme.kept\n"), "{told}");
+}
