@@ -220,6 +220,23 @@ fn stopped_by_a_bad_release_it_stays_on_the_last_good_one() {
 }
 
 #[test]
+fn a_hop_is_made_from_a_service_that_is_still_well_alone() {
+    let serving = serving();
+    let hot = support::serving::HOT
+        .replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION != migrate ] || exec sleep 3\n");
+    let manifest = "[data]\nwrites = 1\n[hooks]\nhot-upgrade = ['bin/hot']\nhot-downgrade = ['bin/hot']\nmigrate = ['bin/hot']\n";
+    // It is well when it is proven, and is not any more once its data is migrated.
+    serving.pack(&Greeter { manifest, hot: &hot, conf: "sick-after-ms = 1500\n", ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(1);
+    run.stderr_has("error: stopped at hop 1 of 3, from 5.0.0 to 5.0.1\n")
+        .stderr_has("caused by: the service is not well on 5.0.1, which was made permanent: ");
+    assert_eq!(states(&serving.host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 permanent", "5.0.0 old"]);
+    // Somebody who looked at it goes on all the same: what fails before a walk is not blamed on it.
+    serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.2.0"));
+}
+
+#[test]
 fn the_next_hop_waits_for_the_migration_of_the_last() {
     let host = host();
     let migrates = "#!/bin/sh\nsleep 0.3\necho \"$TENURE_OLD_VERSION $TENURE_NEW_VERSION\" >>\"$TENURE_ROOT/../told\"\n\

@@ -97,24 +97,42 @@ fn hot_from(manifest: Option<&Manifest>) -> Option<&[crate::version::Range]> {
     manifest.and_then(|manifest| manifest.upgrade.hot_from.as_deref())
 }
 
-/// How the service is before it is moved: failing only where it is so time and again.
+/// What is wrong with the service on the release that runs; nothing where it is well, or where there is none.
+///
+/// # Errors
+/// Where nobody can tell.
+pub(super) fn ailment(root: &Root, current: &Version, observer: &mut dyn Observer) -> Result<Option<String>> {
+    let Some(service) = Service::of(root) else { return Ok(None) };
+    if !service.is_up(observer)? {
+        return Ok(Some("it is down".to_owned()));
+    }
+    Ok(failing(&service, current, observer)?.map(|sample| sample.to_string()))
+}
+
+/// How the service is before it is moved.
 fn baseline(service: &Service<'_>, current: &Version, observer: &mut dyn Observer) -> Result<Baseline> {
+    let Some(sample) = failing(service, current, observer)? else { return Ok(Baseline::Sound) };
+    observer.warn(&format!(
+        "the service is failing on {current} already ({sample}): the new release is not blamed for that"
+    ));
+    Ok(Baseline::Failing)
+}
+
+/// The last of several samples, where the service is failing time and again.
+fn failing(service: &Service<'_>, current: &Version, observer: &mut dyn Observer) -> Result<Option<Sample>> {
     let health = probe::declared(service.root(), current)?;
     let mut judge = Judge::new(&health, false);
     for look in 1..=health.unhealthy_after {
         let sample = probe::sample(service, current, &health, observer)?;
         if sample == Sample::Healthy {
-            return Ok(Baseline::Sound);
+            return Ok(None);
         }
         if judge.take(&sample) == Verdict::Unhealthy {
-            observer.warn(&format!(
-                "the service is failing on {current} already ({sample}): the new release is not blamed for that"
-            ));
-            return Ok(Baseline::Failing);
+            return Ok(Some(sample));
         }
         if look < health.unhealthy_after {
             crate::clock::sleep(health.interval);
         }
     }
-    Ok(Baseline::Sound)
+    Ok(None)
 }

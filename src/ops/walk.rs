@@ -18,7 +18,7 @@ use super::migrate::{failed, follow};
 use super::ready::{Ready, prepare_ahead, prepare_in};
 use super::route::{Journey, route};
 use super::source::Want;
-use super::{Install, Mode, Report, Session, check};
+use super::{Install, Mode, Report, Session, check, motion};
 
 /// How far a walk goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +76,12 @@ pub fn walk(
     if extent == Extent::Ahead {
         return session.finish(Plan::default(), None, observer, |_| walked(false));
     }
+    // What was failing before is not blamed on a hop.
+    let was_well = strides.is_empty() || motion::ailment(root, &strides[0].leg.from, observer)?.is_none();
     for (at, stride) in strides.iter().enumerate() {
         observer.hop(&stride.leg, at + 1, strides.len());
-        go(&session, stride, at + 1 < strides.len(), observer)
+        let left = if at + 1 < strides.len() { Left::More { was_well } } else { Left::Nothing };
+        go(&session, stride, left, observer)
             .map_err(|error| stopped(error, &stride.leg, at, strides.len()))?;
     }
     session.finish(Plan::default(), None, observer, |_| walked(true))
@@ -225,23 +228,41 @@ fn prepare(session: &Session<'_>, strides: &[Stride], observer: &mut dyn Observe
         let session = session.again()?;
         match at {
             0 => prepare_in(session, options, observer)?,
-            _ => prepare_ahead(session, options, observer)?,
+            // Releases before it are on disk by now.
+            _ => prepare_ahead(session, options, observer).map_err(|error| match error.kind() {
+                Kind::Refused => error.as_kind(Kind::Failed),
+                _ => error,
+            })?,
         };
     }
     Ok(())
 }
 
-/// Makes one hop, and waits for the end of its migration where another hop follows.
-fn go(session: &Session<'_>, stride: &Stride, is_followed: bool, observer: &mut dyn Observer) -> Result<()> {
+/// What comes after a hop.
+#[derive(Clone, Copy)]
+enum Left {
+    /// It was the last.
+    Nothing,
+    /// Another hop, from a service that was well when the walk began, or was not.
+    More { was_well: bool },
+}
+
+/// Makes one hop; where another one follows, waits for the end of its migration, and looks whether the service is still
+/// well after it.
+fn go(session: &Session<'_>, stride: &Stride, left: Left, observer: &mut dyn Observer) -> Result<()> {
     install_in(session.again()?, &stride.options, observer)?;
     observer.arrived(&stride.leg);
-    if !is_followed {
-        return Ok(());
-    }
+    let Left::More { was_well } = left else { return Ok(()) };
     let known = follow(session.root, observer)?;
     observer.go_on()?;
-    match &known.migration {
-        Some(migration) if migration.stage == Stage::Failed => Err(failed(migration)),
+    if let Some(migration) = known.migration.filter(|migration| migration.stage == Stage::Failed) {
+        return Err(failed(&migration));
+    }
+    let to = &stride.leg.to;
+    match motion::ailment(session.root, to, observer)? {
+        Some(why) if was_well => {
+            Err(Error::failed(format!("the service is not well on {to}, which was made permanent: {why}")))
+        }
         _ => Ok(()),
     }
 }
