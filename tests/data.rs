@@ -205,6 +205,27 @@ fn a_migration_that_is_killed_has_failed() {
 }
 
 #[test]
+fn what_a_killed_migration_left_at_work_is_ended_before_data_is_said_to_be_restored() {
+    let host = host();
+    migrating(&host, "");
+    set(&host, "hold");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "running");
+    let pid = || fs::read_to_string(beside(&host, "pids")).unwrap_or_default();
+    let begun = Instant::now();
+    while pid().is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "it never began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let migrator = format!("{} migrator --for ", host.root().display());
+    assert!(Command::new("pkill").args(["-KILL", "-f", &migrator]).status().unwrap().success());
+    until(&host, "failed");
+    host.run(["migrate", "--restored", "2"]).ok();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid().trim())).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "it is at work: {stat}");
+}
+
+#[test]
 fn killed_anywhere_nothing_is_migrated_too_early_and_all_of_it_in_the_end() {
     let host = host();
     migrating(&host, "backup = ['bin/tell']\nprepare = ['bin/tell']\ncheck = ['bin/tell']\n");

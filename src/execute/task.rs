@@ -128,6 +128,10 @@ pub fn begin_migration(root: &Root, from: Option<Format>, migration: Migration) 
 fn record(root: &Root, change: impl FnOnce(&mut OnDisk)) -> Result<()> {
     let post = migration_post(root)?;
     let mut data = root.recorded_data()?;
+    // A migrator that was killed may have left its hook at work.
+    if let Some(earlier) = data.unfinished() {
+        process::end_orphans(&earlier.id);
+    }
     change(&mut data);
     root.record_data(&data, &post)
 }

@@ -11,6 +11,7 @@ use crate::execute::Observer;
 use crate::health::Baseline;
 use crate::journal;
 use crate::plan::{self, Motion, Permanence, Request, Term};
+use crate::process;
 use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::service::Service;
@@ -85,6 +86,10 @@ pub(super) fn install_in(
     watchable(root, request, ready.motion.as_ref(), observer)?;
     let plan = plan::install(&session.now, request, ready.along(&session.now, &on_disk, options))?;
     if session.acts_on(&plan) {
+        // A migrator that was killed may have left its hook at work.
+        if let Some(cut_short) = on_disk.unfinished().filter(|migration| migration.stage == Stage::Failed) {
+            process::end_orphans(&cut_short.id);
+        }
         observer.opening(target, was.filter(|_| ready.fetched.staged.is_none()));
     }
     let previous = session.now.current.version().cloned();

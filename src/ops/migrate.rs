@@ -120,6 +120,10 @@ fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Optio
 fn restored(root: &Root, now: &Snapshot, version: Version, format: Format, acts: bool) -> Result<Migrated> {
     if acts {
         let post = execute::migration_post(root)?;
+        // A record that nobody can read is written anew here.
+        if let Some(earlier) = root.recorded_data().ok().as_ref().and_then(OnDisk::unfinished) {
+            process::end_orphans(&earlier.id);
+        }
         root.record_data(&OnDisk { format: Some(format), migration: None }, &post)?;
     }
     let known = if acts { root.data(now)? } else { OnDisk { format: Some(format), migration: None } };
