@@ -223,10 +223,10 @@ fn stopped_by_a_bad_release_it_stays_on_the_last_good_one() {
 fn a_hop_is_made_from_a_service_that_is_still_well_alone() {
     let serving = serving();
     let hot = support::serving::HOT
-        .replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION != migrate ] || exec sleep 3\n");
+        .replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION != migrate ] || exec sleep 5\n");
     let manifest = "[data]\nwrites = 1\n[hooks]\nhot-upgrade = ['bin/hot']\nhot-downgrade = ['bin/hot']\nmigrate = ['bin/hot']\n";
     // It is well when it is proven, and is not any more once its data is migrated.
-    serving.pack(&Greeter { manifest, hot: &hot, conf: "sick-after-ms = 1500\n", ..Greeter::well("5.0.1") });
+    serving.pack(&Greeter { manifest, hot: &hot, conf: "sick-after-ms = 3000\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(1);
     run.stderr_has("error: stopped at hop 1 of 3, from 5.0.0 to 5.0.1\n")
         .stderr_has("caused by: the service is not well on 5.0.1, which was made permanent: ");
