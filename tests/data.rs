@@ -177,28 +177,42 @@ fn a_migration_that_failed_is_told_and_run_again() {
     host.run(["upgrade", "5.0.2"]).ok();
 }
 
-#[test]
-fn a_migration_that_is_killed_has_failed() {
+/// The ids of the programs that have begun to migrate, once there are so many.
+fn migrators(host: &Host, count: usize) -> Vec<String> {
+    let begun = Instant::now();
+    loop {
+        let pids = fs::read_to_string(beside(host, "pids")).unwrap_or_default();
+        if pids.lines().count() >= count {
+            return pids.lines().map(str::to_owned).collect();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{count} of them never began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A host whose migration was killed, with what it had begun still at work.
+fn killed() -> Host {
     let host = host();
     migrating(&host, "");
     set(&host, "hold");
     host.run(["upgrade", "5.0.1"]).ok();
     until(&host, "running");
+    migrators(&host, 1);
     let migrator = format!("{} migrator --for ", host.root().display());
     let killed = Command::new("pkill").args(["-KILL", "-f", &migrator]).status().unwrap();
     assert!(killed.success());
     until(&host, "failed");
+    host
+}
+
+#[test]
+fn a_migration_that_is_killed_has_failed() {
+    let host = killed();
     host.run(["status"]).code(1).stdout_has("it was cut short");
     // What it left behind is ended before another one begins: there are never two.
     let mut again = host.command(["migrate"]).spawn().unwrap();
     until(&host, "running");
-    let pids = || fs::read_to_string(beside(&host, "pids")).unwrap();
-    let begun = Instant::now();
-    while pids().lines().count() < 2 {
-        assert!(begun.elapsed() < PATIENCE, "it never began again");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let first = Path::new("/proc").join(pids().lines().next().unwrap());
+    let first = Path::new("/proc").join(&migrators(&host, 2)[0]);
     assert!(!first.exists(), "two of them are at work");
     clear(&host, "hold");
     assert!(again.wait().unwrap().success());
@@ -206,22 +220,9 @@ fn a_migration_that_is_killed_has_failed() {
 
 #[test]
 fn what_a_killed_migration_left_at_work_is_ended_before_data_is_said_to_be_restored() {
-    let host = host();
-    migrating(&host, "");
-    set(&host, "hold");
-    host.run(["upgrade", "5.0.1"]).ok();
-    until(&host, "running");
-    let pid = || fs::read_to_string(beside(&host, "pids")).unwrap_or_default();
-    let begun = Instant::now();
-    while pid().is_empty() {
-        assert!(begun.elapsed() < PATIENCE, "it never began");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let migrator = format!("{} migrator --for ", host.root().display());
-    assert!(Command::new("pkill").args(["-KILL", "-f", &migrator]).status().unwrap().success());
-    until(&host, "failed");
+    let host = killed();
     host.run(["migrate", "--restored", "2"]).ok();
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid().trim())).unwrap_or_default();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", migrators(&host, 1)[0])).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z "), "it is at work: {stat}");
 }
 

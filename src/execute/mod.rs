@@ -23,7 +23,7 @@ use crate::watch::{Unwatched, Watch};
 
 pub use stage::{Staged, Staging};
 use step::Hands;
-pub use task::{begin_migration, migration_post};
+pub use task::{begin_migration, end_left_over, migration_post};
 
 /// Is told what happens while it happens.
 pub trait Observer: Watch {

@@ -124,14 +124,18 @@ pub fn begin_migration(root: &Root, from: Option<Format>, migration: Migration) 
     Ok(())
 }
 
+/// Ends what a migrator that was killed has left at work, where its migration is passed over: nobody may hold its post.
+pub fn end_left_over(data: &OnDisk) {
+    if let Some(cut_short) = data.unfinished() {
+        process::end_orphans(&cut_short.id);
+    }
+}
+
 /// Writes down what has changed of the data, at the post of the migration.
 fn record(root: &Root, change: impl FnOnce(&mut OnDisk)) -> Result<()> {
     let post = migration_post(root)?;
     let mut data = root.recorded_data()?;
-    // A migrator that was killed may have left its hook at work.
-    if let Some(earlier) = data.unfinished() {
-        process::end_orphans(&earlier.id);
-    }
+    end_left_over(&data);
     change(&mut data);
     root.record_data(&data, &post)
 }

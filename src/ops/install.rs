@@ -7,11 +7,10 @@ use serde::Serialize;
 use crate::clock;
 use crate::data::{Migration, Stage};
 use crate::error::{Error, Kind, Result};
-use crate::execute::Observer;
+use crate::execute::{self, Observer};
 use crate::health::Baseline;
 use crate::journal;
 use crate::plan::{self, Motion, Permanence, Request, Term};
-use crate::process;
 use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::service::Service;
@@ -86,9 +85,8 @@ pub(super) fn install_in(
     watchable(root, request, ready.motion.as_ref(), observer)?;
     let plan = plan::install(&session.now, request, ready.along(&session.now, &on_disk, options))?;
     if session.acts_on(&plan) {
-        // A migrator that was killed may have left its hook at work.
-        if let Some(cut_short) = on_disk.unfinished().filter(|migration| migration.stage == Stage::Failed) {
-            process::end_orphans(&cut_short.id);
+        if on_disk.unfinished().is_some_and(|migration| migration.stage == Stage::Failed) {
+            execute::end_left_over(&on_disk);
         }
         observer.opening(target, was.filter(|_| ready.fetched.staged.is_none()));
     }

@@ -10,7 +10,6 @@ use crate::data::{Format, Migration, OnDisk, Stage};
 use crate::error::{Error, Result};
 use crate::execute::{self, Observer};
 use crate::hook::{Errand, Hook, Task};
-use crate::process;
 use crate::release::Snapshot;
 use crate::root::{Entry, Outcome, Root};
 use crate::version::Version;
@@ -80,9 +79,6 @@ fn begin(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<
     let at_work = known.unfinished().is_some_and(|migration| migration.stage != Stage::Failed);
     let to = if at_work { None } else { wanted(root, &known, &version)? };
     if let (Some(to), true) = (to, acts) {
-        if let Some(earlier) = known.unfinished() {
-            process::end_orphans(&earlier.id);
-        }
         let old = known.unfinished().and_then(|earlier| earlier.old.clone());
         let id = format!("{}-data", execute::transaction());
         let migration = Migration::due(id, clock::now(), &version, old.as_ref(), to);
@@ -121,9 +117,7 @@ fn restored(root: &Root, now: &Snapshot, version: Version, format: Format, acts:
     if acts {
         let post = execute::migration_post(root)?;
         // A record that nobody can read is written anew here.
-        if let Some(earlier) = root.recorded_data().ok().as_ref().and_then(OnDisk::unfinished) {
-            process::end_orphans(&earlier.id);
-        }
+        root.recorded_data().iter().for_each(execute::end_left_over);
         root.record_data(&OnDisk { format: Some(format), migration: None }, &post)?;
     }
     let known = if acts { root.data(now)? } else { OnDisk { format: Some(format), migration: None } };
