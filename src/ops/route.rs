@@ -141,8 +141,8 @@ fn forbidden(
     let (before, after) = (declared.get(from)?, declared.get(to)?);
     let here = declared.keys().cloned().collect();
     let allowed = paths.allow(from, to, after.from.as_deref(), &here);
-    let read = || match (&before.data, &after.data) {
-        (Some(Formats { writes, .. }), Some(Formats { reads, .. })) if !reads.contains(writes) => {
+    let read = || match &before.data {
+        Some(Formats { writes, .. }) if !after.follows(before) => {
             Err(Error::refused(format!("{to} does not read data format {writes}, which it would find")))
         }
         _ => Ok(()),

@@ -20,7 +20,9 @@ pub struct Declared {
 }
 
 impl Declared {
-    fn follows(&self, before: &Self) -> bool {
+    /// Whether this release can start on the data of the one before, as far as both say.
+    #[must_use]
+    pub fn follows(&self, before: &Self) -> bool {
         match (&self.data, &before.data) {
             (Some(data), Some(before)) => data.reads.contains(&before.writes),
             _ => true,
