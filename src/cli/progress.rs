@@ -119,10 +119,11 @@ impl Progress {
             Some(line) => line.bar,
             None => {
                 self.clear();
-                let seen = self.is_watched.then(ProgressDrawTarget::stderr);
-                let bar =
-                    ProgressBar::with_draw_target(None, seen.unwrap_or_else(ProgressDrawTarget::hidden));
-                bar.with_style(style(template))
+                let target = match self.is_watched {
+                    true => ProgressDrawTarget::stderr(),
+                    false => ProgressDrawTarget::hidden(),
+                };
+                ProgressBar::with_draw_target(None, target).with_style(style(template))
             }
         };
         &self.shown.insert(Line { what, bar }).bar

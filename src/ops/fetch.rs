@@ -200,10 +200,13 @@ pub(super) fn faults<'a>(
         return Ok(Faults::default());
     };
     let (version, keys, archive) = (want.version, &root.settings().trust.keys, candidate.open()?);
-    let digest = digest::check(&candidate.origin, &archive.sha256(&mut |_| {}, observer)?);
-    let vouched = signature::vouch(&candidate.origin, keys, |also| archive.sha256(also, observer));
+    let vouched = refusal(signature::vouch(&candidate.origin, keys, |also| archive.sha256(also, observer)))?;
+    let sha256 = match &vouched {
+        Ok(vouched) => vouched.made.clone(),
+        Err(_) => archive.sha256(&mut |_| {}, observer)?,
+    };
+    let digest = refusal(digest::check(&candidate.origin, &sha256))?;
     let signed = vouched.and_then(|vouched| named_as(root, version, &candidate, vouched.signed_as));
-    let (digest, signed) = (refusal(digest)?, refusal(signed)?);
     let (Ok(has_digest), Ok(())) = (&digest, &signed) else {
         return Ok(Faults { digest: digest.err(), signature: signed.err(), fetched: None });
     };

@@ -68,7 +68,7 @@ pub fn walk(
     let data = settled(&session, &hops, options.common.mode, observer)?;
     let (strides, plan) = survey(&session, options, data, hops.clone(), observer)?;
     let plan = if extent == Extent::Ahead { ahead(plan) } else { plan };
-    let walked = |switched| Walked { from, version, hops, switched };
+    let walked = |switched| Walked { from: from.clone(), version, hops, switched };
     if options.common.mode == Mode::DryRun {
         return session.finish(plan, None, observer, |_| walked(false));
     }
@@ -76,8 +76,8 @@ pub fn walk(
     if extent == Extent::Ahead {
         return session.finish(Plan::default(), None, observer, |_| walked(false));
     }
-    // What was failing before is not blamed on a hop.
-    let was_well = strides.is_empty() || motion::ailment(root, &strides[0].leg.from, observer)?.is_none();
+    // What was failing before is not blamed on a hop; after the only one nobody looks.
+    let was_well = strides.len() < 2 || motion::ailment(root, &from, observer)?.is_none();
     for (at, stride) in strides.iter().enumerate() {
         observer.hop(&stride.leg, at + 1, strides.len());
         let left = if at + 1 < strides.len() { Left::More { was_well } } else { Left::Nothing };
