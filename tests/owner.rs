@@ -81,6 +81,13 @@ fn others_may_read_and_not_change() {
         assert!(stderr.contains("hint: run it as root or as 12345"), "{stderr}");
     }
     assert_eq!(host.tree(), before);
+    // Root is named once.
+    chown(host.root(), Some(0), Some(0)).unwrap();
+    let stderr = String::from_utf8(run(&["upgrade", "5.0.1"]).stderr).unwrap();
+    assert!(
+        stderr.contains("it belongs to root, and") && stderr.contains("hint: run it as root\n"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -181,7 +181,16 @@ impl Root {
             self.path().display(),
             process::user_name(user)
         ))
-        .hint(format!("run it as root or as {owner}")))
+        .hint(self.as_whom()))
+    }
+
+    /// What a user is told who may not look or change here.
+    #[must_use]
+    pub fn as_whom(&self) -> String {
+        match self.owner.uid {
+            0 => "run it as root".to_owned(),
+            owner => format!("run it as root or as {}", process::user_name(owner)),
+        }
     }
 
     /// The absolute path, without links.
