@@ -159,7 +159,7 @@ fn what_was_recovered_from_is_told() {
     fs::write(host.root().join(".tenure/journal"), record.replace("\n        ", "") + "\n{\"begun\":1}\n")
         .unwrap();
     let status = json(&host, &["status"]).code(1).json();
-    assert_eq!((&status["state"], &status["unfinished"]["pid"]), (&"interrupted".into(), &Value::Null));
+    assert_eq!((&status["state"], &status["unfinished"]["at_work"]), (&"interrupted".into(), &false.into()));
     assert_eq!(json(&host, &["boot", "--dry-run"]).ok().json()["recovery"]["toward"], "back");
     let boot = json(&host, &["boot"]).ok().json();
     assert_eq!(boot["recovered"]["command"], "upgrade 5.0.2");

@@ -83,9 +83,9 @@ impl Page {
     fn order(&mut self, status: &Status) {
         let help = "How many things are out of order; `tenure status` tells which.";
         self.one("tenure_problems", help, Some(status.problems.len()));
-        let is_interrupted = status.unfinished.as_ref().is_some_and(|unfinished| unfinished.pid.is_none());
-        let help = "Whether a command was cut short and nobody is at work on it.";
-        self.one("tenure_interrupted", help, Some(u8::from(is_interrupted)));
+        let at_work = status.unfinished.as_ref().map_or(Some(true), |unfinished| unfinished.at_work);
+        let help = "Whether a command was cut short and nobody is at work on it; absent where this user may not tell.";
+        self.one("tenure_interrupted", help, at_work.map(|at_work| u8::from(!at_work)));
     }
 
     fn last(&mut self, last: Option<&Entry>) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenure::error::{Error, Kind, Result};
-use tenure::ops::{self, Status};
+use tenure::ops::{self, Status, Unfinished};
 use tenure::root::Root;
 use tenure::version::Version;
 
@@ -52,13 +52,7 @@ impl Human for Status {
         text += "Releases:\n";
         self.releases.iter().for_each(|r| text += &format!("* {}\t{}\n", r.version, r.state));
         if let Some(unfinished) = &self.unfinished {
-            text += &match unfinished.pid {
-                Some(pid) => format!("Under way: {}, pid {pid}\n", unfinished.command),
-                None => format!(
-                    "Interrupted: {}, begun {} by {}; the next command that changes something recovers from it\n",
-                    unfinished.command, unfinished.started, unfinished.by
-                ),
-            };
+            text += &begun(unfinished);
         }
         for problem in &self.problems {
             text += &format!("Problem: {}\n", problem.message);
@@ -69,5 +63,16 @@ impl Human for Status {
 
     fn code(&self) -> u8 {
         u8::from(!self.problems.is_empty())
+    }
+}
+
+fn begun(unfinished: &Unfinished) -> String {
+    let Unfinished { command, by, started, .. } = unfinished;
+    match (unfinished.at_work, unfinished.pid) {
+        (_, Some(pid)) => format!("Under way: {command}, pid {pid}\n"),
+        (None, None) => format!("Under way or interrupted: {command}, begun {started} by {by}\n"),
+        (Some(_), None) => format!(
+            "Interrupted: {command}, begun {started} by {by}; the next command that changes something recovers from it\n"
+        ),
     }
 }

@@ -56,7 +56,7 @@ pub use ready::{Prepared, prepare};
 pub use route::{Itinerary, Journey, Whereabouts, route};
 pub use source::Replace;
 pub use state::State;
-pub use status::{Serving, Space, Standing, Status, status};
+pub use status::{Serving, Space, Standing, Status, Unfinished, status};
 pub use uninstall::{Uninstalled, uninstall};
 pub use unpack::{Unpack, Unpacked, Wanted, unpack};
 pub use verify::{Judged, Verdict, Verified, verify};

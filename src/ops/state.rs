@@ -18,7 +18,7 @@ pub enum State {
     Trial,
     /// A command is at work.
     Working,
-    /// Nobody can tell what the service runs.
+    /// Nobody can tell what the service runs, or this user not whether a command was cut short.
     Unknown,
     /// The service runs another release than `current` leads to.
     Drift,

@@ -31,7 +31,9 @@ pub struct Unfinished {
     pub by: String,
     /// When, in RFC 3339.
     pub started: String,
-    /// The process that is at it; none where it was cut short.
+    /// Whether somebody is at it, or else it was cut short; none where this user may not tell.
+    pub at_work: Option<bool>,
+    /// The process that is at it; none where it is not known to be.
     pub pid: Option<u32>,
     /// What would be done about it, were it recovered from now.
     pub recovery: crate::plan::Recovery,
@@ -141,16 +143,16 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let mut problems: Vec<Problem> = now.faults().iter().map(|fault| problem(State::Broken, fault)).collect();
     let unfinished = unfinished(root, &now, &mut problems)?;
     let service = serving(root, &now, watch)?;
-    problems.extend(unfinished.as_ref().and_then(left_undone));
+    problems.extend(unfinished.as_ref().and_then(|unfinished| left_undone(root, unfinished)));
     let data = known(root.data(&now), &mut problems);
     let failed_migration = data.migration.as_ref().filter(|m| m.stage == Stage::Failed);
     problems.extend(failed_migration.map(|m| problem(State::MigrationFailed, &failed(m))));
     let last = known(root.history().map(|mut entries| entries.pop()), &mut problems);
-    let is_working = unfinished.as_ref().is_some_and(|unfinished| unfinished.pid.is_some());
+    let at_work = unfinished.as_ref().map_or(Some(false), |unfinished| unfinished.at_work);
     // In the middle of a move the service runs something else, and rightly so.
-    let moored = service.as_ref().filter(|_| !is_working);
+    let moored = service.as_ref().filter(|_| at_work == Some(false));
     problems.extend(moored.and_then(|service| astray(service, &now)));
-    let calm = State::of(&now, is_working, data.unfinished().is_some());
+    let calm = State::of(&now, at_work == Some(true), data.unfinished().is_some());
     Ok(Status {
         state: problems.iter().map(|problem| problem.state).max().unwrap_or(calm),
         name: root.settings().name.clone(),
@@ -204,7 +206,10 @@ fn space(root: &Root) -> Option<Space> {
 }
 
 /// What nobody is at work on: a guard is, but where it cannot do it.
-fn left_undone(unfinished: &Unfinished) -> Option<Problem> {
+fn left_undone(root: &Root, unfinished: &Unfinished) -> Option<Problem> {
+    if unfinished.at_work.is_none() {
+        return root.may_tell().err().map(|hidden| problem(State::Unknown, &hidden));
+    }
     let message = format!("`{}` was cut short, or could not be taken back", unfinished.command);
     let hints =
         vec!["the next command that changes something recovers from it; `tenure boot`, for instance".into()];
@@ -230,10 +235,12 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
             Found::Open(record) => record,
         };
         let pid = root.lock_holder().map(|holder| holder.pid);
-        if pid.is_some() || seen.as_ref() == Some(&record.transaction) {
+        let is_hidden = root.may_tell().is_err();
+        if pid.is_some() || is_hidden || seen.as_ref() == Some(&record.transaction) {
             let recovery = recover(&record, now);
             let (command, by, started) = (record.command, record.by, record.started);
-            return Ok(Some(Unfinished { recovery, pid, command, by, started }));
+            let at_work = (!is_hidden).then_some(pid.is_some());
+            return Ok(Some(Unfinished { recovery, at_work, pid, command, by, started }));
         }
         seen = Some(record.transaction);
         clock::sleep(AGAIN);

@@ -100,10 +100,21 @@ impl Root {
         process::is_alive(holder.pid).then_some(holder)
     }
 
-    /// Who is at work on the root and would have to be waited for, as an error; none where nobody is, or where this user
-    /// may not tell.
+    /// Whether this user may know who is at work on the root: nobody else than its owner may open the lock.
+    ///
+    /// # Errors
+    /// Where the user may not, naming who may.
+    pub fn may_tell(&self) -> Result<()> {
+        let told = format!("cannot tell whether anybody works on {}", self.path().display());
+        self.may_change().map_err(|_| Error::failed(told).hint(self.as_whom()))
+    }
+
+    /// Who is at work on the root and would have to be waited for, as an error; so is that this user may not know it.
     #[must_use]
     pub fn at_work(&self) -> Option<Error> {
+        if let Err(hidden) = self.may_tell() {
+            return Some(hidden);
+        }
         let file = disk::open_file(&self.lock()).ok()?;
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| busy(self))
     }
