@@ -124,6 +124,27 @@ fn who_may_not_look_at_the_lock_is_not_told_that_a_command_was_cut_short() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
+fn who_may_not_look_at_the_service_is_not_told_that_it_runs_no_release() {
+    let host = looked_at();
+    let pid = host.root().join("pid");
+    fs::write(&pid, std::process::id().to_string()).unwrap();
+    let (settings, command) = (host.root().join("tenure.toml"), r#"["true"]"#);
+    let service = format!("[service]\nmanager = \"command\"\nstart = {command}\nstop = {command}\n");
+    fs::write(settings, format!("{service}pid-file = {pid:?}\n")).unwrap();
+    host.run(["status"])
+        .code(1)
+        .stdout_has("run from no release")
+        .stdout_has("hint: a restart of the service");
+    let status = told_to_nobody(&host, &["status"]);
+    assert!(
+        status.contains(" does not show to this user what it runs, and `current` leads to 5.0.0\n"),
+        "{status}"
+    );
+    assert!(status.ends_with("  hint: as root it may be told\n"), "{status}");
+}
+
+#[test]
+#[ignore = "needs root; run by .ci/run"]
 fn no_other_user_can_hold_the_lock() {
     let host = Host::new();
     host.archive("5.0.0");

@@ -287,6 +287,8 @@ fn astray(service: &Serving, now: &Snapshot) -> Option<Problem> {
         None => State::Unknown,
     };
     let message = format!("{}, and `current` leads to {current}", service.runs);
-    let hints = vec!["a restart of the service has it run what the links say".into()];
+    let restart = "a restart of the service has it run what the links say";
+    let is_hidden = state == State::Unknown && disk::effective_uid() != 0;
+    let hints = vec![if is_hidden { "as root it may be told" } else { restart }.into()];
     Some(Problem { state, message, hints })
 }

@@ -87,6 +87,9 @@ fn told(versions: impl Iterator<Item = Version>, main: Option<u32>) -> Running {
     let mut versions: Vec<Version> = versions.into_iter().collect();
     match (versions.len(), main) {
         (0, None) => Running::Nothing,
+        (0, Some(main)) if process::places_of(main).next().is_none() => {
+            Running::Unknown(format!("process {main} does not show to this user what it runs"))
+        }
         (0, Some(main)) => Running::Unknown(format!(
             "process {main} and those that it started run from no release; a running-version hook could tell"
         )),
