@@ -1,8 +1,10 @@
 //! Tenure's own packages, and the greeter's as far as Debian's rpm can show it.
 
 use std::fs;
+use std::path::Path;
 
 use crate::greeter::{URL, installed};
+use crate::installed::Installed;
 use crate::packages::{
     apt, careless_rpm, package, publish, release, tenure, unpack_by_hand, with_repository,
 };
@@ -57,22 +59,42 @@ fn the_package_of_tenure_comes_and_goes_and_leaves_roots_alone() {
     assert_eq!(left(&host), "");
 }
 
+fn put(host: &Installed, version: &str, file: &Path) {
+    host.put(&format!("/srv/{version}.rpm"), fs::read(file).unwrap(), 0o644);
+}
+
+/// A host with Tenure from its rpm, and rpms of these releases in /srv.
+fn with_rpms(releases: &[&str]) -> Installed {
+    let host = installed(with_repository(Init::Systemd));
+    put(&host, "tenure", tenure("rpm"));
+    for version in releases {
+        let (_dir, file) = package("rpm", &release(version));
+        put(&host, version, &file);
+    }
+    host.ok("rpm --nodeps -i /srv/tenure.rpm 2>&1");
+    host
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn an_rpm_over_one_that_keeps_releases_leaves_nothing_where_it_cannot_be_unpacked() {
+    let host = with_rpms(&["5.0.0", "5.0.1"]);
+    host.ok("rpm --nodeps -i /srv/5.0.0.rpm 2>&1");
+    let page = "/usr/share/man/man1/greeter.1.gz";
+    host.ok(&format!("rm {page} && mkdir -p {page}/x"));
+    assert_ne!(host.sh("rpm --nodeps -U /srv/5.0.1.rpm").code, Some(0));
+    assert_eq!(host.ok("ls -A /srv | grep kept; true"), "");
+    host.ok(&format!("rm -r {page}; rpm --nodeps -U /srv/5.0.1.rpm"));
+    assert_eq!(host.states(), ["5.0.1 permanent", "5.0.0 old"]);
+}
+
 #[test]
 #[ignore = "needs root and a host of its own"]
 fn the_same_from_rpms() {
-    let host = installed(with_repository(Init::Systemd));
-    let put = |version: &str, file: &std::path::Path| {
-        host.put(&format!("/srv/{version}.rpm"), fs::read(file).unwrap(), 0o644);
-    };
-    put("tenure", tenure("rpm"));
-    for version in ["5.0.1", "5.1.0"] {
-        let (_dir, file) = package("rpm", &release(version));
-        put(version, &file);
-    }
+    let host = with_rpms(&["5.0.1", "5.1.0"]);
     let (_dir, careless) = careless_rpm();
-    put("5.0.0", &careless);
+    put(&host, "5.0.0", &careless);
     let rpm = |words: &str| host.ok(&format!("rpm --nodeps {words} 2>&1"));
-    rpm("-i /srv/tenure.rpm");
     assert!(host.ok("rpm -ql tenure").contains("/usr/share/zsh/site-functions/_tenure"));
     rpm("-i /srv/5.0.0.rpm");
     host.ok("systemctl enable -q --now greeter");
