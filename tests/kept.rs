@@ -10,6 +10,11 @@ const KEPT: &str = include_str!("../packaging/product/kept");
 
 /// Runs a script that has it, beside a root with a release, a link and shared files; returns what is printed.
 fn run(script: &str) -> String {
+    run_with("", script)
+}
+
+/// The same, with a script that is run before anything is kept.
+fn run_with(before: &str, script: &str) -> String {
     let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
     let root = dir.path().join("acme");
     let files = [("releases/5.0.0/bin/x", "program"), ("shared/data/a", "mine"), (".tenure/history", "h")];
@@ -19,7 +24,7 @@ fn run(script: &str) -> String {
     }
     std::os::unix::fs::symlink("releases/5.0.0", root.join("current")).unwrap();
     let kept = KEPT.replace("@NAME@", "acme").replace("@ROOT@", root.to_str().unwrap());
-    let text = format!("set -e\n{kept}\nkeep\ncd {}\n{script}\n", dir.path().display());
+    let text = format!("set -e\n{kept}\ncd {}\n{before}\nkeep\n{script}\n", dir.path().display());
     let out = Command::new("sh").args(["-c", &text]).output().unwrap();
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
@@ -34,6 +39,31 @@ fn what_scripts_of_an_older_package_delete_comes_back() {
         let told = run(&format!("rm -rf {deleted}\nrestore\n{whole}"));
         assert_eq!(told, "programmineh", "{deleted}");
     }
+}
+
+#[test]
+fn a_start_among_the_scripts_brings_back_and_leaves_what_the_next_one_needs() {
+    let told = run("rm -rf acme\nbring_back\nstat -c %h acme/.tenure/history\nrm -rf acme\nrestore\ncat acme/current/bin/x
+        cat acme/shared/data/a acme/.tenure/history; stat -c %h acme/.tenure/history; ls -A acme; ls -d .acme.kept* || true");
+    assert_eq!(told, "1\nprogrammineh1\n.tenure\ncurrent\nreleases\nshared\n");
+}
+
+#[test]
+fn a_directory_stays_as_it_is() {
+    let modes = "stat -c %a acme acme/.tenure acme/shared acme/releases";
+    let told = run_with("chmod 750 acme acme/.tenure", &format!("rm acme/current; restore; {modes}"));
+    assert_eq!(told, "750\n750\n755\n755\n");
+}
+
+#[test]
+fn what_was_cut_short_in_the_middle_of_a_file_is_not_taken_for_the_whole() {
+    // Whichever copy is the first of it ends in the middle.
+    let cut = "for f in acme/.kept/.tenure/history acme/.tenure/history; do [ ! -e $f ] || { : >$f; exit 0; }; done";
+    let killed = format!("cp() {{ command cp \"$@\"; {cut}; }}");
+    let told = run(&format!(
+        "rm -rf acme\n({killed}; restore)\nrestore\ncat acme/.tenure/history; ls -d acme/.kept || true"
+    ));
+    assert_eq!(told, "h");
 }
 
 #[test]
