@@ -67,6 +67,19 @@ fn what_was_cut_short_in_the_middle_of_a_file_is_not_taken_for_the_whole() {
 }
 
 #[test]
+fn what_is_kept_and_brought_back_is_on_the_disk_before_it_is_relied_on() {
+    let traced = r#"sync() { echo "sync ${2##*/}"; }; mv() { echo "mv ${1##*/}"; command mv "$@"; }"#;
+    let told = run_with(traced, "rm -rf acme/releases; restore");
+    assert_eq!(
+        told,
+        "sync .acme.kept.new\nmv .acme.kept.new\nsync .acme.kept\nsync .kept\nsync acme\nmv .acme.kept\n"
+    );
+    let failing = "sync() { false; }";
+    let told = run(&format!("rm -rf acme/releases; {failing}; restore || ls -d .acme.kept"));
+    assert_eq!(told, ".acme.kept\n");
+}
+
+#[test]
 fn what_the_service_removes_meanwhile_stays_away() {
     assert_eq!(run("rm acme/shared/data/a\nrestore\nls acme/shared/data"), "");
     // Nor does anything go where it has put something else.
