@@ -1,9 +1,13 @@
 //! What a product's packages keep beside its root while the scripts of an older package run, and bring back.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
+
+mod support;
 
 use std::fs;
 use std::process::Command;
+
+use support::disk::private_mounts;
 
 /// The part of the packages' scripts, as they have it.
 const KEPT: &str = include_str!("../packaging/product/kept");
@@ -77,6 +81,19 @@ fn what_is_kept_and_brought_back_is_on_the_disk_before_it_is_relied_on() {
     let failing = "sync() { false; }";
     let told = run(&format!("rm -rf acme/releases; {failing}; restore || ls -d .acme.kept"));
     assert_eq!(told, ".acme.kept\n");
+}
+
+#[test]
+#[ignore = "needs root; run by .ci/run"]
+fn a_root_may_be_a_file_system_of_its_own() {
+    private_mounts();
+    let mount = "mv acme was; mkdir acme; mount -t tmpfs none acme; cp -a was/. acme/";
+    let purge = "touch acme/.tenure/lock; clear_away; ls -A acme; delete acme 2>/dev/null; ls -A acme";
+    let told = run_with(
+        mount,
+        &format!("rm -rf acme/releases acme/current; restore; cat acme/current/bin/x; {purge}; umount acme"),
+    );
+    assert_eq!(told, "program.tenure\nshared\n");
 }
 
 #[test]
