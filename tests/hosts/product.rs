@@ -274,14 +274,21 @@ fn what_an_operator_did_by_hand_is_not_undone() {
 #[ignore = "needs root and a host of its own"]
 fn a_package_is_installed_where_nothing_runs_yet() {
     let greeter = host(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
-    // As in a tree that an image is being made of.
+    // As in a tree that an image is being made of, which may have no init yet.
+    greeter.ok("mv /sbin/init /sbin/init.away");
     for version in ["5.0.0", "5.0.1"] {
         greeter.ok(&format!(
             "unshare -m sh -c 'mount -t tmpfs none /run && apt-get -qy install greeter={version}' 2>&1"
         ));
         assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter")), ("", format!("ii  {version}")));
     }
-    greeter.ok("grep -q 'manager = \"systemd\"' /etc/greeter/tenure.toml");
+    let manager = "grep -q 'manager = \"systemd\"' /srv/greeter/tenure.toml";
+    greeter.ok(manager);
+    // What a power cut has left empty, and what somebody has removed.
+    for lost in [": >/etc/greeter/tenure.toml", "rm /srv/greeter/tenure.toml"] {
+        greeter.ok(&format!("{lost}; apt-get -qy install --reinstall greeter=5.0.1 2>&1 && {manager}"));
+    }
+    greeter.ok("mv /sbin/init.away /sbin/init");
     greeter.restart();
     greeter.answers("5.0.1");
     in_step(&greeter, "5.0.1");
