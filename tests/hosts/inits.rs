@@ -29,7 +29,7 @@ fn serving(init: Init) -> Installed {
     pack(&host, &Greeter { conf: "no such key = 1\n", ..release("5.2.0") });
     host.boot();
     let greeter = installed(host);
-    greeter.ok("adduser --system --group --quiet --no-create-home --home /nonexistent greeter");
+    greeter.ok("adduser --system --ingroup daemon --quiet --no-create-home --home /nonexistent greeter");
     greeter.tenure("install 5.0.0");
     greeter.ok(enable);
     greeter.ok(ask_up);

@@ -79,7 +79,9 @@ fn with_rpms(releases: &[&str]) -> Installed {
 #[ignore = "needs root and a host of its own"]
 fn an_rpm_over_one_that_keeps_releases_leaves_nothing_where_it_cannot_be_unpacked() {
     let host = with_rpms(&["5.0.0", "5.0.1"]);
+    host.ok("sed -i 's/^USERGROUPS_ENAB.*/USERGROUPS_ENAB no/' /etc/login.defs");
     host.ok("rpm --nodeps -i /srv/5.0.0.rpm 2>&1");
+    assert_eq!(host.ok("id -gn greeter"), "greeter");
     let page = "/usr/share/man/man1/greeter.1.gz";
     host.ok(&format!("rm {page} && mkdir -p {page}/x"));
     assert_ne!(host.sh("rpm --nodeps -U /srv/5.0.1.rpm").code, Some(0));
