@@ -319,7 +319,7 @@ fn linters_have_no_complaint() {
 #[test]
 #[ignore = "needs root and a host of its own"]
 fn no_package_goes_on_while_data_is_migrated() {
-    let migrates = "#!/bin/sh\nwhile [ -e /run/hold ]; do sleep 0.05; done\n[ ! -e /run/fail ]\n";
+    let migrates = "#!/bin/sh\nid -un >/run/mine/user\nwhile [ -e /run/hold ]; do sleep 0.05; done\n[ ! -e /run/fail ]\n";
     let migrating = Greeter {
         manifest: "[data]\nwrites = 2\nreads = [1, 2]\n[hooks]\nmigrate = ['bin/hot']\n",
         hot: migrates,
@@ -328,7 +328,7 @@ fn no_package_goes_on_while_data_is_migrated() {
     let old = Greeter { manifest: "[data]\nwrites = 1\n", ..release("5.0.0") };
     let next = Greeter { manifest: "[data]\nwrites = 2\n", ..release("5.0.2") };
     let greeter = serving(Init::Systemd, &[old, migrating, next]);
-    greeter.ok("touch /run/hold /run/fail");
+    greeter.ok("touch /run/hold /run/fail; install -d -o greeter /run/mine");
     apt(&greeter, "install greeter=5.0.1").ok();
     in_step(&greeter, "5.0.1");
     for words in ["install greeter=5.0.2", "install greeter=5.0.0", "remove greeter"] {
@@ -338,6 +338,7 @@ fn no_package_goes_on_while_data_is_migrated() {
         in_step(&greeter, "5.0.1");
     }
     greeter.ok("rm /run/hold");
+    assert_eq!(greeter.ok("cat /run/mine/user"), "greeter");
     greeter.until("it has failed", || greeter.sh("greeter status").code == Some(1));
     apt(&greeter, "install greeter=5.0.2").code(100).stdout_has("greeter: a data migration has failed");
     greeter.ok("rm /run/fail; greeter migrate");

@@ -70,7 +70,7 @@ fn release(host: &Booted, product: &Product, version: &str, conf: &str) {
 fn nginx_goes_hot_in_packages_of_the_same_kind() {
     let product = Product::changed(|file, text| match file {
         "service" => text.replace("User=@USER@\n", FORKING),
-        "tenure.toml" => text.replace("hot = \"reload\"\n", ""),
+        "tenure.toml" => text.replace("hot = \"reload\"\n", "").replace("user = \"@USER@\"\n", ""),
         _ => text,
     });
     let host = with_repository(Init::Systemd);
