@@ -66,6 +66,11 @@ fn completes_in(shell: &Shell) {
     shell.0.host.run(["upgrade", "5.0.1"]).ok();
     shell.completes("tenure uninstall 5.", &["tenure uninstall 5.0.0"]);
     shell.completes("tenure completions z", &["tenure completions zsh"]);
+    // A value behind an equals sign, and what follows one.
+    shell.completes("tenure status --format=pro", &["tenure status --format=prometheus"]);
+    shell.0.keys(&["cd ..", "Enter"]);
+    let root = shell.0.host.root().file_name().unwrap().to_str().unwrap().to_owned();
+    shell.completes(&format!("tenure --root={root} uninstall 5."), &["uninstall 5.0.0"]);
 }
 
 #[test]

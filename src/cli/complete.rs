@@ -25,6 +25,27 @@ const SHELLS: Shells<'static> = Shells(&[&Bash, &Zsh, &Fish]);
 const AUTOLOADED: &str =
     "\nif [ \"${funcstack[1]}\" = _tenure ]; then\n    _clap_dynamic_completer_tenure \"$@\"\nfi\n";
 
+/// What bash runs: it divides `--root=DIR` into three words, of which it completes the last.
+const JOINED: &str = r#"
+_tenure_joined() {
+    local words=("$1") last=0 prefix='' i piece
+    for ((i = 1; i <= COMP_CWORD; i++)); do
+        piece=${COMP_WORDS[i]}
+        if [[ $i -eq $COMP_CWORD && $piece != "=" ]]; then piece=$2; fi
+        if [[ ${words[last]} == --* && ($piece == "=" || ${COMP_WORDS[i - 1]} == "=") ]]; then
+            words[last]+=$piece
+            prefix=${words[last]%%=*}=
+        else
+            words[++last]=$piece
+            prefix=''
+        fi
+    done
+    local COMP_WORDS=("${words[@]}") COMP_CWORD=$last
+    _clap_complete_tenure "$1" "${words[last]}" "$3"
+    COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
+}
+"#;
+
 /// The shells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shell {
@@ -57,7 +78,11 @@ pub fn script(shell: Shell) -> Result<String> {
         .doing(|| "cannot write the completions")?;
     let script =
         String::from_utf8(script).map_err(|e| Error::failed("cannot write the completions").because(e))?;
-    Ok(if shell == Shell::Zsh { script + AUTOLOADED } else { script })
+    Ok(match shell {
+        Shell::Bash => script.replace("-F _clap_complete_tenure ", "-F _tenure_joined ") + JOINED,
+        Shell::Zsh => script + AUTOLOADED,
+        Shell::Fish => script,
+    })
 }
 
 /// Every release that is installed or here as an archive.
