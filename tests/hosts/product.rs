@@ -132,6 +132,7 @@ fn a_package_is_removed_and_purged() {
     greeter.restart();
     assert!(!greeter.ok("systemctl --failed --no-legend --plain").contains("greeter"));
     apt(&greeter, "install greeter=5.0.1").ok();
+    greeter.answers("5.0.1");
     in_step(&greeter, "5.0.1");
     assert_eq!(greeter.ok("cat /srv/greeter/current/data/mine"), "mine");
     apt(&greeter, "purge greeter").ok();
