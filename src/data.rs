@@ -159,15 +159,24 @@ impl OnDisk {
         formats
     }
 
-    /// Refuses a release that cannot start on the data, or that may not while a migration is not done.
+    /// Refuses a release that cannot start on the data, or that may not while a migration is not done. `from` is the
+    /// permanent one; the release that is gone to may have a program that `migrates`.
     ///
     /// # Errors
     /// Refused, naming the formats, or how the migration stands.
-    pub fn admits(&self, from: &Version, to: &Version, declared: Option<&Formats>) -> Result<()> {
+    pub fn admits(
+        &self,
+        from: &Version,
+        to: &Version,
+        declared: Option<&Formats>,
+        migrates: bool,
+    ) -> Result<()> {
         match self.unfinished() {
-            // Who goes back from it, or comes back to it, finds data in both formats.
+            // Who goes back from it, or comes back to do it, finds data in both formats.
             Some(migration)
-                if migration.stage == Stage::Failed && (to < from || migration.version != *from) =>
+                if migration.stage == Stage::Failed
+                    && (to < from
+                        || migration.version != *from && (migration.version == *to || migrates)) =>
             {
                 let why = Error::refused(format!("a data migration is not done: {migration}"));
                 self.readable(from, to, declared).map_err(|e| e.because(why))
@@ -231,6 +240,10 @@ impl OnDisk {
         if migrates && (differs || self.unfinished().is_some()) {
             return Becoming::Migrated(writes);
         }
+        // Nobody but the one who migrates it knows what it is then.
+        if self.unfinished().is_some() {
+            return Becoming::Same;
+        }
         // Where it is what the release says, the release tells it.
         let format = writes.filter(|_| is_up).or(self.format);
         match format {
@@ -263,7 +276,7 @@ mod tests {
         let (low, high) = (v("5.0.0"), v("5.1.0"));
         let admits = |data: &OnDisk, to: &Version, declared: Option<&Formats>| {
             let from = if *to == low { &high } else { &low };
-            data.admits(from, to, declared).map_err(|e| e.in_one_line())
+            data.admits(from, to, declared, false).map_err(|e| e.in_one_line())
         };
         let (old, new) = (formats(2, &[1, 2]), formats(3, &[2, 3]));
         assert!(admits(&on_disk(2, None), &high, Some(&new)).is_ok());
@@ -283,13 +296,21 @@ mod tests {
         let both = formats(2, &[2, 3]);
         for stage in [Stage::Due, Stage::Running, Stage::Failed] {
             let data = on_disk(2, Some((3, stage)));
-            assert!(data.admits(&v("5.1.0"), &high, Some(&both)).is_err(), "{stage:?}");
+            for migrates in [false, true] {
+                assert!(data.admits(&v("5.1.0"), &high, Some(&both), migrates).is_err(), "{stage:?}");
+            }
+            // Gone back from, it holds up all but who has a migration of its own.
+            assert!(data.admits(&low, &high, Some(&both), false).is_err(), "{stage:?}");
+            let own = data.admits(&low, &high, Some(&both), true);
+            assert_eq!(own.is_ok(), stage == Stage::Failed, "{stage:?}");
             // Once it was gone back from, it may be tried again.
-            let again = data.admits(&low, &v("5.1.0"), Some(&both));
+            let again = data.admits(&low, &v("5.1.0"), Some(&both), false);
             assert_eq!(again.is_ok(), stage == Stage::Failed, "{stage:?}");
-            let down = data.admits(&v("5.1.0"), &low, Some(&both));
+            let down = data.admits(&v("5.1.0"), &low, Some(&both), false);
             assert_eq!(down.is_ok(), stage == Stage::Failed, "{stage:?}");
-            assert!(data.admits(&v("5.1.0"), &low, Some(&formats(2, &[2]))).is_err(), "{stage:?}");
+            let only_two = formats(2, &[2]);
+            assert!(data.admits(&v("5.1.0"), &low, Some(&only_two), false).is_err(), "{stage:?}");
+            assert_eq!(data.becomes(Some(&low), &high, Some(&formats(4, &[4])), false), Becoming::Same);
         }
     }
 

@@ -503,3 +503,42 @@ fn a_migration_needs_a_permanent_release_that_has_one() {
     refused(host.run(["migrate"]), "error: cannot migrate: 5.0.1 is on trial\n");
     assert!(!Path::new(&beside(&host, "told")).exists());
 }
+
+#[test]
+fn a_failed_migration_holds_up_also_who_goes_over_a_trial() {
+    let host = host();
+    migrating(&host, "");
+    release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [2, 3, 4]\n", &[]);
+    release(&host, "4.9.0", "[data]\nwrites = 2\nreads = [2, 3]\n", &[]);
+    set(&host, "fail");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "failed");
+    let why = "error: a data migration is not done: to data format 3 by 5.0.1, failed";
+    host.run(["install", "--no-permanent", "--restart", "4.9.0"]).ok();
+    refused(host.run(["upgrade", "--restart", "5.0.2"]), why);
+    host.run(["confirm"]).ok();
+    refused(host.run(["upgrade", "--restart", "5.0.2"]), why);
+    assert_eq!(
+        (stage(&host).as_str(), host.link("permanent").as_deref()),
+        ("failed", Some("releases/4.9.0"))
+    );
+    // Who has the program tries again, and whichever command makes it permanent does.
+    clear(&host, "fail");
+    host.run(["upgrade", "--no-permanent", "--restart", "5.0.1"]).ok();
+    host.run(["install", "5.0.1"]).ok();
+    until(&host, "done");
+    host.run(["status"]).ok().stdout_has("Data: format 3\n");
+}
+
+#[test]
+fn a_release_is_confirmed_with_its_migration_also_where_the_link_to_the_one_before_was_removed() {
+    let host = host();
+    migrating(&host, "");
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    fs::remove_file(host.root().join("permanent")).unwrap();
+    host.run(["confirm", "--backup-command", "touch ../saved"]).ok();
+    until(&host, "done");
+    assert_eq!(told(&host), ["migrate 5.0.0 5.0.1"]);
+    assert!(beside(&host, "saved").exists());
+    host.run(["status"]).ok().stdout_has("Data: format 3\n");
+}

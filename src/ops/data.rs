@@ -46,7 +46,8 @@ pub(super) fn confirmed(root: &Root, now: &Snapshot, backup_command: Option<&str
 }
 
 fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&Manifest>) -> Option<Step> {
-    let old = now.permanent.version();
+    // Also where somebody has removed the link to it.
+    let old = now.rightful();
     let declared = manifest.and_then(|manifest| manifest.data.as_ref());
     let migrates = manifest.is_some_and(|manifest| manifest.hooks.migrate.is_some());
     match data.becomes(old, target, declared, migrates) {
@@ -69,10 +70,12 @@ pub(super) fn admitted(
     target: &Version,
     manifest: Option<&Manifest>,
 ) -> Result<String> {
-    if let Some(current) =
-        now.current.version().filter(|_| now.state(target) != Some(ReleaseState::Permanent))
-    {
-        data.admits(current, target, manifest.and_then(|manifest| manifest.data.as_ref()))?;
+    // A release on trial has made nothing of the data yet.
+    let from = now.rightful().or(now.current.version());
+    if let Some(from) = from.filter(|_| now.state(target) != Some(ReleaseState::Permanent)) {
+        let declared = manifest.and_then(|manifest| manifest.data.as_ref());
+        let migrates = manifest.is_some_and(|manifest| manifest.hooks.migrate.is_some());
+        data.admits(from, target, declared, migrates)?;
     }
     let is = data.format.map_or_else(
         || "no release says in which format it is".to_owned(),

@@ -40,7 +40,7 @@ impl Root {
                 migration.error = Some(cut_short.to_owned());
             }
         }
-        let permanent = now.permanent.version().map(|version| self.manifest(version)).transpose()?.flatten();
+        let permanent = now.rightful().map(|version| self.manifest(version)).transpose()?.flatten();
         Ok(known.or_of(permanent.and_then(|manifest| manifest.data).as_ref()))
     }
 
