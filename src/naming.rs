@@ -1,5 +1,6 @@
 //! The file names of archives: NAME-VERSION[-anything].zip and its kin, and which of them holds a release.
 
+use crate::error::{Error, Result};
 use crate::version::Version;
 
 /// The kinds of archives.
@@ -16,6 +17,9 @@ pub enum Format {
     /// .tar.xz
     TarXz,
 }
+
+/// What makes a pre-release of a version, besides numbers, by the words in use.
+const PRERELEASES: [&str; 8] = ["alpha", "beta", "rc", "pre", "preview", "dev", "snapshot", "nightly"];
 
 const ENDINGS: [(&str, Format); 6] = [
     (".zip", Format::Zip),
@@ -55,13 +59,40 @@ pub fn holds(file_name: &str, product: Option<&str>, version: &Version) -> bool 
     }
 }
 
-/// The version that a file name tells: the longest that leaves a free suffix or none.
+/// The version that a file name tells: the shortest that leaves a free suffix or none.
 #[must_use]
 pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
     let (stem, _) = Format::split(file_name)?;
     let rest = after_product(stem, product)?;
     let ends = rest.match_indices('-').map(|(at, _)| at).chain([rest.len()]);
     ends.filter_map(|end| rest[..end].parse::<Version>().ok()).find(|v| holds(file_name, product, v))
+}
+
+/// Makes sure that a file name tells this release, also to whoever does not know the product.
+///
+/// # Errors
+/// Refused where it tells another version, or none.
+pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
+    if !holds(file_name, Some(product), version) {
+        let ending = Format::split(file_name).map_or(".zip", |(_, format)| format.ending());
+        return Err(Error::refused(format!("{file_name:?} is no name of an archive of {product} {version}"))
+            .hint(format!("name it {product}-{version}{ending}, or with -ANYTHING behind the version")));
+    }
+    let misread =
+        |product| Some(version_of(file_name, product)).filter(|read| read.as_ref() != Some(version));
+    let (read, hint) = if let Some(read) = misread(Some(product)) {
+        let words = PRERELEASES.join(", ");
+        let hint =
+            format!("begin what is behind the third number of a version with a number or one of {words}");
+        (read, hint)
+    } else if let Some(read) = misread(None) {
+        (read, "give the product a name without a version in it".to_owned())
+    } else {
+        return Ok(());
+    };
+    let read = read.map_or_else(|| "no version".to_owned(), |read| read.to_string());
+    Err(Error::refused(format!("{file_name:?} is read as an archive of {read}, and not of {version}"))
+        .hint(hint))
 }
 
 fn after_product<'a>(stem: &'a str, product: Option<&str>) -> Option<&'a str> {
@@ -78,11 +109,11 @@ fn is_versionlike(text: &str) -> bool {
     numbers.len() == 3 && numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether what follows a version's hyphen makes it a pre-release or a build, by the words in use.
+/// Whether what follows a version's hyphen makes it a pre-release or a build.
 fn is_prerelease(suffix: &str) -> bool {
     let first = suffix.split(['-', '.', '+', '_']).next().unwrap_or_default().to_ascii_lowercase();
     let word = first.trim_end_matches(|c: char| c.is_ascii_digit());
-    matches!(word, "" | "alpha" | "beta" | "rc" | "pre" | "preview" | "dev" | "snapshot" | "nightly")
+    word.is_empty() || PRERELEASES.contains(&word)
 }
 
 #[cfg(test)]
@@ -135,6 +166,30 @@ mod tests {
         ];
         for (file, expected) in table {
             assert_eq!(version_of(file, None).map(|v| v.to_string()).as_deref(), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_release_is_named_so_that_it_is_read_as_itself() {
+        let table = [
+            ("emqx-5.0.1.zip", "emqx", "5.0.1", Ok(())),
+            ("emqx-5.0.1-el8.zip", "emqx", "5.0.1", Ok(())),
+            ("emqx-5.0.1-rc.1-el8.zip", "emqx", "5.0.1-rc.1", Ok(())),
+            ("emqx-7.2.4-52.zip", "emqx", "7.2.4-52", Ok(())),
+            ("emqx-5.0.1+build.7.zip", "emqx", "5.0.1+build.7", Ok(())),
+            ("emqx-5.0.2.zip", "emqx", "5.0.1", Err("name it emqx-5.0.1.zip, or")),
+            ("emqx-2.0.0-hotfix.1.zip", "emqx", "2.0.0-hotfix.1", Err("with a number or one of alpha, beta")),
+            ("emqx-2.0.0+a-b.zip", "emqx", "2.0.0+a-b", Err("with a number or one of alpha, beta")),
+            ("a-2.0.0-1.0.0.zip", "a-2.0.0", "1.0.0", Err("a name without a version")),
+            ("a-02.0.0-1.0.0.zip", "a-02.0.0", "1.0.0", Err("a name without a version")),
+        ];
+        for (file, product, version, expected) in table {
+            let checked = check(file, product, &version.parse().unwrap());
+            match (checked, expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(error), Err(hint)) => assert!(error.hints()[0].contains(hint), "{file}: {error:?}"),
+                (checked, _) => panic!("{file}: {checked:?}"),
+            }
         }
     }
 }

@@ -234,6 +234,12 @@ fn an_archive_has_its_place_and_its_name() {
     vendor.pack(&["build", "--release", "banana"]).code(64);
     vendor.refused(&["dist"], "cannot tell which release dist is");
     vendor.refused(&["dist", "--name", "a b", "--release", "1.0.0"], "is no product name");
+    let read_as = |name: &str, version: &str, read: &str| {
+        let words = format!("is read as an archive of {read}, and not of {version}");
+        vendor.refused(&["dist", "--name", name, "--release", version], &words);
+    };
+    read_as("x", "2.0.0-hotfix.1", "2.0.0");
+    read_as("x-2.0.0", "1.0.0", "2.0.0-1.0.0");
 }
 
 #[test]

@@ -191,10 +191,14 @@ fn named(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Fi
         let message = format!("{name:?} is no product name");
         return Some(finding(Code::ManifestValue, lines.text, at, message).hint(hint));
     }
-    let archive = release.archive.as_ref().filter(|archive| !naming::holds(archive, Some(name), version))?;
-    let known = name != STAND_IN && version.to_string() != STAND_IN;
-    let message = format!("declares {name} {version}, and is in {archive:?}");
-    known.then(|| Finding::new(Code::NameDiffers, MANIFEST, message))
+    if name == STAND_IN || version.to_string() == STAND_IN {
+        return None;
+    }
+    // A directory is named by whoever packs it.
+    let archive = release.archive.clone().unwrap_or_else(|| format!("{name}-{version}.zip"));
+    let error = naming::check(&archive, name, version).err()?;
+    let hint = error.hints().concat();
+    Some(Finding::new(Code::NameDiffers, MANIFEST, error.to_string()).hint(hint))
 }
 
 /// Whether a lower release than this can be in the range: it is about the way up. Where the version is not known, any
@@ -296,5 +300,14 @@ mod tests {
     #[test]
     fn a_name_is_the_beginning_of_a_file_name() {
         assert_eq!(places("name = 'a b'\nversion = '1.0.0'\n"), [at("manifest-value", 1)]);
+    }
+
+    #[test]
+    fn a_release_is_packed_under_a_name_that_tells_its_version() {
+        let named = |name: &str, version: &str| places(&format!("name = '{name}'\nversion = '{version}'\n"));
+        assert_eq!(named("a", "2.0.0-rc.1"), []);
+        for (name, version) in [("a", "2.0.0-hotfix.1"), ("a-2.0.0", "1.0.0")] {
+            assert_eq!(named(name, version), [("name-differs", "release.toml".to_owned())], "{name}");
+        }
     }
 }

@@ -207,13 +207,7 @@ impl Target {
                 (dir, file.to_owned(), format_of(file, options.format)?)
             }
         };
-        if !naming::holds(&file, Some(name), version) {
-            return Err(Error::refused(format!("{file:?} is no name of an archive of {name} {version}"))
-                .hint(format!(
-                    "name it {name}-{version}{}, or with -ANYTHING behind the version",
-                    format.ending()
-                )));
-        }
+        naming::check(&file, name, version)?;
         let dir = if shown.as_os_str().is_empty() { Path::new(".") } else { &shown };
         let (dir, path) = outside::open_dir(dir)?;
         if path.starts_with(from) {
