@@ -1,6 +1,6 @@
 //! What goes along with a release that becomes permanent: a backup, and what becomes of the data.
 
-use crate::data::{Becoming, Format, OnDisk};
+use crate::data::{Becoming, Format, Formats, OnDisk};
 use crate::error::Result;
 use crate::manifest::Manifest;
 use crate::plan::{Along, Permanence, Request, Restart, Step};
@@ -45,11 +45,16 @@ pub(super) fn confirmed(root: &Root, now: &Snapshot, backup_command: Option<&str
     Ok(along(&root.data(now)?, now, &request, manifest.as_ref(), backup_command))
 }
 
+/// What a release says of the formats of its data, and whether it has a program that migrates it.
+fn said(manifest: Option<&Manifest>) -> (Option<&Formats>, bool) {
+    let migrates = manifest.is_some_and(|manifest| manifest.hooks.migrate.is_some());
+    (manifest.and_then(|manifest| manifest.data.as_ref()), migrates)
+}
+
 fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&Manifest>) -> Option<Step> {
     // Also where somebody has removed the link to it.
     let old = now.rightful();
-    let declared = manifest.and_then(|manifest| manifest.data.as_ref());
-    let migrates = manifest.is_some_and(|manifest| manifest.hooks.migrate.is_some());
+    let (declared, migrates) = said(manifest);
     match data.becomes(old, target, declared, migrates) {
         Becoming::Same => None,
         Becoming::Format(format) => Some(Step::Data { format }),
@@ -73,8 +78,7 @@ pub(super) fn admitted(
     // A release on trial has made nothing of the data yet.
     let from = now.rightful().or(now.current.version());
     if let Some(from) = from.filter(|_| now.state(target) != Some(ReleaseState::Permanent)) {
-        let declared = manifest.and_then(|manifest| manifest.data.as_ref());
-        let migrates = manifest.is_some_and(|manifest| manifest.hooks.migrate.is_some());
+        let (declared, migrates) = said(manifest);
         data.admits(from, target, declared, migrates)?;
     }
     let is = data.format.map_or_else(
