@@ -78,21 +78,18 @@ pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
         return Err(Error::refused(format!("{file_name:?} is no name of an archive of {product} {version}"))
             .hint(format!("name it {product}-{version}{ending}, or with -ANYTHING behind the version")));
     }
-    let misread =
-        |product| Some(version_of(file_name, product)).filter(|read| read.as_ref() != Some(version));
-    let (read, hint) = if let Some(read) = misread(Some(product)) {
-        let words = PRERELEASES.join(", ");
-        let hint =
-            format!("begin what is behind the third number of a version with a number or one of {words}");
-        (read, hint)
-    } else if let Some(read) = misread(None) {
-        (read, "give the product a name without a version in it".to_owned())
-    } else {
-        return Ok(());
-    };
-    let read = read.map_or_else(|| "no version".to_owned(), |read| read.to_string());
-    Err(Error::refused(format!("{file_name:?} is read as an archive of {read}, and not of {version}"))
-        .hint(hint))
+    let words = PRERELEASES.join(", ");
+    let begin = format!("begin what is behind the third number of a version with a number or one of {words}");
+    let rename = "give the product a name without a version in it".to_owned();
+    for (reader, hint) in [(Some(product), begin), (None, rename)] {
+        let read = version_of(file_name, reader);
+        if read.as_ref() != Some(version) {
+            let read = read.map_or_else(|| "no version".to_owned(), |read| read.to_string());
+            let what = format!("{file_name:?} is read as an archive of {read}, and not of {version}");
+            return Err(Error::refused(what).hint(hint));
+        }
+    }
+    Ok(())
 }
 
 fn after_product<'a>(stem: &'a str, product: Option<&str>) -> Option<&'a str> {
