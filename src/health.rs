@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use ureq::http::Uri;
 
 use crate::error::{Error, Result};
 
@@ -104,12 +105,58 @@ impl std::str::FromStr for Span {
     }
 }
 
+/// What can be fetched: `http://HOST[:PORT][/PATH]`.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Url(String);
+
+impl TryFrom<String> for Url {
+    type Error = Error;
+
+    fn try_from(url: String) -> Result<Self> {
+        let place = |uri: &Uri| {
+            let place = uri.authority()?.as_str();
+            Some(place.rsplit_once('@').map_or(place, |(_, place)| place).to_owned())
+        };
+        match url.parse::<Uri>().ok().filter(|_| url.starts_with("http://")).as_ref().and_then(place) {
+            Some(host) if is_host(&host) && (!host.contains(':') || host.ends_with(']')) => Ok(Self(url)),
+            Some(address) if is_address(&address) => Ok(Self(url)),
+            _ => Err(Error::refused(format!("{url:?} is no address like http://127.0.0.1:8080/healthz"))),
+        }
+    }
+}
+
+/// What can be connected to: `HOST:PORT`.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Address(String);
+
+impl TryFrom<String> for Address {
+    type Error = Error;
+
+    fn try_from(address: String) -> Result<Self> {
+        if is_address(&address) {
+            return Ok(Self(address));
+        }
+        Err(Error::refused(format!("{address:?} is no address like 127.0.0.1:1883, with a port up to 65535")))
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    text.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && is_port(port))
+}
+
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]%".contains(c))
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Declared {
     command: Option<Argv>,
-    http: Option<String>,
-    tcp: Option<String>,
+    http: Option<Url>,
+    tcp: Option<Address>,
     interval: Option<Span>,
     timeout: Option<Span>,
     healthy_after: Option<u32>,
@@ -123,14 +170,8 @@ impl TryFrom<Declared> for Health {
         let by_default = Self::default();
         let probe = match (declared.command, declared.http, declared.tcp) {
             (Some(argv), None, None) => Probe::Command(argv),
-            (None, Some(url), None) if url.starts_with("http://") => Probe::Http(url),
-            (None, Some(url), None) => {
-                return Err(Error::refused(format!("{url:?} is no address that begins with http://")));
-            }
-            (None, None, Some(address)) if address.rsplit_once(':').is_some() => Probe::Tcp(address),
-            (None, None, Some(address)) => {
-                return Err(Error::refused(format!("{address:?} is no address like 127.0.0.1:1883")));
-            }
+            (None, Some(Url(url)), None) => Probe::Http(url),
+            (None, None, Some(Address(address))) => Probe::Tcp(address),
             (None, None, None) => Probe::Runs,
             _ => return Err(Error::refused("only one of command, http and tcp can be asked")),
         };
@@ -285,6 +326,23 @@ mod tests {
         assert_eq!(parsed("500ms").unwrap(), Duration::from_millis(500));
         for wrong in ["", "10", "0s", "-1s", "ten minutes", "1000000days", "99999999999999999999s"] {
             assert!(parsed(wrong).unwrap_err().hints()[0].contains("10s"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        let fine = |table: &str| toml::from_str::<Health>(table).is_ok();
+        for http in ["x", "127.0.0.1:8080/healthz?a=b", "[::1]", "[::1]:80/", "user:word@x:1/"] {
+            assert!(fine(&format!("http = 'http://{http}'")), "{http}");
+        }
+        for http in ["", "/x", ":80/", "x:99999/", "x:0", "x:", "x:y", "a b/", "user@/"] {
+            assert!(!fine(&format!("http = 'http://{http}'")), "{http}");
+        }
+        for tcp in ["127.0.0.1:1883", "a.example:1", "[::1]:65535"] {
+            assert!(fine(&format!("tcp = '{tcp}'")), "{tcp}");
+        }
+        for tcp in ["", ":80", "x", "x:", "127.0.0.1:99999", "x:0", "x:-1", "http://x:80", "a b:80"] {
+            assert!(!fine(&format!("tcp = '{tcp}'")), "{tcp}");
         }
     }
 }

@@ -258,7 +258,7 @@ mod tests {
             at("manifest-value", 10),
             at("hook-missing", 11),
             at("manifest-unknown", 12),
-            at("manifest-value", 14),
+            at("manifest-value", 15),
             at("manifest-value", 17),
         ];
         assert_eq!(places(text), expected);
