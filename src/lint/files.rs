@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Code, Finding, Head, Release, Shebang, Thing};
+use super::{Code, Finding, Head, Release, Runner, Shebang, Thing};
 
 /// What stands on every host, in /bin or /usr/bin: interpreters of the packages that Debian calls essential.
 const STANDARD: [&str; 6] = ["sh", "bash", "env", "awk", "sed", "perl"];
@@ -21,7 +21,12 @@ pub fn check<'a>(release: &Release, arch: &[String], hooks: impl Iterator<Item =
         hooks.filter_map(|hook| release.resolve(hook)).map(|(path, _)| path).collect();
     let is_run = |path: &String| is_executable(release, path) || hooks.contains(path);
     findings.extend(release.heads.iter().filter_map(|(path, head)| match head {
-        Head::Script(shebang) if is_run(path) => interpreter(release, path, shebang),
+        Head::Script(shebang) if is_run(path) => {
+            interpreter(release, shebang, !hooks.contains(path)).map(|(message, hint)| {
+                let finding = Finding::new(Code::InterpreterMissing, path, message);
+                hint.into_iter().fold(finding, Finding::hint)
+            })
+        }
         _ => None,
     }));
     findings.extend(binaries(release, arch));
@@ -48,26 +53,45 @@ fn clashes(release: &Release) -> Vec<Finding> {
     findings
 }
 
-fn interpreter(release: &Release, path: &str, shebang: &Shebang) -> Option<Finding> {
-    let Shebang { interpreter, argument } = shebang;
-    let name = ["/bin/", "/usr/bin/"].iter().find_map(|dir| interpreter.strip_prefix(dir));
-    let program = match name {
-        Some("env") => argument.split_whitespace().find(|word| !word.starts_with('-') && !word.contains('=')),
-        name => name,
+/// What keeps a script from being run, and what helps where that is known. The service may have a PATH that leads into
+/// the release; hooks have none.
+fn interpreter(release: &Release, shebang: &Shebang, has_path: bool) -> Option<(String, Option<String>)> {
+    let absent = |program: &str| {
+        Some((format!("is run by {program:?}, which is neither in the release nor on every host"), None))
     };
-    let known = match program {
-        Some(program) if name == Some("env") => STANDARD.contains(&program) || ships(release, program),
-        Some(program) => STANDARD.contains(&program),
-        None => inside(interpreter).is_some_and(|inside| release.resolve(inside).is_some()),
-    };
-    let told = if name == Some("env") { program.unwrap_or("nothing") } else { interpreter };
-    let message = format!("is run by {told:?}, which is neither in the release nor on every host");
-    let hint = "save it with the line ends of Unix: `sed -i 's/\\r$//'`";
-    match (known, told.ends_with('\r')) {
-        (true, _) => None,
-        (false, true) => Some(Finding::new(Code::InterpreterMissing, path, message).hint(hint)),
-        (false, false) => Some(Finding::new(Code::InterpreterMissing, path, message)),
+    match shebang.runner() {
+        Runner::CarriageReturn => Some((
+            "has a carriage return at the end of its first line".to_owned(),
+            Some("save it with the line ends of Unix: `sed -i 's/\\r$//'`".to_owned()),
+        )),
+        Runner::Nothing => Some(("is run by env, which is given no program".to_owned(), None)),
+        Runner::OneWord(words) => Some((
+            format!("is run by env, which takes {words:?} for one word"),
+            Some(format!("have env take it apart: `#!{} -S {words}`", shebang.interpreter)),
+        )),
+        Runner::Named(program) if STANDARD.contains(&program) => None,
+        Runner::Named(program) => match (ships(release, program), has_path) {
+            (true, true) => None,
+            (true, false) => {
+                Some((format!("is run by {program:?}, which is not on the PATH of hooks"), None))
+            }
+            (false, _) => absent(program),
+        },
+        Runner::Path(program) if is_standard(program) => None,
+        Runner::Path(program) => match inside(program).and_then(|inside| release.resolve(inside)) {
+            Some((_, Thing::File { executable: true })) => None,
+            Some(_) => Some((
+                format!("is run by {program:?}, which is no executable file"),
+                Some("ship it as a file, and set its executable bit: `chmod 755`".to_owned()),
+            )),
+            None => absent(program),
+        },
     }
+}
+
+fn is_standard(path: &str) -> bool {
+    let name = ["/bin/", "/usr/bin/"].iter().find_map(|dir| path.strip_prefix(dir));
+    name.is_some_and(|name| STANDARD.contains(&name))
 }
 
 /// The path in the release, where an interpreter is named by one that leads there: relative, for hooks run in the
@@ -81,10 +105,10 @@ fn inside(interpreter: &str) -> Option<&str> {
 
 /// Whether a program of this name is in the release, for whoever sets the PATH.
 fn ships(release: &Release, program: &str) -> bool {
-    let named = |path: &String| path.rsplit('/').next() == Some(program);
-    release.things.iter().any(|(path, thing)| {
-        named(path) && matches!(thing, Thing::File { executable: true } | Thing::Link(_))
-    })
+    let named = |path: &&String| path.rsplit('/').next() == Some(program);
+    let is_program =
+        |path: &String| matches!(release.resolve(path), Some((_, Thing::File { executable: true })));
+    release.things.keys().filter(named).any(is_program)
 }
 
 fn binaries(release: &Release, arch: &[String]) -> Vec<Finding> {
@@ -173,8 +197,12 @@ mod tests {
         for (line, fine) in [
             ("#!/bin/sh -e", true),
             ("#!/usr/bin/env bash", true),
-            ("#!/usr/bin/env -S FOO=1 node --x", true),
+            ("#!/usr/bin/env -S FOO=1 bash --x", true),
+            ("#!/usr/bin/env FOO=1 bash", false),
             ("#!bin/node", true),
+            ("#!/usr/bin/env bin/node", true),
+            ("#!bin/data", false),
+            ("#!bin", false),
             ("#!/srv/app/current/bin/node", true),
             ("#!/usr/bin/python3", false),
             ("#!/usr/bin/env ruby", false),
@@ -185,12 +213,26 @@ mod tests {
             ("#!", false),
         ] {
             let head = Head::of(line.as_bytes()).unwrap();
-            let told = checked(&release(&[("bin/node", true), ("x", true)], &[("x", head.clone())]), &[]);
+            let files = |x| [("bin/data", false), ("bin/node", true), ("x", x)];
+            let told = checked(&release(&files(true), &[("x", head.clone())]), &[]);
             assert_eq!(told.is_empty(), fine, "{line}: {told:?}");
-            let plain = release(&[("bin/node", true), ("x", false)], &[("x", head)]);
+            let plain = release(&files(false), &[("x", head)]);
             assert_eq!(checked(&plain, &[]), [], "nobody runs it");
             assert_eq!(check(&plain, &[], ["./x"].into_iter()).is_empty(), fine, "{line}: a hook");
         }
+    }
+
+    #[test]
+    fn hooks_have_no_path_into_the_release() {
+        let files = [("bin/node", true), ("bin/ruby", false), ("x", true)];
+        let by = |program: &str| Head::of(format!("#!/usr/bin/env {program}").as_bytes()).unwrap();
+        let run = |program: &str, hook: Option<&str>| {
+            check(&release(&files, &[("x", by(program))]), &[], hook.into_iter()).pop().map(|it| it.message)
+        };
+        assert_eq!(run("node", None), None, "the service may set its own");
+        let told = run("node", Some("x")).unwrap();
+        assert!(told.ends_with("which is not on the PATH of hooks"), "{told}");
+        assert!(run("ruby", None).is_some(), "it cannot be run");
     }
 
     #[test]

@@ -18,6 +18,21 @@ pub struct Shebang {
     pub argument: String,
 }
 
+/// What runs a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runner<'a> {
+    /// The program at this path.
+    Path(&'a str),
+    /// The program of this name that env finds on the PATH.
+    Named(&'a str),
+    /// None: env takes all of these words for one, as the kernel hands them to it.
+    OneWord(&'a str),
+    /// None: env is given none.
+    Nothing,
+    /// None: the line ends in a carriage return, which is taken for a part of the last word.
+    CarriageReturn,
+}
+
 /// Executables and libraries (`e_type` of elf(5)); object files run nowhere.
 const LOADED: [u16; 2] = [2, 3];
 
@@ -52,6 +67,37 @@ impl Shebang {
         let text = text.trim_matches(blank);
         let (interpreter, argument) = text.split_once(blank).unwrap_or((text, ""));
         Self { interpreter: interpreter.to_owned(), argument: argument.trim_start_matches(blank).to_owned() }
+    }
+
+    /// What runs the script.
+    #[must_use]
+    pub fn runner(&self) -> Runner<'_> {
+        let Self { interpreter, argument } = self;
+        match interpreter.as_str() {
+            _ if interpreter.ends_with('\r') || argument.ends_with('\r') => Runner::CarriageReturn,
+            "/bin/env" | "/usr/bin/env" => by_env(argument),
+            path => Runner::Path(path),
+        }
+    }
+}
+
+/// What env runs by its one argument: only `-S` has it take that apart (env(1)).
+fn by_env(argument: &str) -> Runner<'_> {
+    let split = argument.strip_prefix("--split-string=").or_else(|| {
+        let (flags, words) = argument.strip_prefix('-')?.split_once('S')?;
+        flags.chars().all(|flag| "i0v".contains(flag)).then_some(words)
+    });
+    let is_program = |word: &&str| !word.starts_with('-') && !word.contains('=');
+    let words = argument.split_whitespace().count();
+    let program = match split {
+        Some(words) => words.split_whitespace().find(is_program),
+        None if words > 1 => return Runner::OneWord(argument),
+        None => Some(argument).filter(|word| !word.is_empty() && is_program(word)),
+    };
+    match program {
+        Some(path) if path.contains('/') => Runner::Path(path),
+        Some(name) => Runner::Named(name),
+        None => Runner::Nothing,
     }
 }
 
@@ -88,6 +134,29 @@ mod tests {
         ] {
             let expected = Shebang { interpreter: interpreter.into(), argument: argument.into() };
             assert_eq!(Head::of(text.as_bytes()), Some(Head::Script(expected)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn env_is_given_one_argument() {
+        for (line, runner) in [
+            ("#!/usr/bin/env bash", Runner::Named("bash")),
+            ("#!/usr/bin/env -S bash -e", Runner::Named("bash")),
+            ("#!/usr/bin/env -Ssh", Runner::Named("sh")),
+            ("#!/usr/bin/env -iS A=1 sh", Runner::Named("sh")),
+            ("#!/usr/bin/env --split-string=sh", Runner::Named("sh")),
+            ("#!/usr/bin/env bin/node", Runner::Path("bin/node")),
+            ("#!/usr/bin/env bash -e", Runner::OneWord("bash -e")),
+            ("#!/bin/env A=1 sh", Runner::OneWord("A=1 sh")),
+            ("#!/usr/bin/env -i sh", Runner::OneWord("-i sh")),
+            ("#!/usr/bin/env", Runner::Nothing),
+            ("#!/usr/bin/env -S A=1", Runner::Nothing),
+            ("#!/usr/bin/env -i", Runner::Nothing),
+            ("#!/bin/sh -e\r", Runner::CarriageReturn),
+            ("#!/bin/sh", Runner::Path("/bin/sh")),
+        ] {
+            let Some(Head::Script(shebang)) = Head::of(line.as_bytes()) else { panic!("{line}") };
+            assert_eq!(shebang.runner(), runner, "{line}");
         }
     }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::manifest::{MANIFEST, printable};
 use crate::naming;
 
-pub use head::{Head, Shebang};
+pub use head::{Head, Runner, Shebang};
 
 /// The kinds of faults. Their words stay what they are: scripts tell faults apart by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
