@@ -175,9 +175,13 @@ pub(crate) fn printable(c: char) -> String {
 pub(crate) fn nearest_key(message: &str) -> Option<&str> {
     let mut quoted = message.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
-    quoted.max_by(|a, b| {
-        strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)).then_with(|| b.cmp(a))
-    })
+    nearest(unknown, &quoted.collect::<Vec<_>>())
+}
+
+/// The known word that is most like the other one; on a tie the first of the alphabet.
+pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    let like = |word: &str| strsim::jaro_winkler(unknown, word);
+    known.iter().copied().max_by(|a, b| like(a).total_cmp(&like(b)).then_with(|| b.cmp(a)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
 use crate::health::{Argv, Probe};
-use crate::manifest::{MANIFEST, Manifest, line, message, nearest_key};
+use crate::manifest::{MANIFEST, Manifest, line, message, nearest, nearest_key};
 use crate::naming;
 use crate::settings;
 use crate::version::Range;
@@ -28,6 +28,34 @@ const ARCH_WORDS: [(&str, &str); 6] = [
     ("arm64", "aarch64"),
     ("x86", "i686"),
     ("armhf", "armv7l"),
+];
+
+/// The words of uname (`UTS_MACHINE` and `utsname.machine` of Linux).
+const UNAME: [&str; 24] = [
+    "aarch64",
+    "aarch64_be",
+    "armv5tel",
+    "armv5tejl",
+    "armv6l",
+    "armv7l",
+    "armv8l",
+    "i386",
+    "i486",
+    "i586",
+    "i686",
+    "loongarch64",
+    "m68k",
+    "mips",
+    "mips64",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv32",
+    "riscv64",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "x86_64",
 ];
 
 /// The manifest, without what is wrong with it, and the faults; no manifest where it is no TOML.
@@ -160,13 +188,18 @@ fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Fi
             findings.push(Finding::new(Code::RangeNever, &lines.of("upgrade", key), message));
         }
     }
-    for word in &manifest.requires.arch {
-        if let Some((_, uname)) = ARCH_WORDS.iter().find(|(wrong, _)| wrong == word) {
-            let message = format!("no host calls itself {word:?}");
-            let place = lines.of("requires", "arch");
-            findings.push(Finding::new(Code::ArchUnknown, &place, message).hint(format!("write {uname:?}")));
-        }
-    }
+    let unknown = |word: &&String| !UNAME.contains(&word.as_str());
+    findings.extend(manifest.requires.arch.iter().filter(unknown).map(|word| {
+        let message = format!("no host calls itself {word:?}");
+        let hint = match ARCH_WORDS.iter().find(|(wrong, _)| wrong == word) {
+            Some((_, uname)) => format!("write {uname:?}"),
+            None => format!(
+                "write what `uname -m` prints; the nearest known word is {:?}",
+                nearest(word, &UNAME).unwrap_or_default()
+            ),
+        };
+        Finding::new(Code::ArchUnknown, &lines.of("requires", "arch"), message).hint(hint)
+    }));
     findings.extend(programs(manifest).filter_map(|(table, key, argv)| {
         hook(key, argv, release).map(|(code, message)| Finding::new(code, &lines.of(table, key), message))
     }));
@@ -281,6 +314,21 @@ mod tests {
         }
         for never in ["'~5.1'", "'>=5, <4'", "'^4, ^5'", "'>5.0.1'", "'5.0.1'", "'<0.0.0-0'", "'>5.0'"] {
             assert_eq!(ranges(never), 1, "{never}");
+        }
+    }
+
+    #[test]
+    fn an_architecture_is_one_of_uname() {
+        let hints = |arch: &str| {
+            let text = format!("name='a'\nversion='1.0.0'\n[requires]\narch=['{arch}']\n");
+            faults(&text).into_iter().map(|(code, _, hint)| format!("{code} {hint}")).collect::<String>()
+        };
+        for fine in ["x86_64", "aarch64", "armv7l", "ppc64le", "s390x", "riscv64", "i586"] {
+            assert_eq!(hints(fine), "", "{fine}");
+        }
+        for (wrong, right) in [("amd64", "x86_64"), ("x68_64", "x86_64"), ("aarch46", "aarch64"), ("", "")] {
+            let hint = hints(wrong);
+            assert!(hint.starts_with("arch-unknown ") && hint.contains(right), "{wrong}: {hint}");
         }
     }
 
