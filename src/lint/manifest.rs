@@ -178,6 +178,10 @@ impl Lines<'_> {
 fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Finding> {
     let mut findings: Vec<Finding> = named(manifest, lines, release).into_iter().collect();
     let upgrade = &manifest.upgrade;
+    if upgrade.from.as_ref().is_some_and(Vec::is_empty) {
+        let message = "no release can be upgraded to it: the list is empty";
+        findings.push(Finding::new(Code::RangeNever, &lines.of("upgrade", "from"), message));
+    }
     for (key, ranges) in [("hot-from", &upgrade.hot_from), ("from", &upgrade.from)] {
         let never = |range: &&Range| !comes_before(range, manifest);
         for range in ranges.iter().flatten().filter(never) {
@@ -312,7 +316,7 @@ mod tests {
         for fine in ["'~5.0'", "'>=4.4.2, <5'", "'<=5.0.1'", "'*'", "'>5.0.1-rc.1, <5.0.1'", "'5.0.0'"] {
             assert_eq!(ranges(fine), 0, "{fine}");
         }
-        for never in ["'~5.1'", "'>=5, <4'", "'^4, ^5'", "'>5.0.1'", "'5.0.1'", "'<0.0.0-0'", "'>5.0'"] {
+        for never in ["", "'~5.1'", "'>=5, <4'", "'^4, ^5'", "'>5.0.1'", "'5.0.1'", "'<0.0.0-0'", "'>5.0'"] {
             assert_eq!(ranges(never), 1, "{never}");
         }
     }

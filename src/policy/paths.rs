@@ -58,7 +58,7 @@ impl Paths {
         if let Some(ranges) = declared {
             return match ranges.iter().any(|range| range.contains(from)) {
                 true => Ok(()),
-                false => refuse(format!("it is reached from {} only, as it declares", any_of(ranges))),
+                false => refuse(format!("it is reached from {}, as it declares", any_of(ranges))),
             };
         }
         if self.rules.is_empty() {
@@ -71,7 +71,7 @@ impl Paths {
         let fitting = |rule: &&&PathRule| rule.from.iter().any(|range| range.contains(from));
         let Some(rule) = about.iter().find(fitting) else {
             let ranges: Vec<Range> = about.iter().flat_map(|rule| rule.from.clone()).collect();
-            return refuse(format!("by releases/{PATHS} it is reached from {} only", any_of(&ranges)));
+            return refuse(format!("by releases/{PATHS} it is reached from {}", any_of(&ranges)));
         };
         let open = |rule: &&&PathRule| fitting(rule) && rule.is_open_to(to, here);
         match about.iter().any(|rule| open(&rule)) {
@@ -92,5 +92,23 @@ impl PathRule {
 
 fn any_of(ranges: &[Range]) -> String {
     let ranges: Vec<String> = ranges.iter().map(|range| format!("`{range}`")).collect();
-    ranges.join(" or ")
+    if ranges.is_empty() { "no release".to_owned() } else { format!("{} only", ranges.join(" or ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_from_where_it_is_reached() {
+        let range = |text: &str| text.parse::<Range>().unwrap();
+        let told = |ranges: &[Range]| {
+            let (from, to) = ("1.0.0".parse().unwrap(), "2.0.0".parse().unwrap());
+            Paths::default().allow(&from, &to, Some(ranges), &BTreeSet::new()).unwrap_err().to_string()
+        };
+        let words = "cannot go from 1.0.0 to 2.0.0: it is reached from";
+        assert_eq!(told(&[]), format!("{words} no release, as it declares"));
+        let two = [range("~1.4"), range("~1.5")];
+        assert_eq!(told(&two), format!("{words} `~1.4` or `~1.5` only, as it declares"));
+    }
 }
