@@ -207,8 +207,32 @@ fn an_archive_that_is_damaged_has_that_fault() {
         let faults = vendor.faults(&format!("emqx-5.0.1.{format}"));
         assert_eq!(faults, [fault("archive-unfit", "")], "{format}");
     }
+}
+
+/// What is told before, behind or beside a fault that ends the reading is told all the same, at its place.
+#[test]
+fn a_fault_of_the_whole_hides_no_other() {
+    let vendor = Vendor::new();
+    let bytes = tar(&[
+        (EntryType::Char, "emqx/null", ""),
+        (EntryType::Regular, "emqx/release.toml", &"#".repeat(70_000)),
+        (EntryType::Regular, "emqx/log/x", ""),
+    ]);
+    let archive = vendor.host.root().join("emqx-5.0.1.tar");
+    let null = fault("entry-special", "null");
+    fs::write(&archive, &bytes).unwrap();
+    let long = fault("manifest-syntax", "release.toml");
+    assert_eq!(vendor.faults("emqx-5.0.1.tar"), [null.clone(), long, fault("file-written", "log")]);
+    fs::write(&archive, &bytes[..2_000]).unwrap();
+    assert_eq!(vendor.faults("emqx-5.0.1.tar"), [null, fault("archive-unfit", "")]);
     fs::create_dir(vendor.dir()).unwrap();
-    vendor.lint("build").code(2).stdout_has("build: the archive is empty [archive-unfit]\n");
+    let empty =
+        "build: there is no file in it [archive-unfit]\n  hint: name the directory that holds the release";
+    vendor.lint("build").code(2).stdout_has(empty);
+    symlink("/etc", vendor.dir().join("l")).unwrap();
+    symlink("..", vendor.dir().join("m")).unwrap();
+    let expected = [fault("link-absolute", "l"), fault("link-unsafe", "m"), fault("archive-unfit", "")];
+    assert_eq!(vendor.faults("build"), expected);
 }
 
 #[test]

@@ -271,7 +271,10 @@ fn what_would_not_be_unpacked_is_not_packed() {
     }
     let vendor = Vendor::new();
     fs::create_dir(vendor.path("empty")).unwrap();
-    vendor.refused(&["empty", "--name", "a", "--release", "1.0.0"], "the archive is empty");
+    vendor.refused(
+        &["empty", "--name", "a", "--release", "1.0.0"],
+        "there is no file in it\nhint: name the directory",
+    );
     fs::write(vendor.path("file"), "").unwrap();
     vendor.pack(&["file"]).code(2).stderr_has("it is no directory");
     vendor.pack(&["absent"]).code(2).stderr_has("cannot find absent");

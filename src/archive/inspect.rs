@@ -56,17 +56,19 @@ impl Inspector {
     }
 
     /// The directory that everything lies in, which is not part of the release; once every entry is admitted.
-    ///
-    /// # Errors
-    /// Refuses an archive without files.
-    pub fn top(&self) -> Result<Option<String>> {
-        if !self.has_files {
-            return Err(Error::refused("the archive is empty"));
-        }
-        Ok(match &self.tops {
+    pub fn top(&self) -> Option<String> {
+        match &self.tops {
             Tops::One(top) if self.layout.get(top).is_some_and(Place::is_directory) => Some(top.clone()),
             _ => None,
-        })
+        }
+    }
+
+    /// Refuses what has no files, once every entry is admitted.
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn refuse_empty(&self) -> Result<()> {
+        if self.has_files { Ok(()) } else { Err(Error::refused("there is no file in it")) }
     }
 
     /// The links that lead out of the release, which is all below `top`; each with the error that refuses it.
@@ -195,7 +197,8 @@ mod tests {
     fn inspect(entries: &[Entry]) -> Result<(Option<String>, u64)> {
         let mut inspector = Inspector::default();
         entries.iter().try_for_each(|entry| inspector.admit(entry))?;
-        let top = inspector.top()?;
+        inspector.refuse_empty()?;
+        let top = inspector.top();
         if let Some((_, error)) = inspector.stray(top.as_deref()).next() {
             return Err(error);
         }

@@ -154,7 +154,8 @@ impl<'a> Intake<'a> {
     pub fn finish(self) -> Result<Taken> {
         // The last entry may have implied directories.
         self.limits.admit(self.inspector.layout.count(), 0)?;
-        let top = self.inspector.top()?;
+        self.inspector.refuse_empty()?;
+        let top = self.inspector.top();
         if let Some((_, error)) = self.inspector.stray(top.as_deref()).next() {
             return Err(error);
         }
@@ -172,16 +173,16 @@ impl<'a> Intake<'a> {
     /// When it failed for another reason than a rule.
     pub fn looked(self, read: Result<()>) -> Result<Looked> {
         let mut notes = self.notes.unwrap_or_default();
-        let top = read.and_then(|()| self.limits.admit(self.inspector.layout.count(), 0));
-        let whole = top.and_then(|()| self.inspector.top()).and_then(|top| {
-            for (path, error) in self.inspector.stray(top.as_deref()) {
-                notes.stray(path, error)?;
-            }
-            let manifest = self.manifests.of(top.as_deref())?;
-            let survey = Survey::new(&self.inspector.layout, manifest, top);
-            Ok((survey, self.inspector.layout))
+        let top = self.inspector.top();
+        let read = read.and_then(|()| self.limits.admit(self.inspector.layout.count(), 0)).and_then(|()| {
+            self.inspector.stray(top.as_deref()).try_for_each(|(path, error)| notes.stray(path, error))?;
+            self.inspector.refuse_empty()
         });
-        notes.looked(whole)
+        let whole = read.and_then(|()| {
+            let manifest = self.manifests.of(top.as_deref()).or_else(|error| notes.no_manifest(error))?;
+            Ok((Survey::new(&self.inspector.layout, manifest, top.clone()), self.inspector.layout))
+        });
+        notes.looked(whole, top.as_deref())
     }
 }
 

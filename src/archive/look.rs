@@ -12,8 +12,12 @@ use super::intake::Intake;
 use super::limits::Limits;
 use super::notes::Looked;
 use crate::error::{Doing, Result};
+use crate::lint::Code;
 use crate::walk::{Found, walk};
 use crate::watch::Watch;
+
+/// What helps with a directory that no archive can be made of.
+const NO_RELEASE: &str = "name the directory that holds the release and nothing else";
 
 /// Looks through the directory `from` as an archive would hold it, all below the directory `top`, and notes all
 /// that breaks a rule. Of files no more is read than says what they are.
@@ -27,7 +31,10 @@ pub fn look(from: &Path, top: &str, limits: &Limits<'_>, watch: &dyn Watch) -> R
         let name = [top.as_bytes(), b"/", found.path.as_os_str().as_bytes()].concat();
         admit(found, &name, &mut intake).doing(|| format!("cannot read {}", from.join(found.path).display()))
     });
-    intake.looked(read)
+    let mut looked = intake.looked(read)?;
+    let unfit = looked.findings.iter_mut().filter(|finding| finding.code == Code::ArchiveUnfit);
+    unfit.for_each(|finding| NO_RELEASE.clone_into(&mut finding.hint));
+    Ok(looked)
 }
 
 /// What a walk came upon, in the words of an archive.

@@ -7,6 +7,7 @@ use super::path::shown;
 use super::survey::Survey;
 use crate::error::{Error, Kind, Result};
 use crate::lint::{Code, Finding};
+use crate::manifest::MANIFEST;
 use crate::tree::TreeEntry;
 
 pub use crate::lint::Head;
@@ -81,6 +82,14 @@ impl Notes {
         self.note(Code::LinkUnsafe, path, error)
     }
 
+    /// Notes a manifest that cannot be read; the release is looked at as if there were none.
+    ///
+    /// # Errors
+    /// As [`Self::breach`].
+    pub fn no_manifest(&mut self, error: Error) -> Result<Option<String>> {
+        self.note(Code::ManifestSyntax, MANIFEST, error).map(|()| None)
+    }
+
     fn note(&mut self, code: Code, path: &str, error: Error) -> Result<()> {
         if self.findings.len() >= FINDINGS_MAX {
             return Err(error);
@@ -91,27 +100,27 @@ impl Notes {
         Ok(())
     }
 
-    /// What was found in all, by paths in the release.
+    /// What was found in all, by paths in the release, which is all below `top`.
     ///
     /// # Errors
     /// When the reading failed for another reason than a rule.
-    pub fn looked(mut self, read: Result<(Survey, Layout)>) -> Result<Looked> {
-        let (survey, layout) = match read {
-            Ok(whole) => whole,
+    pub fn looked(self, read: Result<(Survey, Layout)>, top: Option<&str>) -> Result<Looked> {
+        let Self { mut heads, mut findings } = self;
+        let whole = match read {
             Err(error) if error.kind() == Kind::Refused => {
-                self.findings.push(Finding::new(Code::ArchiveUnfit, "", error.in_one_line()));
-                return Ok(Looked { findings: self.findings, whole: None });
+                findings.push(Finding::new(Code::ArchiveUnfit, "", error.in_one_line()));
+                None
             }
-            Err(error) => return Err(error),
+            read => Some(read?),
         };
-        let top = survey.top.as_ref().map(|top| format!("{top}/"));
         let below = |path: &mut String| {
-            if let Some(rest) = top.as_ref().and_then(|top| path.strip_prefix(top)) {
+            let rest = top.and_then(|top| path.strip_prefix(top)?.strip_prefix('/'));
+            if let Some(rest) = rest {
                 *path = rest.to_owned();
             }
         };
-        self.findings.iter_mut().for_each(|finding| below(&mut finding.place));
-        self.heads.iter_mut().for_each(|(path, _)| below(path));
-        Ok(Looked { findings: self.findings, whole: Some(Whole { survey, heads: self.heads, layout }) })
+        findings.iter_mut().for_each(|finding| below(&mut finding.place));
+        heads.iter_mut().for_each(|(path, _)| below(path));
+        Ok(Looked { findings, whole: whole.map(|(survey, layout)| Whole { survey, heads, layout }) })
     }
 }

@@ -4,9 +4,8 @@ use super::entry::{Entry, EntryKind};
 use super::layout::{Layout, Place};
 use super::path::{Checked, breach};
 use crate::error::Result;
+use crate::manifest::MANIFEST;
 
-/// The manifest's name at the top of a release.
-const MANIFEST: &str = "release.toml";
 /// The longest manifest that is read, in bytes.
 const MANIFEST_MAX: u64 = 64 * 1024;
 

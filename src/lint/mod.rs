@@ -195,6 +195,9 @@ pub fn lint(release: &Release) -> Vec<Finding> {
 
 /// Without a manifest the file name has to tell what the release is.
 fn unnamed(release: &Release) -> Option<Finding> {
+    if release.things.contains_key(MANIFEST) {
+        return None;
+    }
     let archive = release.archive.as_ref().filter(|archive| naming::version_of(archive, None).is_none())?;
     let message = format!("{archive:?} tells no version, and there is no {MANIFEST}");
     Some(Finding::new(Code::NameDiffers, "", message))

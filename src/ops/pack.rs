@@ -141,12 +141,12 @@ fn fit(from: &Path, observer: &mut dyn Observer) -> Result<Whole> {
             Ok(whole)
         }
         (_, first) => {
-            let more = match faults.len() {
-                ..2 => String::new(),
-                count => format!(", and {} more", count - 1),
+            let (more, hint) = match (faults.len(), first) {
+                (..2, Some(only)) => (String::new(), only.hint.as_str()),
+                (count, _) => (format!(", and {} more", count.saturating_sub(1)), LINT),
             };
             let why = first.map_or_else(String::new, told);
-            Err(Error::refused(format!("cannot pack {}: {why}{more}", from.display())).hint(LINT))
+            Err(Error::refused(format!("cannot pack {}: {why}{more}", from.display())).hint(hint))
         }
     }
 }
