@@ -73,7 +73,7 @@ pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) 
             Ok(manifest) => break Some(manifest),
             Err(error) => {
                 // What was taken out is missed.
-                if !missing(&error).is_some_and(|key| whole.get_ref().contains_key(key)) {
+                if !missing(&error).is_some_and(|key| is_there(whole.get_ref(), &error, key)) {
                     findings.push(refused(text, &error));
                 }
                 if !mend(root.get_mut(), &error) {
@@ -138,6 +138,15 @@ fn mend(table: &mut DeTable<'_>, error: &Error) -> bool {
 /// The key that the parser missed.
 fn missing(error: &Error) -> Option<&str> {
     error.message().strip_prefix("missing field `")?.split('`').next()
+}
+
+/// Whether the key is in the table that the error is about, the whole manifest or one in it.
+fn is_there(table: &DeTable<'_>, error: &Error, key: &str) -> bool {
+    let about = |value: &&Spanned<DeValue<'_>>| error.span().as_ref() == Some(&value.span());
+    match table.values().find(about) {
+        Some(inner) => inner.get_ref().as_table().is_some_and(|inner| inner.contains_key(key)),
+        None => table.contains_key(key),
+    }
 }
 
 /// Takes out the innermost entry that the span lies in.
@@ -319,6 +328,14 @@ mod tests {
         for never in ["", "'~5.1'", "'>=5, <4'", "'^4, ^5'", "'>5.0.1'", "'5.0.1'", "'<0.0.0-0'", "'>5.0'"] {
             assert_eq!(ranges(never), 1, "{never}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_not_missing() {
+        let data = |data: &str| places(&format!("name='a'\nversion='1.0.0'\n[data]\n{data}\n"));
+        assert_eq!(data("writes='x'"), [at("manifest-value", 4)]);
+        assert_eq!(data("reads=[1]")[0].0, "manifest-missing");
+        assert_eq!(places("name=1\nversion='x'\n"), [at("manifest-value", 1), at("manifest-value", 2)]);
     }
 
     #[test]
