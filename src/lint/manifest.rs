@@ -231,11 +231,10 @@ pub fn programs(manifest: &Manifest) -> impl Iterator<Item = (&'static str, &'st
 /// What is wrong with the name and the version.
 fn named(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
     let (name, version) = (&manifest.name, &manifest.version);
-    if !settings::is_product(name) {
+    if let Err(error) = settings::check_product(name) {
         let at = lines.root.get_key_value("name").map(|(key, _)| key.span());
-        let hint = "a name is made of letters, digits, `.`, `_`, `+` and `-`";
-        let message = format!("{name:?} is no product name");
-        return Some(finding(Code::ManifestValue, lines.text, at, message).hint(hint));
+        let hint = error.hints().concat();
+        return Some(finding(Code::ManifestValue, lines.text, at, error.to_string()).hint(hint));
     }
     if name == STAND_IN || version.to_string() == STAND_IN {
         return None;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::outside;
 use crate::root::Root;
 use crate::settings;
@@ -30,10 +30,7 @@ pub struct Initialised {
 /// Refused where the name is none, or where the settings there say otherwise; failed where a directory
 /// cannot be made.
 pub fn init(path: &Path, name: Option<&str>, common: &Common) -> Result<Initialised> {
-    if let Some(name) = name.filter(|name| !settings::is_product(name)) {
-        return Err(Error::refused(format!("{name:?} is no product name"))
-            .hint("a name is made of letters, digits, `.`, `_`, `+` and `-`"));
-    }
+    name.map_or(Ok(()), settings::check_product)?;
     if common.mode == Mode::DryRun {
         let made = !outside::is_dir(&path.join("releases"));
         return Ok(Initialised {

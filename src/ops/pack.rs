@@ -168,9 +168,7 @@ fn release(options: &Pack<'_>, manifest: Option<&str>) -> Result<(String, Versio
         return differs("version");
     }
     match (declared.or_else(|| options.name.clone()), of.or_else(|| options.version.clone())) {
-        (Some(name), Some(version)) if settings::is_product(&name) => Ok((name, version)),
-        (Some(name), Some(_)) => Err(Error::refused(format!("{name:?} is no product name"))
-            .hint("a name is made of letters, digits, `.`, `_`, `+` and `-`")),
+        (Some(name), Some(version)) => settings::check_product(&name).map(|()| (name, version)),
         _ => Err(Error::refused(format!("cannot tell which release {} is", options.dir.display()))
             .hint(format!("give it a {MANIFEST}, or say `--name NAME --release VERSION`"))),
     }

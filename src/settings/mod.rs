@@ -138,21 +138,27 @@ impl Settings {
     /// Refused, naming the file, the line and the nearest known key.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let settings: Self = parse(file, text)?;
-        match &settings.name {
-            Some(name) if !is_product(name) => {
-                Err(Error::refused(format!("{file}: {name:?} is no product name"))
-                    .hint("a name is made of letters, digits, `.`, `_`, `+` and `-`"))
-            }
-            _ => Ok(settings),
-        }
+        settings
+            .name
+            .as_deref()
+            .map_or(Ok(()), check_product)
+            .map_err(|e| e.refused_in_one_line(&format!("{file}: ")))?;
+        Ok(settings)
     }
 }
 
-/// Whether the text can name a product: it is the beginning of the file names of its archives.
-#[must_use]
-pub fn is_product(name: &str) -> bool {
+/// Makes sure that the text can name a product: it is the beginning of the file names of its archives.
+///
+/// # Errors
+/// Refused where it cannot.
+pub fn check_product(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    !name.is_empty() && name.len() <= 128 && name.chars().all(allowed) && !name.starts_with(['.', '-'])
+    if (1..=128).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with(['.', '-']) {
+        return Ok(());
+    }
+    Err(Error::refused(format!("{name:?} is no product name")).hint(
+        "a name is 1 to 128 letters of a to z and A to Z, digits, `.`, `_`, `+` and `-`, and begins with neither `.` nor `-`",
+    ))
 }
 
 #[cfg(test)]
@@ -213,5 +219,21 @@ mod tests {
     fn a_rule_that_cannot_be_honoured_is_not_ignored() {
         assert!(Settings::parse(SETTINGS, "[service]\nmanager='systemd'\n").is_err());
         assert!(Settings::parse(SETTINGS, "name='../x'\n").is_err());
+    }
+
+    #[test]
+    fn a_product_is_named_by_a_rule_that_is_told() {
+        for fine in ["a", "emqx-enterprise", "x_1.2+b", &"x".repeat(128)] {
+            check_product(fine).unwrap();
+        }
+        for wrong in ["", "-a", ".a", "a b", "a/b", "\u{e9}", &"x".repeat(129)] {
+            let error = check_product(wrong).unwrap_err();
+            for rule in ["1 to 128", "a to z", "begins with neither"] {
+                assert!(error.hints()[0].contains(rule), "{wrong}: {error:?}");
+            }
+        }
+        let error = Settings::parse("tenure.toml", "name='-a'\n").unwrap_err();
+        assert_eq!(error.to_string(), "tenure.toml: \"-a\" is no product name");
+        assert_eq!(error.hints(), check_product("-a").unwrap_err().hints());
     }
 }
