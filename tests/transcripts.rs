@@ -352,7 +352,9 @@ fn init_makes_a_root() {
     let new = host.root().parent().unwrap().join("new");
     let root = new.to_str().unwrap();
     host.run(["init", "--root", root, "--name", "emqx", "--dry-run"]).ok();
-    assert!(!new.exists());
+    let app = host.root().to_str().unwrap();
+    host.run(["adopt", "--root", root, "--name", "../x", app, "1.0.0"]).code(2).stderr_has("no product name");
+    assert!(!new.exists(), "nothing is made for what is refused");
     host.run(["init", "--root", root, "--name", "emqx"]).ok().stdout_has("Made a root: ");
     host.run(["init", "--root", root, "--name", "emqx"]).ok().stdout_has("Already a root: ");
     host.run(["init", "--root", root, "--name", "other"]).code(2).stderr_has("tenure.toml");

@@ -29,6 +29,7 @@ use tenure::policy::Direction;
 use tenure::process::{self, Interrupt};
 use tenure::requires::Named;
 use tenure::root::Root;
+use tenure::settings::check_product;
 use tenure::version::Version;
 
 use args::{Backup, Change, Cli, Command, PlanFormat};
@@ -230,6 +231,7 @@ fn root_to_adopt_into(
     name: Option<&str>,
     mode: Mode,
 ) -> Result<Root> {
+    name.map_or(Ok(()), check_product)?;
     match (find(), mode) {
         (Ok(root), _) if name.is_none() || root.settings().name.as_deref() == name => Ok(root),
         (Err(error), Mode::DryRun) => Err(error.hint("make the root first, so that the plan can be shown")),
