@@ -80,3 +80,29 @@ fn a_version_that_is_not_there_is_answered_with_the_nearest() {
         "error: unexpected argument '--restrat' found\nhint: a similar argument exists: '--restart'\n",
     );
 }
+
+#[test]
+fn wrong_usage_is_told_in_full_also_as_json() {
+    let host = Host::new();
+    let help = "`tenure --help` shows the usage";
+    for (args, message, hints) in [
+        (&["install"][..], "the following required arguments were not provided: <VERSION>", &[help][..]),
+        (&["pack", "a", "--format", "x"], "[possible values: tar.zst, tar.gz, zip]", &[help]),
+        (&["instal"], "unrecognized subcommand 'instal'", &["a similar subcommand exists: 'install'", help]),
+        (
+            &["versions", "--quie"],
+            "unexpected argument '--quie' found",
+            &["a similar argument exists: '--quiet'", help],
+        ),
+        (
+            &[],
+            "root_dir, unpack, install, upgrade, downgrade, confirm, revert, uninstall, boot, check, plan, migrate, status, \
+          history, prune, completions, lint, pack, manifest, verify]",
+            &[help],
+        ),
+    ] {
+        let error = &host.run([&["--json"], args].concat()).code(64).stderr("").json()["error"];
+        assert!(error["message"].as_str().unwrap().ends_with(message), "{error}");
+        assert_eq!(error["hints"], serde_json::json!(hints), "{args:?}");
+    }
+}

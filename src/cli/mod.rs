@@ -77,29 +77,41 @@ fn misused(mut error: clap::Error, style: Style) -> u8 {
             Kind::Usage.code()
         }
         (_, Style::Json) => {
-            let text = error.to_string();
-            let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            Console::new(style, Loudness::Normal, "")
-                .fail(&Error::new(Kind::Usage, message).hint("`tenure --help` shows the usage"))
+            let error = usage(&error.to_string()).hint("`tenure --help` shows the usage");
+            Console::new(style, Loudness::Normal, "").fail(&error)
         }
     }
 }
 
-/// Leaves of the commands that were perhaps meant the nearest, and none that nobody is to give.
+/// What clap says, as an error: its first paragraph, with the list in it, and its tips.
+fn usage(text: &str) -> Error {
+    let (first, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    let mut lines = first.trim_start_matches("error: ").lines().map(str::trim);
+    let (head, list) = (lines.next().unwrap_or_default(), lines.collect::<Vec<_>>().join(", "));
+    let tips = rest.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+    tips.fold(Error::new(Kind::Usage, format!("{head} {list}").trim()), Error::hint)
+}
+
+/// Leaves of the commands that there are those that are shown, and of those that were perhaps meant the nearest.
 fn suggest_what_is_shown(error: &mut clap::Error) {
-    let mut shown = match error.remove(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::Strings(names)) => names,
-        Some(ContextValue::String(name)) => vec![name],
-        _ => return,
-    };
-    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return };
-    let far = |name: &String| strsim::osa_distance(given, name);
     let command = Cli::command();
-    shown.retain(|name| command.find_subcommand(name).is_some_and(|one| !one.is_hide_set()));
-    let nearest = shown.iter().map(far).min();
-    shown.retain(|name| Some(far(name)) == nearest);
-    if !shown.is_empty() {
-        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(shown));
+    let is_shown =
+        |name: &String| command.find_subcommand(name).is_some_and(|command| !command.is_hide_set());
+    let mut take = |kind| match error.remove(kind) {
+        Some(ContextValue::Strings(names)) => names.into_iter().filter(is_shown).collect::<Vec<_>>(),
+        Some(ContextValue::String(name)) => Some(name).filter(is_shown).into_iter().collect(),
+        _ => Vec::new(),
+    };
+    let (all, mut meant) = (take(ContextKind::ValidSubcommand), take(ContextKind::SuggestedSubcommand));
+    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) {
+        let far = |name: &String| strsim::osa_distance(given, name);
+        let nearest = meant.iter().map(far).min();
+        meant.retain(|name| Some(far(name)) == nearest);
+    }
+    for (kind, names) in [(ContextKind::ValidSubcommand, all), (ContextKind::SuggestedSubcommand, meant)] {
+        if !names.is_empty() {
+            error.insert(kind, ContextValue::Strings(names));
+        }
     }
 }
 
