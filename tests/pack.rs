@@ -333,6 +333,32 @@ fn a_dry_run_makes_nothing() {
         assert_eq!(told[key], *value, "{told}");
     }
     assert_eq!((&told["changed"], &told["dry_run"]), (&true.into(), &false.into()));
+    let before = vendor.names();
+    vendor.pack(&["build", "--dry-run"]).ok().stdout_has("Already packed emqx 5.0.1: emqx-5.0.1.tar.zst, ");
+    assert_eq!(vendor.pack(&["build", "--dry-run", "--json"]).ok().json()["changed"], false);
+    fs::write(vendor.path("build/none"), "more").unwrap();
+    vendor.refused(&["build", "--dry-run"], "is there already, and is another one");
+    vendor.pack(&["build", "--dry-run", "--force"]).ok().stdout_has("Would pack emqx 5.0.1: ");
+    assert_eq!(vendor.names(), before);
+    assert_eq!(hex(&vendor.bytes("emqx-5.0.1.tar.zst")), sum, "nothing was changed");
+}
+
+#[test]
+fn only_a_file_gives_way() {
+    let vendor = Vendor::new();
+    vendor.pack(&["build"]).ok();
+    for ending in ["", ".sha256", ".minisig"] {
+        let name = format!("emqx-5.0.1.tar.zst{ending}");
+        let _ = fs::remove_file(vendor.path(&name));
+        symlink("absent", vendor.path(&name)).unwrap();
+        for args in [&["build"][..], &["build", "--force"], &["build", "--dry-run"]] {
+            vendor.refused(args, &format!("{name} is there already, and is a link"));
+        }
+        fs::remove_file(vendor.path(&name)).unwrap();
+        fs::create_dir(vendor.path(&name)).unwrap();
+        vendor.refused(&["build"], &format!("{name} is there already, and is a directory"));
+        fs::remove_dir(vendor.path(&name)).unwrap();
+    }
 }
 
 #[test]

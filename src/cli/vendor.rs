@@ -131,8 +131,9 @@ impl Human for Packed {
         let whole = ByteSize(self.unpacked_bytes).display().iec();
         let archive = archive.escape_debug();
         let (Some(sha256), Some(bytes)) = (&self.sha256, self.bytes) else {
+            let done = if self.changed { "Would pack" } else { "Already packed" };
             return format!(
-                "Would pack {name} {version}: {archive}, {entries} entries, {whole}\nNothing was changed.\n"
+                "{done} {name} {version}: {archive}, {entries} entries, {whole}\nNothing was changed.\n"
             );
         };
         let done = if self.changed { "Packed" } else { "Already packed" };

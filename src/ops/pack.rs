@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::archive::{self, Archive, Recipe, Whole};
 use crate::error::{Doing, Error, Result};
 use crate::execute::Observer;
-use crate::fs::{self as disk, Draft, Origin, Place, effective_owner};
+use crate::fs::{self as disk, Draft, Origin, Place, Standing, effective_owner};
 use crate::lint::{Code, Finding};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::naming::{self, Format};
@@ -103,14 +103,16 @@ pub fn pack(options: &Pack<'_>, observer: &mut dyn Observer) -> Result<Packed> {
     let whole = fit(&from, observer)?;
     let (name, version) = release(options, whole.survey.manifest.as_deref())?;
     let target = Target::find(options, &from, &name, &version)?;
-    let made = match options.mode {
-        Mode::Act => {
-            let top = format!("{name}-{version}");
-            let recipe = Recipe { format: target.format, top: &top, time: options.time.unwrap_or(TIME) };
-            Some(target.make(options, &from, recipe, &whole, observer)?)
-        }
-        Mode::DryRun => None,
+    // Whether it is the same that is there can only be told by making it.
+    let made = if target.is_taken()? || options.mode == Mode::Act {
+        let top = format!("{name}-{version}");
+        let recipe = Recipe { format: target.format, top: &top, time: options.time.unwrap_or(TIME) };
+        Some(target.make(options, &from, recipe, &whole, observer)?)
+    } else {
+        None
     };
+    let changed = made.as_ref().is_none_or(|made| made.changed);
+    let kept = made.filter(|_| options.mode == Mode::Act);
     let signature = options.sign.map(|_| target.shown(SIGNATURE));
     Ok(Packed {
         name,
@@ -119,10 +121,10 @@ pub fn pack(options: &Pack<'_>, observer: &mut dyn Observer) -> Result<Packed> {
         entries: whole.survey.entries(),
         unpacked_bytes: whole.survey.bytes(),
         signature,
-        changed: made.as_ref().is_none_or(|made| made.changed),
-        dry_run: made.is_none(),
-        bytes: made.as_ref().map(|made| made.bytes),
-        sha256: made.map(|made| made.sha256),
+        changed,
+        dry_run: kept.is_none(),
+        bytes: kept.as_ref().map(|made| made.bytes),
+        sha256: kept.map(|made| made.sha256),
     })
 }
 
@@ -218,7 +220,27 @@ impl Target {
         Ok(Self { dir: Place::of(dir, path), shown, file, format })
     }
 
-    /// Packs, reads back and publishes.
+    /// Whether one of the names is taken, which only a file may have.
+    fn is_taken(&self) -> Result<bool> {
+        let mut taken = false;
+        for ending in ["", DIGEST, SIGNATURE] {
+            let what = match disk::standing(&self.place(ending))? {
+                Standing::Nothing => continue,
+                Standing::File => {
+                    taken = true;
+                    continue;
+                }
+                Standing::Link(_) => "a link",
+                Standing::Directory => "a directory",
+            };
+            let name = self.shown(ending);
+            return Err(Error::refused(format!("{name} is there already, and is {what}"))
+                .hint("remove it, or put the archive elsewhere: `--output`"));
+        }
+        Ok(taken)
+    }
+
+    /// Packs, reads back and, unless this is a dry run, publishes.
     fn make(
         &self,
         options: &Pack<'_>,
@@ -246,7 +268,9 @@ impl Target {
         }
         beside.retain(|(ending, text)| self.read(ending).as_ref() != Some(text));
         self.may_write(options.overwrite, changed, &beside)?;
-        self.publish(changed.then_some(draft), &beside)?;
+        if options.mode == Mode::Act {
+            self.publish(changed.then_some(draft), &beside)?;
+        }
         Ok(Made { sha256, bytes, changed })
     }
 
