@@ -408,6 +408,36 @@ fn what_cannot_be_read_leaves_nothing() {
     assert_eq!(vendor.names(), ["build"]);
 }
 
+/// A disk that is full, whenever it is, is told once, and leaves nothing.
+#[test]
+fn what_cannot_be_written_leaves_nothing() {
+    let vendor = Vendor::new();
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        u8::try_from(state >> 56).unwrap()
+    };
+    for n in 0..20 {
+        let bytes: Vec<u8> = (0..100_000).map(|_| noise()).collect();
+        fs::write(vendor.path(&format!("build/noise{n}")), bytes).unwrap();
+    }
+    for format in FORMATS {
+        for blocks in [1, 700, 1_900] {
+            // Past the limit a write fails, as on a disk that is full, where nobody minds the signal.
+            let script = "trap '' XFSZ; ulimit -f $1; exec \"$0\" pack build --format $2";
+            let mut command = Command::new("sh");
+            let blocks = blocks.to_string();
+            command
+                .args(["-c", script, env!("CARGO_BIN_EXE_tenure"), &blocks, format])
+                .current_dir(vendor.dir());
+            let run = Run::of(command.output().unwrap(), &command).code(1).stdout("");
+            assert!(run.stderr.starts_with("error: cannot "), "{format} {blocks}: {}", run.stderr);
+            run.stderr_has("caused by: File too large");
+            assert_eq!(vendor.names(), ["build"], "{format} {blocks}");
+        }
+    }
+}
+
 /// Cut short at any moment, there is no archive; asked to end, nothing at all.
 #[test]
 fn what_is_cut_short_leaves_no_archive() {

@@ -4,6 +4,7 @@
 //! time. Of their modes the owner's bits count: what the owner may, everyone may, but write, so that nobody's umask
 //! is in the archive.
 
+mod latch;
 mod source;
 mod tarred;
 mod zipped;

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
+use super::latch::{Guard, Latch};
 use super::{DEFLATE_LEVEL, Sink, Source};
 use crate::error::{Doing, Result};
 
@@ -18,7 +19,9 @@ const LAST: u64 = 4_354_819_199;
 
 /// A zip in the making.
 pub struct Zipped {
-    zip: ZipWriter<BufWriter<File>>,
+    /// Goes before the writer does, which would end a zip that is given up, and print what keeps it from that.
+    _guard: Guard,
+    zip: ZipWriter<Latch<BufWriter<File>>>,
     options: SimpleFileOptions,
 }
 
@@ -32,7 +35,8 @@ impl Zipped {
             .compression_method(CompressionMethod::Deflated)
             .compression_level(Some(DEFLATE_LEVEL.into()))
             .last_modified_time(moment(time).doing(|| "cannot tell the time of the entries")?);
-        Ok(Self { zip: ZipWriter::new(out), options })
+        let (out, guard) = Latch::new(out);
+        Ok(Self { _guard: guard, zip: ZipWriter::new(out), options })
     }
 
     /// Writes the end.
@@ -40,7 +44,7 @@ impl Zipped {
     /// # Errors
     /// When it cannot be written.
     pub fn finish(self) -> io::Result<BufWriter<File>> {
-        Ok(self.zip.finish()?)
+        Ok(self.zip.finish()?.into_inner())
     }
 }
 

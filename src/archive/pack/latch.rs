@@ -1,0 +1,71 @@
+//! A file that is written to no more once that has failed, or was given up.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::rc::Rc;
+
+/// A file in the making. Its first error is told; what is written from then on goes nowhere, and that is no error: what
+/// tidies up behind the first one has nothing to say.
+pub struct Latch<W> {
+    out: W,
+    at: u64,
+    end: u64,
+    shut: Rc<Cell<bool>>,
+}
+
+/// Dropped, it shuts the latch.
+pub struct Guard(Rc<Cell<bool>>);
+
+impl<W> Latch<W> {
+    /// Writes to `out`, which is empty, as long as the guard is there.
+    pub fn new(out: W) -> (Self, Guard) {
+        let shut = Rc::new(Cell::new(false));
+        (Self { out, at: 0, end: 0, shut: Rc::clone(&shut) }, Guard(shut))
+    }
+
+    /// What is written to.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
+    fn unless_shut<T>(&mut self, act: impl FnOnce(&mut W) -> io::Result<T>, otherwise: T) -> io::Result<T> {
+        if self.shut.get() {
+            return Ok(otherwise);
+        }
+        let done = act(&mut self.out);
+        self.shut.set(done.as_ref().is_err_and(|e| e.kind() != ErrorKind::Interrupted));
+        done
+    }
+}
+
+impl<W: Write> Write for Latch<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.unless_shut(|out| out.write(bytes), bytes.len())?;
+        self.at += n as u64;
+        self.end = self.end.max(self.at);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.unless_shut(Write::flush, ())
+    }
+}
+
+impl<W: Seek> Seek for Latch<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let there = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.end.checked_add_signed(by),
+        };
+        let there = there.ok_or(ErrorKind::InvalidInput)?;
+        self.at = self.unless_shut(|out| out.seek(SeekFrom::Start(there)), there)?;
+        Ok(self.at)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
+}
