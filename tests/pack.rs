@@ -444,10 +444,12 @@ fn what_is_cut_short_leaves_no_archive() {
     let vendor = Vendor::new();
     // It takes no room, and long enough.
     File::create(vendor.path("build/sparse")).unwrap().set_len(64 << 30).unwrap();
-    for (signal, left) in [(Signal::SIGTERM, &["build"][..]), (Signal::SIGKILL, &[".new.0", "build"])] {
+    for (signal, left) in
+        [(Signal::SIGTERM, &["build"][..]), (Signal::SIGKILL, &[".tenure-draft.0", "build"])]
+    {
         let mut command = vendor.command(&["pack", "build"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        while !vendor.path(".new.0").exists() {
+        while !vendor.path(".tenure-draft.0").exists() {
             assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
             std::thread::yield_now();
         }
@@ -457,6 +459,13 @@ fn what_is_cut_short_leaves_no_archive() {
         assert_eq!(vendor.names(), left);
     }
     fs::remove_file(vendor.path("build/sparse")).unwrap();
+    // What somebody works on stays, and what is none of Tenure's.
+    let others = [".tenure-draft.1", ".new.0"];
+    others.iter().for_each(|name| fs::write(vendor.path(name), "").unwrap());
+    let held = File::open(vendor.path(others[0])).unwrap();
+    held.lock().unwrap();
     vendor.pack(&["build"]).ok();
+    let archive = "emqx-5.0.1.tar.zst";
+    assert_eq!(vendor.names(), [others[1], others[0], "build", archive, &format!("{archive}.sha256")]);
     vendor.host.run(["lint", vendor.path("emqx-5.0.1.tar.zst").to_str().unwrap()]).ok();
 }

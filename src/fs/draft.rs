@@ -1,16 +1,20 @@
 //! A file that is written before anybody can see it under its name.
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{File, Metadata, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use nix::fcntl::{OFlag, renameat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Doing, Result};
 
-use super::Place;
 use super::place::Tell;
+use super::read::{names, open_file};
 use super::write::{NEW, sync_around, temporary};
+use super::{Place, effective_uid};
+
+/// How the names of drafts begin that lie in a directory of anybody's. Whoever makes one holds a lock on it.
+const NAME: &str = ".tenure-draft.";
 
 /// A new file under a name of its own. Dropped without being published it is removed; a crash leaves it.
 #[must_use = "what is not published is removed"]
@@ -28,18 +32,29 @@ struct Spare {
 }
 
 impl Draft {
-    /// An empty file in this directory, which until it is published only this user can read.
+    /// An empty file in this directory, which until it is published only this user can read. Those that a crash has
+    /// left there are removed.
     ///
     /// # Errors
     /// Where it cannot be made.
     pub fn new(dir: &Place) -> Result<Self> {
-        Self::open(dir, NEW.difference(OFlag::O_APPEND))
-            .tell(|| format!("cannot write into {}", dir.display()))
+        sweep(dir);
+        loop {
+            let mut draft = Self::open(dir, NAME, NEW.difference(OFlag::O_APPEND))
+                .tell(|| format!("cannot write into {}", dir.display()))?;
+            // Where there are no locks, nothing is swept.
+            let _ = draft.file.lock();
+            if is_at(&draft.file, &draft.spare.at) {
+                return Ok(draft);
+            }
+            // Swept before it was locked; its name may be another's by now.
+            draft.spare.moved = true;
+        }
     }
 
-    /// The same, opened so.
-    pub(super) fn open(dir: &Place, flags: OFlag) -> nix::Result<Self> {
-        let (at, file) = temporary(dir, flags)?;
+    /// The same, under a name that begins like this and is swept by nobody here.
+    pub(super) fn open(dir: &Place, begin: &str, flags: OFlag) -> nix::Result<Self> {
+        let (at, file) = temporary(dir, begin, flags)?;
         Ok(Self { spare: Spare { at, moved: false }, file })
     }
 
@@ -87,7 +102,32 @@ impl Draft {
 impl Drop for Spare {
     fn drop(&mut self) {
         if !self.moved {
-            let _ = self.at.spot().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
+            unlink(&self.at);
         }
     }
+}
+
+/// Removes this user's drafts in the directory that nobody works on any more.
+fn sweep(dir: &Place) {
+    let left = names(dir).unwrap_or_default().into_iter().filter(|name| name.starts_with(NAME));
+    for place in left.map(|name| dir.join(name)) {
+        let Ok(file) = open_file(&place) else { continue };
+        let is_own = file.metadata().is_ok_and(|meta| meta.is_file() && meta.uid() == effective_uid());
+        if is_own && file.try_lock().is_ok() && is_at(&file, &place) {
+            unlink(&place);
+        }
+    }
+}
+
+/// Whether this is the file that has the name.
+fn is_at(file: &File, place: &Place) -> bool {
+    let there = open_file(place).and_then(|there| there.metadata().doing(|| "a draft"));
+    let same = |there: Metadata| {
+        file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
+    };
+    there.is_ok_and(same)
+}
+
+fn unlink(place: &Place) {
+    let _ = place.spot().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
 }

@@ -141,7 +141,7 @@ pub fn sync_tree(from: &Place) -> Result<()> {
 /// Where any part of it fails; the old file is then still there.
 pub fn write_durable(place: &Place, staging: &Place, bytes: &[u8], mode: u32, owner: Owner) -> Result<File> {
     let doing = || format!("cannot write {}", place.display());
-    let draft = Draft::open(staging, NEW).tell(doing)?;
+    let draft = Draft::open(staging, STAGED, NEW).tell(doing)?;
     fill(draft.as_file(), bytes, mode, owner).doing(doing)?;
     draft.replace(place)
 }
@@ -153,11 +153,14 @@ fn fill(mut file: &File, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<()
     file.sync_all()
 }
 
-/// A new file in staging, which until it is filled only this user can read.
-pub(super) fn temporary(staging: &Place, flags: OFlag) -> nix::Result<(Place, File)> {
+/// How the names of temporary files in staging begin.
+const STAGED: &str = ".new.";
+
+/// A new file, its name such a beginning and a number, which until it is filled only this user can read.
+pub(super) fn temporary(dir: &Place, begin: &str, flags: OFlag) -> nix::Result<(Place, File)> {
     let mut count = 0;
     loop {
-        let place = staging.join(format!(".new.{count}"));
+        let place = dir.join(format!("{begin}{count}"));
         let (parent, name) = place.spot()?;
         match openat(parent, name, flags, permissions(0o600)) {
             Err(Errno::EEXIST) => count += 1,
@@ -221,7 +224,7 @@ pub fn open_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Res
 /// Lets an empty file appear that has its owner already; another one that appears meanwhile stays.
 fn make_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Result<()> {
     let doing = || format!("cannot write {}", place.display());
-    let (temporary, file) = temporary(staging, NEW).tell(doing)?;
+    let (temporary, file) = temporary(staging, STAGED, NEW).tell(doing)?;
     let moved = fill(&file, b"", mode, owner).doing(doing).and_then(|()| move_durable(&temporary, place));
     if moved.is_err() {
         let _ = temporary.spot().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));

@@ -1,6 +1,6 @@
 //! `pack`: a directory becomes an archive that any Tenure unpacks, with its digest and its signature.
 
-use std::io::Seek;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::archive::{self, Archive, Recipe, Whole};
 use crate::error::{Doing, Error, Result};
 use crate::execute::Observer;
-use crate::fs::{self as disk, Draft, Origin, Place, Standing, effective_owner};
+use crate::fs::{self as disk, Draft, Origin, Place, Standing};
 use crate::lint::{Code, Finding};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::naming::{self, Format};
@@ -297,8 +297,10 @@ impl Target {
             draft.publish(&self.place(""))?;
         }
         beside.iter().try_for_each(|(ending, text)| {
-            let place = self.place(ending);
-            disk::write_durable(&place, &self.dir, text.as_bytes(), 0o644, effective_owner()).map(drop)
+            let draft = Draft::new(&self.dir)?;
+            let cannot = || format!("cannot write {}", self.shown(ending));
+            draft.file()?.write_all(text.as_bytes()).doing(cannot)?;
+            draft.publish(&self.place(ending))
         })
     }
 
