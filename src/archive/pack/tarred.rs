@@ -6,6 +6,9 @@ use tar::{Builder, EntryType, Header};
 
 use super::{Sink, Source};
 
+/// The name of an entry that holds what is too long for the next one's header.
+const LONG: &[u8] = b"././@LongLink";
+
 /// A tar in the making.
 pub struct Tarred<W: Write> {
     tar: Builder<W>,
@@ -46,7 +49,15 @@ impl<W: Write> Sink for Tarred<W> {
 
     fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
         let mut header = self.header(EntryType::Symlink, 0o777, 0);
-        self.tar.append_link(&mut header, path, target)
+        // Word for word: what the builder writes by itself leaves out slashes and dots.
+        if header.set_link_name_literal(target).is_err() {
+            let text = [target.as_bytes(), b"\0"].concat();
+            let mut long = self.header(EntryType::GNULongLink, 0o644, text.len() as u64);
+            long.as_old_mut().name[..LONG.len()].copy_from_slice(LONG);
+            long.set_cksum();
+            self.tar.append(&long, text.as_slice())?;
+        }
+        self.tar.append_data(&mut header, path, io::empty())
     }
 
     fn file(&mut self, path: &str, mode: u32, source: &mut Source<'_, '_>) -> io::Result<()> {
