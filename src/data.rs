@@ -1,6 +1,7 @@
 //! The data that a service keeps: which format it is in, which releases can start on it, and what a migration makes of
 //! it. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -43,8 +44,9 @@ impl TryFrom<Declared> for Formats {
 /// What is known of the data on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnDisk {
-    /// The format that it is in, or was before a migration that is not done; none where nobody has said so.
-    pub format: Option<Format>,
+    /// The formats that it is in, or was before a migration that is not done; none where nobody has said so. They are
+    /// several where a release was gone down to that reads the higher ones and writes a lower one.
+    pub formats: BTreeSet<Format>,
     /// The last migration; none where none was ever begun.
     pub migration: Option<Migration>,
 }
@@ -121,8 +123,8 @@ impl fmt::Display for Migration {
 pub enum Becoming {
     /// Nothing.
     Same,
-    /// The release writes this format from then on.
-    Format(Format),
+    /// It is in these formats from then on.
+    Formats(BTreeSet<Format>),
     /// Its program migrates the data, to this format where it says so.
     Migrated(Option<Format>),
 }
@@ -139,24 +141,40 @@ impl OnDisk {
     pub fn foreseen(self) -> Self {
         match self.migration {
             Some(Migration { stage: Stage::Due | Stage::Running, to, .. }) => {
-                Self { format: to.or(self.format), migration: None }
+                Self { formats: self.migrated(to), migration: None }
             }
             _ => self,
         }
     }
 
+    /// The formats that it is in once it is migrated to one, where that is told.
+    #[must_use]
+    pub fn migrated(&self, to: Option<Format>) -> BTreeSet<Format> {
+        to.map_or_else(|| self.formats.clone(), |to| BTreeSet::from([to]))
+    }
+
     /// The same, where nothing was written down about the format: then the permanent release tells it.
     #[must_use]
     pub fn or_of(self, permanent: Option<&Formats>) -> Self {
-        Self { format: self.format.or(permanent.map(|formats| formats.writes)), ..self }
+        match permanent {
+            Some(Formats { writes, .. }) if self.formats.is_empty() => {
+                Self { formats: BTreeSet::from([*writes]), ..self }
+            }
+            _ => self,
+        }
     }
 
-    /// The formats that the data may be in.
-    fn formats(&self) -> Vec<Format> {
+    /// The formats that the data may be in: also what a migration makes that is not done.
+    #[must_use]
+    pub fn possible(&self) -> BTreeSet<Format> {
         let made = self.unfinished().and_then(|migration| migration.to);
-        let mut formats: Vec<Format> = self.format.into_iter().chain(made).collect();
-        formats.dedup();
-        formats
+        self.formats.iter().copied().chain(made).collect()
+    }
+
+    /// Whether a release that writes this format has nothing to migrate.
+    #[must_use]
+    pub fn is_only(&self, format: Format) -> bool {
+        self.possible().into_iter().eq([format])
     }
 
     /// Refuses a release that cannot start on the data, or that may not while a migration is not done. `from` is the
@@ -195,23 +213,19 @@ impl OnDisk {
     }
 
     fn readable(&self, from: &Version, release: &Version, declared: Option<&Formats>) -> Result<()> {
-        let named = |formats: &[Format]| {
-            let formats: Vec<String> = formats.iter().map(ToString::to_string).collect();
-            formats.join(" and ")
-        };
-        let on_disk = self.formats();
+        let on_disk = self.possible();
         let says = match declared {
             Some(Formats { reads, .. }) if on_disk.iter().all(|format| reads.contains(format)) => {
                 return Ok(());
             }
-            Some(Formats { reads, .. }) => format!("reads data format {} only", named(reads)),
+            Some(Formats { reads, .. }) => format!("reads data {} only", named(reads)),
             // Who says nothing is trusted to know what was there before it, or with data that nobody has migrated.
             None if from < release || self.migration.is_none() => return Ok(()),
             None => "does not say which data formats it reads".to_owned(),
         };
         Err(Error::refused(format!(
-            "release {release} cannot start on the data: it {says}, and format {} is on disk",
-            named(&on_disk)
+            "release {release} cannot start on the data: it {says}, and {} on disk",
+            are(&on_disk)
         ))
         .hint(match from < release {
             true => format!(
@@ -223,8 +237,9 @@ impl OnDisk {
         }))
     }
 
-    /// What becomes of it once `to` is permanent in the place of `from`. A release that is gone down to is not
-    /// believed to have rewritten everything.
+    /// What becomes of it once `to` is permanent in the place of `from`. A release that is gone up to without a program
+    /// that migrates is believed to rewrite everything by itself; one that is gone down to is not, and writes its own
+    /// format beside what is there.
     #[must_use]
     pub fn becomes(
         &self,
@@ -236,21 +251,40 @@ impl OnDisk {
         let Some(from) = from else { return Becoming::Same };
         let writes = declared.map(|formats| formats.writes);
         let is_up = from < to;
-        let differs = writes.map_or(is_up, |writes| self.format != Some(writes));
+        let differs = writes.map_or(is_up, |writes| !self.is_only(writes));
         if migrates && (differs || self.unfinished().is_some()) {
             return Becoming::Migrated(writes);
         }
-        // Nobody but the one who migrates it knows what it is then.
-        if self.unfinished().is_some() {
+        let formats = match writes {
+            // Nobody but the one who migrates it brings all of it into one format then.
+            Some(writes) if is_up && self.unfinished().is_none() => BTreeSet::from([writes]),
+            // What was there is known, or nothing is.
+            Some(writes) if !is_up && !self.formats.is_empty() => &self.formats | &BTreeSet::from([writes]),
+            _ => self.formats.clone(),
+        };
+        // Where it is what the release says, the release tells it; with a migration the record does already.
+        let is_told = || self.unfinished().is_some() || formats.iter().copied().eq(writes);
+        if formats.is_empty() || formats == self.formats && is_told() {
             return Becoming::Same;
         }
-        // Where it is what the release says, the release tells it.
-        let format = writes.filter(|_| is_up).or(self.format);
-        match format {
-            Some(known) if format != self.format || format != writes => Becoming::Format(known),
-            _ => Becoming::Same,
-        }
+        Becoming::Formats(formats)
     }
+}
+
+/// Names formats: `format 3`, `formats 2 and 3`, `no format`.
+pub fn named<'a>(formats: impl IntoIterator<Item = &'a Format>) -> String {
+    let formats: Vec<String> = formats.into_iter().map(ToString::to_string).collect();
+    match formats.as_slice() {
+        [] => "no format".to_owned(),
+        [one] => format!("format {one}"),
+        [most @ .., last] => format!("formats {} and {last}", most.join(", ")),
+    }
+}
+
+/// The same with its verb: `format 3 is`, `formats 2 and 3 are`.
+#[must_use]
+pub fn are(formats: &BTreeSet<Format>) -> String {
+    format!("{} {}", named(formats), if formats.len() > 1 { "are" } else { "is" })
 }
 
 #[cfg(test)]
@@ -268,7 +302,7 @@ mod tests {
     fn on_disk(format: Format, migration: Option<(Format, Stage)>) -> OnDisk {
         let due = |to| Migration::due("x".into(), "then".into(), &v("5.1.0"), None, Some(to));
         let migration = migration.map(|(to, stage)| Migration { stage, ..due(to) });
-        OnDisk { format: Some(format), migration }
+        OnDisk { formats: [format].into(), migration }
     }
 
     #[test]
@@ -283,7 +317,7 @@ mod tests {
         assert!(admits(&on_disk(2, None), &low, None).is_ok());
         assert!(admits(&OnDisk::default(), &low, Some(&old)).is_ok());
         let refused = admits(&on_disk(3, None), &low, Some(&old)).unwrap_err();
-        assert!(refused.contains("reads data format 1 and 2 only, and format 3 is on disk"), "{refused}");
+        assert!(refused.contains("reads data formats 1 and 2 only, and format 3 is on disk"), "{refused}");
         let done = on_disk(3, Some((3, Stage::Done)));
         assert!(admits(&done, &low, None).unwrap_err().contains("does not say"));
         assert!(admits(&done, &high, None).is_ok());
@@ -318,13 +352,14 @@ mod tests {
     fn what_becomes_of_data() {
         let (low, high) = (v("5.0.0"), v("5.1.0"));
         let three = formats(3, &[2, 3]);
+        let written = |formats: &[Format]| Becoming::Formats(formats.iter().copied().collect());
         let becomes = |data: &OnDisk, from: Option<&Version>, to: &Version, migrates| {
             data.becomes(from, to, Some(&three), migrates)
         };
         let two = on_disk(2, None);
         assert_eq!(becomes(&two, Some(&low), &high, true), Becoming::Migrated(Some(3)));
-        assert_eq!(becomes(&two, Some(&low), &high, false), Becoming::Format(3));
-        assert_eq!(becomes(&two, Some(&high), &low, false), Becoming::Format(2), "not all is rewritten");
+        assert_eq!(becomes(&two, Some(&low), &high, false), written(&[3]));
+        assert_eq!(becomes(&two, Some(&high), &low, false), written(&[2, 3]), "not all is rewritten");
         assert_eq!(becomes(&two, Some(&high), &low, true), Becoming::Migrated(Some(3)));
         assert_eq!(becomes(&on_disk(3, None), Some(&low), &high, true), Becoming::Same);
         assert_eq!(
@@ -332,9 +367,15 @@ mod tests {
             Becoming::Migrated(Some(3))
         );
         assert_eq!(becomes(&OnDisk::default(), None, &low, true), Becoming::Same, "there is no data yet");
+        let mixed = OnDisk { formats: [2, 3].into(), migration: None };
+        assert_eq!(becomes(&mixed, Some(&low), &high, true), Becoming::Migrated(Some(3)));
+        assert_eq!(becomes(&mixed, Some(&low), &high, false), written(&[3]));
+        assert_eq!(becomes(&mixed, Some(&high), &low, false), written(&[2, 3]));
+        let failed = on_disk(1, Some((2, Stage::Failed)));
+        assert_eq!(becomes(&failed, Some(&high), &low, false), written(&[1, 3]), "2 is the migration's");
         assert_eq!(two.becomes(Some(&low), &high, None, true), Becoming::Migrated(None));
-        assert_eq!(two.becomes(Some(&high), &low, None, true), Becoming::Format(2));
-        assert_eq!(two.becomes(Some(&low), &high, None, false), Becoming::Format(2));
+        assert_eq!(two.becomes(Some(&high), &low, None, true), written(&[2]));
+        assert_eq!(two.becomes(Some(&low), &high, None, false), written(&[2]));
         assert_eq!(OnDisk::default().becomes(Some(&low), &high, None, false), Becoming::Same);
     }
 }

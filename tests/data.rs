@@ -163,7 +163,7 @@ fn a_migration_that_failed_is_told_and_run_again() {
         "error: a data migration is not done: to data format 3 by 5.0.1, failed",
     );
     let run = host.run(["downgrade", "5.0.0"]).code(2);
-    run.stderr_has("release 5.0.0 cannot start on the data: it reads data format 1 and 2 only, and format 2 and 3 is on disk");
+    run.stderr_has("release 5.0.0 cannot start on the data: it reads data formats 1 and 2 only, and formats 2 and 3 are on disk");
     host.run(["migrate"]).code(1).stderr_has("the index is torn");
     host.run(["migrate", "--dry-run"])
         .ok()
@@ -254,7 +254,7 @@ fn a_release_that_cannot_read_the_data_is_refused_before_anything_is_switched() 
     release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
     release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [3, 4]\n", &[]);
     release(&host, "5.0.3", "", &[]);
-    let why = "error: release 5.0.2 cannot start on the data: it reads data format 3 and 4 only, and format 2 is on disk\n";
+    let why = "error: release 5.0.2 cannot start on the data: it reads data formats 3 and 4 only, and format 2 is on disk\n";
     refused(host.run(["upgrade", "5.0.2"]), why);
     refused(
         host.run(["upgrade", "5.0.2"]),
@@ -264,7 +264,7 @@ fn a_release_that_cannot_read_the_data_is_refused_before_anything_is_switched() 
     run.stdout_has("From 5.0.0 to 5.0.2 in 2 hops:\n  1. 5.0.1, hot, an archive in releases/\n");
     host.run(["upgrade", "5.0.1"]).ok();
     let before = host.tree();
-    let why = "release 5.0.0 cannot start on the data: it reads data format 1 and 2 only, and format 3 is on disk\n";
+    let why = "release 5.0.0 cannot start on the data: it reads data formats 1 and 2 only, and format 3 is on disk\n";
     refused(host.run(["downgrade", "5.0.0"]), why);
     refused(host.run(["downgrade", "--no-permanent", "5.0.0"]), why);
     assert_eq!(host.tree(), before);
@@ -286,8 +286,9 @@ fn the_way_leads_over_releases_that_read_the_data_on_disk() {
     let run = host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
     run.stdout_has("Hop 2 of 2: 5.0.1 to 5.0.2\n").stdout_has("Reached 5.0.2 from 5.0.0 in 2 hops.\n");
     let run = host.run(["plan", "5.0.3"]).code(2);
-    run.stderr_has("error: there is no way from 5.0.2 to 5.0.3")
-        .stderr_has("caused by: 5.0.3 does not read data format 3, which it would find\n");
+    run.stderr_has("error: there is no way from 5.0.2 to 5.0.3").stderr_has(
+        "caused by: 5.0.3 cannot start on the data that it would find: format 3 is on disk then\n",
+    );
     // What is on disk counts, and not what the release that runs would write.
     host.run(["migrate", "--restored", "2"]).ok();
     host.run(["plan", "5.0.3"])
@@ -302,14 +303,52 @@ fn a_lower_release_is_not_believed_to_have_rewritten_the_data() {
     release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [3, 4]\n", &[]);
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["upgrade", "5.0.2"]).ok();
-    let why = "release 5.0.1 cannot start on the data: it reads data format 2 and 3 only, and format 4 is on disk\n";
+    let why = "release 5.0.1 cannot start on the data: it reads data formats 2 and 3 only, and format 4 is on disk\n";
     refused(host.run(["downgrade", "5.0.1"]), why);
     release(&host, "5.0.4", "[data]\nwrites = 3\nreads = [3, 4]\n", &[]);
     release(&host, "5.0.5", "[data]\nwrites = 4\nreads = [4]\n", &[]);
     host.run(["upgrade", "5.0.5"]).ok();
     host.run(["downgrade", "5.0.4"]).ok();
-    host.run(["status"]).ok().stdout_has("Data: format 4\n");
+    host.run(["status"]).ok().stdout_has("Data: formats 3 and 4\n");
+    let why = "it reads data formats 2 and 3 only, and formats 3 and 4 are on disk\n";
     refused(host.run(["downgrade", "5.0.1"]), why);
+    let why = "error: release 5.0.5 cannot start on the data: it reads data format 4 only, and formats 3 and 4 are on disk\n";
+    refused(host.run(["upgrade", "5.0.5"]), why);
+    let run = host.run(["plan", "5.0.5"]).code(2);
+    run.stderr_has(
+        "caused by: 5.0.5 cannot start on the data that it would find: formats 3 and 4 are on disk then\n",
+    );
+}
+
+/// What the lower release wrote is in its own format, and is migrated on the way up, each time.
+#[test]
+fn data_is_migrated_again_after_a_release_that_wrote_the_lower_format() {
+    let host = Host::in_memory();
+    release(&host, "5.0.0", "[data]\nwrites = 2\nreads = [2, 3]\n", &[]);
+    host.run(["install", "5.0.0"]).ok();
+    migrating(&host, "");
+    release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
+    for times in 1..=2 {
+        host.run(["upgrade", "5.0.1"]).ok();
+        until(&host, "done");
+        assert_eq!(told(&host).len(), times);
+        assert_eq!(host.run(["status", "--json"]).json()["data_formats"], serde_json::json!([3]));
+        let run = host.run(["downgrade", "--dry-run", "5.0.0"]).ok();
+        run.stdout_has("record that the data is in formats 2 and 3\n");
+        host.run(["downgrade", "5.0.0"]).ok();
+        assert_eq!(host.run(["status", "--json"]).json()["data_formats"], serde_json::json!([2, 3]));
+        let why = "it reads data format 3 only, and formats 2 and 3 are on disk\n";
+        refused(host.run(["upgrade", "5.0.2"]), why);
+        host.run(["check", "5.0.1"]).ok().stdout_has(
+            "ok      data: formats 2 and 3 are on disk; 5.0.1 migrates it to format 3 once it is permanent",
+        );
+        let run = host.run(["migrate"]).ok();
+        run.stdout("The data is in formats 2 and 3.\nThere is nothing to migrate.\n");
+    }
+    let run = host.run(["plan", "5.0.2"]).ok();
+    run.stdout_has("From 5.0.0 to 5.0.2 in 2 hops:\n  1. 5.0.1, hot, installed\n");
+    host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
+    assert_eq!(told(&host).len(), 3);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use std::fs;
 
 use proptest::prelude::*;
 use support::Host;
-use tenure::data::Formats;
 use tenure::plan::{Declared, Leg, Map};
 use tenure::policy::{Hop, PathRule, Paths, hot_rule};
 use tenure::version::{Range, Version};
@@ -165,11 +164,11 @@ fn by_trying(
         }
         for next in here.range(last.clone()..=to.clone()).filter(|next| *next != last) {
             let own = declared[next].from.as_deref();
-            let is_read = match (&declared[last].data, &declared[next].data) {
-                (Some(Formats { writes, .. }), Some(Formats { reads, .. })) => {
-                    reads.iter().any(|one| one == writes)
+            let is_read = match &declared[next].reads {
+                Some(reads) => {
+                    declared[last].leaves.iter().all(|format| reads.iter().any(|one| one == format))
                 }
-                _ => true,
+                None => true,
             };
             if is_read && paths.allow(last, next, own, &here).is_ok() {
                 ways.push(way.iter().chain([next]).cloned().collect());
@@ -210,13 +209,12 @@ fn rule() -> impl Strategy<Value = PathRule> {
 
 fn declared() -> impl Strategy<Value = Declared> {
     let from = prop::option::weighted(0.2, prop::collection::vec(range(), 1..3));
-    let formats = |(writes, more): (u32, Vec<u32>)| Formats {
-        writes,
-        reads: more.into_iter().chain([writes]).collect(),
-    };
-    let data =
-        prop::option::weighted(0.3, (0..4_u32, prop::collection::vec(0..4_u32, 0..3)).prop_map(formats));
-    (from, data).prop_map(|(from, data)| Declared { from, hot_from: None, data })
+    let formats = (prop::collection::btree_set(0..4_u32, 1..3), prop::collection::vec(0..4_u32, 0..3));
+    (from, prop::option::weighted(0.3, formats)).prop_map(|(from, data)| {
+        let (leaves, more) = data.clone().unwrap_or_default();
+        let reads = data.map(|_| leaves.iter().copied().chain(more).collect());
+        Declared { from, hot_from: None, reads, leaves }
+    })
 }
 
 proptest! {

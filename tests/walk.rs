@@ -266,7 +266,7 @@ fn the_next_hop_waits_for_the_migration_of_the_last() {
     host.run(["migrate"]).ok();
     host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
     let begun = Instant::now();
-    while host.run(["status", "--json"]).json()["data_format"] != 3 {
+    while host.run(["status", "--json"]).json()["data_formats"] != serde_json::json!([3]) {
         assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,6 +1,6 @@
 //! What a person reads of data migrations, and of what is done ahead.
 
-use tenure::data::{Migration, Stage};
+use tenure::data::{Migration, Stage, named};
 use tenure::ops::{Migrated, Migrator, Prepared, Walked};
 
 use super::human::Human;
@@ -34,10 +34,10 @@ impl Human for Walked {
 
 impl Human for Migrated {
     fn human(&self) -> String {
-        let format = self.format.map_or_else(
-            || "No release says in which format the data is.\n".to_owned(),
-            |format| format!("The data is in format {format}.\n"),
-        );
+        let format = match self.formats.is_empty() {
+            true => "No release says in which format the data is.\n".to_owned(),
+            false => format!("The data is in {}.\n", named(&self.formats)),
+        };
         match (&self.migration, self.changed, self.dry_run) {
             (_, true, true) => format!("Would migrate the data by {}.\nNothing was changed.\n", self.version),
             (Some(migration), true, _) => said(migration),

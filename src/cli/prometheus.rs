@@ -116,8 +116,8 @@ impl Page {
     }
 
     fn data(&mut self, status: &Status) {
-        let help = "The format of the data on disk; absent where nobody has said so.";
-        self.one("tenure_data_format", help, status.data_format);
+        let help = "The highest format of the data on disk; absent where nobody has said so.";
+        self.one("tenure_data_format", help, status.data_formats.last());
         let stage = status.migration.iter().map(|migration| {
             (
                 format!(

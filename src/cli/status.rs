@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tenure::data::named;
 use tenure::error::{Error, Kind, Result};
 use tenure::ops::{self, Status, Unfinished};
 use tenure::root::Root;
@@ -43,8 +44,8 @@ impl Human for Status {
             text += &service.health.as_ref().map_or_else(String::new, |health| format!(", {health}"));
             text += "\n";
         }
-        if let Some(format) = self.data_format {
-            text += &format!("Data: format {format}\n");
+        if !self.data_formats.is_empty() {
+            text += &format!("Data: {}\n", named(&self.data_formats));
         }
         if let Some(migration) = &self.migration {
             text += &format!("Data migration: {migration}\n");

@@ -29,9 +29,9 @@ impl Hands<'_> {
             Step::Unpack { version, .. } | Step::Copy { version, .. } => self.publish(version),
             Step::Prepare { version } => self.tasks().prepare(version, watch),
             Step::Backup { version, command } => self.tasks().backup(version, command.as_deref(), watch),
-            Step::Data { format } => self.tasks().set_format(*format),
+            Step::Data { formats } => self.tasks().set_formats(formats),
             Step::Migrate { version, old, from, to } => {
-                self.tasks().migrate(*from, *to, version, old.as_ref())
+                self.tasks().migrate(from, *to, version, old.as_ref())
             }
             Step::Withdraw { version } => self.withdraw(version),
             Step::Discard { item } => self.discard(item),

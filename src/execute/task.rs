@@ -1,5 +1,6 @@
 //! The steps that a release's own programs are run for, and what is written down of them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -87,14 +88,14 @@ impl Tasks<'_> {
         })
     }
 
-    pub fn set_format(&self, format: Format) -> Result<()> {
-        record(self.root, |data| data.format = Some(format))
+    pub fn set_formats(&self, formats: &BTreeSet<Format>) -> Result<()> {
+        record(self.root, |data| data.formats.clone_from(formats))
     }
 
     /// Writes down that the data is to be migrated, and starts what does it. Made again it starts nothing anew.
     pub fn migrate(
         &self,
-        from: Option<Format>,
+        from: &BTreeSet<Format>,
         to: Option<Format>,
         version: &Version,
         old: Option<&Version>,
@@ -104,15 +105,15 @@ impl Tasks<'_> {
     }
 }
 
-/// As the step does, also where a migration is run again: on data that is, or was, in format `from`.
+/// As the step does, also where a migration is run again: on data that is, or was, in the formats `from`.
 ///
 /// # Errors
 /// Where it cannot be written down, or where nothing can be started.
-pub fn begin_migration(root: &Root, from: Option<Format>, migration: Migration) -> Result<()> {
+pub fn begin_migration(root: &Root, from: &BTreeSet<Format>, migration: Migration) -> Result<()> {
     let id = migration.id.clone();
     let stage = |data: &OnDisk| data.migration.as_ref().filter(|m| m.id == id).map(|m| m.stage);
     match stage(&root.recorded_data()?) {
-        None => record(root, |data| *data = OnDisk { format: from, migration: Some(migration) })?,
+        None => record(root, |data| *data = OnDisk { formats: from.clone(), migration: Some(migration) })?,
         Some(Stage::Due) => {}
         Some(_) => return Ok(()),
     }

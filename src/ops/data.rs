@@ -1,6 +1,6 @@
 //! What goes along with a release that becomes permanent: a backup, and what becomes of the data.
 
-use crate::data::{Becoming, Format, Formats, OnDisk};
+use crate::data::{Becoming, Formats, OnDisk, are};
 use crate::error::Result;
 use crate::manifest::Manifest;
 use crate::plan::{Along, Permanence, Request, Restart, Step};
@@ -57,9 +57,9 @@ fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&M
     let (declared, migrates) = said(manifest);
     match data.becomes(old, target, declared, migrates) {
         Becoming::Same => None,
-        Becoming::Format(format) => Some(Step::Data { format }),
+        Becoming::Formats(formats) => Some(Step::Data { formats }),
         Becoming::Migrated(to) => {
-            Some(Step::Migrate { version: target.clone(), old: old.cloned(), from: data.format, to })
+            Some(Step::Migrate { version: target.clone(), old: old.cloned(), from: data.possible(), to })
         }
     }
 }
@@ -81,10 +81,10 @@ pub(super) fn admitted(
         let (declared, migrates) = said(manifest);
         data.admits(from, target, declared, migrates)?;
     }
-    let is = data.format.map_or_else(
-        || "no release says in which format it is".to_owned(),
-        |format: Format| format!("format {format} is on disk"),
-    );
+    let is = match data.formats.is_empty() {
+        true => "no release says in which format it is".to_owned(),
+        false => format!("{} on disk", are(&data.formats)),
+    };
     let has_backup = manifest.is_some_and(|manifest| manifest.hooks.backup.is_some());
     let saved = if has_backup { "after a backup by its own hook" } else { "and has no hook for a backup" };
     Ok(match becoming(now, data, target, manifest) {

@@ -1,6 +1,7 @@
 //! `migrate`: the data migration of the permanent release, run again or for the first time; and the process that is at
 //! it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -36,8 +37,8 @@ pub struct Migrate {
 pub struct Migrated {
     /// The permanent release.
     pub version: Version,
-    /// The format of the data on disk; none where nobody has said so.
-    pub format: Option<Format>,
+    /// The formats of the data on disk; none where nobody has said so.
+    pub formats: BTreeSet<Format>,
     /// The last migration; none where there is none.
     pub migration: Option<Migration>,
     /// Whether anything was begun or written down.
@@ -58,7 +59,7 @@ pub fn migrate(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> R
     let known = follow(root, observer)?;
     match &known.migration {
         Some(migration) if migration.stage == Stage::Failed => Err(failed(migration)),
-        _ => Ok(Migrated { format: known.format, migration: known.migration, ..begun }),
+        _ => Ok(Migrated { formats: known.formats, migration: known.migration, ..begun }),
     }
 }
 
@@ -82,12 +83,12 @@ fn begin(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<
         let old = known.unfinished().and_then(|earlier| earlier.old.clone());
         let id = format!("{}-data", execute::transaction());
         let migration = Migration::due(id, clock::now(), &version, old.as_ref(), to);
-        execute::begin_migration(root, known.format, migration)?;
+        execute::begin_migration(root, &known.possible(), migration)?;
     }
     let known = root.data(now)?;
     Ok(Migrated {
         version,
-        format: known.format,
+        formats: known.formats,
         migration: known.migration,
         changed: to.is_some(),
         dry_run: !acts,
@@ -108,20 +109,21 @@ fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Optio
     };
     let writes = manifest.data.as_ref().map(|formats| formats.writes);
     // Without a format only a migration that was begun is known not to be done.
-    let is_due = known.unfinished().is_some() || writes.is_some() && known.format != writes;
+    let is_due = known.unfinished().is_some() || writes.is_some_and(|writes| !known.is_only(writes));
     Ok(is_due.then_some(writes))
 }
 
 /// The operator has brought data back, and knows what it is.
 fn restored(root: &Root, now: &Snapshot, version: Version, format: Format, acts: bool) -> Result<Migrated> {
+    let restored = OnDisk { formats: BTreeSet::from([format]), migration: None };
     if acts {
         let post = execute::migration_post(root)?;
         // A record that nobody can read is written anew here.
         root.recorded_data().iter().for_each(execute::end_left_over);
-        root.record_data(&OnDisk { format: Some(format), migration: None }, &post)?;
+        root.record_data(&restored, &post)?;
     }
-    let known = if acts { root.data(now)? } else { OnDisk { format: Some(format), migration: None } };
-    Ok(Migrated { version, format: known.format, migration: None, changed: true, dry_run: !acts })
+    let known = if acts { root.data(now)? } else { restored };
+    Ok(Migrated { version, formats: known.formats, migration: None, changed: true, dry_run: !acts })
 }
 
 /// Waits for the end of a migration, and tells how it ended.
@@ -182,7 +184,7 @@ pub fn migrator(root: &Root, id: &str, observer: &mut dyn Observer) -> Result<Mi
     migration.error = ran.as_ref().err().map(Error::in_one_line);
     migration.stage = if ran.is_ok() { Stage::Done } else { Stage::Failed };
     if ran.is_ok() {
-        data.format = migration.to.or(data.format);
+        data.formats = data.migrated(migration.to);
     }
     data.migration = Some(migration.clone());
     root.record_data(&data, &post)?;

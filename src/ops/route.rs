@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::data::Formats;
+use crate::data::are;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::plan::{Declared, Leg, Map, Missing};
@@ -124,9 +124,8 @@ fn all_declared(
         // What is on disk need not be what the release that runs would write; and a migration that is not done is
         // taken to be, for no hop is made before.
         let data = root.data(now)?;
-        let format = data.unfinished().and_then(|migration| migration.to).or(data.format);
-        let format = format.map(|format| Formats { writes: format, reads: vec![format] });
-        all.entry(from.clone()).or_default().data = format;
+        let to = data.unfinished().and_then(|migration| migration.to);
+        all.entry(from.clone()).or_default().leaves = data.migrated(to);
     }
     Ok(all)
 }
@@ -141,11 +140,12 @@ fn forbidden(
     let (before, after) = (declared.get(from)?, declared.get(to)?);
     let here = declared.keys().cloned().collect();
     let allowed = paths.allow(from, to, after.from.as_deref(), &here);
-    let read = || match &before.data {
-        Some(Formats { writes, .. }) if !after.follows(before) => {
-            Err(Error::refused(format!("{to} does not read data format {writes}, which it would find")))
-        }
-        _ => Ok(()),
+    let read = || match after.follows(before) {
+        true => Ok(()),
+        false => Err(Error::refused(format!(
+            "{to} cannot start on the data that it would find: {} on disk then",
+            are(&before.leaves)
+        ))),
     };
     allowed.and_then(|()| read()).err()
 }
@@ -170,7 +170,12 @@ fn no_way(map: &Map<'_>, from: &Version, to: &Version) -> Error {
 fn declared(manifest: Option<&Manifest>) -> Declared {
     let upgrade = manifest.map(|manifest| manifest.upgrade.clone()).unwrap_or_default();
     let data = manifest.and_then(|manifest| manifest.data.clone());
-    Declared { from: upgrade.from, hot_from: upgrade.hot_from, data }
+    Declared {
+        from: upgrade.from,
+        hot_from: upgrade.hot_from,
+        leaves: data.iter().map(|formats| formats.writes).collect(),
+        reads: data.map(|formats| formats.reads),
+    }
 }
 
 /// The releases that could be gone to.

@@ -1,5 +1,6 @@
 //! `status`: everything that is known, also of a root that is out of order.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -126,8 +127,8 @@ pub struct Status {
     pub last: Option<Entry>,
     /// The room for releases; none where the system does not tell.
     pub space: Option<Space>,
-    /// The format of the data on disk; none where nobody has said so.
-    pub data_format: Option<Format>,
+    /// The formats of the data on disk; none where nobody has said so.
+    pub data_formats: BTreeSet<Format>,
     /// The last data migration; none where there is none.
     pub migration: Option<Migration>,
     /// What is out of order.
@@ -167,7 +168,7 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
         service,
         last,
         space: space(root),
-        data_format: data.format,
+        data_formats: data.formats,
         migration: data.migration,
         problems,
     })

@@ -208,7 +208,7 @@ impl Ahead<'_> {
     fn pass(&mut self, leg: &Leg, manifest: Option<&Manifest>) {
         self.now.arrive(&leg.to);
         let writes = manifest.and_then(|manifest| manifest.data.as_ref()).map(|formats| formats.writes);
-        self.data = OnDisk { format: writes.or(self.data.format), migration: None };
+        self.data = OnDisk { formats: self.data.migrated(writes), migration: None };
     }
 }
 

@@ -7,6 +7,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ pub use motion::{Motion, Term, Way};
 pub use recover::{Recovery, Toward, recover, undo};
 pub use route::{Declared, Leg, Map, Missing};
 
-use crate::data::Format;
+use crate::data::{Format, named};
 use crate::release::{Installed, Link, LinkName, Snapshot};
 use crate::version::Version;
 
@@ -71,10 +72,10 @@ pub enum Step {
         /// The operator's own command, for the shell.
         command: Option<String>,
     },
-    /// Records which format the data is in from now on.
+    /// Records which formats the data is in from now on.
     Data {
-        /// The format.
-        format: Format,
+        /// The formats.
+        formats: BTreeSet<Format>,
     },
     /// Has a release migrate the data, by its own program, which nobody waits for.
     Migrate {
@@ -82,8 +83,8 @@ pub enum Step {
         version: Version,
         /// The release that was permanent before.
         old: Option<Version>,
-        /// The format that the data is in, where that is known.
-        from: Option<Format>,
+        /// The formats that the data is in, where that is known.
+        from: BTreeSet<Format>,
         /// The format that it makes, where it says so.
         to: Option<Format>,
     },
@@ -205,7 +206,7 @@ impl fmt::Display for Step {
             Self::Prepare { version } => write!(f, "prepare {version} by its hook"),
             Self::Backup { command: Some(command), .. } => write!(f, "make a backup by `{command}`"),
             Self::Backup { version, command: None } => write!(f, "make a backup by the hook of {version}"),
-            Self::Data { format } => write!(f, "record that the data is in format {format}"),
+            Self::Data { formats } => write!(f, "record that the data is in {}", named(formats)),
             Self::Migrate { version, to: Some(format), .. } => {
                 write!(f, "migrate the data to format {format} by the hook of {version}, in the background")
             }

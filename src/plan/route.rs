@@ -1,10 +1,10 @@
 //! The way from one release to a higher one over several hops: the fewest, and of these the highest releases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::data::Formats;
+use crate::data::Format;
 use crate::policy::{self, Hop, PathRule, Paths};
 use crate::version::{Range, Version};
 
@@ -15,18 +15,17 @@ pub struct Declared {
     pub from: Option<Vec<Range>>,
     /// From where it may be reached hot; by default from the same major.minor.
     pub hot_from: Option<Vec<Range>>,
-    /// The formats of its data; where two releases say them, the second has to read what the first writes.
-    pub data: Option<Formats>,
+    /// The formats of data that it can start on; none where it does not say.
+    pub reads: Option<Vec<Format>>,
+    /// The formats of the data that the next release finds; none where it does not say.
+    pub leaves: BTreeSet<Format>,
 }
 
 impl Declared {
     /// Whether this release can start on the data of the one before, as far as both say.
     #[must_use]
     pub fn follows(&self, before: &Self) -> bool {
-        match (&self.data, &before.data) {
-            (Some(data), Some(before)) => data.reads.contains(&before.writes),
-            _ => true,
-        }
+        self.reads.as_ref().is_none_or(|reads| before.leaves.iter().all(|format| reads.contains(format)))
     }
 }
 
@@ -124,7 +123,7 @@ impl<'a> Map<'a> {
             }
         };
         let readable = |open: Set, version: &Version| match declared.get(version) {
-            Some(this) if this.data.is_some() => Set::of(count, |at| {
+            Some(this) if this.reads.is_some() => Set::of(count, |at| {
                 open.has(at) && declared.get(stops[at].0).is_none_or(|before| this.follows(before))
             }),
             _ => open,

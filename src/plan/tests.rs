@@ -66,7 +66,7 @@ fn along(now: &Snapshot, target: &Version, motion: Option<Motion>) -> Along {
     let mut fetch = fetch(now, target);
     fetch.push(Step::Prepare { version: version.clone() });
     let backup = Some(Step::Backup { version: version.clone(), command: None });
-    let data = Some(Step::Migrate { version, old: None, from: Some(1), to: Some(2) });
+    let data = Some(Step::Migrate { version, old: None, from: [1].into(), to: Some(2) });
     Along { fetch, backup, motion, data }
 }
 
