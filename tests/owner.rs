@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use support::Host;
 
@@ -151,4 +152,29 @@ fn no_other_user_can_hold_the_lock() {
     host.run(["install", "5.0.0"]).ok();
     let lock = fs::metadata(host.root().join(".tenure/lock")).unwrap();
     assert_eq!(lock.mode() & 0o777, 0o600);
+}
+
+#[test]
+#[ignore = "needs root; run by .ci/run"]
+fn programs_of_a_release_run_with_all_groups_of_their_user_and_no_other() {
+    let host = Host::new();
+    let check = "#!/bin/sh\nid >\"$TENURE_ROOT/../told\"\n";
+    let manifest = "name = 'emqx'\nversion = '5.0.0'\n[hooks]\ncheck = ['bin/check']\n";
+    host.build("5.0.0").file("release.toml", manifest).executable("bin/check", check).write();
+    fs::write(host.root().join("tenure.toml"), "user = 'nobody'\n").unwrap();
+    let around = host.root().parent().unwrap();
+    fs::set_permissions(around, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(around.join("group"), "root:x:0:\nnogroup:x:65534:\nwatchers:x:4711:somebody,nobody\n")
+        .unwrap();
+    // As one who is in a group of root's that is none of nobody's.
+    let script = "mount --bind \"$1\" /etc/group && shift && exec setpriv --groups 0,4 \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(around.join("group"));
+    let out = command.arg(env!("CARGO_BIN_EXE_tenure")).args(["check", "5.0.0"]).current_dir(host.root());
+    let out = out.env("TENURE_ROOT", host.root()).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(
+        fs::read_to_string(around.join("told")).unwrap(),
+        "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup),4711(watchers)\n"
+    );
 }

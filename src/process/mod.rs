@@ -1,5 +1,6 @@
 //! Other processes on the host: who they are, what they run from, and programs that are run to their end.
 
+mod account;
 mod run;
 
 use std::fmt;
@@ -14,7 +15,8 @@ use nix::unistd::{AccessFlags, Pid, Uid, User, access};
 
 use crate::error::{Doing, Error, Kind, Result};
 
-pub use run::{Account, End, Program, ask, detach, output_in_memory, run, tail};
+pub use account::Account;
+pub use run::{End, Program, ask, detach, output_in_memory, run, tail};
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, User};
+use nix::unistd::Pid;
 
 use crate::clock;
 use crate::error::{Doing, Error, Result};
 use crate::watch::{Unwatched, Watch};
+
+use super::Account;
 
 /// How long after a program ended the wait for it may last.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -26,56 +28,6 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// How much of an output is shown, in bytes.
 const TAIL: u64 = 2048;
-
-/// A user that programs run as.
-#[derive(Clone, Debug)]
-pub struct Account {
-    name: String,
-    uid: u32,
-    gid: u32,
-    home: String,
-}
-
-impl Account {
-    /// The user of this name.
-    ///
-    /// # Errors
-    /// Refused where there is none.
-    pub fn named(name: &str) -> Result<Self> {
-        match User::from_name(name).doing(|| format!("cannot look up the user {name}"))? {
-            Some(user) => Ok(Self::from(user)),
-            None => Err(Error::refused(format!("there is no user {name}"))
-                .hint("mend `user` in tenure.toml, or make the user")),
-        }
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its number.
-    #[must_use]
-    pub fn uid(&self) -> u32 {
-        self.uid
-    }
-
-    /// The user of this number, who may have no name.
-    #[must_use]
-    pub fn of(uid: u32, gid: u32) -> Self {
-        let user = User::from_uid(uid.into()).ok().flatten().map(Self::from);
-        let nameless = || Self { name: uid.to_string(), uid, gid, home: "/".into() };
-        Self { gid, ..user.unwrap_or_else(nameless) }
-    }
-}
-
-impl From<User> for Account {
-    fn from(user: User) -> Self {
-        let home = user.dir.to_string_lossy().into_owned();
-        Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home }
-    }
-}
 
 /// What is to be run.
 pub struct Program<'a> {
@@ -187,13 +139,11 @@ fn start(program: &Program<'_>) -> Result<Child> {
         .stdout(output()?)
         .stderr(output()?)
         .process_group(0);
-    if let Some(Account { name, uid, gid, home }) = program.account {
-        command.env("USER", name).env("LOGNAME", name).env("HOME", home);
-        if nix::unistd::geteuid().is_root() {
-            command.uid(*uid).gid(*gid);
-        }
+    match program.account {
+        Some(account) => account.start(command),
+        None => command.spawn(),
     }
-    command.spawn().doing(doing)
+    .doing(doing)
 }
 
 /// Ends the child and its whole group.
