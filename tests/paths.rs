@@ -339,6 +339,56 @@ fn a_way_is_planned_over_releases_that_are_not_here() {
 }
 
 #[test]
+fn a_plan_and_an_upgrade_agree_on_which_release_is_the_highest() {
+    let host = host(&["3.14.3", "4.0.1", "4.0.5"]);
+    fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();
+    host.run(["install", "3.14.3"]).ok();
+    let why = "only the highest release in ~4.0 that is here is reached from it\n";
+    for args in [&["upgrade"][..], &["upgrade", "--multi-hop"], &["plan"]] {
+        host.run([args, &["--restart", "4.0.1"][usize::from(args[0] == "plan")..]].concat())
+            .code(2)
+            .stderr_has(why);
+    }
+    let run = host.run(["plan", "4.0.1", "--format", "dot"]).code(2);
+    assert!(!run.stdout.contains("4.0.5"), "{}", run.stdout);
+    // Also where it cannot be read.
+    fs::write(host.root().join("releases/emqx-4.0.5.zip"), "PK").unwrap();
+    host.run(["upgrade", "--restart", "4.0.1"]).code(2).stderr_has(why);
+    host.run(["plan", "4.0.1"]).code(2).stderr_has(why);
+    host.run(["upgrade", "--multi-hop", "--restart", "4.0.6"])
+        .code(2)
+        .stderr_has("hint: copy its archive into releases/\n");
+}
+
+#[test]
+fn a_way_leads_past_what_cannot_be_read() {
+    let host = host(&["5.0.0", "5.0.1", "5.0.2", "5.0.3", "5.0.4"]);
+    fs::write(
+        host.root().join("releases/paths.toml"),
+        "[[path]]\nto = '*'\nfrom = ['<5.0.3']\n[[path]]\nto = '>=5.0.4'\nfrom = ['>=5.0.3']\n",
+    )
+    .unwrap();
+    host.run(["install", "5.0.0"]).ok();
+    let archive = |version: &str| host.root().join(format!("releases/emqx-{version}.zip"));
+    fs::write(archive("5.0.1"), "half").unwrap();
+    let run = host.run(["plan", "5.0.3"]).ok();
+    run.stdout_has("From 5.0.0 to 5.0.3 in 1 hop:\n").stderr_has("warning: 5.0.1 is left out of all ways: ");
+    host.run(["upgrade", "--multi-hop", "5.0.3"]).ok().stderr_has("warning: 5.0.1 is left out of all ways: ");
+    // What the way needs.
+    host.run(["downgrade", "5.0.0"]).ok();
+    host.run(["uninstall", "5.0.3"]).ok();
+    fs::write(archive("5.0.3"), "half").unwrap();
+    let rules = "[[path]]\nto = '=5.0.3'\nfrom = ['<5.0.3']\n[[path]]\nto = '>=5.0.4'\nfrom = ['=5.0.3']\n";
+    fs::write(host.root().join("releases/paths.toml"), rules).unwrap();
+    for args in [&["plan", "5.0.4"][..], &["upgrade", "--multi-hop", "5.0.4"]] {
+        let run = host.run(args).code(2);
+        run.stderr_has("error: there is no way from 5.0.0 to 5.0.4")
+            .stderr_has("hint: 5.0.3 is left out of all ways: ");
+    }
+    host.run(["plan", "5.0.3"]).code(2).stderr_has("emqx-5.0.3.zip");
+}
+
+#[test]
 fn a_graph_shows_all_hops_and_the_way_among_them() {
     let host = host(&["3.12.5"]);
     fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();

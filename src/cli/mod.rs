@@ -172,7 +172,7 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
                 to: parse(&version)?,
                 from: from.as_deref().map(parse).transpose()?,
                 graph: format == PlanFormat::Dot,
-                available: available.iter().map(|version| parse(version)).collect::<Result<_>>()?,
+                available: Some(available.iter().map(|version| parse(version)).collect::<Result<_>>()?),
             };
             let found = ops::route(root, &journey, console)?;
             match format {

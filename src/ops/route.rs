@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::data::are;
 use crate::error::{Error, Result};
+use crate::execute::Observer;
 use crate::manifest::Manifest;
 use crate::plan::{Declared, Leg, Map, Missing};
 use crate::policy::Paths;
@@ -36,8 +37,8 @@ pub struct Journey {
     pub to: Version,
     /// Where it begins; by default at the current release.
     pub from: Option<Version>,
-    /// More releases that could be gone to.
-    pub available: Vec<Version>,
+    /// More releases that could be gone to; none where only those count that are here.
+    pub available: Option<Vec<Version>>,
     /// Whether all hops are wanted that may be made, of which there can be half a million.
     pub graph: bool,
 }
@@ -65,7 +66,7 @@ pub struct Itinerary {
 ///
 /// # Errors
 /// Refused where there is no way, naming what would open one; not so where all hops are wanted.
-pub fn route(root: &Root, journey: &Journey, watch: &mut dyn Watch) -> Result<Itinerary> {
+pub fn route(root: &Root, journey: &Journey, observer: &mut dyn Observer) -> Result<Itinerary> {
     let now = root.observe()?;
     let to = journey.to.clone();
     let from = journey.from.clone().or_else(|| now.current.version().cloned()).ok_or_else(|| {
@@ -77,57 +78,91 @@ pub fn route(root: &Root, journey: &Journey, watch: &mut dyn Watch) -> Result<It
             .hint(format!("a downgrade is one hop: `tenure downgrade --dry-run {to}` shows it")));
     }
     let mut releases = here(root, &now)?;
-    for version in journey.available.iter().chain([&from]) {
+    for version in journey.available.iter().flatten().chain([&from]) {
         releases.entry(version.clone()).or_insert(Whereabouts::Named);
     }
-    releases.retain(|version, _| *version >= from && *version <= to);
     if !releases.contains_key(&to) {
-        return Err(Error::refused(format!("release {to} is neither installed nor here as an archive"))
-            .hint("copy its archive into releases/, or name it with --available"));
+        return Err(nowhere(journey));
     }
-    let declared = all_declared(root, &now, &from, &releases, watch)?;
+    let known = Known::of(root, &now, (&from, &to), &releases, observer)?;
     let paths = root.paths()?;
-    let map = Map::new(&paths, &declared);
+    let map = Map::new(&paths, &known.declared);
     let way = map.route(&from, &to).ok_or_else(|| {
         let error = no_way(&map, &from, &to);
-        match forbidden(&paths, &declared, &from, &to) {
+        let error = match forbidden(&paths, &known.declared, &from, &to) {
             Some(why) => error.because(why),
             None => error,
-        }
+        };
+        known.unread.iter().fold(error, Error::hint)
     });
     let (hops, none) = match way {
         Err(error) if journey.graph => (Vec::new(), Some(error)),
         way => (way?, None),
     };
-    let allowed = if journey.graph { map.legs().collect() } else { Vec::new() };
+    if none.is_none() {
+        known.unread.iter().for_each(|left_out| observer.warn(left_out));
+    }
+    releases.retain(|version, _| (&from..=&to).contains(&version));
+    let mut allowed = if journey.graph { map.legs().collect() } else { Vec::new() };
+    allowed.retain(|leg| leg.from >= from && leg.to <= to);
     Ok(Itinerary { from, to, hops, releases, allowed, none })
 }
 
-/// What each release declares of the ways to it; and the data that is on disk, where the way begins at what runs.
-fn all_declared(
-    root: &Root,
-    now: &Snapshot,
-    from: &Version,
-    releases: &BTreeMap<Version, Whereabouts>,
-    watch: &mut dyn Watch,
-) -> Result<BTreeMap<Version, Declared>> {
-    let mut all = BTreeMap::new();
-    for (version, whereabouts) in releases {
-        let manifest = match whereabouts {
-            Whereabouts::Installed => root.manifest(version)?,
-            Whereabouts::Archive => manifest_of(root, version, watch)?,
-            Whereabouts::Named => None,
-        };
-        all.insert(version.clone(), declared(manifest.as_ref()));
+fn nowhere(Journey { to, available, .. }: &Journey) -> Error {
+    Error::refused(format!("release {to} is neither installed nor here as an archive")).hint(
+        match available {
+            Some(_) => "copy its archive into releases/, or name it with --available",
+            None => "copy its archive into releases/",
+        },
+    )
+}
+
+/// What is known of the releases that there are.
+struct Known {
+    /// What each declares of the ways to it, as far as it could be on the way.
+    declared: BTreeMap<Version, Declared>,
+    /// Which are left out of it, and why.
+    unread: Vec<String>,
+}
+
+impl Known {
+    /// Reads what the releases say from the one to the other; of others it counts only that they are here. One between
+    /// them that cannot be read is in nobody's way, and no way leads over it.
+    fn of(
+        root: &Root,
+        now: &Snapshot,
+        (from, to): (&Version, &Version),
+        releases: &BTreeMap<Version, Whereabouts>,
+        watch: &mut dyn Watch,
+    ) -> Result<Self> {
+        let mut known = Self { declared: BTreeMap::new(), unread: Vec::new() };
+        for (version, whereabouts) in releases {
+            let manifest = match whereabouts {
+                _ if version < from || version > to => Ok(None),
+                Whereabouts::Installed => root.manifest(version),
+                Whereabouts::Archive => manifest_of(root, version, watch),
+                Whereabouts::Named => Ok(None),
+            };
+            let declared = match manifest {
+                Ok(manifest) => declared(manifest.as_ref()),
+                Err(error) if version == from || version == to => return Err(error),
+                Err(error) => {
+                    watch.go_on()?;
+                    known.unread.push(format!("{version} is left out of all ways: {}", error.in_one_line()));
+                    Declared { from: Some(Vec::new()), ..Declared::default() }
+                }
+            };
+            known.declared.insert(version.clone(), declared);
+        }
+        if now.current.version() == Some(from) {
+            // What is on disk need not be what the release that runs would write; and a migration that is not done is
+            // taken to be, for no hop is made before.
+            let data = root.data(now)?;
+            let to = data.unfinished().and_then(|migration| migration.to);
+            known.declared.entry(from.clone()).or_default().leaves = data.migrated(to);
+        }
+        Ok(known)
     }
-    if now.current.version() == Some(from) {
-        // What is on disk need not be what the release that runs would write; and a migration that is not done is
-        // taken to be, for no hop is made before.
-        let data = root.data(now)?;
-        let to = data.unfinished().and_then(|migration| migration.to);
-        all.entry(from.clone()).or_default().leaves = data.migrated(to);
-    }
-    Ok(all)
 }
 
 /// Why there is no hop from one to the other.

@@ -62,8 +62,7 @@ pub fn walk(
     let session = Session::begin(root, &options.common, observer)?;
     let from = start(&session.now, &options.request)?;
     let version = options.request.target.clone();
-    let journey =
-        Journey { to: version.clone(), from: Some(from.clone()), available: Vec::new(), graph: false };
+    let journey = Journey { to: version.clone(), from: Some(from.clone()), available: None, graph: false };
     let hops = route(root, &journey, observer)?.hops;
     let data = settled(&session, &hops, options.common.mode, observer)?;
     let (strides, plan) = survey(&session, options, data, hops.clone(), observer)?;
