@@ -72,7 +72,7 @@ pub struct Platform {
     pub os: Named,
     /// The C library; none where it cannot be told.
     pub libc: Option<Named>,
-    /// What is free, in bytes.
+    /// What is free once the release is unpacked, in bytes.
     pub free: u64,
 }
 
@@ -122,7 +122,7 @@ impl Requires {
             self.free_space.map(|space| Finding {
                 check: "free-space",
                 ok: *free >= space.as_u64(),
-                found: format!("{} free", ByteSize(*free).display().iec()),
+                found: format!("{} free once it is unpacked", ByteSize(*free).display().iec()),
                 needed: format!("{} free", space.display().iec()),
                 hint: OF_SPACE,
             }),

@@ -49,7 +49,7 @@ fn all_that_is_in_the_way_is_told_at_once() {
         .stdout_has(&format!("FAILED  path: {path}\n        hint: "))
         .stdout_has(&format!("FAILED  arch: {arch}\n"))
         .stdout_has(&format!("FAILED  os: {system}\n"))
-        .stdout_has(" free, and the release needs 1.0 EiB free\n");
+        .stdout_has(" free once it is unpacked, and the release needs 1.0 EiB free\n");
     assert!(
         run.stdout.ends_with("ok      service: no service is moved\n4 things are in the way of 5.0.1.\n"),
         "{run:#?}"

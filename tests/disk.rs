@@ -170,6 +170,60 @@ fn the_check_names_both_figures() {
     assert_eq!(host.tree(), before);
 }
 
+/// 5.0.0 permanent; 5.0.1 and 5.0.2 as archives that take 5 MiB each, with this in their manifests.
+fn large(disk: &Disk, more: &str) -> Host {
+    let host = Host::on(&disk.place);
+    host.archive("5.0.0");
+    for (version, letter) in [("5.0.1", "x"), ("5.0.2", "y")] {
+        let manifest = format!("name = 'emqx'\nversion = '{version}'\n{more}");
+        host.build(version).file("release.toml", &manifest).file("data", &letter.repeat(5 << 20)).write();
+    }
+    host.run(["install", "5.0.0"]).ok();
+    host
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
+fn a_walk_needs_room_for_all_releases_of_its_way() {
+    for (leave, options) in
+        [(leave_blocks as fn(&Disk, usize), "size=32m"), (leave_inodes, "size=32m,nr_inodes=300")]
+    {
+        let disk = Disk::tmpfs(options);
+        let host = large(&disk, "");
+        let rules = "[[path]]\nto = '=5.0.1'\nfrom = ['*']\n[[path]]\nto = '=5.0.2'\nfrom = ['=5.0.1']\n";
+        fs::write(host.root().join("releases/paths.toml"), rules).unwrap();
+        leave(&disk, if options.contains("nr") { 50 } else { 2_000 });
+        let before = host.tree();
+        host.run(["upgrade", "--dry-run", "5.0.1"]).ok();
+        let run = host.run(["upgrade", "--multi-hop", "5.0.2"]).code(2);
+        run.stderr_has("from 5.0.1 to 5.0.2: not enough space for 5.0.2 on ")
+            .stderr_has(", of which releases before it take up to 5.");
+        assert_eq!(host.tree(), before);
+        make_room(&disk);
+        host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
+    }
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
+fn what_has_to_be_free_is_free_once_the_release_is_unpacked() {
+    let disk = Disk::tmpfs("size=32m");
+    let host = large(&disk, "[requires]\nfree-space = '6 MiB'\n");
+    for (blocks, code) in [(2_000, 2), (3_500, 0)] {
+        leave_blocks(&disk, blocks);
+        for args in [&["check"][..], &["upgrade", "--dry-run"], &["upgrade", "--prepare-only"], &["upgrade"]]
+        {
+            let run = host.run([args, &["5.0.1"]].concat()).code(code);
+            let said = format!("{}{}", run.stdout, run.stderr);
+            assert_eq!(
+                said.contains(" MiB free once it is unpacked, and the release needs 6.0 MiB free"),
+                code != 0
+            );
+        }
+        make_room(&disk);
+    }
+}
+
 /// A root on trial, with an old release: every command has something to do.
 fn on_trial(disk: &Disk) -> Host {
     let host = host(disk);

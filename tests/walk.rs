@@ -91,9 +91,13 @@ fn all_that_is_in_the_way_of_any_hop_is_told_before_the_first() {
     host.build("5.0.1")
         .file("release.toml", "name = 'emqx'\nversion = '5.0.1'\n[data]\nwrites = 3\n")
         .write();
+    let settings = host.root().join("tenure.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("user = 'none-of-this-name'\n{text}")).unwrap();
     let before = host.tree();
     let run = host.run(["upgrade", "--multi-hop", "5.2.0"]).code(2);
-    let run = run.stderr_has("error: cannot go to 5.2.0: 4 things are in the way\n");
+    let run = run.stderr_has("error: cannot go to 5.2.0: 5 things are in the way\n");
+    let run = run.stderr_has("caused by: there is no user none-of-this-name\n");
     let run = run.stderr_has("caused by: from 5.0.1 to 5.1.0: this host has ");
     let run =
         run.stderr_has("caused by: from 5.0.1 to 5.1.0: cannot move hot from 5.0.1 to 5.1.0: only a patch");
@@ -101,6 +105,7 @@ fn all_that_is_in_the_way_of_any_hop_is_told_before_the_first() {
     run.stderr_has(&format!("caused by: from 5.1.0 to 5.2.0: {data}\n"))
         .stderr_has("hint: `--restart` makes it");
     assert_eq!(host.tree(), before);
+    fs::write(&settings, text).unwrap();
     // An archive that is damaged, or that is not there.
     fs::write(host.root().join("releases/emqx-5.2.0.zip.sha256"), "0".repeat(64)).unwrap();
     host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(2).stderr_has("from 5.1.0 to 5.2.0: ");
@@ -173,6 +178,26 @@ fn what_several_calls_have_done_ahead_is_not_done_again() {
     );
     let told = fs::read_to_string(host.root().parent().unwrap().join("told")).unwrap();
     assert_eq!(told, "5.0.1\n5.1.0\n5.2.0\n");
+}
+
+#[test]
+fn what_cannot_be_made_ready_is_told_before_anything_is_switched() {
+    let host = host();
+    let manifest = "name = 'emqx'\nversion = '5.1.0'\n[hooks]\nprepare = ['bin/prepare']\n";
+    let prepares = "#!/bin/sh\n[ -e \"$TENURE_ROOT/../mended\" ] || { echo no licence; exit 1; }\n";
+    host.build("5.1.0").file("release.toml", manifest).executable("bin/prepare", prepares).write();
+    let args = ["upgrade", "--multi-hop", "--restart", "5.2.0"];
+    host.run(args)
+        .code(1)
+        .stderr_has("error: stopped before the first hop: 5.1.0 is not ready; nothing was switched\n")
+        .stderr_has("no licence")
+        .stderr_has(
+            "hint: what is ready stays; once the cause is mended the same command goes on from there\n",
+        );
+    assert_eq!(host.link("permanent").unwrap(), "releases/5.0.0");
+    assert_eq!(states(&host), ["5.0.1 unpacked", "5.0.0 permanent"]);
+    fs::write(host.root().parent().unwrap().join("mended"), "").unwrap();
+    host.run(args).ok();
 }
 
 #[test]

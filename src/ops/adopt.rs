@@ -14,7 +14,7 @@ use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::room::Room;
+use super::room::{Claim, Room};
 use super::{Common, Mode, Report, Session, fetch};
 
 /// What `adopt` is told.
@@ -60,7 +60,7 @@ pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Resul
     if options.common.mode == Mode::Act {
         execute::make_room(root, observer);
     }
-    let room = Room::of(root, version)?;
+    let room = Room::of(root, version, Claim::default())?;
     let (bytes, files) = disk::weigh(&from, room.block())?;
     room.fits(bytes, files)?;
     let copy = Step::Copy { version: version.clone(), from: from.display().to_string() };

@@ -17,7 +17,7 @@ use crate::version::Version;
 use crate::watch::Watch;
 
 use super::Mode;
-use super::room::Room;
+use super::room::{Claim, Room};
 use super::share;
 use super::source::{Candidate, Source, Want, manifest, source};
 
@@ -32,6 +32,8 @@ pub(super) struct Fetch<'a> {
     pub manifest: Option<Manifest>,
     /// What was found of the archive; none where the release is installed.
     pub looked: Option<Looked>,
+    /// What is still to be taken before it is switched to.
+    pub claim: Claim,
 }
 
 /// What was found of an archive.
@@ -89,7 +91,7 @@ fn bring<'a>(
     if want.mode == Mode::Act {
         execute::make_room(root, observer);
     }
-    let room = Room::look(root, version)?;
+    let room = Room::look(root, version, want.claimed)?;
     let unpack = Step::Unpack { version: version.clone(), archive: candidate.shown.clone() };
     let staging = match want.mode {
         Mode::Act => {
@@ -119,7 +121,8 @@ fn bring<'a>(
         staging.complete(reading.survey.top.as_deref(), known, reading.tree(), reading.packed())
     };
     let staged = staging.map(complete).transpose()?;
-    Ok(Fetch { steps: first.into_iter().chain([unpack]).collect(), staged, manifest, looked })
+    let claim = if staged.is_some() { Claim::default() } else { room.claim(&reading.survey) };
+    Ok(Fetch { steps: first.into_iter().chain([unpack]).collect(), staged, manifest, looked, claim })
 }
 
 fn looked(
@@ -211,16 +214,17 @@ pub(super) fn faults<'a>(
         return Ok(Faults { digest: digest.err(), signature: signed.err(), fetched: None });
     };
     free_name(root, version)?;
-    let room = Room::of(root, version)?;
+    let room = Room::of(root, version, want.claimed)?;
     let refuse = |excess| room.excess(excess, &candidate.shown);
     let reading = archive.survey(&room.generous(archive.length(), &refuse), &mut |_| {}, observer)?;
     let manifest = manifest(root, version, &candidate, reading.survey.manifest.as_deref())?;
     let fits = refusal(room.fits(reading.survey.space(room.block()), reading.survey.entries()))?;
     let looked = looked(root, &reading, *has_digest, fits.map(|()| room.beside(&reading.survey)));
+    let claim = room.claim(&reading.survey);
     let unpack = Step::Unpack { version: version.clone(), archive: candidate.shown };
     let steps = first.into_iter().chain([unpack]).collect();
     Ok(Faults {
-        fetched: Some(Fetch { steps, manifest, looked: Some(looked), staged: None }),
+        fetched: Some(Fetch { steps, manifest, looked: Some(looked), staged: None, claim }),
         ..Faults::default()
     })
 }

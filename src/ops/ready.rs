@@ -40,8 +40,7 @@ pub(super) fn ready<'a>(
 }
 
 fn want(options: &Install) -> Want<'_> {
-    let (version, mode) = (&options.request.target, options.common.mode);
-    Want { version, given: None, replace: options.replace, mode }
+    Want::of(&options.request.target, options.replace, options.common.mode)
 }
 
 impl<'a> Ready<'a> {

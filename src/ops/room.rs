@@ -20,6 +20,25 @@ const RATIO_MAX: u64 = 64;
 /// The files and directories that Tenure makes for itself on the way, at most.
 const OWN_FILES: u64 = 16;
 
+/// Room that is going to be taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Claim {
+    bytes: u64,
+    files: u64,
+}
+
+impl Claim {
+    /// What releases take together.
+    pub fn and(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(other.bytes), files: self.files.saturating_add(other.files) }
+    }
+
+    /// What of so many bytes is left.
+    pub fn left_of(self, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.bytes)
+    }
+}
+
 /// The room for one release, and why it is no more.
 pub(super) struct Room<'a> {
     root: &'a Root,
@@ -27,24 +46,25 @@ pub(super) struct Room<'a> {
     pub version: &'a Version,
     free: Free,
     reserve: u64,
+    claimed: Claim,
 }
 
 impl<'a> Room<'a> {
-    /// Looks up how much there is.
+    /// Looks up how much there is, beside what others take before.
     ///
     /// # Errors
     /// Where nobody can tell.
-    pub fn of(root: &'a Root, version: &'a Version) -> Result<Self> {
+    pub fn of(root: &'a Root, version: &'a Version, claimed: Claim) -> Result<Self> {
         let free = disk::free(root.place())?;
-        Ok(Self { root, version, free, reserve: reserve(root, &free) })
+        Ok(Self { root, version, free, reserve: reserve(root, &free), claimed })
     }
 
     /// The same, where there is any.
     ///
     /// # Errors
     /// Refuses where there is none.
-    pub fn look(root: &'a Root, version: &'a Version) -> Result<Self> {
-        let room = Self::of(root, version)?;
+    pub fn look(root: &'a Root, version: &'a Version, claimed: Claim) -> Result<Self> {
+        let room = Self::of(root, version, claimed)?;
         match (room.bytes(), room.files()) {
             (0, _) => Err(room.lacking("it needs more")),
             (_, 0) => Err(room.lacking("it needs more files (inodes)")),
@@ -106,7 +126,24 @@ impl<'a> Room<'a> {
         let (bytes, files) = (survey.space(self.free.block), survey.entries());
         let inodes = self.free.files.map_or_else(String::new, |files| format!(" and {files} files (inodes)"));
         let (needed, free, reserve) = (size(bytes), size(self.free.bytes), size(self.reserve));
-        format!("it takes up to {needed} in {files} files; {free}{inodes} free, {reserve} in reserve")
+        let before = self.before();
+        format!("it takes up to {needed} in {files} files; {free}{inodes} free{before}, {reserve} in reserve")
+    }
+
+    /// What a release takes that is not unpacked yet, with its receipt.
+    pub fn claim(&self, survey: &Survey) -> Claim {
+        let files = survey.entries().saturating_add(OWN_FILES);
+        let own =
+            OWN_FILES.saturating_mul(self.free.block).saturating_add(survey.entries().saturating_mul(LINE));
+        Claim { bytes: survey.space(self.free.block).saturating_add(own), files }
+    }
+
+    fn before(&self) -> String {
+        let Claim { bytes, files } = self.claimed;
+        match bytes {
+            0 => String::new(),
+            _ => format!(", of which releases before it take up to {} in {files} files", size(bytes)),
+        }
     }
 
     /// Refuses what does not fit, before anything is written.
@@ -122,19 +159,22 @@ impl<'a> Room<'a> {
         let (version, place) = (self.version, self.root.path().display());
         let (free, reserve) = (size(self.free.bytes), size(self.reserve));
         Error::refused(format!(
-            "not enough space for {version} on {place}: {needed}; {free} free, {reserve} in reserve"
+            "not enough space for {version} on {place}: {needed}; {free} free{}, {reserve} in reserve",
+            self.before()
         ))
         .hint("`tenure prune` removes releases that are no longer needed")
     }
 
     /// The bytes that a release and its receipt may take.
     fn bytes(&self) -> u64 {
-        self.free.bytes.saturating_sub(self.reserve).saturating_sub(OWN_FILES * self.free.block)
+        let free = self.claimed.left_of(self.free.bytes);
+        free.saturating_sub(self.reserve).saturating_sub(OWN_FILES * self.free.block)
     }
 
     /// The files that a release may have.
     fn files(&self) -> u64 {
-        self.free.files.map_or(u64::MAX, |files| files.saturating_sub(OWN_FILES))
+        let taken = OWN_FILES.saturating_add(self.claimed.files);
+        self.free.files.map_or(u64::MAX, |files| files.saturating_sub(taken))
     }
 }
 

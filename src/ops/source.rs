@@ -14,6 +14,7 @@ use crate::version::{Version, nearest};
 use crate::watch::Watch;
 
 use super::Mode;
+use super::room::Claim;
 
 /// Whether a release may be unpacked anew over an installed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,15 @@ pub(super) struct Want<'a> {
     pub replace: Replace,
     /// In a dry run the archive is only looked through.
     pub mode: Mode,
+    /// What others take before it.
+    pub claimed: Claim,
+}
+
+impl<'a> Want<'a> {
+    /// A release from its archive in releases/.
+    pub fn of(version: &'a Version, replace: Replace, mode: Mode) -> Self {
+        Self { version, given: None, replace, mode, claimed: Claim::default() }
+    }
 }
 
 /// What a release is brought from.

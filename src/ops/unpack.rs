@@ -59,7 +59,7 @@ pub fn unpack(root: &Root, options: &Unpack, observer: &mut dyn Observer) -> Res
         Wanted::Archive(path) => (version_in(root, path, observer)?, Some(path.as_path())),
     };
     let was = session.now.state(&version);
-    let want = Want { version: &version, given, replace: options.replace, mode: options.common.mode };
+    let want = Want { given, ..Want::of(&version, options.replace, options.common.mode) };
     let fetched = fetch(root, &session.now, want, observer)?;
     let plan = plan::unpack(fetched.steps);
     session.finish(plan, fetched.staged.as_ref(), observer, |plan| {

@@ -16,6 +16,7 @@ use super::fetch::Fetch;
 use super::install::install_in;
 use super::migrate::{failed, follow};
 use super::ready::{Ready, prepare_ahead, prepare_in};
+use super::room::Claim;
 use super::route::{Journey, route};
 use super::source::Want;
 use super::{Install, Mode, Report, Session, check, motion};
@@ -120,16 +121,21 @@ fn survey(
     hops: Vec<Leg>,
     observer: &mut dyn Observer,
 ) -> Result<(Vec<Stride>, Plan)> {
+    let (found, claimed) = look_through(session, options, &hops, observer);
     let mut ahead = Ahead {
         root: session.root,
         now: session.now.clone(),
         data,
+        claimed,
         plan: Plan { from: session.now.current.version().cloned(), to: None, steps: Vec::new() },
     };
     let (mut strides, mut failed) = (Vec::new(), Vec::new());
-    for leg in hops {
-        let is_first = strides.is_empty() && failed.is_empty();
-        match ahead.look(&leg, options, is_first, observer) {
+    if !hops.is_empty() {
+        let standing = check::standing(session.root, &session.now, &options.request)?;
+        failed.extend(standing.into_iter().filter_map(|(_, outcome)| outcome.err()));
+    }
+    for (at, (leg, looked)) in hops.into_iter().zip(found).enumerate() {
+        match ahead.look(&leg, looked, options_for(options, &leg, at == 0), observer) {
             Ok(options) => strides.push(Stride { leg, options }),
             Err(errors) => failed.extend(errors.into_iter().map(|error| at_hop(&leg, &error))),
         }
@@ -138,39 +144,67 @@ fn survey(
     Ok((strides, ahead.plan))
 }
 
+/// What was found of the archive of one release, or all that is wrong with it.
+type Looked<'a> = Result<(Vec<Outcome>, Option<Fetch<'a>>)>;
+
+/// Looks through all archives of the way, each of which has to find room beside those before it; and tells what they
+/// take together.
+fn look_through<'a>(
+    session: &Session<'a>,
+    options: &Install,
+    hops: &[Leg],
+    observer: &mut dyn Observer,
+) -> (Vec<Looked<'a>>, Claim) {
+    let mut claimed = Claim::default();
+    let look = |leg: &Leg| {
+        let want = Want { claimed, ..Want::of(&leg.to, options.replace, Mode::DryRun) };
+        let looked = check::looked(session.root, &session.now, want, observer);
+        let fetched = looked.as_ref().ok().and_then(|(_, fetched)| fetched.as_ref());
+        claimed = claimed.and(fetched.map(|fetched| fetched.claim).unwrap_or_default());
+        looked
+    };
+    (hops.iter().map(look).collect(), claimed)
+}
+
+/// The options of the upgrade that makes a hop.
+fn options_for(options: &Install, leg: &Leg, is_first: bool) -> Install {
+    let mut options = options.clone();
+    options.request.target = leg.to.clone();
+    // Of several hops only those are made by a restart that need it.
+    options.request.restart = match options.request.restart {
+        Restart::Asked => Restart::IfNeeded,
+        other => other,
+    };
+    // What the operator wants to be saved is saved once, at the start.
+    options.backup_command = options.backup_command.filter(|_| is_first);
+    options
+}
+
 /// The root as it will be.
 struct Ahead<'a> {
     root: &'a Root,
     now: Snapshot,
     data: OnDisk,
+    /// What all releases of the way take, which are unpacked before the first hop.
+    claimed: Claim,
     plan: Plan,
 }
 
-impl Ahead<'_> {
+impl<'a> Ahead<'a> {
     /// Looks at the next hop, and goes on as if it were made.
     fn look(
         &mut self,
         leg: &Leg,
-        options: &Install,
-        is_first: bool,
+        looked: Looked<'a>,
+        options: Install,
         observer: &mut dyn Observer,
     ) -> std::result::Result<Install, Vec<Error>> {
-        let want = Want { version: &leg.to, given: None, replace: options.replace, mode: Mode::DryRun };
-        let looked = check::looked(self.root, &self.now, want, observer);
         let declared = looked.as_ref().ok().and_then(|(_, fetched)| fetched.as_ref());
         let manifest = declared.and_then(|fetched| fetched.manifest.clone());
-        let mut options = options.clone();
-        options.request.target = leg.to.clone();
-        // Of several hops only those are made by a restart that need it.
-        options.request.restart = match options.request.restart {
-            Restart::Asked => Restart::IfNeeded,
-            other => other,
-        };
-        // What the operator wants to be saved is saved once, at the start.
-        options.backup_command = options.backup_command.filter(|_| is_first);
-        let steps = looked
-            .map_err(|error| vec![error])
-            .and_then(|(found, fetched)| self.steps(&options, found, fetched, observer));
+        let steps = looked.map_err(|error| vec![error]).and_then(|(found, fetched)| {
+            let fetched = fetched.map(|fetched| Fetch { claim: self.claimed, ..fetched });
+            self.steps(&options, found, fetched, observer)
+        });
         // As if it were made, whatever is in its way: the hops behind it are to be told of, too.
         self.pass(leg, manifest.as_ref());
         self.plan.steps.extend(steps?);
@@ -223,15 +257,11 @@ fn ahead(plan: Plan) -> Plan {
 
 /// Unpacks and prepares all releases of the way; the first of them is asked whether it may be gone to.
 fn prepare(session: &Session<'_>, strides: &[Stride], observer: &mut dyn Observer) -> Result<()> {
-    for (at, Stride { options, .. }) in strides.iter().enumerate() {
+    for (at, Stride { options, leg }) in strides.iter().enumerate() {
         let session = session.again()?;
         match at {
             0 => prepare_in(session, options, observer)?,
-            // Releases before it are on disk by now.
-            _ => prepare_ahead(session, options, observer).map_err(|error| match error.kind() {
-                Kind::Refused => error.as_kind(Kind::Failed),
-                _ => error,
-            })?,
+            _ => prepare_ahead(session, options, observer).map_err(|error| unready(error, &leg.to))?,
         };
     }
     Ok(())
@@ -264,6 +294,14 @@ fn go(session: &Session<'_>, stride: &Stride, left: Left, observer: &mut dyn Obs
         }
         _ => Ok(()),
     }
+}
+
+/// Releases before it are on disk by now.
+fn unready(error: Error, version: &Version) -> Error {
+    let kind = if error.kind() == Kind::Refused { Kind::Failed } else { error.kind() };
+    Error::new(kind, format!("stopped before the first hop: {version} is not ready; nothing was switched"))
+        .because(error)
+        .hint("what is ready stays; once the cause is mended the same command goes on from there")
 }
 
 fn stopped(error: Error, leg: &Leg, at: usize, of: usize) -> Error {

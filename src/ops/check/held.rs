@@ -18,6 +18,7 @@ use crate::version::Version;
 use crate::watch::Watch;
 
 use super::super::fetch::Fetch;
+use super::super::room::Claim;
 use super::super::source::Want;
 use super::super::{Mode, Session, data, motion, route};
 use super::archive::looked;
@@ -159,7 +160,7 @@ pub fn held(
     let path = route::allowed(root, now, target, fetched).map(|()| reached());
     let mut outcomes = vec![("path", path)];
     if !has_run(now, target) {
-        outcomes.extend(requirements(root, manifest)?);
+        outcomes.extend(requirements(root, manifest, fetched.claim)?);
     }
     outcomes.push(("data", data::admitted(on_disk, now, target, manifest)));
     if mode == Mode::Act {
@@ -217,12 +218,13 @@ fn agreed(
     Some((CHECK_HOOK, said.map(|said| last(said).unwrap_or_else(|| "it has no objection".to_owned()))))
 }
 
-fn requirements(root: &Root, manifest: Option<&Manifest>) -> Result<Vec<Outcome>> {
+fn requirements(root: &Root, manifest: Option<&Manifest>, claim: Claim) -> Result<Vec<Outcome>> {
     let Some(requires) = manifest.map(|manifest| &manifest.requires).filter(|r| **r != Requires::default())
     else {
         return Ok(Vec::new());
     };
-    let host = platform::this(disk::free(root.place())?.bytes)?;
+    // Once all is unpacked that is to be.
+    let host = platform::this(claim.left_of(disk::free(root.place())?.bytes))?;
     Ok(requires.met_by(&host).into_iter().map(outcome).collect())
 }
 

@@ -20,8 +20,8 @@ use super::source::{Replace, Want};
 use super::{Common, Mode, Session};
 
 pub(super) use archive::looked;
-use held::{CHECK_HOOK, standing};
-pub(super) use held::{Outcome, all_or_nothing, held, passed};
+use held::CHECK_HOOK;
+pub(super) use held::{Outcome, all_or_nothing, held, passed, standing};
 
 /// What was found of one thing.
 #[derive(Clone, Debug, Serialize)]
@@ -64,7 +64,7 @@ pub fn check(
     let mut outcomes =
         vec![("lock", unlocked(root)?), ("links", request.allowed(now).map(|()| running(now)))];
     outcomes.extend(standing(root, now, request)?);
-    let want = Want { version: target, given: None, replace: Replace::No, mode: Mode::DryRun };
+    let want = Want::of(target, Replace::No, Mode::DryRun);
     let (found, fetched) = looked(root, now, want, observer)?;
     let is_sound = found.iter().all(|(_, outcome)| outcome.is_ok());
     outcomes.extend(found);
@@ -114,7 +114,7 @@ fn staged<'a>(
         return Err(Error::refused("the release cannot be asked while another command is not at its end")
             .hint("the next command that changes something recovers from it; `tenure status` tells which one it is"));
     }
-    let want = Want { version: target, given: None, replace: Replace::No, mode: Mode::Act };
+    let want = Want::of(target, Replace::No, Mode::Act);
     Ok(Some((fetch(root, &session.now, want, observer)?, lock)))
 }
 
