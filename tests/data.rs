@@ -177,6 +177,26 @@ fn a_migration_that_failed_is_told_and_run_again() {
     host.run(["upgrade", "5.0.2"]).ok();
 }
 
+#[test]
+fn a_migration_that_is_just_about_to_begin_has_not_failed() {
+    let host = host();
+    migrating(&host, "");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "done");
+    let record = host.root().join(".tenure/data/record");
+    let text = fs::read_to_string(&record).unwrap();
+    let mut due: serde_json::Value = serde_json::from_str(&text).unwrap();
+    due["migration"]["stage"] = "due".into();
+    fs::write(&record, due.to_string()).unwrap();
+    let lock = fs::File::open(host.root().join(".tenure/lock")).unwrap();
+    lock.lock().unwrap();
+    host.run(["status"]).ok().stdout_has("Data migration: to data format 3 by 5.0.1, to begin since ");
+    lock.unlock().unwrap();
+    let run = host.run(["status"]).code(1);
+    run.stdout_has("Problem: the data migration failed: ").stdout_has("it never began");
+    host.run(["migrate"]).ok();
+}
+
 /// The ids of the programs that have begun to migrate, once there are so many.
 fn migrators(host: &Host, count: usize) -> Vec<String> {
     let begun = Instant::now();

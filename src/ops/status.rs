@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
-use crate::data::{Format, Migration, Stage};
+use crate::data::{Format, Migration, OnDisk, Stage};
 use crate::error::{Error, Result};
 use crate::fs as disk;
 use crate::health::Sample;
@@ -145,7 +145,7 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let unfinished = unfinished(root, &now, &mut problems)?;
     let service = serving(root, &now, watch)?;
     problems.extend(unfinished.as_ref().and_then(|unfinished| left_undone(root, unfinished)));
-    let data = known(root.data(&now), &mut problems);
+    let data = known(data(root, &now), &mut problems);
     let failed_migration = data.migration.as_ref().filter(|m| m.stage == Stage::Failed);
     problems.extend(failed_migration.map(|m| problem(State::MigrationFailed, &failed(m))));
     let last = known(root.history().map(|mut entries| entries.pop()), &mut problems);
@@ -246,6 +246,23 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
         seen = Some(record.transaction);
         clock::sleep(AGAIN);
     }
+}
+
+/// What is known of the data. A migration that is written down and that nobody is at may be just about to begin, by
+/// whoever is at work on the root; it has failed only where nobody is.
+fn data(root: &Root, now: &Snapshot) -> Result<OnDisk> {
+    let known = root.data(now)?;
+    let recorded = root.recorded_data()?.migration;
+    let is_at = |migration: Option<&Migration>, stage| migration.is_some_and(|m| m.stage == stage);
+    if !(is_at(known.migration.as_ref(), Stage::Failed) && is_at(recorded.as_ref(), Stage::Due)) {
+        return Ok(known);
+    }
+    if root.at_work().is_some() || journal::is_open(root)? {
+        return Ok(OnDisk { migration: recorded, ..known });
+    }
+    // It may have begun, and whoever began it have ended, between both looks.
+    clock::sleep(AGAIN);
+    root.data(now)
 }
 
 fn serving(root: &Root, now: &Snapshot, watch: &dyn Watch) -> Result<Option<Serving>> {
