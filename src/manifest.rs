@@ -161,9 +161,29 @@ pub(crate) fn line(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-/// What is wrong, in one line that can be shown.
+/// What is wrong, in one line that can be shown, and in TOML's words.
 pub(crate) fn message(error: &toml::de::Error) -> String {
-    error.message().lines().next().unwrap_or("it is no TOML").chars().map(printable).collect()
+    let text = error.message().lines().next().unwrap_or("it is no TOML");
+    let plain = match text.rsplit_once(", expected ") {
+        Some((given, wanted)) if given.starts_with("invalid ") => {
+            format!("{given}, expected {}", kind(wanted))
+        }
+        _ => text.to_owned(),
+    };
+    plain.chars().map(printable).collect()
+}
+
+/// What TOML calls what serde calls by Rust's words.
+fn kind(wanted: &str) -> &str {
+    match wanted {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "a boolean" => "true or false",
+        "semver version" => "a version or a range",
+        name if name.starts_with("struct ") => "a table",
+        other => other,
+    }
 }
 
 /// A file's words may hold what a terminal would obey.
@@ -187,6 +207,22 @@ pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_value_is_told_in_the_words_of_toml() {
+        for (value, wanted) in [
+            ("hooks = 3", "integer `3`, expected a table"),
+            ("hooks = {check = 'x'}", "string \"x\", expected a list"),
+            ("data = {writes = 'x'}", "string \"x\", expected a whole number from 0 on"),
+            ("data = {writes = -1}", "integer `-1`, expected a whole number from 0 on"),
+            ("files = {immutable = 1}", "integer `1`, expected true or false"),
+            ("upgrade = {from = [1]}", "integer `1`, expected a version or a range"),
+        ] {
+            let text = format!("name='a'\nversion='1.0.0'\n{value}\n");
+            let error = Manifest::parse(MANIFEST, &text).unwrap_err().to_string();
+            assert!(error.ends_with(wanted), "{error}");
+        }
+    }
 
     #[test]
     fn what_is_known_is_parsed() {
