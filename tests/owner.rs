@@ -142,6 +142,13 @@ fn who_may_not_look_at_the_service_is_not_told_that_it_runs_no_release() {
         "{status}"
     );
     assert!(status.ends_with("  hint: as root it may be told\n"), "{status}");
+    fs::write(host.root().join("tenure.toml"), service).unwrap();
+    host.run(["status"]).stdout_has("Service: the service does not run\n");
+    let status = told_to_nobody(&host, &["status"]);
+    assert!(
+        status.contains("cannot tell whether the service is up: processes of others do not show to this user what they run"),
+        "{status}"
+    );
 }
 
 #[test]

@@ -23,9 +23,16 @@ fn order(tools: &Tools<'_>, words: &[String]) -> Result<()> {
 
 impl ServiceManager for ByCommand<'_> {
     fn is_up(&self, _: &Tools<'_>) -> Result<bool> {
-        let main = running::by_file(self.pid_file);
-        let runs = || running::by_processes(self.root.releases().path(), None) != Running::Nothing;
-        Ok(main.is_some() || self.pid_file.is_none() && runs())
+        if self.pid_file.is_some() {
+            return Ok(running::by_file(self.pid_file).is_some());
+        }
+        if running::by_processes(self.root.releases().path(), None) != Running::Nothing {
+            return Ok(true);
+        }
+        // Only whoever the service may belong to has seen all of it.
+        self.root.may_change().map(|()| false).map_err(|_| {
+            Error::failed("processes of others do not show to this user what they run").hint("run it as root")
+        })
     }
 
     fn restart(&self, tools: &Tools<'_>) -> Result<()> {
