@@ -141,16 +141,16 @@ impl OnDisk {
     pub fn foreseen(self) -> Self {
         match self.migration {
             Some(Migration { stage: Stage::Due | Stage::Running, to, .. }) => {
-                Self { formats: self.migrated(to), migration: None }
+                Self { formats: migrated(to), migration: None }
             }
             _ => self,
         }
     }
 
-    /// The formats that it is in once it is migrated to one, where that is told.
-    #[must_use]
-    pub fn migrated(&self, to: Option<Format>) -> BTreeSet<Format> {
-        to.map_or_else(|| self.formats.clone(), |to| BTreeSet::from([to]))
+    /// A migration that brings or has brought the data into a format that nobody has said.
+    fn obscuring(&self) -> Option<&Migration> {
+        let is_lasting = self.unfinished().is_some() || self.formats.is_empty();
+        self.migration.as_ref().filter(|migration| migration.to.is_none() && is_lasting)
     }
 
     /// The same, where nothing was written down about the format: then the permanent release tells it.
@@ -214,27 +214,32 @@ impl OnDisk {
 
     fn readable(&self, from: &Version, release: &Version, declared: Option<&Formats>) -> Result<()> {
         let on_disk = self.possible();
+        let is_below = |migration: &&Migration| release < from && *release < migration.version;
+        let unsaid = self.obscuring().filter(is_below);
         let says = match declared {
-            Some(Formats { reads, .. }) if on_disk.iter().all(|format| reads.contains(format)) => {
+            Some(Formats { reads, .. })
+                if unsaid.is_none() && on_disk.iter().all(|format| reads.contains(format)) =>
+            {
                 return Ok(());
             }
             Some(Formats { reads, .. }) => format!("reads data {} only", named(reads)),
-            // Who says nothing is trusted to know what was there before it, or with data that nobody has migrated.
-            None if from < release || self.migration.is_none() => return Ok(()),
+            // Who says nothing is trusted to know what was there before it, and with data that nobody has migrated since.
+            None if self.migration.as_ref().filter(is_below).is_none() => return Ok(()),
             None => "does not say which data formats it reads".to_owned(),
         };
-        Err(Error::refused(format!(
-            "release {release} cannot start on the data: it {says}, and {} on disk",
-            are(&on_disk)
-        ))
-        .hint(match from < release {
-            true => format!(
-                "`tenure plan {release}` shows the way over releases that read it, where there is one"
-            ),
-            false => "go to a release that reads it; or restore a backup, and say so: \
+        let found = match unsaid {
+            Some(migration) => format!("nobody says to which format {} migrates it", migration.version),
+            None => format!("{} on disk", are(&on_disk)),
+        };
+        Err(Error::refused(format!("release {release} cannot start on the data: it {says}, and {found}"))
+            .hint(match from < release {
+                true => format!(
+                    "`tenure plan {release}` shows the way over releases that read it, where there is one"
+                ),
+                false => "go to a release that reads it; or restore a backup, and say so: \
                       `tenure migrate --restored FORMAT`"
-                .to_owned(),
-        }))
+                    .to_owned(),
+            }))
     }
 
     /// What becomes of it once `to` is permanent in the place of `from`. A release that is gone up to without a program
@@ -269,6 +274,12 @@ impl OnDisk {
         }
         Becoming::Formats(formats)
     }
+}
+
+/// The formats of data that was migrated to this one; none where that is not said.
+#[must_use]
+pub fn migrated(to: Option<Format>) -> BTreeSet<Format> {
+    to.into_iter().collect()
 }
 
 /// Names formats: `format 3`, `formats 2 and 3`, `no format`.
@@ -320,8 +331,25 @@ mod tests {
         assert!(refused.contains("reads data formats 1 and 2 only, and format 3 is on disk"), "{refused}");
         let done = on_disk(3, Some((3, Stage::Done)));
         assert!(admits(&done, &low, None).unwrap_err().contains("does not say"));
+        let above = done.admits(&v("5.3.0"), &v("5.2.0"), None, false);
+        assert!(above.is_ok(), "it came after the migration");
         assert!(admits(&done, &high, None).is_ok());
         assert!(admits(&done, &high, Some(&new)).is_ok());
+    }
+
+    #[test]
+    fn below_a_migration_to_nobody_knows_what_no_release_starts() {
+        let (low, high, next) = (v("5.0.0"), v("5.1.0"), formats(3, &[3]));
+        for (stage, left) in [(Stage::Failed, migrated(Some(2))), (Stage::Done, migrated(None))] {
+            let due = Migration::due("x".into(), "then".into(), &high, Some(&low), None);
+            let data = OnDisk { formats: left, migration: Some(Migration { stage, ..due }) };
+            for declared in [None, Some(formats(2, &[2, 3]))] {
+                let refused = data.admits(&high, &low, declared.as_ref(), false).unwrap_err().in_one_line();
+                assert!(refused.contains("nobody says to which format 5.1.0 migrates it"), "{refused}");
+            }
+            let up = data.admits(&high, &v("5.2.0"), Some(&next), false);
+            assert_eq!(up.is_ok(), stage == Stage::Done, "the one above knows");
+        }
     }
 
     #[test]

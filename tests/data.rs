@@ -372,6 +372,30 @@ fn data_is_migrated_again_after_a_release_that_wrote_the_lower_format() {
 }
 
 #[test]
+fn below_a_migration_to_nobody_knows_what_no_release_is_gone_to() {
+    let host = host();
+    release(&host, "5.0.1", "[hooks]\nmigrate = ['bin/migrate']\n", &[("bin/migrate", MIGRATES)]);
+    release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
+    for (outcome, formats) in [("fail", serde_json::json!([2])), ("well", serde_json::json!([]))] {
+        set(&host, outcome);
+        host.run(["upgrade", "5.0.1"]).ok();
+        until(&host, if outcome == "fail" { "failed" } else { "done" });
+        assert_eq!(host.run(["status", "--json"]).json()["data_formats"], formats);
+        refused(
+            host.run(["downgrade", "5.0.0"]),
+            "it reads data formats 1 and 2 only, and nobody says to which format 5.0.1 migrates it\n",
+        );
+        if outcome == "fail" {
+            clear(&host, outcome);
+            host.run(["migrate", "--restored", "2"]).ok();
+            host.run(["downgrade", "5.0.0"]).ok();
+        }
+    }
+    host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
+    host.run(["status"]).ok().stdout_has("Data: format 3\n");
+}
+
+#[test]
 fn a_trial_is_taken_back_whatever_it_would_have_written() {
     let host = host();
     release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);

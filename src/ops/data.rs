@@ -1,6 +1,8 @@
 //! What goes along with a release that becomes permanent: a backup, and what becomes of the data.
 
-use crate::data::{Becoming, Formats, OnDisk, are};
+use std::collections::BTreeSet;
+
+use crate::data::{Becoming, Format, Formats, OnDisk, are, migrated};
 use crate::error::Result;
 use crate::manifest::Manifest;
 use crate::plan::{Along, Permanence, Request, Restart, Step};
@@ -61,6 +63,22 @@ fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&M
         Becoming::Migrated(to) => {
             Some(Step::Migrate { version: target.clone(), old: old.cloned(), from: data.possible(), to })
         }
+    }
+}
+
+/// The data as it is in the end, once a release is permanent.
+pub(super) fn after(
+    formats: BTreeSet<Format>,
+    now: &Snapshot,
+    target: &Version,
+    manifest: Option<&Manifest>,
+) -> OnDisk {
+    let data = OnDisk { formats, migration: None };
+    let (declared, migrates) = said(manifest);
+    match data.becomes(now.rightful(), target, declared, migrates) {
+        Becoming::Same => data,
+        Becoming::Formats(formats) => OnDisk { formats, ..data },
+        Becoming::Migrated(to) => OnDisk { formats: migrated(to), ..data },
     }
 }
 

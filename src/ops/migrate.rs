@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
-use crate::data::{Format, Migration, OnDisk, Stage};
+use crate::data::{Format, Migration, OnDisk, Stage, migrated};
 use crate::error::{Error, Result};
 use crate::execute::{self, Observer};
 use crate::hook::{Errand, Hook, Task};
@@ -184,7 +184,7 @@ pub fn migrator(root: &Root, id: &str, observer: &mut dyn Observer) -> Result<Mi
     migration.error = ran.as_ref().err().map(Error::in_one_line);
     migration.stage = if ran.is_ok() { Stage::Done } else { Stage::Failed };
     if ran.is_ok() {
-        data.formats = data.migrated(migration.to);
+        data.formats = migrated(migration.to);
     }
     data.migration = Some(migration.clone());
     root.record_data(&data, &post)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::data::are;
+use crate::data::{are, migrated};
 use crate::error::{Error, Result};
 use crate::execute::Observer;
 use crate::manifest::Manifest;
@@ -158,8 +158,8 @@ impl Known {
             // What is on disk need not be what the release that runs would write; and a migration that is not done is
             // taken to be, for no hop is made before.
             let data = root.data(now)?;
-            let to = data.unfinished().and_then(|migration| migration.to);
-            known.declared.entry(from.clone()).or_default().leaves = data.migrated(to);
+            let made = data.unfinished().map(|migration| migrated(migration.to));
+            known.declared.entry(from.clone()).or_default().leaves = made.unwrap_or(data.formats);
         }
         Ok(known)
     }

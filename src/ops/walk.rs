@@ -19,7 +19,7 @@ use super::ready::{Ready, prepare_ahead, prepare_in};
 use super::room::Claim;
 use super::route::{Journey, route};
 use super::source::Want;
-use super::{Install, Mode, Report, Session, check, motion};
+use super::{Install, Mode, Report, Session, check, data, motion};
 
 /// How far a walk goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,9 +239,9 @@ impl<'a> Ahead<'a> {
     }
 
     fn pass(&mut self, leg: &Leg, manifest: Option<&Manifest>) {
+        let formats = std::mem::take(&mut self.data.formats);
+        self.data = data::after(formats, &self.now, &leg.to, manifest);
         self.now.arrive(&leg.to);
-        let writes = manifest.and_then(|manifest| manifest.data.as_ref()).map(|formats| formats.writes);
-        self.data = OnDisk { formats: self.data.migrated(writes), migration: None };
     }
 }
 
