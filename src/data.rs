@@ -153,11 +153,12 @@ impl OnDisk {
         self.migration.as_ref().filter(|migration| migration.to.is_none() && is_lasting)
     }
 
-    /// The same, where nothing was written down about the format: then the permanent release tells it.
+    /// The same, where nothing was written down about the format: then the permanent release tells it, unless it is
+    /// only about to bring the data into it.
     #[must_use]
     pub fn or_of(self, permanent: Option<&Formats>) -> Self {
         match permanent {
-            Some(Formats { writes, .. }) if self.formats.is_empty() => {
+            Some(Formats { writes, .. }) if self.formats.is_empty() && self.unfinished().is_none() => {
                 Self { formats: BTreeSet::from([*writes]), ..self }
             }
             _ => self,

@@ -395,6 +395,23 @@ fn below_a_migration_to_nobody_knows_what_no_release_is_gone_to() {
     host.run(["status"]).ok().stdout_has("Data: format 3\n");
 }
 
+/// Data that was there before anybody spoke of formats is in none that is known until all of it was migrated.
+#[test]
+fn what_a_release_is_only_about_to_write_is_not_on_disk() {
+    let host = Host::in_memory();
+    release(&host, "5.0.0", "", &[]);
+    host.run(["install", "5.0.0"]).ok();
+    migrating(&host, "");
+    set(&host, "fail");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "failed");
+    let formats = || host.run(["status", "--json"]).json()["data_formats"].clone();
+    assert_eq!(formats(), serde_json::json!([]));
+    clear(&host, "fail");
+    host.run(["migrate"]).ok();
+    assert_eq!(formats(), serde_json::json!([3]));
+}
+
 #[test]
 fn a_trial_is_taken_back_whatever_it_would_have_written() {
     let host = host();
