@@ -316,6 +316,28 @@ fn the_way_leads_over_releases_that_read_the_data_on_disk() {
         .stdout("From 5.0.2 to 5.0.3 in 1 hop:\n  1. 5.0.3, hot, an archive in releases/\n");
 }
 
+/// Who says nothing of formats leaves the data as it is: the way over it is no other than over what was before.
+#[test]
+fn no_way_leads_over_a_release_that_would_leave_data_which_the_next_cannot_read() {
+    let host = host();
+    host.build("5.0.2").file("release.toml", "name = 'emqx'\nversion = '5.0.2'\n").write();
+    release(&host, "5.0.3", "[data]\nwrites = 3\nreads = [3]\n", &[]);
+    let rules =
+        "[[path]]\nto = '=5.0.3'\nfrom = ['=5.0.1', '=5.0.2']\n[[path]]\nto = '<5.0.3'\nfrom = ['*']\n";
+    fs::write(host.root().join("releases/paths.toml"), rules).unwrap();
+    for args in [&["plan"][..], &["upgrade", "--multi-hop"]] {
+        host.run([args, &["5.0.3"]].concat())
+            .code(2)
+            .stderr_has("error: there is no way from 5.0.0 to 5.0.3");
+    }
+    let run = host.run(["plan", "5.0.3", "--available", "5.0.1"]).ok();
+    run.stdout_has("  1. 5.0.1, hot\n");
+    release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
+    host.run(["plan", "5.0.3"]).ok().stdout_has("  1. 5.0.1, hot, an archive in releases/\n");
+    host.run(["upgrade", "5.0.3"]).code(2).stderr_has("hint: this way would do: 5.0.1, then 5.0.3; ");
+    host.run(["upgrade", "--multi-hop", "5.0.3"]).ok();
+}
+
 #[test]
 fn a_lower_release_is_not_believed_to_have_rewritten_the_data() {
     let host = host();

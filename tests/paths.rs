@@ -150,8 +150,9 @@ fn by_trying(
 ) -> Option<Vec<Version>> {
     let here: BTreeSet<Version> = declared.keys().cloned().collect();
     let mut best: Option<Vec<Version>> = None;
-    let mut ways = vec![vec![from.clone()]];
-    while let Some(way) = ways.pop() {
+    let left = |version: &Version, found: BTreeSet<u32>| declared[version].leaves.clone().unwrap_or(found);
+    let mut ways = vec![(vec![from.clone()], left(from, BTreeSet::new()))];
+    while let Some((way, formats)) = ways.pop() {
         let last = way.last().unwrap();
         if last == to {
             let better = |best: &Vec<Version>| {
@@ -165,13 +166,11 @@ fn by_trying(
         for next in here.range(last.clone()..=to.clone()).filter(|next| *next != last) {
             let own = declared[next].from.as_deref();
             let is_read = match &declared[next].reads {
-                Some(reads) => {
-                    declared[last].leaves.iter().all(|format| reads.iter().any(|one| one == format))
-                }
+                Some(reads) => formats.iter().all(|format| reads.iter().any(|one| one == format)),
                 None => true,
             };
             if is_read && paths.allow(last, next, own, &here).is_ok() {
-                ways.push(way.iter().chain([next]).cloned().collect());
+                ways.push((way.iter().chain([next]).cloned().collect(), left(next, formats.clone())));
             }
         }
     }
@@ -210,10 +209,9 @@ fn rule() -> impl Strategy<Value = PathRule> {
 fn declared() -> impl Strategy<Value = Declared> {
     let from = prop::option::weighted(0.2, prop::collection::vec(range(), 1..3));
     let formats = (prop::collection::btree_set(0..4_u32, 1..3), prop::collection::vec(0..4_u32, 0..3));
-    (from, prop::option::weighted(0.3, formats)).prop_map(|(from, data)| {
-        let (leaves, more) = data.clone().unwrap_or_default();
-        let reads = data.map(|_| leaves.iter().copied().chain(more).collect());
-        Declared { from, hot_from: None, reads, leaves }
+    (from, prop::option::weighted(0.5, formats)).prop_map(|(from, data)| {
+        let reads = data.clone().map(|(leaves, more)| leaves.into_iter().chain(more).collect());
+        Declared { from, hot_from: None, reads, leaves: data.map(|(leaves, _)| leaves) }
     })
 }
 
@@ -239,7 +237,8 @@ proptest! {
             let missing = map.missing(&from, &to);
             if !missing.is_empty() && paths.rules.iter().all(|rule| !rule.latest) {
                 let mut more = declared.clone();
-                more.extend(missing.iter().map(|missing| (missing.version.clone(), Declared::default())));
+                let unknown = Declared { leaves: Some(BTreeSet::new()), ..Declared::default() };
+                more.extend(missing.iter().map(|missing| (missing.version.clone(), unknown.clone())));
                 prop_assert!(Map::new(&paths, &more).route(&from, &to).is_some(), "{:?} opens nothing", missing);
             }
         }

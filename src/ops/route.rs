@@ -1,6 +1,6 @@
 //! `plan`: the hops from one release to a higher one, over the releases that are here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -144,6 +144,10 @@ impl Known {
                 Whereabouts::Named => Ok(None),
             };
             let declared = match manifest {
+                // What it makes of the data can be told by nobody.
+                Ok(_) if *whereabouts == Whereabouts::Named => {
+                    Declared { leaves: Some(BTreeSet::new()), ..Declared::default() }
+                }
                 Ok(manifest) => declared(manifest.as_ref()),
                 Err(error) if version == from || version == to => return Err(error),
                 Err(error) => {
@@ -159,7 +163,7 @@ impl Known {
             // taken to be, for no hop is made before.
             let data = root.data(now)?;
             let made = data.unfinished().map(|migration| migrated(migration.to));
-            known.declared.entry(from.clone()).or_default().leaves = made.unwrap_or(data.formats);
+            known.declared.entry(from.clone()).or_default().leaves = Some(made.unwrap_or(data.formats));
         }
         Ok(known)
     }
@@ -175,11 +179,11 @@ fn forbidden(
     let (before, after) = (declared.get(from)?, declared.get(to)?);
     let here = declared.keys().cloned().collect();
     let allowed = paths.allow(from, to, after.from.as_deref(), &here);
-    let read = || match after.follows(before) {
-        true => Ok(()),
-        false => Err(Error::refused(format!(
+    let read = || match before.leaves.as_ref().filter(|formats| !after.starts_on(formats)) {
+        None => Ok(()),
+        Some(formats) => Err(Error::refused(format!(
             "{to} cannot start on the data that it would find: {} on disk then",
-            are(&before.leaves)
+            are(formats)
         ))),
     };
     allowed.and_then(|()| read()).err()
@@ -205,10 +209,12 @@ fn no_way(map: &Map<'_>, from: &Version, to: &Version) -> Error {
 fn declared(manifest: Option<&Manifest>) -> Declared {
     let upgrade = manifest.map(|manifest| manifest.upgrade.clone()).unwrap_or_default();
     let data = manifest.and_then(|manifest| manifest.data.clone());
+    let migrates = manifest.is_some_and(|manifest| manifest.hooks.migrate.is_some());
+    let writes = data.as_ref().map(|formats| formats.writes);
     Declared {
         from: upgrade.from,
         hot_from: upgrade.hot_from,
-        leaves: data.iter().map(|formats| formats.writes).collect(),
+        leaves: (migrates || writes.is_some()).then(|| migrated(writes)),
         reads: data.map(|formats| formats.reads),
     }
 }
@@ -224,36 +230,32 @@ fn here(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Whereabouts>> {
 ///
 /// # Errors
 /// Refused, naming the rule.
-pub(super) fn allowed(root: &Root, now: &Snapshot, target: &Version, fetched: &Fetch<'_>) -> Result<()> {
+pub(super) fn allowed(
+    root: &Root,
+    now: &Snapshot,
+    target: &Version,
+    fetched: &Fetch<'_>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
     let Some(current) = now.current.version().filter(|current| *current < target) else { return Ok(()) };
-    let (paths, here) = (root.paths()?, here(root, now)?);
+    let here = here(root, now)?.into_keys().collect();
     let own = declared(fetched.manifest.as_ref());
-    let versions = here.keys().cloned().collect();
-    paths.allow(current, target, own.from.as_deref(), &versions).map_err(|error| {
-        let known = |version: &Version| match version == target {
-            true => own.clone(),
-            false => declared(root.manifest(version).ok().flatten().as_ref()),
-        };
-        let declared = here.keys().map(|version| (version.clone(), known(version))).collect();
-        with_way(error, &paths, &declared, current, target)
-    })
+    root.paths()?
+        .allow(current, target, own.from.as_deref(), &here)
+        .map_err(|error| with_way(error, root, current, target, observer))
 }
 
-fn with_way(
-    error: Error,
-    paths: &Paths,
-    declared: &BTreeMap<Version, Declared>,
-    from: &Version,
-    to: &Version,
-) -> Error {
-    match Map::new(paths, declared).route(from, to) {
-        Some(hops) => {
+/// The same error with the way that would do, as `plan` shows it.
+fn with_way(error: Error, root: &Root, from: &Version, to: &Version, observer: &mut dyn Observer) -> Error {
+    let journey = Journey { to: to.clone(), from: Some(from.clone()), available: None, graph: false };
+    match route(root, &journey, observer) {
+        Ok(Itinerary { hops, .. }) => {
             let hops: Vec<String> = hops.iter().map(|hop| hop.to.to_string()).collect();
             error.hint(format!(
                 "this way would do: {}; `tenure plan {to}` shows each hop",
                 hops.join(", then ")
             ))
         }
-        None => error.hint(format!("`tenure plan {to}` tells which release would open a way")),
+        Err(_) => error.hint(format!("`tenure plan {to}` tells which release would open a way")),
     }
 }

@@ -17,15 +17,16 @@ pub struct Declared {
     pub hot_from: Option<Vec<Range>>,
     /// The formats of data that it can start on; none where it does not say.
     pub reads: Option<Vec<Format>>,
-    /// The formats of the data that the next release finds; none where it does not say.
-    pub leaves: BTreeSet<Format>,
+    /// The formats of the data that the next release finds, empty where nobody knows; none where it leaves them as it
+    /// found them.
+    pub leaves: Option<BTreeSet<Format>>,
 }
 
 impl Declared {
-    /// Whether this release can start on the data of the one before, as far as both say.
+    /// Whether this release can start on data in these formats, as far as it says.
     #[must_use]
-    pub fn follows(&self, before: &Self) -> bool {
-        self.reads.as_ref().is_none_or(|reads| before.leaves.iter().all(|format| reads.contains(format)))
+    pub fn starts_on(&self, formats: &BTreeSet<Format>) -> bool {
+        self.reads.as_ref().is_none_or(|reads| formats.iter().all(|format| reads.contains(format)))
     }
 }
 
@@ -56,11 +57,23 @@ pub struct Map<'a> {
     declared: &'a BTreeMap<Version, Declared>,
     /// In ascending order, each with whether it is here.
     stops: Vec<(&'a Version, bool)>,
-    /// For each of them those from which it may be reached, as bits.
+    /// For each of them those from which it may be reached by the rules, as bits.
     into: Vec<Set>,
+    /// What the formats of the data may be on the way; first of all, that nobody knows.
+    formats: Vec<&'a BTreeSet<Format>>,
+    /// For each stop which of these it leaves; none where those that it finds.
+    leaves: Vec<Option<usize>>,
+    /// For each stop on which of these it can start, as bits.
+    starts_on: Vec<Set>,
 }
 
-/// A set of stops.
+/// Where a way may be: at a stop, with the data in these of the formats.
+type At = (usize, usize);
+
+/// Formats that nobody knows.
+static UNKNOWN: BTreeSet<Format> = BTreeSet::new();
+
+/// A set of stops, or of what the data may be.
 #[derive(Clone, Debug)]
 struct Set(Vec<u64>);
 
@@ -122,20 +135,53 @@ impl<'a> Map<'a> {
                 open
             }
         };
-        let readable = |open: Set, version: &Version| match declared.get(version) {
-            Some(this) if this.reads.is_some() => Set::of(count, |at| {
-                open.has(at) && declared.get(stops[at].0).is_none_or(|before| this.follows(before))
-            }),
-            _ => open,
+        let into = stops.iter().map(|(version, _)| into(version)).collect();
+        Self {
+            rules,
+            declared,
+            stops,
+            into,
+            formats: vec![&UNKNOWN],
+            leaves: Vec::new(),
+            starts_on: Vec::new(),
+        }
+        .with_data()
+    }
+
+    /// The same, with what becomes of the data at each stop. What a release that is missing makes of it nobody knows.
+    fn with_data(mut self) -> Self {
+        let declared: Vec<Option<&Declared>> =
+            self.stops.iter().map(|(version, _)| self.declared.get(*version)).collect();
+        let left = declared.iter().flatten().filter_map(|declared| declared.leaves.as_ref());
+        let known: BTreeSet<&BTreeSet<Format>> = left.filter(|formats| !formats.is_empty()).collect();
+        self.formats.extend(known);
+        let named = |formats: &BTreeSet<Format>| self.formats.iter().position(|known| **known == *formats);
+        let leaves = |declared: &Option<&Declared>| match declared {
+            Some(declared) => declared.leaves.as_ref().and_then(named),
+            None => Some(0),
         };
-        let into = stops.iter().map(|(version, _)| readable(into(version), version)).collect();
-        Self { rules, declared, stops, into }
+        self.leaves = declared.iter().map(leaves).collect();
+        let starts_on = |declared: &Option<&Declared>| {
+            Set::of(self.formats.len(), |at| declared.is_none_or(|d| d.starts_on(self.formats[at])))
+        };
+        self.starts_on = declared.iter().map(starts_on).collect();
+        self
+    }
+
+    /// Whether a hop may be made with the data as it is at the release before.
+    fn leads(&self, (from, formats): At, to: usize) -> bool {
+        self.into[to].has(from) && self.starts_on[to].has(formats)
+    }
+
+    /// Where one is who arrives with the data in these formats.
+    fn at(&self, stop: usize, found: usize) -> At {
+        (stop, self.leaves[stop].unwrap_or(found))
     }
 
     /// All hops that may be made, each with how.
     pub fn legs(&self) -> impl Iterator<Item = Leg> {
         let pairs = (0..self.stops.len()).flat_map(|to| (0..to).map(move |from| (from, to)));
-        pairs.filter(|(from, to)| self.into[*to].has(*from)).map(|(from, to)| self.leg(from, to))
+        pairs.filter(|(from, to)| self.leads(self.at(*from, 0), *to)).map(|(from, to)| self.leg(from, to))
     }
 
     fn leg(&self, from: usize, to: usize) -> Leg {
@@ -154,36 +200,42 @@ impl<'a> Map<'a> {
     pub fn route(&self, from: &Version, to: &Version) -> Option<Vec<Leg>> {
         let (from, to) = (self.stop(from)?, self.stop(to)?);
         let distances = self.distances(from, to);
-        let mut at = from;
+        let distance = |(stop, formats): At| distances[stop][formats];
+        let mut at = self.at(from, 0);
         let mut legs = Vec::new();
-        while at != to {
-            let (missing, hops) = distances[at]?;
+        while at.0 != to {
+            let wanted = distance(at)?;
             let closer = |next: &usize| {
-                let wanted = (missing - usize::from(!self.stops[*next].1), hops - 1);
-                distances[*next] == Some(wanted) && self.into[*next].has(at)
+                let behind = distance(self.at(*next, at.1)).map(|behind| self.before(*next, behind));
+                self.leads(at, *next) && behind == Some(wanted)
             };
-            let next = (at + 1..=to)
-                .rev()
-                .find(|next| missing >= usize::from(!self.stops[*next].1) && closer(next))?;
-            legs.push(self.leg(at, next));
-            at = next;
+            let next = (at.0 + 1..=to).rev().find(closer)?;
+            legs.push(self.leg(at.0, next));
+            at = self.at(next, at.1);
         }
         Some(legs)
     }
 
-    /// How far it is to a stop from every one before it, down to `from`: Dijkstra's algorithm, backward.
-    fn distances(&self, from: usize, to: usize) -> Vec<Option<Distance>> {
-        let mut known: Vec<Option<Distance>> = vec![None; self.stops.len()];
-        let mut done = vec![false; self.stops.len()];
-        known[to] = Some((0, 0));
-        while let Some(next) =
-            (from..=to).filter(|at| !done[*at] && known[*at].is_some()).min_by_key(|at| known[*at])
-        {
-            done[next] = true;
-            let Some((missing, hops)) = known[next] else { break };
-            let through = (missing + usize::from(!self.stops[next].1), hops + 1);
-            for before in (from..next).filter(|before| !done[*before] && self.into[next].has(*before)) {
-                known[before] = Some(known[before].map_or(through, |known| known.min(through)));
+    /// How far it is from before a stop, by how far it is from there.
+    fn before(&self, stop: usize, (missing, hops): Distance) -> Distance {
+        (missing + usize::from(!self.stops[stop].1), hops + 1)
+    }
+
+    /// How far it is to a stop from every one before it, down to `from`, with the data in each of the formats. All hops
+    /// lead up, so that one look at each is enough.
+    fn distances(&self, from: usize, to: usize) -> Vec<Vec<Option<Distance>>> {
+        let nowhere = vec![None; self.formats.len()];
+        let mut known = vec![nowhere; self.stops.len()];
+        known[to].fill(Some((0, 0)));
+        for at in (from..to).rev() {
+            let all = 0..self.formats.len();
+            for formats in all.filter(|formats| self.leaves[at].is_none_or(|left| left == *formats)) {
+                let further = (at + 1..=to).filter(|next| self.leads((at, formats), *next));
+                let behind = further.filter_map(|next| {
+                    let (stop, formats) = self.at(next, formats);
+                    known[stop][formats].map(|behind| self.before(stop, behind))
+                });
+                known[at][formats] = behind.min();
             }
         }
         known

@@ -157,7 +157,7 @@ pub fn held(
         Some(current) if current < target => format!("{target} is reached from {current}"),
         _ => "it is no upgrade".to_owned(),
     };
-    let path = route::allowed(root, now, target, fetched).map(|()| reached());
+    let path = route::allowed(root, now, target, fetched, observer).map(|()| reached());
     let mut outcomes = vec![("path", path)];
     if !has_run(now, target) {
         outcomes.extend(requirements(root, manifest, fetched.claim)?);
