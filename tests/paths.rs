@@ -388,6 +388,21 @@ fn a_way_leads_past_what_cannot_be_read() {
 }
 
 #[test]
+fn a_way_leads_past_a_release_that_two_archives_hold() {
+    let host = host(&["5.0.0", "5.0.1", "5.0.2", "5.0.3"]);
+    let rules =
+        "[[path]]\nto = '=5.0.3'\nfrom = ['=5.0.1', '=5.0.2']\n[[path]]\nto = '<5.0.3'\nfrom = ['*']\n";
+    fs::write(host.root().join("releases/paths.toml"), rules).unwrap();
+    host.run(["install", "5.0.0"]).ok();
+    let archive = |name: &str| host.root().join(format!("releases/emqx-{name}.zip"));
+    fs::copy(archive("5.0.2"), archive("5.0.2-musl")).unwrap();
+    let warning = "warning: 5.0.2 is left out of all ways: more than one archive holds 5.0.2: ";
+    host.run(["plan", "5.0.3"]).ok().stdout_has("  1. 5.0.1, hot, an archive").stderr_has(warning);
+    host.run(["plan", "5.0.2"]).code(2).stderr_has("error: more than one archive holds 5.0.2: ");
+    host.run(["upgrade", "--multi-hop", "5.0.3"]).ok().stderr_has(warning);
+}
+
+#[test]
 fn a_graph_shows_all_hops_and_the_way_among_them() {
     let host = host(&["3.12.5"]);
     fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();

@@ -217,12 +217,13 @@ fn no_archive(path: &Path) -> Error {
     ))
 }
 
-/// What the manifest declares in the one archive of a release in releases/; nothing where there is none, or several
-/// archives.
+/// What the manifest declares in the one archive of a release in releases/.
+///
+/// # Errors
+/// Refused where there is no archive, or several, or where its manifest cannot be used.
 pub(super) fn manifest_of(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<Option<Manifest>> {
-    let archives = root.archives(version)?;
-    let [file] = archives.as_slice() else { return Ok(None) };
-    let candidate = Candidate::beside(root, file.clone());
+    let archives = root.archives(version)?.into_iter().map(|file| Candidate::beside(root, file));
+    let candidate = the_one(root, version, archives.collect())?;
     let text = survey(&candidate, watch)?.survey.manifest;
     manifest(root, version, &candidate, text.as_deref())
 }
