@@ -52,7 +52,11 @@ const BOUNDS: [(&str, Bound); 5] = [
 
 /// A version of an operating system or library: numbers between dots, of which the missing ones do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Numbers(Vec<u64>);
+pub struct Numbers {
+    numbers: Vec<u64>,
+    /// As it was written: 24.04 is shown as nothing else.
+    text: String,
+}
 
 /// Something that a host has: its names, the surest first, and its version where it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,8 +156,8 @@ impl Wanted {
 impl Numbers {
     /// By as many numbers as the bound names: 12.5 is a 12.
     fn compared(&self, bound: &Self) -> Ordering {
-        let padded = self.0.iter().copied().chain(std::iter::repeat(0));
-        padded.take(bound.0.len()).cmp(bound.0.iter().copied())
+        let padded = self.numbers.iter().copied().chain(std::iter::repeat(0));
+        padded.take(bound.numbers.len()).cmp(bound.numbers.iter().copied())
     }
 }
 
@@ -163,7 +167,7 @@ impl std::str::FromStr for Numbers {
     fn from_str(text: &str) -> Result<Self> {
         let numbers: Option<Vec<u64>> = text.split('.').map(|number| number.parse().ok()).collect();
         numbers
-            .map(Self)
+            .map(|numbers| Self { numbers, text: text.to_owned() })
             .ok_or_else(|| Error::refused(format!("{text:?} is no version of a system: as 12 or 8.10")))
     }
 }
@@ -205,10 +209,20 @@ impl std::str::FromStr for Named {
     }
 }
 
+impl Named {
+    /// Another version of what a host has: it is like the same systems then.
+    #[must_use]
+    pub fn as_of(self, host: &Self) -> Self {
+        match self.names.first() == host.names.first() {
+            true => Self { names: host.names.clone(), ..self },
+            false => self,
+        }
+    }
+}
+
 impl fmt::Display for Numbers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let numbers: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&numbers.join("."))
+        f.write_str(&self.text)
     }
 }
 
@@ -264,8 +278,22 @@ mod tests {
         ] {
             assert_eq!(wanted(text).is_met_by(&rocky), met, "{text}");
         }
+        assert_eq!(wanted("Ubuntu>=24.04").to_string(), "ubuntu >= 24.04");
         let rolling = Named { names: vec!["arch".into()], version: None };
         assert!(wanted("arch").is_met_by(&rolling) && !wanted("arch >= 1").is_met_by(&rolling));
+    }
+
+    #[test]
+    fn the_next_version_of_a_system_is_like_the_same_as_this_one() {
+        let named = |names: &[&str], version: &str| Named {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            version: Some(version.parse().unwrap()),
+        };
+        let host = named(&["rocky", "rhel"], "8.10");
+        let asked = |text: &str| text.parse::<Named>().unwrap().as_of(&host);
+        assert_eq!(asked("Rocky 9.4"), named(&["rocky", "rhel"], "9.4"));
+        assert!(wanted("rhel >= 9").is_met_by(&asked("rocky 9.4")));
+        assert_eq!(asked("debian 13"), named(&["debian"], "13"));
     }
 
     #[test]

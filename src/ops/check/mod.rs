@@ -161,7 +161,7 @@ pub struct Support {
 pub fn supported(root: &Root, os: &Named) -> Result<Supported> {
     let now = root.observe()?;
     let host = platform::this(0)?;
-    let there = Platform { os: os.clone(), ..host };
+    let there = Platform { os: os.clone().as_of(&host.os), ..host };
     let releases = now.states().map(|(version, state)| {
         let requires = root.manifest(version)?.map(|manifest| manifest.requires).unwrap_or_default();
         let findings = Requires { os: requires.os, ..Requires::default() }.met_by(&there);
