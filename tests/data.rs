@@ -469,6 +469,32 @@ fn a_backup_is_made_before_and_without_one_nothing_is_done() {
     assert_eq!(told(&host), ["backup 5.0.0 5.0.1", "migrate 5.0.0 5.0.1"]);
 }
 
+/// One that brings the data into its format by itself, as it starts.
+#[test]
+fn a_backup_is_made_of_data_that_a_higher_release_rewrites_without_a_hook() {
+    let host = host();
+    for (version, writes) in [("5.0.1", 2), ("5.0.2", 3)] {
+        let manifest = format!("[data]\nwrites = {writes}\nreads = [2, 3]\n[hooks]\nbackup = ['bin/tell']\n");
+        let fails = format!("{TELLS}[ ! -e \"$TENURE_ROOT/../fail\" ]\n");
+        release(&host, version, &manifest, &[("bin/tell", &fails)]);
+    }
+    host.run(["upgrade", "5.0.1"]).ok();
+    assert!(told(&host).is_empty(), "the data stays as it is");
+    set(&host, "fail");
+    host.run(["check", "5.0.2"]).ok().stdout_has(
+        "ok      data: format 2 is on disk; 5.0.2 writes format 3 once it is permanent, after a backup by its own hook\n",
+    );
+    host.run(["upgrade", "5.0.2"])
+        .code(1)
+        .stderr_has("error: cannot make a backup, and nothing is done without one\n");
+    assert_eq!(host.link("current").unwrap(), "releases/5.0.1");
+    clear(&host, "fail");
+    host.run(["upgrade", "5.0.2"]).ok().stdout_has("Made a backup.\n");
+    assert_eq!(told(&host), ["backup 5.0.1 5.0.2"; 2]);
+    host.run(["downgrade", "5.0.1"]).ok();
+    assert_eq!(told(&host).len(), 2, "what is gone back to does not rewrite it");
+}
+
 #[test]
 fn on_trial_the_backup_comes_with_the_confirmation() {
     let host = host();

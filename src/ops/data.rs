@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::data::{Becoming, Format, Formats, OnDisk, are, migrated};
+use crate::data::{Becoming, Format, Formats, OnDisk, are, migrated, named};
 use crate::error::Result;
 use crate::manifest::Manifest;
 use crate::plan::{Along, Permanence, Request, Restart, Step};
@@ -23,9 +23,8 @@ pub(super) fn along(
     // On trial nothing is done yet that cannot be taken back.
     let is_permanent = request.permanence == Permanence::Permanent;
     let data = becoming(now, on_disk, target, manifest).filter(|_| is_permanent);
-    let migrates = matches!(data, Some(Step::Migrate { .. }));
-    let has_hook = manifest.is_some_and(|manifest| manifest.hooks.backup.is_some());
-    let by_hook = migrates && has_hook;
+    let by_hook = data.as_ref().is_some_and(|step| converts(step, on_disk, now, target))
+        && manifest.is_some_and(|manifest| manifest.hooks.backup.is_some());
     let backup = (by_hook || backup_command.is_some())
         .then(|| Step::Backup { version: target.clone(), command: backup_command.map(str::to_owned) });
     Along { backup, data, ..Along::default() }
@@ -63,6 +62,18 @@ fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&M
         Becoming::Migrated(to) => {
             Some(Step::Migrate { version: target.clone(), old: old.cloned(), from: data.possible(), to })
         }
+    }
+}
+
+/// Whether this step stands for a change of the data that nothing takes back: a migration, or what a higher release makes
+/// of it by itself.
+fn converts(step: &Step, on_disk: &OnDisk, now: &Snapshot, target: &Version) -> bool {
+    match step {
+        Step::Migrate { .. } => true,
+        Step::Data { formats } => {
+            *formats != on_disk.formats && now.rightful().is_some_and(|old| old < target)
+        }
+        _ => false,
     }
 }
 
@@ -111,6 +122,9 @@ pub(super) fn admitted(
         }
         Some(Step::Migrate { to: None, .. }) => {
             format!("{is}; {target} migrates it once it is permanent, {saved}")
+        }
+        Some(ref step @ Step::Data { ref formats }) if converts(step, data, now, target) => {
+            format!("{is}; {target} writes {} once it is permanent, {saved}", named(formats))
         }
         _ => is,
     })
