@@ -185,3 +185,20 @@ fn programs_of_a_release_run_with_all_groups_of_their_user_and_no_other() {
         "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup),4711(watchers)\n"
     );
 }
+
+#[test]
+#[ignore = "needs root; run by .ci/run"]
+fn programs_of_a_release_run_with_the_first_group_of_their_user_also_where_the_root_has_another() {
+    let host = Host::new();
+    let check = "#!/bin/sh\nid -u >\"$TENURE_ROOT/told\"\nid -G >>\"$TENURE_ROOT/told\"\n";
+    let manifest = "name = 'emqx'\nversion = '5.0.0'\n[hooks]\ncheck = ['bin/check']\n";
+    host.build("5.0.0").file("release.toml", manifest).executable("bin/check", check).write();
+    let user = nix::unistd::User::from_name("games").unwrap().unwrap();
+    for path in ["", "releases"] {
+        chown(host.root().join(path), Some(user.uid.as_raw()), Some(4)).unwrap();
+    }
+    fs::set_permissions(host.root().parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    host.run(["check", "5.0.0"]).ok();
+    let told = fs::read_to_string(host.root().join("told")).unwrap();
+    assert_eq!(told, format!("{}\n4 {}\n", user.uid, user.gid));
+}

@@ -18,8 +18,8 @@ pub struct Account {
     uid: u32,
     gid: u32,
     home: String,
-    /// Whether the host knows a user of this name, who may be in more groups.
-    is_known: bool,
+    /// The first group of the user of this name, who may be in more; none where the host knows no such user.
+    first: Option<u32>,
 }
 
 impl Account {
@@ -51,7 +51,7 @@ impl Account {
     #[must_use]
     pub fn of(uid: u32, gid: u32) -> Self {
         let user = User::from_uid(uid.into()).ok().flatten().map(Self::from);
-        let nameless = || Self { name: uid.to_string(), uid, gid, home: "/".into(), is_known: false };
+        let nameless = || Self { name: uid.to_string(), uid, gid, home: "/".into(), first: None };
         Self { gid, ..user.unwrap_or_else(nameless) }
     }
 
@@ -75,10 +75,8 @@ impl Account {
     }
 
     fn groups(&self) -> io::Result<Vec<raw::Gid>> {
-        if !self.is_known {
-            return Ok(Vec::new());
-        }
-        let groups = getgrouplist(&CString::new(self.name.as_str())?, self.gid.into())?;
+        let Some(first) = self.first else { return Ok(Vec::new()) };
+        let groups = getgrouplist(&CString::new(self.name.as_str())?, first.into())?;
         Ok(groups.into_iter().map(|group| raw::Gid::from_raw(group.as_raw())).collect())
     }
 
@@ -94,6 +92,7 @@ impl Account {
 impl From<User> for Account {
     fn from(user: User) -> Self {
         let home = user.dir.to_string_lossy().into_owned();
-        Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home, is_known: true }
+        let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+        Self { name: user.name, uid, gid, home, first: Some(gid) }
     }
 }
