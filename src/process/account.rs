@@ -67,11 +67,11 @@ impl Account {
         }
         let groups = self.groups()?;
         // A process begins as the thread that starts it. The standard library would leave all groups behind.
-        let started = thread::scope(|scope| {
+        thread::scope(|scope| {
             let start = || self.become_with(&groups).map_err(io::Error::from).and_then(|()| command.spawn());
-            scope.spawn(start).join()
-        });
-        started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it ended")))
+            let started = thread::Builder::new().spawn_scoped(scope, start)?.join();
+            started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it ended")))
+        })
     }
 
     fn groups(&self) -> io::Result<Vec<raw::Gid>> {
