@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::data::{are, migrated};
+use crate::data::{are, migrated, named};
 use crate::error::{Error, Result};
 use crate::execute::Observer;
 use crate::manifest::Manifest;
@@ -88,12 +88,8 @@ pub fn route(root: &Root, journey: &Journey, observer: &mut dyn Observer) -> Res
     let paths = root.paths()?;
     let map = Map::new(&paths, &known.declared);
     let way = map.route(&from, &to).ok_or_else(|| {
-        let error = no_way(&map, &from, &to);
-        let error = match forbidden(&paths, &known.declared, &from, &to) {
-            Some(why) => error.because(why),
-            None => error,
-        };
-        known.unread.iter().fold(error, Error::hint)
+        let why = forbidden(&paths, &known.declared, &from, &to);
+        known.unread.iter().fold(no_way(&map, &from, &to, why), Error::hint)
     });
     let (hops, none) = match way {
         Err(error) if journey.graph => (Vec::new(), Some(error)),
@@ -184,25 +180,34 @@ fn forbidden(
         Some(formats) => Err(Error::refused(format!(
             "{to} cannot start on the data that it would find: {} on disk then",
             are(formats)
+        ))
+        .hint(format!(
+            "a release between {from} and {to} that reads {} and writes what {to} reads would open one",
+            named(formats)
         ))),
     };
     allowed.and_then(|()| read()).err()
 }
 
-fn no_way(map: &Map<'_>, from: &Version, to: &Version) -> Error {
+fn no_way(map: &Map<'_>, from: &Version, to: &Version, why: Option<Error>) -> Error {
     let error =
         Error::refused(format!("there is no way from {from} to {to} over the releases that are here"));
+    let knows_better = why.as_ref().is_some_and(|why| !why.hints().is_empty());
+    let error = why.into_iter().fold(error, Error::because);
     let missing = map.missing(from, to);
+    if missing.is_empty() && knows_better {
+        return error;
+    }
     if missing.is_empty() {
         return error.hint(format!(
             "no other release would open one, as far as the rules tell: ask the vendor how {from} is left"
         ));
     }
-    let named = |Missing { version, ranges }: &Missing| match ranges.as_slice() {
+    let known_by = |Missing { version, ranges }: &Missing| match ranges.as_slice() {
         [] => version.to_string(),
         ranges => format!("{version}, or another one in {}", ranges.join(" and ")),
     };
-    let missing: Vec<String> = missing.iter().map(named).collect();
+    let missing: Vec<String> = missing.iter().map(known_by).collect();
     error.hint(format!("this would open one: {}", missing.join("; ")))
 }
 
