@@ -317,6 +317,32 @@ fn the_way_leads_over_releases_that_read_the_data_on_disk() {
         .stdout("From 5.0.2 to 5.0.3 in 1 hop:\n  1. 5.0.3, hot, an archive in releases/\n");
 }
 
+/// Nobody waits for the one of the last release.
+#[test]
+fn a_walk_tells_of_the_migration_that_it_leaves_at_work() {
+    let host = host();
+    migrating(&host, "");
+    release(&host, "5.0.2", "", &[]);
+    set(&host, "hold");
+    let run = host.run(["upgrade", "--multi-hop", "5.0.1"]).ok();
+    run.stdout_has(
+        "Reached 5.0.1 from 5.0.0 in 1 hop.\nData migration to data format 3 by 5.0.1, running since ",
+    );
+    set(&host, "fail");
+    clear(&host, "hold");
+    until(&host, "failed");
+    let run = host.run(["upgrade", "--multi-hop", "5.0.1"]).ok();
+    run.stdout_has(
+        "Release 5.0.1 is already installed and permanent.\nData migration to data format 3 by 5.0.1, failed",
+    );
+    let json = host.run(["upgrade", "--multi-hop", "--json", "5.0.1"]).ok().json();
+    assert_eq!(json["migration"]["stage"], "failed");
+    clear(&host, "fail");
+    host.run(["migrate"]).ok();
+    let json = host.run(["upgrade", "--multi-hop", "--json", "5.0.2"]).ok().json();
+    assert_eq!(json["migration"], serde_json::Value::Null);
+}
+
 /// Who says nothing of formats leaves the data as it is: the way over it is no other than over what was before.
 #[test]
 fn no_way_leads_over_a_release_that_would_leave_data_which_the_next_cannot_read() {

@@ -17,18 +17,19 @@ impl Human for Prepared {
 
 impl Human for Walked {
     fn human(&self) -> String {
-        let Self { from, version, hops, switched } = self;
+        let Self { from, version, hops, switched, migration } = self;
         let count = match hops.len() {
-            0 => return format!("Release {version} is already installed and permanent.\n"),
             1 => "1 hop".to_owned(),
             count => format!("{count} hops"),
         };
-        match switched {
+        let text = match switched {
+            _ if hops.is_empty() => format!("Release {version} is already installed and permanent.\n"),
             true => format!("Reached {version} from {from} in {count}.\n"),
             false => {
                 format!("All of the way from {from} to {version} is ready, {count}; nothing was switched.\n")
             }
-        }
+        };
+        text + &migration.as_ref().map_or_else(String::new, goes_on)
     }
 }
 
@@ -46,6 +47,11 @@ impl Human for Migrated {
             (None, true, false) => format,
         }
     }
+}
+
+/// Of one that nobody waits for.
+pub fn goes_on(migration: &Migration) -> String {
+    format!("Data migration {migration}; `tenure status` tells how it stands\n")
 }
 
 fn said(migration: &Migration) -> String {

@@ -17,6 +17,8 @@ use tenure::release::ReleaseState;
 use tenure::root::{Entry, Outcome};
 use tenure::version::Version;
 
+use super::data::goes_on;
+
 /// A result in words.
 pub trait Human {
     /// The text on stdout, ending in a newline, or empty.
@@ -277,10 +279,7 @@ impl Human for Installed {
         let until = self.until.as_ref().map_or_else(String::new, |until| {
             format!("On trial until {until}: `tenure confirm` makes it permanent\n")
         });
-        let data = self.migration.as_ref().map_or_else(String::new, |migration| {
-            format!("Data migration {migration}; `tenure status` tells how it stands\n")
-        });
-        text + &until + &data
+        text + &until + &self.migration.as_ref().map_or_else(String::new, goes_on)
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) fn install_in(
 }
 
 /// The migration that was begun for a release, where it is not done.
-fn migrating(root: &Root, version: &Version) -> Result<Option<Migration>> {
+pub(super) fn migrating(root: &Root, version: &Version) -> Result<Option<Migration>> {
     let migration = root.data(&root.observe()?)?.migration;
     Ok(migration.filter(|migration| migration.version == *version && migration.stage != Stage::Done))
 }

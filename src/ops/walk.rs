@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::data::{OnDisk, Stage};
+use crate::data::{Migration, OnDisk, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::execute::Observer;
 use crate::manifest::Manifest;
@@ -13,7 +13,7 @@ use crate::version::Version;
 
 use super::check::Outcome;
 use super::fetch::Fetch;
-use super::install::install_in;
+use super::install::{install_in, migrating};
 use super::migrate::{failed, follow};
 use super::ready::{Ready, prepare_ahead, prepare_in};
 use super::room::Claim;
@@ -41,6 +41,9 @@ pub struct Walked {
     pub hops: Vec<Leg>,
     /// Whether they were made; else all is ready for them.
     pub switched: bool,
+    /// The data migration of the last release, which goes on in the background or has failed; none where there is nothing
+    /// to migrate.
+    pub migration: Option<Migration>,
 }
 
 /// One hop, with the options of an upgrade that makes it.
@@ -68,7 +71,8 @@ pub fn walk(
     let data = settled(&session, &hops, options.common.mode, observer)?;
     let (strides, plan) = survey(&session, options, data, hops.clone(), observer)?;
     let plan = if extent == Extent::Ahead { ahead(plan) } else { plan };
-    let walked = |switched| Walked { from: from.clone(), version, hops, switched };
+    let target = version.clone();
+    let walked = |switched| Walked { from: from.clone(), version, hops, switched, migration: None };
     if options.common.mode == Mode::DryRun {
         return session.finish(plan, None, observer, |_| walked(false));
     }
@@ -84,7 +88,8 @@ pub fn walk(
         go(&session, stride, left, observer)
             .map_err(|error| stopped(error, &stride.leg, at, strides.len()))?;
     }
-    session.finish(Plan::default(), None, observer, |_| walked(true))
+    let migration = migrating(root, &target)?;
+    session.finish(Plan::default(), None, observer, |_| Walked { migration, ..walked(true) })
 }
 
 /// Where a walk begins: at a release that is there to stay.
