@@ -456,10 +456,19 @@ fn what_a_release_is_only_about_to_write_is_not_on_disk() {
     host.run(["upgrade", "5.0.1"]).ok();
     until(&host, "failed");
     let formats = || host.run(["status", "--json"]).json()["data_formats"].clone();
-    assert_eq!(formats(), serde_json::json!([]));
+    release(&host, "4.9.0", "[data]\nwrites = 3\n", &[]);
+    for _ in 0..2 {
+        assert_eq!(formats(), serde_json::json!([]));
+        refused(
+            host.run(["downgrade", "--restart", "4.9.0"]),
+            "it reads data format 3 only, and nobody says from which format 5.0.1 migrates it\n",
+        );
+        host.run(["migrate"]).code(1);
+    }
     clear(&host, "fail");
     host.run(["migrate"]).ok();
     assert_eq!(formats(), serde_json::json!([3]));
+    host.run(["downgrade", "--restart", "4.9.0"]).ok();
 }
 
 #[test]

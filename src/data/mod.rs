@@ -150,10 +150,15 @@ impl OnDisk {
         }
     }
 
-    /// A migration that brings or has brought the data into a format that nobody has said.
+    /// A migration that brings or has brought the data into a format that nobody has said, or is not done with what it was
+    /// in before, where nobody has said that.
     fn obscuring(&self) -> Option<&Migration> {
-        let is_lasting = self.unfinished().is_some() || self.formats.is_empty();
-        self.migration.as_ref().filter(|migration| migration.to.is_none() && is_lasting)
+        let was_unsaid = self.formats.is_empty();
+        let is_open = self.unfinished().is_some();
+        self.migration.as_ref().filter(|migration| match migration.to {
+            None => is_open || was_unsaid,
+            Some(_) => is_open && was_unsaid,
+        })
     }
 
     /// The same, where nothing was written down about the format: then the permanent release tells it, unless it is
@@ -173,6 +178,12 @@ impl OnDisk {
     pub fn possible(&self) -> BTreeSet<Format> {
         let made = self.unfinished().and_then(|migration| migration.to);
         self.formats.iter().copied().chain(made).collect()
+    }
+
+    /// What another migration begins with; nothing where nobody knows what all of it is.
+    #[must_use]
+    pub fn to_migrate(&self) -> BTreeSet<Format> {
+        if self.formats.is_empty() { BTreeSet::new() } else { self.possible() }
     }
 
     /// Whether a release that writes this format has nothing to migrate.
@@ -232,7 +243,10 @@ impl OnDisk {
             None => "does not say which data formats it reads".to_owned(),
         };
         let found = match unsaid {
-            Some(migration) => format!("nobody says to which format {} migrates it", migration.version),
+            Some(Migration { version, to: None, .. }) => {
+                format!("nobody says to which format {version} migrates it")
+            }
+            Some(Migration { version, .. }) => format!("nobody says from which format {version} migrates it"),
             None => format!("{} on disk", are(&on_disk)),
         };
         Err(Error::refused(format!("release {release} cannot start on the data: it {says}, and {found}"))

@@ -60,7 +60,7 @@ fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&M
         Becoming::Same => None,
         Becoming::Formats(formats) => Some(Step::Data { formats }),
         Becoming::Migrated(to) => {
-            Some(Step::Migrate { version: target.clone(), old: old.cloned(), from: data.possible(), to })
+            Some(Step::Migrate { version: target.clone(), old: old.cloned(), from: data.to_migrate(), to })
         }
     }
 }

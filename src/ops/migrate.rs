@@ -83,7 +83,7 @@ fn begin(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<
         let old = known.unfinished().and_then(|earlier| earlier.old.clone());
         let id = format!("{}-data", execute::transaction());
         let migration = Migration::due(id, clock::now(), &version, old.as_ref(), to);
-        execute::begin_migration(root, &known.possible(), migration)?;
+        execute::begin_migration(root, &known.to_migrate(), migration)?;
     }
     let known = root.data(now)?;
     Ok(Migrated {
