@@ -135,6 +135,18 @@ fn while_it_runs_no_release_is_switched_to() {
     run.stdout_has("FAILED  data: a data migration is not done: to data format 3 by 5.0.1, running since ")
         .stdout_has("        hint: `tenure migrate` waits for its end\n");
     assert_eq!(tree(), before);
+    // Of an archive that is not the vendor's nothing else can be told.
+    let digest = host.root().join("releases/emqx-5.0.2.zip.sha256");
+    fs::write(&digest, "0".repeat(64)).unwrap();
+    host.run(["check", "5.0.2"])
+        .code(2)
+        .stdout_has("FAILED  digest: ")
+        .stdout_has("FAILED  data: a data migration is not done");
+    host.run(["upgrade", "5.0.2"])
+        .code(2)
+        .stderr_has("has not the digest")
+        .stderr_has("a data migration is not done");
+    fs::remove_file(digest).unwrap();
     // Only a look at it is taken by who waits for it.
     let mut waiting = host.command(["migrate"]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(200));

@@ -88,6 +88,17 @@ impl Migration {
         let (version, old) = (version.clone(), old.cloned());
         Self { id, version, old, to, stage: Stage::Due, started, ended: None, error: None }
     }
+
+    /// What is said to who would have to wait for it.
+    fn undone(&self) -> Error {
+        let error = Error::refused(format!("a data migration is not done: {self}"));
+        match self.stage {
+            Stage::Failed => {
+                error.hint("`tenure status` tells why; once that is mended `tenure migrate` runs it again")
+            }
+            _ => error.hint("`tenure migrate` waits for its end"),
+        }
+    }
 }
 
 /// How a migration stands.
@@ -214,17 +225,20 @@ impl OnDisk {
                 let why = Error::refused(format!("a data migration is not done: {migration}"));
                 self.readable(from, to, declared).map_err(|e| e.because(why))
             }
-            Some(migration) => {
-                let error = Error::refused(format!("a data migration is not done: {migration}"));
-                Err(match migration.stage {
-                    Stage::Failed => error.hint(
-                        "`tenure status` tells why; once that is mended `tenure migrate` runs it again",
-                    ),
-                    _ => error.hint("`tenure migrate` waits for its end"),
-                })
-            }
+            Some(migration) => Err(migration.undone()),
             None => self.readable(from, to, declared),
         }
+    }
+
+    /// What [`admits`](Self::admits) refuses a release for whatever it declares.
+    ///
+    /// # Errors
+    /// Refused, telling how the migration stands.
+    pub fn is_at_rest(&self, from: &Version, to: &Version) -> Result<()> {
+        let holds_up = |migration: &&Migration| {
+            migration.stage != Stage::Failed || from <= to && migration.version == *from
+        };
+        self.unfinished().filter(holds_up).map_or(Ok(()), |migration| Err(migration.undone()))
     }
 
     fn readable(&self, from: &Version, release: &Version, declared: Option<&Formats>) -> Result<()> {

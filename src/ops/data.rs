@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::data::{Becoming, Format, Formats, OnDisk, are, migrated, named};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::plan::{Along, Permanence, Request, Restart, Step};
 use crate::policy::Direction;
@@ -128,6 +128,12 @@ pub(super) fn admitted(
         }
         _ => is,
     })
+}
+
+/// The same of a release of which nobody can tell what it declares; none where it is not in its way in any case.
+pub(super) fn held_up(data: &OnDisk, now: &Snapshot, target: &Version) -> Option<Error> {
+    let from = now.rightful().or(now.current.version())?;
+    data.is_at_rest(from, target).err()
 }
 
 /// What prepares a release; none where nothing does, or where that was done. What has run here is prepared.

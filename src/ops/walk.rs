@@ -231,7 +231,7 @@ impl<'a> Ahead<'a> {
             Some(fetched) => {
                 check::held(root, now, data, request, fetched, Mode::DryRun, observer).map_err(one)?
             }
-            None => (Vec::new(), None),
+            None => (check::held_up(now, data, &request.target).into_iter().collect(), None),
         };
         let outcomes = found.into_iter().chain(further);
         let failed: Vec<Error> = outcomes.filter_map(|(_, outcome)| outcome.err()).collect();

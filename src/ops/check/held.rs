@@ -50,7 +50,10 @@ pub fn passed<'a>(
             outcomes.extend(further);
             motion
         }
-        None => None,
+        None => {
+            outcomes.extend(held_up(now, on_disk, &request.target));
+            None
+        }
     };
     let mut failed = Vec::new();
     for (what, outcome) in outcomes {
@@ -169,6 +172,11 @@ pub fn held(
     let (further, motion) = service(motion::onward(root, now, request, fetched, mode, observer), mode);
     outcomes.extend(further);
     Ok((outcomes, motion))
+}
+
+/// What is in the way of a release also where nobody can tell what it declares.
+pub fn held_up(now: &Snapshot, on_disk: &OnDisk, target: &Version) -> Option<Outcome> {
+    data::held_up(on_disk, now, target).map(|error| ("data", Err(error)))
 }
 
 /// How the service moves, and how it is now.

@@ -21,7 +21,7 @@ use super::{Common, Mode, Session};
 
 pub(super) use archive::looked;
 use held::CHECK_HOOK;
-pub(super) use held::{Outcome, all_or_nothing, held, passed, standing};
+pub(super) use held::{Outcome, all_or_nothing, held, held_up, passed, standing};
 
 /// What was found of one thing.
 #[derive(Clone, Debug, Serialize)]
@@ -68,6 +68,7 @@ pub fn check(
     let (found, fetched) = looked(root, now, want, observer)?;
     let is_sound = found.iter().all(|(_, outcome)| outcome.is_ok());
     outcomes.extend(found);
+    let on_disk = root.data(now)?;
     if let Some(fetched) = fetched {
         // One that could not be unpacked to be asked is looked at as far as it can be.
         let staged = if is_sound { staged(root, &session, &fetched, target, observer) } else { Ok(None) };
@@ -79,8 +80,10 @@ pub fn check(
                 (fetched, None)
             }
         };
-        let (further, _) = held(root, now, &root.data(now)?, request, &fetched, Mode::Act, observer)?;
+        let (further, _) = held(root, now, &on_disk, request, &fetched, Mode::Act, observer)?;
         outcomes.extend(further);
+    } else {
+        outcomes.extend(held_up(now, &on_disk, target));
     }
     let checks: Vec<Told> = outcomes.into_iter().map(told).collect();
     let ok = checks.iter().all(|told| told.ok);
