@@ -97,6 +97,29 @@ impl Set {
 /// How far it is from a stop to the target: by how many releases that are missing, and by how many hops.
 type Distance = (usize, usize);
 
+/// What the data may be, and what each stop leaves of that and can start on. What a release that is missing makes of it
+/// nobody knows.
+fn data<'a>(
+    stops: &[(&'a Version, bool)],
+    declared: &'a BTreeMap<Version, Declared>,
+) -> (Vec<&'a BTreeSet<Format>>, Vec<Option<usize>>, Vec<Set>) {
+    let declared: Vec<Option<&Declared>> = stops.iter().map(|(version, _)| declared.get(*version)).collect();
+    let left = declared.iter().flatten().filter_map(|declared| declared.leaves.as_ref());
+    let known: BTreeSet<&BTreeSet<Format>> = left.filter(|formats| !formats.is_empty()).collect();
+    let formats: Vec<&BTreeSet<Format>> = std::iter::once(&UNKNOWN).chain(known).collect();
+    let named = |left: &BTreeSet<Format>| formats.iter().position(|known| *known == left);
+    let leaves = |declared: &Option<&Declared>| match declared {
+        Some(declared) => declared.leaves.as_ref().and_then(named),
+        None => Some(0),
+    };
+    let starts_on = |declared: &Option<&Declared>| {
+        Set::of(formats.len(), |at| declared.is_none_or(|declared| declared.starts_on(formats[at])))
+    };
+    let (leaves, starts_on) =
+        (declared.iter().map(leaves).collect(), declared.iter().map(starts_on).collect());
+    (formats, leaves, starts_on)
+}
+
 impl<'a> Map<'a> {
     /// A map of the releases that are here, with what each declares.
     #[must_use]
@@ -136,36 +159,8 @@ impl<'a> Map<'a> {
             }
         };
         let into = stops.iter().map(|(version, _)| into(version)).collect();
-        Self {
-            rules,
-            declared,
-            stops,
-            into,
-            formats: vec![&UNKNOWN],
-            leaves: Vec::new(),
-            starts_on: Vec::new(),
-        }
-        .with_data()
-    }
-
-    /// The same, with what becomes of the data at each stop. What a release that is missing makes of it nobody knows.
-    fn with_data(mut self) -> Self {
-        let declared: Vec<Option<&Declared>> =
-            self.stops.iter().map(|(version, _)| self.declared.get(*version)).collect();
-        let left = declared.iter().flatten().filter_map(|declared| declared.leaves.as_ref());
-        let known: BTreeSet<&BTreeSet<Format>> = left.filter(|formats| !formats.is_empty()).collect();
-        self.formats.extend(known);
-        let named = |formats: &BTreeSet<Format>| self.formats.iter().position(|known| **known == *formats);
-        let leaves = |declared: &Option<&Declared>| match declared {
-            Some(declared) => declared.leaves.as_ref().and_then(named),
-            None => Some(0),
-        };
-        self.leaves = declared.iter().map(leaves).collect();
-        let starts_on = |declared: &Option<&Declared>| {
-            Set::of(self.formats.len(), |at| declared.is_none_or(|d| d.starts_on(self.formats[at])))
-        };
-        self.starts_on = declared.iter().map(starts_on).collect();
-        self
+        let (formats, leaves, starts_on) = data(&stops, declared);
+        Self { rules, declared, stops, into, formats, leaves, starts_on }
     }
 
     /// Whether a hop may be made with the data as it is at the release before.
