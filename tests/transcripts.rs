@@ -347,6 +347,27 @@ fn adopt_takes_an_install_in() {
 }
 
 #[test]
+fn what_declares_another_release_is_not_adopted() {
+    let host = Host::new();
+    let beside = host.root().parent().unwrap();
+    let (old, none) = (beside.join("opt"), beside.join("none"));
+    std::fs::create_dir(&old).unwrap();
+    let adopt = |manifest: &str, name: &str| {
+        std::fs::write(old.join("release.toml"), manifest).unwrap();
+        let (root, old) = (none.to_str().unwrap(), old.to_str().unwrap());
+        host.run(["adopt", "--root", root, "--name", name, old, "4.9.0"])
+    };
+    let manifest = "name = 'emqx'\nversion = '4.9.0'\n";
+    adopt(&manifest.replace("4.9.0", "4.9.1"), "emqx")
+        .code(2)
+        .stderr_has("another version: 4.9.1, not 4.9.0");
+    adopt(manifest, "other").code(2).stderr_has("another product: emqx, not other");
+    adopt(&format!("{manifest}nme = 'x'\n"), "emqx").code(2).stderr_has("release.toml, line 3");
+    assert!(!none.exists(), "nothing is made for what is refused");
+    adopt(manifest, "emqx").ok();
+}
+
+#[test]
 fn init_makes_a_root() {
     let host = Host::new();
     let new = host.root().parent().unwrap().join("new");

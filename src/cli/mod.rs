@@ -129,7 +129,7 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
             let version = parse(&version)?;
             let common = common(order, change, console)?;
             let absolute = std::path::absolute(place()).doing(|| "cannot tell where the root is to be")?;
-            ops::adoptable(&dir, &absolute)?;
+            ops::adoptable(&dir, &absolute, &version, name.as_deref())?;
             let root = root_to_adopt_into(find, &place(), name.as_deref(), common.mode)?;
             Shown::of(console.style(), &ops::adopt(&root, &Adopt { common, from: dir, version }, console)?)
         }

@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::execute::{self, Observer, Staged, Staging};
-use crate::fs as disk;
+use crate::fs::{self as disk, Place};
+use crate::manifest::MANIFEST;
 use crate::outside;
 use crate::plan::{self, Along, Permanence, Plan, Request, Restart, Step};
 use crate::policy::Direction;
 use crate::release::ReleaseState;
-use crate::root::Root;
+use crate::root::{Root, manifest_in};
 use crate::version::Version;
 
 use super::room::{Claim, Room};
@@ -45,10 +46,10 @@ pub struct Adopted {
 /// Refused where it is no directory, holds the root, does not fit, or where the release is there already;
 /// failed where it was taken back.
 pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Result<Report<Adopted>> {
-    let from = adoptable(&options.from, root.path())?;
+    let version = &options.version;
+    let from = adoptable(&options.from, root.path(), version, root.settings().name.as_deref())?;
     let session = Session::begin(root, &options.common, observer)?;
     session.now.sound()?;
-    let version = &options.version;
     if session.now.state(version).is_some() {
         return Err(Error::refused(format!(
             "cannot adopt {} as {version}: that release is installed",
@@ -104,11 +105,12 @@ fn request(version: &Version) -> Request {
     }
 }
 
-/// The directory that is to be adopted, without links; also before there is a root to adopt it into.
+/// The directory that is to be adopted as this version, without links; also before there is a root to adopt it into.
 ///
 /// # Errors
-/// Refused where it is no directory, or where it and the root lie in each other.
-pub fn adoptable(given: &Path, root: &Path) -> Result<PathBuf> {
+/// Refused where it is no directory, where it and the root lie in each other, or where its manifest cannot be used or is
+/// another release's.
+pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str>) -> Result<PathBuf> {
     let from = disk::resolve(given)?;
     let refuse = |why: &str, hint: &str| {
         Err(Error::refused(format!("cannot adopt {}: {why}", from.display())).hint(hint))
@@ -122,5 +124,28 @@ pub fn adoptable(given: &Path, root: &Path) -> Result<PathBuf> {
     if from.starts_with(root.join("releases")) {
         return refuse("it lies among the releases", "`tenure versions` lists it if it is one");
     }
+    declared(&from, version, name)?;
     Ok(from)
+}
+
+/// Refuses a manifest that no archive of this release could have: every later command would stumble over it.
+fn declared(from: &Path, version: &Version, name: Option<&str>) -> Result<()> {
+    let (dir, path) = outside::open_dir(from)?;
+    let Some(manifest) = manifest_in(&Place::of(dir, path))? else { return Ok(()) };
+    let refuse = |what: &str, inside: &str, wanted: &str| {
+        let from = from.display();
+        Err(Error::refused(format!(
+            "cannot adopt {from}: {MANIFEST} tells another {what}: {inside}, not {wanted}"
+        ))
+        .hint("give the version and the product that it is, or correct the manifest"))
+    };
+    match name {
+        _ if manifest.version != *version => {
+            refuse("version", &manifest.version.to_string(), &version.to_string())
+        }
+        Some(name) if *name != manifest.name => {
+            refuse("product", &manifest.name.escape_debug().to_string(), name)
+        }
+        _ => Ok(()),
+    }
 }

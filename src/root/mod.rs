@@ -270,9 +270,7 @@ impl Root {
     /// # Errors
     /// Refused where it cannot be used.
     pub fn manifest(&self, version: &Version) -> Result<Option<Manifest>> {
-        let file = self.release(version).join(MANIFEST);
-        let text = disk::read_text(&file, TEXT_LIMIT)?;
-        text.map(|text| Manifest::parse(&file.display().to_string(), &text)).transpose()
+        manifest_in(&self.release(version))
     }
 
     /// A new file for all that a program of a release says; of those before it the newest are kept.
@@ -313,4 +311,14 @@ impl Root {
     fn own(&self) -> Place {
         self.place.join(".tenure")
     }
+}
+
+/// The manifest at the top of this directory; none where it has none.
+///
+/// # Errors
+/// Refused where it cannot be used.
+pub fn manifest_in(dir: &Place) -> Result<Option<Manifest>> {
+    let file = dir.join(MANIFEST);
+    let text = disk::read_text(&file, TEXT_LIMIT)?;
+    text.map(|text| Manifest::parse(&file.display().to_string(), &text)).transpose()
 }
