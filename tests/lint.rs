@@ -166,6 +166,34 @@ fn tar(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// What no shell stands in for: the kernel runs hooks, and knows scripts by their first line.
+#[test]
+fn a_hook_is_what_the_kernel_runs() {
+    let vendor = Vendor::new();
+    let manifest = "name = 'emqx'\nversion = '5.0.1'\n[hooks]\ncheck = ['bin/second']\n";
+    let told = |script: &str| {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, data) in [("release.toml", manifest), ("bin/first", script)] {
+            let mut header = Header::new_gnu();
+            header.set_mode(0o755);
+            header.set_size(data.len() as u64);
+            tar.append_data(&mut header, name, data.as_bytes()).unwrap();
+        }
+        let mut second = Header::new_gnu();
+        second.set_entry_type(EntryType::Link);
+        second.set_mode(0o755);
+        second.set_size(0);
+        tar.append_link(&mut second, "bin/second", "bin/first").unwrap();
+        fs::write(vendor.host.root().join("emqx-5.0.1.tar"), tar.into_inner().unwrap()).unwrap();
+        vendor.faults("emqx-5.0.1.tar")
+    };
+    assert_eq!(told("#!/bin/sh\n"), []);
+    let not_run = || fault("hook-not-executable", "release.toml:4");
+    assert_eq!(told("exit 0\n"), [not_run()]);
+    assert_eq!(told(""), [not_run()]);
+    assert_eq!(told("#!/bin/ruby\n").len(), 2, "under either name");
+}
+
 #[test]
 fn what_is_refused_is_passed_over() {
     let vendor = Vendor::new();

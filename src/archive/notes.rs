@@ -1,8 +1,10 @@
 //! What is noted of a release that its vendor wants to know about: all that breaks a rule, and what its programs
 //! are.
 
+use std::collections::BTreeMap;
+
 use super::entry::{Entry, Raw, Shape};
-use super::layout::Layout;
+use super::layout::{Layout, Place};
 use super::path::shown;
 use super::survey::Survey;
 use crate::error::{Error, Kind, Result};
@@ -113,6 +115,9 @@ impl Notes {
             }
             read => Some(read?),
         };
+        if let Some((_, layout)) = &whole {
+            heads.extend(of_hard_links(&heads, layout));
+        }
         let below = |path: &mut String| {
             let rest = top.and_then(|top| path.strip_prefix(top)?.strip_prefix('/'));
             if let Some(rest) = rest {
@@ -123,4 +128,14 @@ impl Notes {
         heads.iter_mut().for_each(|(path, _)| below(path));
         Ok(Looked { findings, whole: whole.map(|(survey, layout)| Whole { survey, heads, layout }) })
     }
+}
+
+/// What the first bytes say of files that are read under another name.
+fn of_hard_links(heads: &[(String, Head)], layout: &Layout) -> Vec<(String, Head)> {
+    let heads: BTreeMap<&str, &Head> = heads.iter().map(|(path, head)| (path.as_str(), head)).collect();
+    let head = |(path, place): (&str, &Place)| match place {
+        Place::Hardlink { first } => Some((path.to_owned(), (*heads.get(&**first)?).clone())),
+        _ => None,
+    };
+    layout.iter().filter_map(head).collect()
 }

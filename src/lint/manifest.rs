@@ -213,9 +213,10 @@ fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Fi
         };
         Finding::new(Code::ArchUnknown, &lines.of("requires", "arch"), message).hint(hint)
     }));
-    findings.extend(programs(manifest).filter_map(|(table, key, argv)| {
-        hook(key, argv, release).map(|(code, message)| Finding::new(code, &lines.of(table, key), message))
-    }));
+    findings.extend(
+        programs(manifest)
+            .filter_map(|(table, key, argv)| hook(key, argv.program(), &lines.of(table, key), release)),
+    );
     findings
 }
 
@@ -253,28 +254,42 @@ fn comes_before(range: &Range, manifest: &Manifest) -> bool {
     range.least().is_some_and(|least| unknown || least < manifest.version)
 }
 
-fn hook(key: &str, argv: &Argv, release: &Release) -> Option<(Code, String)> {
-    let program = argv.program();
-    match release.resolve(program) {
-        None => Some((Code::HookMissing, format!("`{key}` runs {program:?}, which is not in the release"))),
-        Some((_, Thing::File { executable: true })) => None,
-        Some((_, Thing::File { .. })) => {
-            Some((Code::HookNotExecutable, format!("`{key}` runs {program:?}, which is not executable")))
-        }
-        Some(_) => Some((Code::HookNotExecutable, format!("`{key}` runs {program:?}, which is no file"))),
+/// What is wrong with the program of a hook, which stands at this place.
+fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Finding> {
+    let finding =
+        |code, what: &str| Some(Finding::new(code, place, format!("`{key}` runs {program:?}, which {what}")));
+    let Some((path, thing)) = release.resolve(program) else {
+        return finding(Code::HookMissing, "is not in the release");
+    };
+    match thing {
+        // The kernel is given it as it is, and no shell tries what the kernel refuses.
+        Thing::File { executable: true } if !release.heads.contains_key(&path) => finding(
+            Code::HookNotExecutable,
+            "is neither a script that begins with `#!` nor a program of Linux",
+        )
+        .map(|finding| finding.hint("tell in its first line what runs it: `#!/bin/sh`")),
+        Thing::File { executable: true } => None,
+        Thing::File { .. } => finding(Code::HookNotExecutable, "is not executable"),
+        _ => finding(Code::HookNotExecutable, "is no file"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lint::Head;
 
-    /// The faults of a manifest of a release with the program bin/run and the file bin/data.
+    /// The faults of a manifest of a release with the programs bin/run and bin/text and the file bin/data.
     fn faults(text: &str) -> Vec<(&'static str, String, String)> {
-        let things = [("bin", Thing::Directory), ("bin/run", Thing::File { executable: true })];
-        let data = [("bin/data", Thing::File { executable: false })];
-        let things = things.into_iter().chain(data).map(|(path, thing)| (path.to_owned(), thing)).collect();
-        let release = Release { things, ..Release::default() };
+        let things = [
+            ("bin", Thing::Directory),
+            ("bin/run", Thing::File { executable: true }),
+            ("bin/text", Thing::File { executable: true }),
+            ("bin/data", Thing::File { executable: false }),
+        ];
+        let things = things.into_iter().map(|(path, thing)| (path.to_owned(), thing)).collect();
+        let heads = [("bin/run".to_owned(), Head::Binary("x86_64".into()))].into();
+        let release = Release { things, heads, ..Release::default() };
         let (_, findings) = check(text, &release);
         findings.into_iter().map(|found| (found.code.word(), found.place, found.hint)).collect()
     }
@@ -363,6 +378,7 @@ mod tests {
         assert_eq!(hook("['bin/absent']"), [at("hook-missing", 4), at("hook-missing", 6)]);
         assert_eq!(hook("['bin/data']")[0].0, "hook-not-executable");
         assert_eq!(hook("['bin']")[0].0, "hook-not-executable");
+        assert_eq!(hook("['bin/text']")[0].0, "hook-not-executable");
     }
 
     #[test]
