@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Code, Finding, Head, Release, Runner, Shebang, Thing};
+use super::{Code, Finding, Head, Release, Runner, Shebang, Thing, binaries};
 
 /// What stands on every host, in /bin or /usr/bin: interpreters of the packages that Debian calls essential.
 const STANDARD: [&str; 6] = ["sh", "bash", "env", "awk", "sed", "perl"];
@@ -29,7 +29,7 @@ pub fn check<'a>(release: &Release, arch: &[String], hooks: impl Iterator<Item =
         }
         _ => None,
     }));
-    findings.extend(binaries(release, arch));
+    findings.extend(binaries::check(release, arch));
     findings.extend(written(release));
     findings
 }
@@ -109,40 +109,6 @@ fn ships(release: &Release, program: &str) -> bool {
     let is_program =
         |path: &String| matches!(release.resolve(path), Some((_, Thing::File { executable: true })));
     release.things.keys().filter(named).any(is_program)
-}
-
-fn binaries(release: &Release, arch: &[String]) -> Vec<Finding> {
-    let binaries: Vec<(&String, &String)> = release
-        .heads
-        .iter()
-        .filter_map(|(path, head)| match head {
-            Head::Binary(arch) => Some((path, arch)),
-            Head::Script(_) => None,
-        })
-        .collect();
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    binaries.iter().for_each(|(_, arch)| *counts.entry(arch).or_default() += 1);
-    let most = counts.iter().max_by_key(|(_, count)| **count).map(|(arch, _)| *arch);
-    let (meant, why): (Vec<&str>, _) = match arch {
-        [] => (most.into_iter().collect(), "most of the release is"),
-        arch => (arch.iter().map(String::as_str).collect(), "the manifest requires"),
-    };
-    let fits = |arch: &str| meant.iter().any(|meant| family(meant) == family(arch));
-    let finding = |(path, arch): (&String, &String)| {
-        let message = format!("is for {arch}, where {why} {}", meant.join(" or "));
-        Finding::new(Code::ArchDiffers, path, message)
-    };
-    binaries.into_iter().filter(|(_, arch)| !fits(arch)).map(finding).collect()
-}
-
-/// What uname has several words for.
-fn family(arch: &str) -> &str {
-    match arch {
-        "i386" | "i486" | "i586" | "i686" => "i686",
-        arch if arch.starts_with("armv") => "arm",
-        arch if arch.starts_with("mips") => "mips",
-        arch => arch,
-    }
 }
 
 fn written(release: &Release) -> Vec<Finding> {
@@ -233,20 +199,6 @@ mod tests {
         let told = run("node", Some("x")).unwrap();
         assert!(told.ends_with("which is not on the PATH of hooks"), "{told}");
         assert!(run("ruby", None).is_some(), "it cannot be run");
-    }
-
-    #[test]
-    fn a_binary_is_for_the_architecture_of_the_release() {
-        let binary = |arch: &str| Head::Binary(arch.to_owned());
-        let mixed =
-            release(&[], &[("a", binary("x86_64")), ("b", binary("x86_64")), ("c", binary("aarch64"))]);
-        assert_eq!(told(&checked(&mixed, &[])), [("arch-differs", "c")]);
-        assert_eq!(
-            told(&checked(&mixed, &["aarch64".into()])),
-            [("arch-differs", "a"), ("arch-differs", "b")]
-        );
-        assert_eq!(checked(&mixed, &["aarch64".into(), "x86_64".into()]), []);
-        assert_eq!(checked(&release(&[], &[("a", binary("i686"))]), &["i386".into()]), []);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is wrong with a release that its vendor is about to hand out: every fault at once, each with a code, a
 //! place and a hint. Pure: what the release holds is told by whoever read it.
 
+mod binaries;
 mod files;
 mod head;
 mod manifest;

@@ -1,0 +1,168 @@
+//! The binaries of a release that are for another architecture than it is, and that nobody chooses by theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
+
+use super::{Code, Finding, Head, Release, Thing};
+
+/// What the names of files and directories call the architectures that uname has other words for.
+const WORDS: [(&str, &[&str]); 8] = [
+    ("x86_64", &["x86_64", "x86-64", "amd64", "x64"]),
+    ("aarch64", &["aarch64", "arm64"]),
+    ("i686", &["i386", "i486", "i586", "i686", "x86", "ia32", "386"]),
+    ("arm", &["arm", "armel", "armhf", "armv5", "armv6", "armv6l", "armv7", "armv7l", "arm32"]),
+    ("ppc64le", &["ppc64le", "ppc64el", "powerpc64le"]),
+    ("riscv64", &["riscv64", "riscv64gc"]),
+    ("loongarch64", &["loongarch64", "loong64"]),
+    ("mips", &["mips", "mipsel", "mipsle", "mips64", "mips64el", "mips64le"]),
+];
+
+/// The binaries that are for none of these architectures; where none is named, not for what most of them are for.
+pub fn check(release: &Release, arch: &[String]) -> Vec<Finding> {
+    let binaries: Vec<(&str, &str)> = release
+        .heads
+        .iter()
+        .filter_map(|(path, head)| match head {
+            Head::Binary(arch) => Some((path.as_str(), arch.as_str())),
+            Head::Script(_) => None,
+        })
+        .collect();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    binaries.iter().for_each(|(_, arch)| *counts.entry(arch).or_default() += 1);
+    let most = counts.iter().max_by_key(|(_, count)| **count).map(|(arch, _)| *arch);
+    let (meant, why): (Vec<&str>, _) = match arch {
+        [] => (most.into_iter().collect(), "most of the release is"),
+        arch => (arch.iter().map(String::as_str).collect(), "the manifest requires"),
+    };
+    let fits = |arch: &str| meant.iter().any(|meant| family(meant) == family(arch));
+    let choice = Choice::of(release, &meant);
+    let finding = |(path, arch): (&str, &str)| {
+        let message = format!("is for {arch}, where {why} {}", meant.join(" or "));
+        Finding::new(Code::ArchDiffers, path, message)
+    };
+    let differs = |(path, arch): &(&str, &str)| !fits(arch) && !choice.holds(path, arch);
+    binaries.into_iter().filter(differs).map(finding).collect()
+}
+
+/// What uname has several words for.
+fn family(arch: &str) -> &str {
+    match arch {
+        "i386" | "i486" | "i586" | "i686" => "i686",
+        arch if arch.starts_with("armv") => "arm",
+        arch if arch.starts_with("mips") => "mips",
+        arch => arch,
+    }
+}
+
+/// The words for an architecture in names of files.
+fn words(arch: &str) -> Vec<&str> {
+    let family = family(arch);
+    WORDS.iter().find(|(known, _)| *known == family).map_or_else(|| vec![family], |(_, words)| words.to_vec())
+}
+
+/// Whether one of the words in a name is one for this architecture.
+fn tells(name: &str, arch: &str) -> bool {
+    let is_word = |word: &&str| {
+        name.match_indices(*word).any(|(at, _)| {
+            let (before, behind) = (&name[..at], &name[at + word.len()..]);
+            !before.ends_with(char::is_alphanumeric) && !behind.starts_with(char::is_alphanumeric)
+        })
+    };
+    words(arch).iter().any(is_word)
+}
+
+/// What a release brings for several architectures, each under its name, as add-ons of Node and libraries of .NET come:
+/// whoever runs it takes what the host is.
+struct Choice<'a> {
+    release: &'a Release,
+    /// The words in names for what the release is for.
+    meant: Vec<&'a str>,
+    /// The directories that have one in them for what the release is for.
+    parents: BTreeSet<&'a str>,
+}
+
+impl<'a> Choice<'a> {
+    fn of(release: &'a Release, meant: &[&'a str]) -> Self {
+        let parent = |(path, thing): (&'a String, &Thing)| {
+            let (parent, name) = split(path);
+            let is_meant = *thing == Thing::Directory && meant.iter().any(|arch| tells(name, arch));
+            is_meant.then_some(parent)
+        };
+        let parents = release.things.iter().filter_map(parent).collect();
+        Self { release, meant: meant.iter().flat_map(|arch| words(arch)).collect(), parents }
+    }
+
+    /// Whether a binary for this architecture is chosen by it: it lies in a directory that is named after it, beside one
+    /// for what the release is for, or there is the same file for that.
+    fn holds(&self, path: &str, arch: &str) -> bool {
+        let (parent, name) = split(path);
+        let mut dirs = iter::successors(Some(parent), |dir| Some(split(dir).0).filter(|_| !dir.is_empty()));
+        let is_chosen = |dir: &str| {
+            let (above, name) = split(dir);
+            tells(name, arch) && self.parents.contains(above)
+        };
+        let has_twin = |word: &str| {
+            let twins = self.meant.iter().map(|meant| name.replace(word, meant)).filter(|twin| twin != name);
+            twins.map(|twin| join(parent, &twin)).any(|twin| self.release.things.contains_key(&twin))
+        };
+        dirs.any(is_chosen) || words(arch).into_iter().any(has_twin)
+    }
+}
+
+fn join(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
+}
+
+/// The directory that something lies in, and its name there.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(binaries: &[(&str, &str)]) -> Release {
+        let mut release = Release::default();
+        for (path, arch) in binaries {
+            release.heads.insert((*path).to_owned(), Head::Binary((*arch).to_owned()));
+            release.things.insert((*path).to_owned(), Thing::File { executable: true });
+            for (at, _) in path.match_indices('/') {
+                release.things.insert(path[..at].to_owned(), Thing::Directory);
+            }
+        }
+        release
+    }
+
+    fn told(binaries: &[(&str, &str)], arch: &[&str]) -> Vec<String> {
+        let arch: Vec<String> = arch.iter().map(|arch| (*arch).to_owned()).collect();
+        check(&release(binaries), &arch).into_iter().map(|finding| finding.place).collect()
+    }
+
+    #[test]
+    fn a_binary_is_for_the_architecture_of_the_release() {
+        let mixed = [("a", "x86_64"), ("b", "x86_64"), ("c", "aarch64")];
+        assert_eq!(told(&mixed, &[]), ["c"]);
+        assert_eq!(told(&mixed, &["aarch64"]), ["a", "b"]);
+        assert_eq!(told(&mixed, &["aarch64", "x86_64"]), [""; 0]);
+        assert_eq!(told(&[("a", "i686")], &["i386"]), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_chosen_by_its_architecture_is_none_of_another() {
+        let prebuilt = [
+            ("bin/node", "x86_64"),
+            ("m/prebuilds/android-arm64/addon.node", "aarch64"),
+            ("m/prebuilds/linux-arm/addon.armv7.node", "armv7l"),
+            ("m/prebuilds/linux-arm64/lib/addon.node", "aarch64"),
+            ("m/prebuilds/linux-x64/addon.node", "x86_64"),
+        ];
+        assert_eq!(told(&prebuilt, &[]), [""; 0]);
+        assert_eq!(told(&prebuilt, &["x86_64"]), [""; 0]);
+        assert_eq!(told(&prebuilt[..4], &["x86_64"]), [prebuilt[1].0, prebuilt[2].0, prebuilt[3].0]);
+        let tools = [("bin/tool-linux-amd64", "x86_64"), ("bin/tool-linux-arm64", "aarch64")];
+        assert_eq!(told(&tools, &["x86_64"]), [""; 0]);
+        let wrong = [("lib/a.x86_64.so", "x86_64"), ("lib/b.aarch64.so", "aarch64"), ("arm64/c", "aarch64")];
+        assert_eq!(told(&wrong, &["x86_64"]), ["arm64/c", "lib/b.aarch64.so"]);
+    }
+}
