@@ -104,16 +104,21 @@ fn by_env(argument: &str) -> Runner<'_> {
 /// uname's word for a machine (`e_machine` of elf(5)).
 fn arch(machine: u16, wide: bool, big: bool) -> String {
     match (machine, wide, big) {
+        (2 | 18, ..) => "sparc",
         (3, ..) => "i686",
+        (4, ..) => "m68k",
         (8, ..) => "mips",
         (20, ..) => "ppc",
         (21, _, false) => "ppc64le",
         (21, _, true) => "ppc64",
         (22, ..) => "s390x",
         (40, ..) => "armv7l",
+        (43, ..) => "sparc64",
         (62, ..) => "x86_64",
-        (183, ..) => "aarch64",
+        (183, _, false) => "aarch64",
+        (183, _, true) => "aarch64_be",
         (243, true, _) => "riscv64",
+        (243, false, _) => "riscv32",
         (258, ..) => "loongarch64",
         _ => return format!("machine {machine}"),
     }
@@ -172,6 +177,8 @@ mod tests {
         assert_eq!(elf(2, 1, [3, 0], [183, 0]), binary("aarch64"));
         assert_eq!(elf(2, 2, [0, 2], [0, 22]), binary("s390x"));
         assert_eq!(elf(2, 1, [3, 0], [21, 0]), binary("ppc64le"));
+        assert_eq!(elf(1, 1, [2, 0], [243, 0]), binary("riscv32"));
+        assert_eq!(elf(2, 2, [0, 3], [0, 183]), binary("aarch64_be"));
         assert_eq!(elf(1, 1, [2, 0], [99, 1]), binary("machine 355"));
         assert_eq!(elf(2, 1, [1, 0], [247, 0]), None, "an object file");
         for bytes in [&b""[..], b"\x7fELF", b"\x7fELF\x02\x01", b"text", b"#"] {
