@@ -83,6 +83,24 @@ impl Vendor {
 }
 
 #[test]
+fn each_step_is_told_where_that_is_wanted() {
+    let vendor = Vendor::new();
+    for known in ["not there yet", "there already"] {
+        let run = vendor.pack(&["--verbose", "build"]).ok();
+        let told = [
+            "check: directory: nothing in it would be refused: ",
+            "check: release: emqx 5.0.1, by release.toml",
+            "step: pack into emqx-5.0.1.tar.zst, ",
+            "step: read emqx-5.0.1.tar.zst back, ",
+            "check: archive: it holds the same as the directory; ",
+        ];
+        let is_told = run.stderr.lines().zip(told).all(|(line, begin)| line.starts_with(begin));
+        assert!(is_told && run.stderr.lines().count() == told.len(), "{run:?}");
+        run.stderr_has(known);
+    }
+}
+
+#[test]
 fn what_is_packed_is_unpacked_and_intact() {
     for format in FORMATS {
         let vendor = Vendor::new();

@@ -244,6 +244,17 @@ impl Observer for Console {
         self.bar.about("Deleting");
     }
 
+    fn packing(&mut self, archive: &str) {
+        self.bar.about("Packing");
+        self.detail(|| format!("step: pack into {archive}, which appears once it was read back"));
+    }
+
+    fn reading_back(&mut self, archive: &str) {
+        self.bar.clear();
+        self.bar.about("Checking");
+        self.detail(|| format!("step: read {archive} back, by the rules of unpacking"));
+    }
+
     fn checked(&mut self, what: &str, found: &str) {
         self.detail(|| format!("check: {what}: {found}"));
     }

@@ -39,6 +39,12 @@ pub trait Observer: Watch {
     /// What was removed is going to be deleted, which may take a while.
     fn deleting(&mut self) {}
 
+    /// An archive is going to be made, under this name in the end, which may take a while.
+    fn packing(&mut self, _archive: &str) {}
+
+    /// What was made is going to be read back, which may take a while.
+    fn reading_back(&mut self, _archive: &str) {}
+
     /// A step is begun.
     fn begun(&mut self, step: &Step);
 

@@ -102,6 +102,8 @@ pub fn pack(options: &Pack<'_>, observer: &mut dyn Observer) -> Result<Packed> {
     }
     let whole = fit(&from, observer)?;
     let (name, version) = release(options, whole.survey.manifest.as_deref())?;
+    let by = if whole.survey.manifest.is_some() { MANIFEST } else { "the options" };
+    observer.checked("release", &format!("{name} {version}, by {by}"));
     let target = Target::find(options, &from, &name, &version)?;
     // Whether it is the same that is there can only be told by making it.
     let made = if target.is_taken()? || options.mode == Mode::Act {
@@ -140,6 +142,9 @@ fn fit(from: &Path, observer: &mut dyn Observer) -> Result<Whole> {
     match (looked.whole, faults.first()) {
         (Some(whole), None) => {
             lost.iter().for_each(|finding| observer.warn(&told(finding)));
+            let (entries, bytes) = (whole.survey.entries(), whole.survey.bytes());
+            let found = format!("nothing in it would be refused: {entries} entries with {bytes} bytes");
+            observer.checked("directory", &found);
             Ok(whole)
         }
         (_, first) => {
@@ -251,8 +256,10 @@ impl Target {
     ) -> Result<Made> {
         let draft = Draft::new(&self.dir)?;
         let total = whole.survey.bytes();
+        observer.packing(&self.shown(""));
         let mut file = archive::pack(from, draft.file()?, recipe, &mut Count::new(observer, total))?;
         let bytes = file.metadata().doing(|| "cannot look at the archive")?.len();
+        observer.reading_back(&self.shown(""));
         let packed = Archive::of(draft.file()?, Path::new(&self.file), self.format)?;
         let reading = packed.survey(&unlimited(), &mut |_| {}, observer)?;
         let same = reading.survey.entries() == whole.survey.entries() && reading.survey.bytes() == total;
@@ -261,6 +268,9 @@ impl Target {
         }
         let sha256 = reading.sha256;
         let changed = self.sha256(observer)?.as_ref() != Some(&sha256);
+        let known = if changed { "which is not there yet" } else { "which is there already" };
+        observer
+            .checked("archive", &format!("it holds the same as the directory; SHA-256 {sha256}, {known}"));
         let mut beside = vec![(DIGEST, format!("{sha256}  {}\n", self.file))];
         if let Some((key, time)) = options.sign.filter(|(key, _)| changed || !self.is_signed(key, observer)) {
             file.rewind().doing(|| "cannot read the archive")?;
