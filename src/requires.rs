@@ -138,6 +138,18 @@ impl Requires {
 }
 
 impl Wanted {
+    /// What it is about.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether not every version of it will do.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.bound.is_some()
+    }
+
     fn is_met_by(&self, has: &Named) -> bool {
         has.names.contains(&self.name)
             && self.bound.as_ref().is_none_or(|(bound, version)| {

@@ -8,55 +8,17 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
 use crate::health::{Argv, Probe};
-use crate::manifest::{MANIFEST, Manifest, line, message, nearest, nearest_key};
+use crate::manifest::{MANIFEST, Manifest, line, message, nearest_key};
 use crate::naming;
 use crate::settings;
 use crate::version::Range;
 
-use super::{Code, Finding, Release, Thing};
+use super::{Code, Finding, Release, Thing, requires};
 
 type Key<'a> = Spanned<Cow<'a, str>>;
 
 /// What stands in for a key that is missing, so that the rest can be looked at: a name and a version at once.
 const STAND_IN: &str = "0.0.0";
-
-/// What people write for the words of uname.
-const ARCH_WORDS: [(&str, &str); 6] = [
-    ("amd64", "x86_64"),
-    ("x64", "x86_64"),
-    ("x86-64", "x86_64"),
-    ("arm64", "aarch64"),
-    ("x86", "i686"),
-    ("armhf", "armv7l"),
-];
-
-/// The words of uname (`UTS_MACHINE` and `utsname.machine` of Linux).
-const UNAME: [&str; 24] = [
-    "aarch64",
-    "aarch64_be",
-    "armv5tel",
-    "armv5tejl",
-    "armv6l",
-    "armv7l",
-    "armv8l",
-    "i386",
-    "i486",
-    "i586",
-    "i686",
-    "loongarch64",
-    "m68k",
-    "mips",
-    "mips64",
-    "ppc",
-    "ppc64",
-    "ppc64le",
-    "riscv32",
-    "riscv64",
-    "s390x",
-    "sparc",
-    "sparc64",
-    "x86_64",
-];
 
 /// The manifest, without what is wrong with it, and the faults; no manifest where it is no TOML.
 pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) {
@@ -201,18 +163,7 @@ fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Fi
             findings.push(Finding::new(Code::RangeNever, &lines.of("upgrade", key), message));
         }
     }
-    let unknown = |word: &&String| !UNAME.contains(&word.as_str());
-    findings.extend(manifest.requires.arch.iter().filter(unknown).map(|word| {
-        let message = format!("no host calls itself {word:?}");
-        let hint = match ARCH_WORDS.iter().find(|(wrong, _)| wrong == word) {
-            Some((_, uname)) => format!("write {uname:?}"),
-            None => format!(
-                "write what `uname -m` prints; the nearest known word is {:?}",
-                nearest(word, &UNAME).unwrap_or_default()
-            ),
-        };
-        Finding::new(Code::ArchUnknown, &lines.of("requires", "arch"), message).hint(hint)
-    }));
+    findings.extend(requires::check(&manifest.requires, &|key| lines.of("requires", key)));
     findings.extend(
         programs(manifest)
             .filter_map(|(table, key, argv)| hook(key, argv.program(), &lines.of(table, key), release)),
@@ -350,21 +301,6 @@ mod tests {
         assert_eq!(data("writes='x'"), [at("manifest-value", 4)]);
         assert_eq!(data("reads=[1]")[0].0, "manifest-missing");
         assert_eq!(places("name=1\nversion='x'\n"), [at("manifest-value", 1), at("manifest-value", 2)]);
-    }
-
-    #[test]
-    fn an_architecture_is_one_of_uname() {
-        let hints = |arch: &str| {
-            let text = format!("name='a'\nversion='1.0.0'\n[requires]\narch=['{arch}']\n");
-            faults(&text).into_iter().map(|(code, _, hint)| format!("{code} {hint}")).collect::<String>()
-        };
-        for fine in ["x86_64", "aarch64", "armv7l", "ppc64le", "s390x", "riscv64", "i586"] {
-            assert_eq!(hints(fine), "", "{fine}");
-        }
-        for (wrong, right) in [("amd64", "x86_64"), ("x68_64", "x86_64"), ("aarch46", "aarch64"), ("", "")] {
-            let hint = hints(wrong);
-            assert!(hint.starts_with("arch-unknown ") && hint.contains(right), "{wrong}: {hint}");
-        }
     }
 
     #[test]

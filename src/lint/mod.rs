@@ -5,6 +5,7 @@ mod binaries;
 mod files;
 mod head;
 mod manifest;
+mod requires;
 
 use std::collections::BTreeMap;
 

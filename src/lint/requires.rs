@@ -1,0 +1,116 @@
+//! The faults of what a release requires: words that no host has for itself.
+
+use crate::manifest::nearest;
+use crate::requires::{Requires, Wanted};
+
+use super::{Code, Finding};
+
+/// What people write for the words of uname.
+const ARCH_WORDS: [(&str, &str); 6] = [
+    ("amd64", "x86_64"),
+    ("x64", "x86_64"),
+    ("x86-64", "x86_64"),
+    ("arm64", "aarch64"),
+    ("x86", "i686"),
+    ("armhf", "armv7l"),
+];
+
+/// The words of uname (`UTS_MACHINE` and `utsname.machine` of Linux).
+const UNAME: [&str; 24] = [
+    "aarch64",
+    "aarch64_be",
+    "armv5tel",
+    "armv5tejl",
+    "armv6l",
+    "armv7l",
+    "armv8l",
+    "i386",
+    "i486",
+    "i586",
+    "i686",
+    "loongarch64",
+    "m68k",
+    "mips",
+    "mips64",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv32",
+    "riscv64",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "x86_64",
+];
+
+/// The C libraries that hosts have.
+const LIBC: [&str; 2] = ["glibc", "musl"];
+
+/// What no host meets; `at` tells where a key stands.
+pub fn check(requires: &Requires, at: &dyn Fn(&str) -> String) -> Vec<Finding> {
+    let unknown = |word: &&String| !UNAME.contains(&word.as_str());
+    let arch = requires.arch.iter().filter(unknown).map(|word| {
+        let message = format!("no host calls itself {word:?}");
+        let hint = match ARCH_WORDS.iter().find(|(wrong, _)| wrong == word) {
+            Some((_, uname)) => format!("write {uname:?}"),
+            None => format!(
+                "write what `uname -m` prints; the nearest known word is {:?}",
+                nearest(word, &UNAME).unwrap_or_default()
+            ),
+        };
+        Finding::new(Code::ArchUnknown, &at("arch"), message).hint(hint)
+    });
+    let libc = requires.libc.iter().filter_map(|wanted| {
+        let (message, hint) = never_met(wanted)?;
+        Some(Finding::new(Code::ManifestValue, &at("libc"), message).hint(hint))
+    });
+    arch.chain(libc).collect()
+}
+
+/// Why no host has this C library, and what to write.
+fn never_met(wanted: &Wanted) -> Option<(String, String)> {
+    match wanted.name() {
+        name if !LIBC.contains(&name) => {
+            let near = nearest(name, &LIBC).unwrap_or_default();
+            Some((format!("no host has a C library {name:?}"), format!("the nearest known one is {near:?}")))
+        }
+        "musl" if wanted.is_bound() => Some((
+            format!("`{wanted}` is met by no host: musl tells no version"),
+            "write \"musl\"".to_owned(),
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The codes and hints of what is told of this table.
+    fn told(table: &str) -> Vec<String> {
+        let requires: Requires = toml::from_str(table).unwrap();
+        let findings = check(&requires, &|key| key.to_owned());
+        findings.into_iter().map(|it| format!("{} {} {}", it.place, it.code.word(), it.hint)).collect()
+    }
+
+    #[test]
+    fn an_architecture_is_one_of_uname() {
+        for fine in ["x86_64", "aarch64", "armv7l", "ppc64le", "s390x", "riscv64", "i586"] {
+            assert_eq!(told(&format!("arch = ['{fine}']")), [""; 0], "{fine}");
+        }
+        for (wrong, right) in [("amd64", "x86_64"), ("x68_64", "x86_64"), ("aarch46", "aarch64"), ("", "")] {
+            let hint = told(&format!("arch = ['{wrong}']")).concat();
+            assert!(hint.starts_with("arch arch-unknown ") && hint.contains(right), "{wrong}: {hint}");
+        }
+    }
+
+    #[test]
+    fn a_c_library_is_one_that_hosts_have() {
+        assert_eq!(told("libc = ['glibc >= 2.36', 'GLIBC', 'musl']"), [""; 0]);
+        assert_eq!(
+            told("libc = ['gilbc >= 2.36']"),
+            ["libc manifest-value the nearest known one is \"glibc\""]
+        );
+        assert_eq!(told("libc = ['musl >= 1.2']"), ["libc manifest-value write \"musl\""]);
+    }
+}
