@@ -468,14 +468,16 @@ fn what_is_cut_short_leaves_no_archive() {
         [(Signal::SIGTERM, &["build"][..]), (Signal::SIGKILL, &[".tenure-draft.0", "build"])]
     {
         let mut command = vendor.command(&["pack", "build"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         while !vendor.path(".tenure-draft.0").exists() {
             assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
             std::thread::yield_now();
         }
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
-        let code = child.wait().unwrap().code();
-        assert_eq!(code, if signal == Signal::SIGTERM { Some(1) } else { None });
+        let ended = child.wait_with_output().unwrap();
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), if signal == Signal::SIGTERM { Some(1) } else { None });
+        assert!(!told.contains("sparse"), "{told}");
         assert_eq!(vendor.names(), left);
     }
     fs::remove_file(vendor.path("build/sparse")).unwrap();

@@ -257,7 +257,10 @@ impl Target {
         let draft = Draft::new(&self.dir)?;
         let total = whole.survey.bytes();
         observer.packing(&self.shown(""));
-        let mut file = archive::pack(from, draft.file()?, recipe, &mut Count::new(observer, total))?;
+        let packed = archive::pack(from, draft.file()?, recipe, &mut Count::new(observer, total));
+        // Whichever file it was at has nothing to do with it.
+        observer.go_on().doing(|| format!("cannot pack {}", from.display()))?;
+        let mut file = packed?;
         let bytes = file.metadata().doing(|| "cannot look at the archive")?.len();
         observer.reading_back(&self.shown(""));
         let packed = Archive::of(draft.file()?, Path::new(&self.file), self.format)?;
