@@ -1,5 +1,7 @@
 //! What the first bytes of a file say: a script and its interpreter, or a binary and its architecture.
 
+use std::iter;
+
 /// What the first bytes of a program say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Head {
@@ -81,6 +83,9 @@ impl Shebang {
     }
 }
 
+/// The options of env that take the word behind them.
+const TAKING: [&str; 6] = ["-u", "--unset", "-C", "--chdir", "-a", "--argv0"];
+
 /// What env runs by its one argument: only `-S` has it take that apart (env(1)).
 fn by_env(argument: &str) -> Runner<'_> {
     let split = argument.strip_prefix("--split-string=").or_else(|| {
@@ -90,7 +95,11 @@ fn by_env(argument: &str) -> Runner<'_> {
     let is_program = |word: &&str| !word.starts_with('-') && !word.contains('=');
     let words = argument.split_whitespace().count();
     let program = match split {
-        Some(words) => words.split_whitespace().find(is_program),
+        Some(words) => {
+            let before = iter::once("").chain(words.split_whitespace());
+            let mut words = before.zip(words.split_whitespace());
+            words.find(|(before, word)| is_program(word) && !TAKING.contains(before)).map(|(_, word)| word)
+        }
         None if words > 1 => return Runner::OneWord(argument),
         None => Some(argument).filter(|word| !word.is_empty() && is_program(word)),
     };
@@ -149,6 +158,7 @@ mod tests {
             ("#!/usr/bin/env -S bash -e", Runner::Named("bash")),
             ("#!/usr/bin/env -Ssh", Runner::Named("sh")),
             ("#!/usr/bin/env -iS A=1 sh", Runner::Named("sh")),
+            ("#!/usr/bin/env -S -u A --chdir / sh", Runner::Named("sh")),
             ("#!/usr/bin/env --split-string=sh", Runner::Named("sh")),
             ("#!/usr/bin/env bin/node", Runner::Path("bin/node")),
             ("#!/usr/bin/env bash -e", Runner::OneWord("bash -e")),
