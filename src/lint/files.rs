@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::version::Version;
+
 use super::{Code, Finding, Head, Release, Runner, Shebang, Thing, binaries};
 
 /// What stands on every host, in /bin or /usr/bin: interpreters of the packages that Debian calls essential.
-const STANDARD: [&str; 6] = ["sh", "bash", "env", "awk", "sed", "perl"];
+const STANDARD: [&str; 9] = ["sh", "bash", "env", "awk", "sed", "perl", "cat", "false", "true"];
+
+/// What runs the scripts of service managers, and is there wherever these are run.
+const MANAGERS: [&str; 2] = ["/sbin/openrc-run", "/lib/init/init-d-script"];
 
 /// Directories at the top of a release that services write to.
 const WRITTEN: [&str; 7] = ["cache", "data", "log", "logs", "run", "tmp", "var"];
@@ -15,14 +20,19 @@ const WRITTEN_ENDINGS: [&str; 6] = [".db", ".log", ".pid", ".sock", ".sqlite", "
 
 /// The faults of the files, where the release is for these architectures; for what most of its binaries are, where
 /// none is named. `hooks` are to be run, whatever their modes say yet.
-pub fn check<'a>(release: &Release, arch: &[String], hooks: impl Iterator<Item = &'a str>) -> Vec<Finding> {
+pub fn check<'a>(
+    release: &Release,
+    version: Option<&Version>,
+    arch: &[String],
+    hooks: impl Iterator<Item = &'a str>,
+) -> Vec<Finding> {
     let mut findings = clashes(release);
     let hooks: BTreeSet<String> =
         hooks.filter_map(|hook| release.resolve(hook)).map(|(path, _)| path).collect();
     let is_run = |path: &String| is_executable(release, path) || hooks.contains(path);
     findings.extend(release.heads.iter().filter_map(|(path, head)| match head {
         Head::Script(shebang) if is_run(path) => {
-            interpreter(release, shebang, !hooks.contains(path)).map(|(message, hint)| {
+            interpreter(release, version, shebang, !hooks.contains(path)).map(|(message, hint)| {
                 let finding = Finding::new(Code::InterpreterMissing, path, message);
                 hint.into_iter().fold(finding, Finding::hint)
             })
@@ -55,7 +65,12 @@ fn clashes(release: &Release) -> Vec<Finding> {
 
 /// What keeps a script from being run, and what helps where that is known. The service may have a PATH that leads into
 /// the release; hooks have none.
-fn interpreter(release: &Release, shebang: &Shebang, has_path: bool) -> Option<(String, Option<String>)> {
+fn interpreter(
+    release: &Release,
+    version: Option<&Version>,
+    shebang: &Shebang,
+    has_path: bool,
+) -> Option<(String, Option<String>)> {
     let absent = |program: &str| {
         Some((format!("is run by {program:?}, which is neither in the release nor on every host"), None))
     };
@@ -78,7 +93,7 @@ fn interpreter(release: &Release, shebang: &Shebang, has_path: bool) -> Option<(
             (false, _) => absent(program),
         },
         Runner::Path(program) if is_standard(program) => None,
-        Runner::Path(program) => match inside(program).and_then(|inside| release.resolve(inside)) {
+        Runner::Path(program) => match inside(program, version).and_then(|inside| release.resolve(inside)) {
             Some((_, Thing::File { executable: true })) => None,
             Some(_) => Some((
                 format!("is run by {program:?}, which is no executable file"),
@@ -91,16 +106,23 @@ fn interpreter(release: &Release, shebang: &Shebang, has_path: bool) -> Option<(
 
 fn is_standard(path: &str) -> bool {
     let name = ["/bin/", "/usr/bin/"].iter().find_map(|dir| path.strip_prefix(dir));
-    name.is_some_and(|name| STANDARD.contains(&name))
+    name.is_some_and(|name| STANDARD.contains(&name)) || MANAGERS.contains(&path)
 }
 
 /// The path in the release, where an interpreter is named by one that leads there: relative, for hooks run in the
-/// directory of their release, or by way of either link of a root.
-fn inside(interpreter: &str) -> Option<&str> {
+/// directory of their release, by way of either link of a root, or by way of this version among its releases.
+fn inside<'a>(interpreter: &'a str, version: Option<&Version>) -> Option<&'a str> {
     if !interpreter.starts_with('/') {
         return Some(interpreter).filter(|path| !path.is_empty());
     }
-    ["/current/", "/permanent/"].iter().find_map(|link| Some(interpreter.split_once(link)?.1))
+    let by_link =
+        || ["/current/", "/permanent/"].iter().find_map(|link| Some(interpreter.split_once(link)?.1));
+    let by_version = || {
+        let (dir, path) = interpreter.split_once("/releases/")?.1.split_once('/')?;
+        let is_this = |there: Version| version.is_none_or(|version| *version == there);
+        dir.parse().is_ok_and(is_this).then_some(path)
+    };
+    by_link().or_else(by_version)
 }
 
 /// Whether a program of this name is in the release, for whoever sets the PATH.
@@ -155,7 +177,7 @@ mod tests {
     }
 
     fn checked(release: &Release, arch: &[String]) -> Vec<Finding> {
-        check(release, arch, std::iter::empty())
+        check(release, Some(&"1.0.0".parse().unwrap()), arch, std::iter::empty())
     }
 
     #[test]
@@ -170,6 +192,11 @@ mod tests {
             ("#!bin/data", false),
             ("#!bin", false),
             ("#!/srv/app/current/bin/node", true),
+            ("#!/srv/app/releases/1.0.0/bin/node", true),
+            ("#!/srv/app/releases/1.0.0/bin/ruby", false),
+            ("#!/srv/app/releases/node", false),
+            ("#!/sbin/openrc-run", true),
+            ("#!/usr/bin/env -S -u FOO bash", true),
             ("#!/usr/bin/python3", false),
             ("#!/usr/bin/env ruby", false),
             ("#!/usr/bin/env", false),
@@ -184,8 +211,16 @@ mod tests {
             assert_eq!(told.is_empty(), fine, "{line}: {told:?}");
             let plain = release(&files(false), &[("x", head)]);
             assert_eq!(checked(&plain, &[]), [], "nobody runs it");
-            assert_eq!(check(&plain, &[], ["./x"].into_iter()).is_empty(), fine, "{line}: a hook");
+            assert_eq!(check(&plain, None, &[], ["./x"].into_iter()).is_empty(), fine, "{line}: a hook");
         }
+    }
+
+    #[test]
+    fn an_interpreter_is_none_of_another_version() {
+        let head = Head::of(b"#!/srv/app/releases/1.0.1/bin/node").unwrap();
+        let release = release(&[("bin/node", true), ("x", true)], &[("x", head)]);
+        assert_eq!(told(&checked(&release, &[])), [("interpreter-missing", "x")]);
+        assert_eq!(check(&release, None, &[], std::iter::empty()), []);
     }
 
     #[test]
@@ -193,7 +228,9 @@ mod tests {
         let files = [("bin/node", true), ("bin/ruby", false), ("x", true)];
         let by = |program: &str| Head::of(format!("#!/usr/bin/env {program}").as_bytes()).unwrap();
         let run = |program: &str, hook: Option<&str>| {
-            check(&release(&files, &[("x", by(program))]), &[], hook.into_iter()).pop().map(|it| it.message)
+            check(&release(&files, &[("x", by(program))]), None, &[], hook.into_iter())
+                .pop()
+                .map(|it| it.message)
         };
         assert_eq!(run("node", None), None, "the service may set its own");
         let told = run("node", Some("x")).unwrap();

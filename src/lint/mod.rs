@@ -191,7 +191,9 @@ pub fn lint(release: &Release) -> Vec<Finding> {
     let empty = &[][..];
     let arch = manifest.as_ref().map_or(empty, |manifest| &manifest.requires.arch);
     let hooks = manifest.iter().flat_map(manifest::programs).map(|(_, _, argv)| argv.program());
-    findings.extend(files::check(release, arch, hooks));
+    let told = || naming::version_of(release.archive.as_ref()?, None);
+    let version = manifest.as_ref().map(|manifest| manifest.version.clone()).or_else(told);
+    findings.extend(files::check(release, version.as_ref(), arch, hooks));
     findings
 }
 
