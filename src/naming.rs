@@ -73,12 +73,15 @@ pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
 /// # Errors
 /// Refused where it tells another version, or none.
 pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
+    let words = PRERELEASES.join(", ");
     if !holds(file_name, Some(product), version) {
         let ending = Format::split(file_name).map_or(".zip", |(_, format)| format.ending());
-        return Err(Error::refused(format!("{file_name:?} is no name of an archive of {product} {version}"))
-            .hint(format!("name it {product}-{version}{ending}, or with -ANYTHING behind the version")));
+        let has_more = file_name.starts_with(&format!("{product}-{version}-"));
+        let but = if has_more { format!(", but no number and none of {words}") } else { String::new() };
+        let hint = format!("name it {product}-{version}{ending}, or with -ANYTHING behind the version{but}");
+        let what = format!("{file_name:?} is no name of an archive of {product} {version}");
+        return Err(Error::refused(what).hint(hint));
     }
-    let words = PRERELEASES.join(", ");
     let begin = format!("begin what is behind the third number of a version with a number or one of {words}");
     let rename = "give the product a name without a version in it".to_owned();
     for (reader, hint) in [(Some(product), begin), (None, rename)] {
@@ -179,6 +182,12 @@ mod tests {
             ("emqx-2.0.0+a-b.zip", "emqx", "2.0.0+a-b", Err("with a number or one of alpha, beta")),
             ("a-2.0.0-1.0.0.zip", "a-2.0.0", "1.0.0", Err("a name without a version")),
             ("a-02.0.0-1.0.0.zip", "a-02.0.0", "1.0.0", Err("a name without a version")),
+            (
+                "a-1.0.0-1.zip",
+                "a",
+                "1.0.0",
+                Err("-ANYTHING behind the version, but no number and none of alpha,"),
+            ),
         ];
         for (file, product, version, expected) in table {
             let checked = check(file, product, &version.parse().unwrap());
