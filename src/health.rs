@@ -1,6 +1,7 @@
 //! Whether a service is well: what is asked, what one answer means, and what several in a row do. Pure.
 
 use std::fmt;
+use std::net::SocketAddrV6;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -119,8 +120,7 @@ impl TryFrom<String> for Url {
             Some(place.rsplit_once('@').map_or(place, |(_, place)| place).to_owned())
         };
         match url.parse::<Uri>().ok().filter(|_| url.starts_with("http://")).as_ref().and_then(place) {
-            Some(host) if is_host(&host) && (!host.contains(':') || host.ends_with(']')) => Ok(Self(url)),
-            Some(address) if is_address(&address) => Ok(Self(url)),
+            Some(place) if is_host(&place) || is_address(&place) => Ok(Self(url)),
             _ => Err(Error::refused(format!("{url:?} is no address like http://127.0.0.1:8080/healthz"))),
         }
     }
@@ -138,7 +138,9 @@ impl TryFrom<String> for Address {
         if is_address(&address) {
             return Ok(Self(address));
         }
-        Err(Error::refused(format!("{address:?} is no address like 127.0.0.1:1883, with a port up to 65535")))
+        Err(Error::refused(format!(
+            "{address:?} is no address like 127.0.0.1:1883 or [::1]:1883, with a port up to 65535"
+        )))
     }
 }
 
@@ -147,8 +149,13 @@ fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && is_port(port))
 }
 
+/// A name, an IPv4 address, or an IPv6 address in brackets: without them its end is taken for a port.
 fn is_host(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]%".contains(c))
+    let is_name = || text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    match text.starts_with('[') {
+        true => format!("{text}:1").parse::<SocketAddrV6>().is_ok(),
+        false => !text.is_empty() && is_name(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -340,6 +347,12 @@ mod tests {
         }
         for tcp in ["127.0.0.1:1883", "a.example:1", "[::1]:65535"] {
             assert!(fine(&format!("tcp = '{tcp}'")), "{tcp}");
+        }
+        for tcp in ["::1", "fe80::1", "::1:80", "[::1]", "[x]:80", "[]:80"] {
+            assert!(!fine(&format!("tcp = '{tcp}'")), "{tcp}");
+        }
+        for http in ["::1/", "[x]/", "[::1]x/"] {
+            assert!(!fine(&format!("http = 'http://{http}'")), "{http}");
         }
         for tcp in ["", ":80", "x", "x:", "127.0.0.1:99999", "x:0", "x:-1", "http://x:80", "a b:80"] {
             assert!(!fine(&format!("tcp = '{tcp}'")), "{tcp}");
