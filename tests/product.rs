@@ -11,7 +11,8 @@ use std::process::Command;
 fn built(conf: &[(&str, &str)]) -> (Option<String>, String) {
     let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
     let release = dir.path().join("release");
-    fs::create_dir_all(release.join("bin")).unwrap();
+    ["bin", "data"].iter().for_each(|dir| fs::create_dir_all(release.join(dir)).unwrap());
+    fs::write(release.join("data/seed"), "").unwrap();
     fs::write(release.join("release.toml"), "name = 'acme'\nversion = '5.0.1'\n").unwrap();
     fs::write(release.join("bin/acme"), "#!/bin/sh\n").unwrap();
     fs::set_permissions(release.join("bin/acme"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -35,6 +36,10 @@ fn a_product_is_built_around_its_own_release() {
     for (conf, why) in [
         (("name=acme", "name=acm"), "acme-5.0.1.tar.zst is of another product than acm,"),
         (("program=bin/acme", "program=bin/acmed"), "release has no bin/acmed,"),
+        (
+            ("shared=\"etc data log\"", "shared=\"etc log\""),
+            "data: holds a file, where services usually write",
+        ),
     ] {
         let (version, told) = built(&[conf]);
         assert!(version.is_none() && told.contains(why), "{told}");
