@@ -101,8 +101,6 @@ release.toml:9: `hot-upgrade` runs \"bin/up\", which is not in the release [hook
   hint: ship the program, or leave the hook out; paths begin at the top of the release
 release.toml:10: `hot-downgrade` runs \"lib/version\", which is not executable [hook-not-executable]
   hint: set its executable bit: `chmod 755`
-lib/version: is named like \"lib/Version\" but for upper and lower case [name-clash]
-  hint: rename one: file systems that fold case cannot hold both
 bin/tool: is run by \"ruby\", which is neither in the release nor on every host [interpreter-missing]
   hint: ship the interpreter and run the script by it, or write for /bin/sh
 lib/nif.so: is for armv7l, where the manifest requires amd64 or x86_64 [arch-differs]
@@ -117,11 +115,11 @@ lib/x.pid: is named like a file that a service writes [file-written]
 fn every_fault_is_told_at_once() {
     let vendor = Vendor::new();
     faulty(vendor.build()).spread(&vendor.dir());
-    vendor.lint("build").code(2).stdout(&format!("{FAULTS}12 faults were found in build.\n")).stderr("");
+    vendor.lint("build").code(2).stdout(&format!("{FAULTS}11 faults were found in build.\n")).stderr("");
     for format in FORMATS {
         let file = format!("emqx-5.0.1.{format}");
         faulty(vendor.build()).format(format).write();
-        let expected = format!("{FAULTS}12 faults were found in {file}.\n");
+        let expected = format!("{FAULTS}11 faults were found in {file}.\n");
         vendor.lint(&file).code(2).stdout(&expected).stderr("");
     }
 }

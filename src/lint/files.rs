@@ -26,11 +26,10 @@ pub fn check<'a>(
     arch: &[String],
     hooks: impl Iterator<Item = &'a str>,
 ) -> Vec<Finding> {
-    let mut findings = clashes(release);
     let hooks: BTreeSet<String> =
         hooks.filter_map(|hook| release.resolve(hook)).map(|(path, _)| path).collect();
     let is_run = |path: &String| is_executable(release, path) || hooks.contains(path);
-    findings.extend(release.heads.iter().filter_map(|(path, head)| match head {
+    let scripts = release.heads.iter().filter_map(|(path, head)| match head {
         Head::Script(shebang) if is_run(path) => {
             interpreter(release, version, shebang, !hooks.contains(path)).map(|(message, hint)| {
                 let finding = Finding::new(Code::InterpreterMissing, path, message);
@@ -38,29 +37,12 @@ pub fn check<'a>(
             })
         }
         _ => None,
-    }));
-    findings.extend(binaries::check(release, arch));
-    findings.extend(written(release));
-    findings
+    });
+    scripts.chain(binaries::check(release, arch)).chain(written(release)).collect()
 }
 
 fn is_executable(release: &Release, path: &str) -> bool {
     matches!(release.things.get(path), Some(Thing::File { executable: true }))
-}
-
-/// Names in one directory that are the same to a file system that folds case.
-fn clashes(release: &Release) -> Vec<Finding> {
-    let mut seen: BTreeMap<(&str, String), &str> = BTreeMap::new();
-    let mut findings = Vec::new();
-    for path in release.things.keys() {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let first = *seen.entry((parent, name.to_lowercase())).or_insert(path);
-        if first != path {
-            let message = format!("is named like {first:?} but for upper and lower case");
-            findings.push(Finding::new(Code::NameClash, path, message));
-        }
-    }
-    findings
 }
 
 /// What keeps a script from being run, and what helps where that is known. The service may have a PATH that leads into
@@ -239,9 +221,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_to_and_what_clashes_is_told() {
+    fn what_is_written_to_is_told() {
         let files = [
-            ("Bin/x", false),
             ("bin/X", false),
             ("bin/x", false),
             ("data/a.db", false),
@@ -250,7 +231,7 @@ mod tests {
             ("lib/x.pid", false),
             ("log", false),
         ];
-        let expected = [("name-clash", "bin/x"), ("file-written", "data"), ("file-written", "lib/x.pid")];
+        let expected = [("file-written", "data"), ("file-written", "lib/x.pid")];
         assert_eq!(told(&checked(&release(&files, &[]), &[])), expected);
     }
 }

@@ -36,8 +36,6 @@ pub enum Code {
     LinkUnsafe,
     /// A mode that is not kept.
     ModeLost,
-    /// Two names that differ by case alone.
-    NameClash,
     /// The manifest is no TOML.
     ManifestSyntax,
     /// A key that is not known.
@@ -75,7 +73,6 @@ impl Code {
             Self::LinkAbsolute => "link-absolute",
             Self::LinkUnsafe => "link-unsafe",
             Self::ModeLost => "mode-lost",
-            Self::NameClash => "name-clash",
             Self::ManifestSyntax => "manifest-syntax",
             Self::ManifestUnknown => "manifest-unknown",
             Self::ManifestMissing => "manifest-missing",
@@ -105,7 +102,6 @@ impl Code {
             Self::ModeLost => {
                 "give the privilege by the service manager, or by a program outside the release"
             }
-            Self::NameClash => "rename one: file systems that fold case cannot hold both",
             Self::ManifestSyntax | Self::ManifestUnknown | Self::ManifestValue | Self::ManifestMissing => {
                 "`tenure manifest --example` shows every key"
             }
