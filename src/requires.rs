@@ -151,9 +151,10 @@ impl Wanted {
     }
 
     fn is_met_by(&self, has: &Named) -> bool {
+        let counts = || has.names.first() == Some(&self.name) || REBUILT.contains(&self.name.as_str());
         has.names.contains(&self.name)
             && self.bound.as_ref().is_none_or(|(bound, version)| {
-                let order = has.version.as_ref().map(|has| has.compared(version));
+                let order = has.version.as_ref().filter(|_| counts()).map(|has| has.compared(version));
                 order.is_some_and(|order| match bound {
                     Bound::AtLeast => order.is_ge(),
                     Bound::Above => order.is_gt(),
@@ -164,6 +165,10 @@ impl Wanted {
             })
     }
 }
+
+/// Systems that others are like in their versions as well: what is rebuilt from their sources has their numbers. Ubuntu
+/// 20.04 is like Debian, and is no Debian 20.
+const REBUILT: [&str; 3] = ["rhel", "centos", "suse"];
 
 impl Numbers {
     /// By as many numbers as the bound names: 12.5 is a 12.
@@ -289,6 +294,11 @@ mod tests {
             ("debian", false),
         ] {
             assert_eq!(wanted(text).is_met_by(&rocky), met, "{text}");
+        }
+        let ubuntu =
+            Named { names: vec!["ubuntu".into(), "debian".into()], version: Some("20.04".parse().unwrap()) };
+        for (text, met) in [("ubuntu >= 20.04", true), ("debian", true), ("debian >= 12", false)] {
+            assert_eq!(wanted(text).is_met_by(&ubuntu), met, "{text}");
         }
         assert_eq!(wanted("Ubuntu>=24.04").to_string(), "ubuntu >= 24.04");
         let rolling = Named { names: vec!["arch".into()], version: None };
