@@ -49,7 +49,8 @@ pub fn shape(found: &Found<'_>) -> Shape {
 
 fn admit(found: &Found<'_>, name: &[u8], intake: &mut Intake<'_>) -> Result<()> {
     let shape = shape(found);
-    let target = if shape == Shape::Symlink { found.target().doing(|| "a link")? } else { "".into() };
+    let target =
+        if shape == Shape::Symlink { found.target().doing(|| "it cannot be followed")? } else { "".into() };
     let raw = Raw {
         name,
         shape,
@@ -69,8 +70,8 @@ fn read(found: &Found<'_>, body: Body) -> Result<Filled> {
     let most = body.wanted.bytes() as u64;
     let mut filling = body.open()?;
     let mut text = Vec::new();
-    let file = found.open().doing(|| "a file")?;
-    file.take(most).read_to_end(&mut text).doing(|| "a file")?;
+    let file = found.open().doing(|| "it cannot be opened")?;
+    file.take(most).read_to_end(&mut text).doing(|| "its beginning cannot be read")?;
     filling.write(&text)?;
     filling.close()
 }
