@@ -18,6 +18,12 @@ struct Shown {
     main: u32,
 }
 
+impl Shown {
+    fn is_down(&self) -> bool {
+        matches!(self.active.as_str(), "inactive" | "failed" | "deactivating")
+    }
+}
+
 impl Systemd<'_> {
     fn show(&self, tools: &Tools<'_>) -> Result<Shown> {
         let asked = ["show", "--property=LoadState,ActiveState,MainPID", "--", self.unit];
@@ -33,6 +39,12 @@ impl Systemd<'_> {
         };
         match shown.loaded.as_str() {
             "loaded" => Ok(shown),
+            // Somebody wants it not to run; and it does not.
+            "masked" if shown.is_down() => Ok(shown),
+            "masked" => {
+                Err(Error::refused(format!("the unit {} is masked, and runs all the same", self.unit))
+                    .hint(format!("`systemctl unmask {}` lets it be moved", self.unit)))
+            }
             state => Err(Error::refused(format!("systemd has the unit {} as {state}", self.unit))
                 .hint("mend `unit` in the table [service] of tenure.toml, or the unit")),
         }
@@ -48,7 +60,7 @@ impl ServiceManager for Systemd<'_> {
         if !platform::is_under_systemd() {
             return Ok(false);
         }
-        Ok(!matches!(self.show(tools)?.active.as_str(), "inactive" | "failed" | "deactivating"))
+        Ok(!self.show(tools)?.is_down())
     }
 
     fn restart(&self, tools: &Tools<'_>) -> Result<()> {

@@ -273,6 +273,24 @@ fn what_an_operator_did_by_hand_is_not_undone() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
+fn a_service_that_is_masked_is_no_fault_of_its_package() {
+    let greeter = serving(Init::Systemd, &[release("5.0.0"), release("5.0.1"), release("5.0.2")]);
+    greeter.ok("systemctl mask --now greeter");
+    apt(&greeter, "install greeter=5.0.1").ok();
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("", "ii  5.0.1"));
+    greeter.ok("systemctl unmask greeter && systemctl start greeter");
+    greeter.answers("5.0.1");
+    // What runs all the same cannot be moved by systemd.
+    greeter.ok("systemctl mask greeter");
+    let run = apt(&greeter, "install greeter=5.0.2").code(100);
+    run.stdout_has("hint: `systemctl unmask greeter.service` lets it be moved");
+    greeter.answers("5.0.1");
+    greeter.ok("systemctl unmask greeter && dpkg --configure -a");
+    in_step(&greeter, "5.0.2");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
 fn a_package_is_installed_where_nothing_runs_yet() {
     let greeter = host(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
     // As in a tree that an image is being made of, which may have no init yet.
