@@ -291,6 +291,21 @@ fn a_service_that_is_masked_is_no_fault_of_its_package() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
+fn a_release_that_cannot_be_unpacked_leaves_a_way_out() {
+    let greeter = serving(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
+    greeter.ok("cp /etc/greeter/tenure.toml /tmp && printf '[space]\\nreserve = \"900 TB\"\\n' >>/etc/greeter/tenure.toml");
+    let run = apt(&greeter, "install greeter=5.0.1").code(100);
+    run.stdout_has("error: not enough space for 5.0.1")
+        .stdout_has("hint: `greeter prune` removes releases")
+        .stdout_has("greeter: 5.0.1 is not installed, and 5.0.0 stays permanent")
+        .stdout_has("hint: once the cause is mended, `dpkg --configure greeter` tries again");
+    assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("5.0.0", "iF  5.0.1"));
+    greeter.ok("cp /tmp/tenure.toml /etc/greeter/ && dpkg --configure greeter");
+    in_step(&greeter, "5.0.1");
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
 fn a_package_is_installed_where_nothing_runs_yet() {
     let greeter = host(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
     // As in a tree that an image is being made of, which may have no init yet.
