@@ -68,6 +68,9 @@ fn a_version_that_is_not_there_is_answered_with_the_nearest() {
     let out = command.env("TENURE_COMMAND", "acme").output().unwrap();
     let said = String::from_utf8(out.stderr).unwrap();
     assert!(said.contains("hint: `acme upgrade 5.0.1`"), "{said}");
+    let out = host.command(["upgrade"]).env("TENURE_COMMAND", "acme").output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(said.contains("Usage: acme upgrade <VERSION>\n"), "{said}");
     // Nothing is suggested that nobody is to give.
     let run = host.run(["migrater"]).code(64);
     run.stderr_has(

@@ -89,6 +89,11 @@ pub struct Console {
     replacing: bool,
 }
 
+/// A product's own command, where it is what a person gives instead of `tenure`.
+pub fn known_as() -> Option<String> {
+    std::env::var("TENURE_COMMAND").ok().filter(|name| !name.is_empty())
+}
+
 impl Console {
     pub fn new(style: Style, loudness: Loudness, command: &'static str) -> Self {
         let is_watched = style == Style::Human && loudness != Loudness::Quiet && io::stderr().is_terminal();
@@ -98,7 +103,7 @@ impl Console {
             journal: is_journal(),
             step_began: Duration::ZERO,
             command,
-            known_as: std::env::var("TENURE_COMMAND").ok().filter(|name| !name.is_empty()),
+            known_as: known_as(),
             interrupt: Interrupt::default(),
             bar: Progress::new(is_watched),
             unwritten: None,

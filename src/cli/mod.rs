@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use tenure::error::{Doing, Error, Kind, Result};
 use tenure::execute::Order;
@@ -33,7 +33,7 @@ use tenure::settings::check_product;
 use tenure::version::Version;
 
 use args::{Backup, Change, Cli, Command, PlanFormat};
-use console::{Console, Loudness, Shown, Style};
+use console::{Console, Loudness, Shown, Style, known_as};
 
 /// How long `boot` waits by itself: a start should not fail for a command that is about to end, and the
 /// start of a unit times out after 90 s (systemd's default).
@@ -45,7 +45,7 @@ pub fn run(words: &[OsString]) -> u8 {
         return 0;
     }
     let style = if words.iter().any(|word| word == "--json") { Style::Json } else { Style::Human };
-    let cli = match Cli::try_parse_from(words) {
+    let cli = match parsed(words) {
         Ok(cli) => cli,
         Err(error) => return misused(error, style),
     };
@@ -60,6 +60,17 @@ pub fn run(words: &[OsString]) -> u8 {
         Ok(shown) => console.show(&shown),
         Err(error) => console.fail(&error),
     }
+}
+
+/// The words, in a usage that names the command that was given.
+fn parsed(words: &[OsString]) -> std::result::Result<Cli, clap::Error> {
+    let command = Cli::command();
+    let mut command = match known_as() {
+        Some(name) => command.bin_name(name),
+        None => command,
+    };
+    let matches = command.try_get_matches_from_mut(words)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 /// What clap has to say: help and version are wanted, all else is wrong usage.
