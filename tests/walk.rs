@@ -223,9 +223,9 @@ fn stopped_by_a_bad_release_it_stays_on_the_last_good_one() {
     let serving = serving();
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.1.0") });
     let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(3);
-    run.stderr_has("error: stopped at hop 2 of 3, from 5.0.1 to 5.1.0\n")
+    run.stderr_has("error: stopped at hop 2 of 3, from 5.0.1 to 5.1.0; 5.0.1 is current and permanent\n")
         .stderr_has("caused by: release 5.1.0 did not prove healthy")
-        .stderr_has("hint: `tenure status` shows where it stands, on a release that is permanent; once the cause is mended ");
+        .stderr_has("hint: `tenure status` shows how it is; the same command goes on from there, once nothing is in the way\n");
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
     assert_eq!(states(&serving.host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 permanent", "5.0.0 old"]);
     serving.host.run(["status"]).ok();
@@ -250,7 +250,7 @@ fn a_hop_is_made_from_a_service_that_is_still_well_alone() {
     // It is well when it is proven, and is not any more once its data is migrated.
     serving.pack(&Greeter { manifest, hot: &hot, conf: "sick-after-ms = 3000\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(1);
-    run.stderr_has("error: stopped at hop 1 of 3, from 5.0.0 to 5.0.1\n")
+    run.stderr_has("error: stopped at hop 1 of 3, from 5.0.0 to 5.0.1; 5.0.1 is current and permanent\n")
         .stderr_has("caused by: the service is not well on 5.0.1, which was made permanent: ");
     assert_eq!(states(&serving.host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 permanent", "5.0.0 old"]);
     // Somebody who looked at it goes on all the same: what fails before a walk is not blamed on it.
@@ -277,7 +277,7 @@ fn the_next_hop_waits_for_the_migration_of_the_last() {
     let run = host
         .run(["upgrade", "--multi-hop", "--restart", "--backup-command", "echo >>../saved", "5.2.0"])
         .code(1);
-    run.stderr_has("error: stopped at hop 2 of 3, from 5.0.1 to 5.1.0\n")
+    run.stderr_has("error: stopped at hop 2 of 3, from 5.0.1 to 5.1.0; 5.1.0 is current and permanent\n")
         .stderr_has("caused by: the data migration failed: to data format 2 by 5.1.0, failed at ");
     assert_eq!(host.link("permanent").unwrap(), "releases/5.1.0");
     assert_eq!(fs::read_to_string(beside.join("told")).unwrap(), "5.0.0 5.0.1\n5.0.1 5.1.0\n");

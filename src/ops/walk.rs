@@ -86,7 +86,7 @@ pub fn walk(
         observer.hop(&stride.leg, at + 1, strides.len());
         let left = if at + 1 < strides.len() { Left::More { was_well } } else { Left::Nothing };
         go(&session, stride, left, observer)
-            .map_err(|error| stopped(error, &stride.leg, at, strides.len()))?;
+            .map_err(|error| stopped(root, error, &stride.leg, at, strides.len()))?;
     }
     let migration = migrating(root, &target)?;
     session.finish(Plan::default(), None, observer, |_| Walked { migration, ..walked(true) })
@@ -309,19 +309,29 @@ fn unready(error: Error, version: &Version) -> Error {
         .hint("what is ready stays; once the cause is mended the same command goes on from there")
 }
 
-fn stopped(error: Error, leg: &Leg, at: usize, of: usize) -> Error {
+/// Says where the walk stands now: on the hop before, or on this one where it was made and something is wrong with it.
+fn stopped(root: &Root, error: Error, leg: &Leg, at: usize, of: usize) -> Error {
     let kind = match error.kind() {
         // Earlier hops were made.
         Kind::Refused if at > 0 => Kind::Failed,
         kind => kind,
     };
-    let what = format!("stopped at hop {} of {of}, from {} to {}", at + 1, leg.from, leg.to);
+    let now = root.observe().ok();
+    let stands = match now.as_ref().map(|now| (now.current.version(), now.permanent.version())) {
+        Some((Some(current), permanent)) if permanent == Some(current) => {
+            format!("; {current} is current and permanent")
+        }
+        Some((Some(current), Some(permanent))) => {
+            format!("; {current} is current, and {permanent} permanent")
+        }
+        _ => String::new(),
+    };
+    let what = format!("stopped at hop {} of {of}, from {} to {}{stands}", at + 1, leg.from, leg.to);
     let stopped = Error::new(kind, what).because(error);
     match kind {
         Kind::Stuck => stopped,
         _ => stopped.hint(
-            "`tenure status` shows where it stands, on a release that is permanent; once the cause is mended \
-                           the same command goes on from there",
+            "`tenure status` shows how it is; the same command goes on from there, once nothing is in the way",
         ),
     }
 }
