@@ -121,10 +121,11 @@ impl Error {
         hints
     }
 
-    /// The message and its causes in one line, for a history or a warning.
+    /// The message and its causes in one line, for a history or a warning; what a program said in several lines as well.
     #[must_use]
     pub fn in_one_line(&self) -> String {
-        std::iter::once(self.to_string()).chain(self.causes()).collect::<Vec<_>>().join(": ")
+        let all = std::iter::once(self.to_string()).chain(self.causes()).collect::<Vec<_>>().join(": ");
+        all.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
     /// The messages of the causes, outermost first.

@@ -168,7 +168,7 @@ fn a_migration_that_failed_is_told_and_run_again() {
     let run = host.run(["status"]).code(1);
     run.stdout_has("Data: format 2\nData migration: to data format 3 by 5.0.1, failed at ")
         .stdout_has("Problem: the data migration failed: ")
-        .stdout_has("it ended with exit status 7: so far so good\nthe index is torn")
+        .stdout_has("it ended with exit status 7: so far so good; the index is torn")
         .stdout_has("hint: mend the cause; `tenure migrate` runs it again");
     refused(
         host.run(["upgrade", "5.0.2"]),
