@@ -170,6 +170,13 @@ fn stat(pid: u32) -> Option<Stat> {
     })
 }
 
+/// Whether any process of this group runs. Those that have ended may wait long for a first process that takes note of it,
+/// where that is no service manager.
+fn is_group_alive(leader: u32) -> bool {
+    let is_member = |pid: u32| stat(pid).is_some_and(|stat| stat.group == leader && !stat.is_zombie);
+    parents().into_iter().any(|(pid, _)| is_member(pid))
+}
+
 /// Ends the programs that a transaction was running when its Tenure was killed: else they would go on with what is
 /// being taken back. What such a program left behind on purpose, a daemon in a session of its own, lives on.
 pub fn end_orphans(transaction: &str) {

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::error::{Doing, Error, Result};
 use crate::watch::{Unwatched, Watch};
 
-use super::Account;
+use super::{Account, is_group_alive};
 
 /// How long after a program ended the wait for it may last.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -159,7 +159,7 @@ pub(super) fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
     // It may be gone by now.
     let _ = killpg(group, Signal::SIGTERM);
     let until = clock::since_boot() + GRACE;
-    while clock::since_boot() < until && killpg(group, None).is_ok() {
+    while clock::since_boot() < until && is_group_alive(leader) {
         meanwhile();
         clock::sleep(PAUSE);
     }
@@ -244,6 +244,27 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(60), "{child} lives on");
             clock::sleep(PAUSE);
         }
+    }
+
+    #[test]
+    fn a_group_of_which_all_have_ended_is_not_waited_for() {
+        let output = output_in_memory().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line"]).process_group(0).stdin(Stdio::piped()).stdout(output);
+        let mut child = command.spawn().unwrap();
+        assert!(is_group_alive(child.id()));
+        drop(child.stdin.take());
+        let begun = Instant::now();
+        // Nobody has taken note of its end yet.
+        while is_group_alive(child.id()) {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            clock::sleep(PAUSE);
+        }
+        assert!(
+            super::super::parent_of(child.id()).is_none()
+                && killpg(Pid::from_raw(child.id().try_into().unwrap()), None).is_ok()
+        );
+        child.wait().unwrap();
     }
 
     #[test]
