@@ -142,6 +142,17 @@ impl Manifest {
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         parse(file, text)
     }
+
+    /// Whose it is instead, where it is not of this version, or not of the product where one is named:
+    /// `another version: 5.0.2, not 5.0.1`.
+    #[must_use]
+    pub fn mismatch(&self, version: &Version, product: Option<&str>) -> Option<String> {
+        if self.version != *version {
+            return Some(format!("another version: {}, not {version}", self.version));
+        }
+        let product = product.filter(|product| *product != self.name)?;
+        Some(format!("another product: {}, not {product}", self.name.escape_debug()))
+    }
 }
 
 /// Parses either file; `file` names it in errors.

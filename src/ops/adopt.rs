@@ -131,21 +131,11 @@ pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str
 /// Refuses a manifest that no archive of this release could have: every later command would stumble over it.
 fn declared(from: &Path, version: &Version, name: Option<&str>) -> Result<()> {
     let (dir, path) = outside::open_dir(from)?;
-    let Some(manifest) = manifest_in(&Place::of(dir, path))? else { return Ok(()) };
-    let refuse = |what: &str, inside: &str, wanted: &str| {
-        let from = from.display();
-        Err(Error::refused(format!(
-            "cannot adopt {from}: {MANIFEST} tells another {what}: {inside}, not {wanted}"
-        ))
-        .hint("give the version and the product that it is, or correct the manifest"))
-    };
-    match name {
-        _ if manifest.version != *version => {
-            refuse("version", &manifest.version.to_string(), &version.to_string())
+    match manifest_in(&Place::of(dir, path))?.and_then(|manifest| manifest.mismatch(version, name)) {
+        Some(another) => {
+            Err(Error::refused(format!("cannot adopt {}: {MANIFEST} tells {another}", from.display()))
+                .hint("give the version and the product that it is, or correct the manifest"))
         }
-        Some(name) if *name != manifest.name => {
-            refuse("product", &manifest.name.escape_debug().to_string(), name)
-        }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }

@@ -170,18 +170,10 @@ pub(super) fn manifest(
     let Some(text) = text else { return Ok(None) };
     let file = format!("{MANIFEST} in {}", candidate.shown);
     let manifest = Manifest::parse(&file, text)?;
-    let refuse = |what: &str, inside: &str, wanted: &str| {
-        Err(Error::refused(format!("{} holds another {what}: {inside}, not {wanted}", candidate.shown))
-            .hint("the archive is misnamed or misbuilt: get it again from its vendor"))
-    };
-    if manifest.version != *version {
-        return refuse("version", &manifest.version.to_string(), &version.to_string());
-    }
-    match &root.settings().name {
-        Some(name) if *name != manifest.name => {
-            refuse("product", &manifest.name.escape_debug().to_string(), name)
-        }
-        _ => Ok(Some(manifest)),
+    match manifest.mismatch(version, root.settings().name.as_deref()) {
+        Some(another) => Err(Error::refused(format!("{} holds {another}", candidate.shown))
+            .hint("the archive is misnamed or misbuilt: get it again from its vendor")),
+        None => Ok(Some(manifest)),
     }
 }
 
