@@ -227,12 +227,8 @@ impl<'a> Ahead<'a> {
     ) -> std::result::Result<Vec<Step>, Vec<Error>> {
         let one = |error| vec![error];
         let (root, now, data, request) = (self.root, &self.now, &self.data, &options.request);
-        let (further, motion) = match &fetched {
-            Some(fetched) => {
-                check::held(root, now, data, request, fetched, Mode::DryRun, observer).map_err(one)?
-            }
-            None => (check::held_up(now, data, &request.target).into_iter().collect(), None),
-        };
+        let (further, motion) =
+            check::held(root, now, data, request, fetched.as_ref(), Mode::DryRun, observer).map_err(one)?;
         let outcomes = found.into_iter().chain(further);
         let failed: Vec<Error> = outcomes.filter_map(|(_, outcome)| outcome.err()).collect();
         if !failed.is_empty() {

@@ -44,17 +44,8 @@ pub fn passed<'a>(
     let mut outcomes = standing(root, now, request)?;
     let (found, fetched) = looked(root, now, want, observer)?;
     outcomes.extend(found);
-    let motion = match &fetched {
-        Some(fetched) => {
-            let (further, motion) = held(root, now, on_disk, request, fetched, want.mode, observer)?;
-            outcomes.extend(further);
-            motion
-        }
-        None => {
-            outcomes.extend(held_up(now, on_disk, &request.target));
-            None
-        }
-    };
+    let (further, motion) = held(root, now, on_disk, request, fetched.as_ref(), want.mode, observer)?;
+    outcomes.extend(further);
     let mut failed = Vec::new();
     for (what, outcome) in outcomes {
         match outcome {
@@ -141,7 +132,7 @@ fn owner(root: &Root, now: &Snapshot) -> Result<Option<std::result::Result<Strin
 }
 
 /// Holds a release, with what it declares, against all that can be told of it without a change, and tells how the
-/// service gets to it.
+/// service gets to it. Where nobody can tell what it declares, only what is in its way in any case is told.
 ///
 /// # Errors
 /// Where the root or a manifest cannot be read.
@@ -150,11 +141,15 @@ pub fn held(
     now: &Snapshot,
     on_disk: &OnDisk,
     request: &Request,
-    fetched: &Fetch<'_>,
+    fetched: Option<&Fetch<'_>>,
     mode: Mode,
     observer: &mut dyn Observer,
 ) -> Result<(Vec<Outcome>, Option<Motion>)> {
     let target = &request.target;
+    let Some(fetched) = fetched else {
+        let held_up = data::held_up(on_disk, now, target).map(|error| ("data", Err(error)));
+        return Ok((held_up.into_iter().collect(), None));
+    };
     let manifest = fetched.manifest.as_ref();
     let reached = || match now.current.version() {
         Some(current) if current < target => format!("{target} is reached from {current}"),
@@ -172,11 +167,6 @@ pub fn held(
     let (further, motion) = service(motion::onward(root, now, request, fetched, mode, observer), mode);
     outcomes.extend(further);
     Ok((outcomes, motion))
-}
-
-/// What is in the way of a release also where nobody can tell what it declares.
-pub fn held_up(now: &Snapshot, on_disk: &OnDisk, target: &Version) -> Option<Outcome> {
-    data::held_up(on_disk, now, target).map(|error| ("data", Err(error)))
 }
 
 /// How the service moves, and how it is now.

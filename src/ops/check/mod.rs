@@ -21,7 +21,7 @@ use super::{Common, Mode, Session};
 
 pub(super) use archive::looked;
 use held::CHECK_HOOK;
-pub(super) use held::{Outcome, all_or_nothing, held, held_up, passed, standing};
+pub(super) use held::{Outcome, all_or_nothing, held, passed, standing};
 
 /// What was found of one thing.
 #[derive(Clone, Debug, Serialize)]
@@ -68,23 +68,21 @@ pub fn check(
     let (found, fetched) = looked(root, now, want, observer)?;
     let is_sound = found.iter().all(|(_, outcome)| outcome.is_ok());
     outcomes.extend(found);
-    let on_disk = root.data(now)?;
-    if let Some(fetched) = fetched {
-        // One that could not be unpacked to be asked is looked at as far as it can be.
-        let staged = if is_sound { staged(root, &session, &fetched, target, observer) } else { Ok(None) };
-        let (fetched, _lock) = match staged {
-            Ok(Some((staged, lock))) => (staged, Some(lock)),
-            Ok(None) => (fetched, None),
-            Err(error) => {
-                outcomes.push((CHECK_HOOK, Err(error)));
-                (fetched, None)
-            }
-        };
-        let (further, _) = held(root, now, &on_disk, request, &fetched, Mode::Act, observer)?;
-        outcomes.extend(further);
-    } else {
-        outcomes.extend(held_up(now, &on_disk, target));
-    }
+    let staged = match &fetched {
+        Some(fetched) if is_sound => staged(root, &session, fetched, target, observer),
+        _ => Ok(None),
+    };
+    // One that could not be unpacked to be asked is looked at as far as it can be.
+    let (fetched, _lock) = match staged {
+        Ok(Some((staged, lock))) => (Some(staged), Some(lock)),
+        Ok(None) => (fetched, None),
+        Err(error) => {
+            outcomes.push((CHECK_HOOK, Err(error)));
+            (fetched, None)
+        }
+    };
+    let (further, _) = held(root, now, &root.data(now)?, request, fetched.as_ref(), Mode::Act, observer)?;
+    outcomes.extend(further);
     let checks: Vec<Told> = outcomes.into_iter().map(told).collect();
     let ok = checks.iter().all(|told| told.ok);
     Ok(Checked { version: target.clone(), from: now.current.version().cloned(), ok, checks })
