@@ -89,15 +89,16 @@ impl Migration {
         Self { id, version, old, to, stage: Stage::Due, started, ended: None, error: None }
     }
 
-    /// What is said to who would have to wait for it.
     fn undone(&self) -> Error {
-        let error = Error::refused(format!("a data migration is not done: {self}"));
-        match self.stage {
-            Stage::Failed => {
-                error.hint("`tenure status` tells why; once that is mended `tenure migrate` runs it again")
-            }
-            _ => error.hint("`tenure migrate` waits for its end"),
-        }
+        Error::refused(format!("a data migration is not done: {self}"))
+    }
+
+    /// What is said to who would have to wait for it.
+    fn held_up(&self) -> Error {
+        self.undone().hint(match self.stage {
+            Stage::Failed => "`tenure status` tells why; once that is mended `tenure migrate` runs it again",
+            _ => "`tenure migrate` waits for its end",
+        })
     }
 }
 
@@ -215,17 +216,13 @@ impl OnDisk {
         declared: Option<&Formats>,
         migrates: bool,
     ) -> Result<()> {
+        self.is_at_rest(from, to)?;
         match self.unfinished() {
             // Who goes back from it, or comes back to do it, finds data in both formats.
-            Some(migration)
-                if migration.stage == Stage::Failed
-                    && (to < from
-                        || migration.version != *from && (migration.version == *to || migrates)) =>
-            {
-                let why = Error::refused(format!("a data migration is not done: {migration}"));
-                self.readable(from, to, declared).map_err(|e| e.because(why))
+            Some(migration) if to < from || migration.version == *to || migrates => {
+                self.readable(from, to, declared).map_err(|e| e.because(migration.undone()))
             }
-            Some(migration) => Err(migration.undone()),
+            Some(migration) => Err(migration.held_up()),
             None => self.readable(from, to, declared),
         }
     }
@@ -238,7 +235,7 @@ impl OnDisk {
         let holds_up = |migration: &&Migration| {
             migration.stage != Stage::Failed || from <= to && migration.version == *from
         };
-        self.unfinished().filter(holds_up).map_or(Ok(()), |migration| Err(migration.undone()))
+        self.unfinished().filter(holds_up).map_or(Ok(()), |migration| Err(migration.held_up()))
     }
 
     fn readable(&self, from: &Version, release: &Version, declared: Option<&Formats>) -> Result<()> {
