@@ -252,13 +252,14 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
 /// whoever is at work on the root; it has failed only where nobody is.
 fn data(root: &Root, now: &Snapshot) -> Result<OnDisk> {
     let known = root.data(now)?;
-    let recorded = root.recorded_data()?.migration;
-    let is_at = |migration: Option<&Migration>, stage| migration.is_some_and(|m| m.stage == stage);
-    if !(is_at(known.migration.as_ref(), Stage::Failed) && is_at(recorded.as_ref(), Stage::Due)) {
+    if !known.migration.as_ref().is_some_and(|migration| migration.stage == Stage::Failed) {
         return Ok(known);
     }
+    let Some(due) = root.recorded_data()?.migration.filter(|migration| migration.stage == Stage::Due) else {
+        return Ok(known);
+    };
     if root.at_work().is_some() || journal::is_open(root)? {
-        return Ok(OnDisk { migration: recorded, ..known });
+        return Ok(OnDisk { migration: Some(due), ..known });
     }
     // It may have begun, and whoever began it have ended, between both looks.
     clock::sleep(AGAIN);
