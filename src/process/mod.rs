@@ -37,12 +37,16 @@ pub fn own_id() -> u32 {
 /// without links. Those that this user may not look at are left out.
 #[must_use]
 pub fn running_from(dir: &Path) -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    ids()
         .filter(|pid| *pid != own_id() && runs_from(*pid, dir))
         .map(|pid| Process { pid, name: name_of(pid) })
         .collect()
+}
+
+/// The ids of all processes.
+fn ids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 fn runs_from(pid: u32, dir: &Path) -> bool {
@@ -60,13 +64,7 @@ fn maps(proc: &Path, dir: &Path) -> bool {
 /// Every process with its parent: the one that this user may not look at as well.
 #[must_use]
 pub fn parents() -> Vec<(u32, u32)> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| {
-            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            Some((pid, parent_of(pid)?))
-        })
-        .collect()
+    ids().filter_map(|pid| Some((pid, parent_of(pid)?))).collect()
 }
 
 /// The process that started this one; none for a zombie, which runs nothing.
@@ -173,8 +171,7 @@ fn stat(pid: u32) -> Option<Stat> {
 /// Whether any process of this group runs. Those that have ended may wait long for a first process that takes note of it,
 /// where that is no service manager.
 fn is_group_alive(leader: u32) -> bool {
-    let is_member = |pid: u32| stat(pid).is_some_and(|stat| stat.group == leader && !stat.is_zombie);
-    parents().into_iter().any(|(pid, _)| is_member(pid))
+    ids().filter_map(stat).any(|stat| stat.group == leader && !stat.is_zombie)
 }
 
 /// Ends the programs that a transaction was running when its Tenure was killed: else they would go on with what is
@@ -186,9 +183,8 @@ pub fn end_orphans(transaction: &str) {
         let environment = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         leads && environment().split(|byte| *byte == 0).any(|entry| entry == told.as_bytes())
     };
-    for (pid, _) in parents().into_iter().filter(|(pid, _)| is_one(*pid)) {
-        run::end_group(pid, &mut || {});
-    }
+    let orphans: Vec<u32> = ids().filter(|pid| is_one(*pid)).collect();
+    orphans.into_iter().for_each(|pid| run::end_group(pid, &mut || {}));
 }
 
 /// A file of the program that this process runs: where a package has replaced it meanwhile, the one in its place; where
