@@ -4,13 +4,12 @@ use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use nix::fcntl::{OFlag, renameat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Doing, Result};
 
 use super::place::Tell;
 use super::read::{names, open_file};
-use super::write::{NEW, sync_around, temporary};
+use super::write::{NEW, sync_around, temporary, unlink};
 use super::{Place, effective_uid};
 
 /// How the names of drafts begin that lie in a directory of anybody's. Whoever makes one holds a lock on it.
@@ -126,8 +125,4 @@ fn is_at(file: &File, place: &Place) -> bool {
         file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
     };
     there.is_ok_and(same)
-}
-
-fn unlink(place: &Place) {
-    let _ = place.spot().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
 }

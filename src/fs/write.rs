@@ -221,13 +221,18 @@ pub fn open_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Res
     }
 }
 
+/// Removes a file that nobody will miss, where that can be done.
+pub(super) fn unlink(place: &Place) {
+    let _ = place.spot().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
+}
+
 /// Lets an empty file appear that has its owner already; another one that appears meanwhile stays.
 fn make_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Result<()> {
     let doing = || format!("cannot write {}", place.display());
     let (temporary, file) = temporary(staging, STAGED, NEW).tell(doing)?;
     let moved = fill(&file, b"", mode, owner).doing(doing).and_then(|()| move_durable(&temporary, place));
     if moved.is_err() {
-        let _ = temporary.spot().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
+        unlink(&temporary);
     }
     if exists(place) { Ok(()) } else { moved }
 }
