@@ -71,14 +71,13 @@ pub fn walk(
     let data = settled(&session, &hops, options.common.mode, observer)?;
     let (strides, plan) = survey(&session, options, data, hops.clone(), observer)?;
     let plan = if extent == Extent::Ahead { ahead(plan) } else { plan };
-    let target = version.clone();
-    let walked = |switched| Walked { from: from.clone(), version, hops, switched, migration: None };
+    let walked = |switched, migration| Walked { from: from.clone(), version, hops, switched, migration };
     if options.common.mode == Mode::DryRun {
-        return session.finish(plan, None, observer, |_| walked(false));
+        return session.finish(plan, None, observer, |_| walked(false, None));
     }
     prepare(&session, &strides, observer)?;
     if extent == Extent::Ahead {
-        return session.finish(Plan::default(), None, observer, |_| walked(false));
+        return session.finish(Plan::default(), None, observer, |_| walked(false, None));
     }
     // What was failing before is not blamed on a hop; after the only one nobody looks.
     let was_well = strides.len() < 2 || motion::ailment(root, &from, observer)?.is_none();
@@ -88,8 +87,8 @@ pub fn walk(
         go(&session, stride, left, observer)
             .map_err(|error| stopped(root, error, &stride.leg, at, strides.len()))?;
     }
-    let migration = migrating(root, &target)?;
-    session.finish(Plan::default(), None, observer, |_| Walked { migration, ..walked(true) })
+    let migration = migrating(root, &options.request.target)?;
+    session.finish(Plan::default(), None, observer, |_| walked(true, migration))
 }
 
 /// Where a walk begins: at a release that is there to stay.
