@@ -161,13 +161,18 @@ fn no_other_user_can_hold_the_lock() {
     assert_eq!(lock.mode() & 0o777, 0o600);
 }
 
+/// A root that has an archive of 5.0.0, which is asked by this script whether it may be gone to.
+fn checking(script: &str) -> Host {
+    let host = Host::new();
+    let manifest = "name = 'emqx'\nversion = '5.0.0'\n[hooks]\ncheck = ['bin/check']\n";
+    host.build("5.0.0").file("release.toml", manifest).executable("bin/check", script).write();
+    host
+}
+
 #[test]
 #[ignore = "needs root; run by .ci/run"]
 fn programs_of_a_release_run_with_all_groups_of_their_user_and_no_other() {
-    let host = Host::new();
-    let check = "#!/bin/sh\nid >\"$TENURE_ROOT/../told\"\n";
-    let manifest = "name = 'emqx'\nversion = '5.0.0'\n[hooks]\ncheck = ['bin/check']\n";
-    host.build("5.0.0").file("release.toml", manifest).executable("bin/check", check).write();
+    let host = checking("#!/bin/sh\nid >\"$TENURE_ROOT/../told\"\n");
     fs::write(host.root().join("tenure.toml"), "user = 'nobody'\n").unwrap();
     let around = host.root().parent().unwrap();
     fs::set_permissions(around, fs::Permissions::from_mode(0o777)).unwrap();
@@ -189,10 +194,7 @@ fn programs_of_a_release_run_with_all_groups_of_their_user_and_no_other() {
 #[test]
 #[ignore = "needs root; run by .ci/run"]
 fn programs_of_a_release_run_with_the_first_group_of_their_user_also_where_the_root_has_another() {
-    let host = Host::new();
-    let check = "#!/bin/sh\nid -u >\"$TENURE_ROOT/told\"\nid -G >>\"$TENURE_ROOT/told\"\n";
-    let manifest = "name = 'emqx'\nversion = '5.0.0'\n[hooks]\ncheck = ['bin/check']\n";
-    host.build("5.0.0").file("release.toml", manifest).executable("bin/check", check).write();
+    let host = checking("#!/bin/sh\nid -u >\"$TENURE_ROOT/told\"\nid -G >>\"$TENURE_ROOT/told\"\n");
     let user = nix::unistd::User::from_name("games").unwrap().unwrap();
     for path in ["", "releases"] {
         chown(host.root().join(path), Some(user.uid.as_raw()), Some(4)).unwrap();
