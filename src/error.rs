@@ -90,6 +90,13 @@ impl Error {
         self
     }
 
+    /// Adds the state that resulted to the message.
+    #[must_use]
+    pub fn ending(mut self, state: &str) -> Self {
+        self.message = format!("{}: {state}", self.message);
+        self
+    }
+
     /// The same error, seen as another kind.
     #[must_use]
     pub fn as_kind(mut self, kind: Kind) -> Self {

@@ -23,6 +23,19 @@ pub struct Health {
     pub healthy_after: u32,
     /// How many bad answers in a row make it unhealthy.
     pub unhealthy_after: u32,
+    /// How long after a move no answer, and the answer that it is not ready, are no bad ones; none where it does not say.
+    pub startup: Option<Duration>,
+}
+
+/// How long after a start a service may be starting, where it does not say.
+const STARTUP: Duration = Duration::from_secs(30);
+
+impl Health {
+    /// How long after a move the service may be starting: a service that is moved hot has started already.
+    #[must_use]
+    pub fn startup_after(&self, is_restart: bool) -> Duration {
+        self.startup.unwrap_or(if is_restart { STARTUP } else { Duration::ZERO })
+    }
 }
 
 /// What is asked whether a service is well.
@@ -168,6 +181,7 @@ struct Declared {
     timeout: Option<Span>,
     healthy_after: Option<u32>,
     unhealthy_after: Option<u32>,
+    startup: Option<Span>,
 }
 
 impl TryFrom<Declared> for Health {
@@ -195,6 +209,7 @@ impl TryFrom<Declared> for Health {
             timeout: declared.timeout.map_or(by_default.timeout, |span| span.0),
             healthy_after,
             unhealthy_after,
+            startup: declared.startup.map(|span| span.0),
         })
     }
 }
@@ -207,18 +222,22 @@ impl Default for Health {
             timeout: Duration::from_secs(5),
             healthy_after: 3,
             unhealthy_after: 3,
+            startup: None,
         }
     }
 }
 
 /// What one look says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "health", content = "why", rename_all = "kebab-case")]
 pub enum Sample {
     /// It is well.
     Healthy,
     /// It is not, and why.
     Unhealthy(String),
+    /// It does not answer, or answers that it is not ready: it may be starting. Otherwise it is unhealthy.
+    #[serde(rename = "unhealthy")]
+    NotReady(String),
     /// Nobody knows, and why.
     CannotTell(String),
 }
@@ -227,7 +246,7 @@ impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Healthy => f.write_str("healthy"),
-            Self::Unhealthy(why) => write!(f, "unhealthy: {why}"),
+            Self::Unhealthy(why) | Self::NotReady(why) => write!(f, "unhealthy: {why}"),
             Self::CannotTell(why) => write!(f, "cannot tell: {why}"),
         }
     }
@@ -252,8 +271,7 @@ pub struct Judge {
     unhealthy_after: u32,
     good: u32,
     bad: u32,
-    /// Bad samples count from the first good one on only: it may still be starting.
-    starting: bool,
+    was_good: bool,
 }
 
 /// What is known after a few samples.
@@ -268,24 +286,25 @@ pub enum Verdict {
 }
 
 impl Judge {
-    /// Judges from now on; what is `starting` is given the time to.
+    /// Judges from now on.
     #[must_use]
-    pub fn new(health: &Health, starting: bool) -> Self {
+    pub fn new(health: &Health) -> Self {
         let Health { healthy_after, unhealthy_after, .. } = *health;
-        Self { healthy_after, unhealthy_after, good: 0, bad: 0, starting }
+        Self { healthy_after, unhealthy_after, good: 0, bad: 0, was_good: false }
     }
 
-    /// Takes one more sample into account. Whoever cannot tell neither confirms nor condemns.
-    pub fn take(&mut self, sample: &Sample) -> Verdict {
+    /// Takes one more sample into account, of a service that may be `starting`: until its first good answer it is not
+    /// condemned for not being ready. A sample that tells nothing neither confirms nor condemns.
+    pub fn take(&mut self, sample: &Sample, starting: bool) -> Verdict {
         match sample {
-            Sample::Healthy => (self.good, self.bad, self.starting) = (self.good + 1, 0, false),
-            Sample::Unhealthy(_) if self.starting => self.good = 0,
-            Sample::Unhealthy(_) => (self.good, self.bad) = (0, self.bad + 1),
+            Sample::Healthy => (self.good, self.bad, self.was_good) = (self.good + 1, 0, true),
+            Sample::Unhealthy(_) | Sample::NotReady(_) => (self.good, self.bad) = (0, self.bad + 1),
             Sample::CannotTell(_) => self.good = 0,
         }
+        let is_excused = starting && !self.was_good && matches!(sample, Sample::NotReady(_));
         match (self.good >= self.healthy_after, self.bad >= self.unhealthy_after) {
             (true, _) => Verdict::Healthy,
-            (_, true) => Verdict::Unhealthy,
+            (_, true) if !is_excused => Verdict::Unhealthy,
             _ => Verdict::Open,
         }
     }
@@ -299,9 +318,8 @@ mod tests {
     const DUNNO: fn() -> Sample = || Sample::CannotTell("no answer".into());
 
     fn judged(starting: bool, samples: &[Sample]) -> Vec<Verdict> {
-        let mut judge =
-            Judge::new(&Health { healthy_after: 2, unhealthy_after: 2, ..Health::default() }, starting);
-        samples.iter().map(|sample| judge.take(sample)).collect()
+        let mut judge = Judge::new(&Health { healthy_after: 2, unhealthy_after: 2, ..Health::default() });
+        samples.iter().map(|sample| judge.take(sample, starting)).collect()
     }
 
     #[test]
@@ -320,10 +338,14 @@ mod tests {
     }
 
     #[test]
-    fn what_starts_is_given_time() {
+    fn a_starting_service_need_not_be_ready() {
         use Verdict::{Open, Unhealthy};
-        assert_eq!(judged(true, &[BAD(), BAD(), BAD()]), [Open, Open, Open]);
-        assert_eq!(judged(true, &[BAD(), Sample::Healthy, BAD(), BAD()]), [Open, Open, Open, Unhealthy]);
+        let not_ready = || Sample::NotReady("refused".into());
+        assert_eq!(judged(true, &[not_ready(), not_ready(), not_ready()]), [Open, Open, Open]);
+        assert_eq!(judged(false, &[not_ready(), not_ready()]), [Open, Unhealthy]);
+        let then_ill = [not_ready(), Sample::Healthy, not_ready(), not_ready()];
+        assert_eq!(judged(true, &then_ill), [Open, Open, Open, Unhealthy]);
+        assert_eq!(judged(true, &[BAD(), BAD()]), [Open, Unhealthy], "a wrong answer counts at once");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::health::{Argv, Health, Probe, Sample};
 use crate::hook::{Errand, Hook};
 use crate::process::{self, End};
@@ -43,7 +43,7 @@ fn command(root: &Root, release: &Version, argv: &Argv, within: Duration, watch:
             let how = end.good(within).err().map_or_else(String::new, |e| e.to_string());
             let said = process::tail(&said);
             let last = said.lines().last().map_or_else(String::new, |line| format!(": {line}"));
-            Sample::Unhealthy(format!("{}: {how}{last}", argv.program()))
+            Sample::NotReady(format!("{}: {how}{last}", argv.program()))
         }
         Err(error) => Sample::CannotTell(error.in_one_line()),
     }
@@ -68,10 +68,11 @@ fn http(url: &str, within: Duration) -> Sample {
         .new_agent();
     match agent.get(url).call().map(|answer| answer.status().as_u16()) {
         Ok(200..=399) => Sample::Healthy,
+        Ok(503) => Sample::NotReady(format!("{url} answers 503")),
         Ok(status @ 500..=599) => Sample::Unhealthy(format!("{url} answers {status}")),
         // Too many requests, no such page, no permission: it answers, and that is all that is known.
         Ok(status) => Sample::CannotTell(format!("{url} answers {status}")),
-        Err(ureq::Error::Timeout(_)) => Sample::Unhealthy(late(url, within)),
+        Err(ureq::Error::Timeout(_)) => Sample::NotReady(late(url, within)),
         Err(ureq::Error::Io(e)) => unreached(url, &e),
         Err(error) => Sample::CannotTell(format!("{url}: {error}")),
     }
@@ -87,11 +88,11 @@ fn tcp(address: &str, within: Duration) -> Sample {
     for one in addresses {
         let left = until.saturating_sub(clock::since_boot());
         if left.is_zero() {
-            return Sample::Unhealthy(late(address, within));
+            return Sample::NotReady(late(address, within));
         }
         match TcpStream::connect_timeout(&one, left) {
             Ok(_) => return Sample::Healthy,
-            Err(e) if e.kind() == ErrorKind::TimedOut => last = Sample::Unhealthy(late(address, within)),
+            Err(e) if e.kind() == ErrorKind::TimedOut => last = Sample::NotReady(late(address, within)),
             Err(e) => last = unreached(address, &e),
         }
     }
@@ -106,7 +107,7 @@ fn unreached(what: &str, error: &std::io::Error) -> Sample {
     let why = format!("{what}: {error}");
     match error.kind() {
         ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof | TimedOut => {
-            Sample::Unhealthy(why)
+            Sample::NotReady(why)
         }
         _ => Sample::CannotTell(why),
     }
@@ -114,22 +115,4 @@ fn unreached(what: &str, error: &std::io::Error) -> Sample {
 
 fn late(what: &str, within: Duration) -> String {
     format!("{what} did not answer within {}", humantime::format_duration(within))
-}
-
-/// The health that counts: the operator's word, else the release's own, else that it runs.
-///
-/// # Errors
-/// Refused where the release's manifest cannot be used.
-pub fn declared(root: &Root, release: &Version) -> Result<Health> {
-    let manifest = || root.manifest(release).map(|manifest| manifest.and_then(|m| m.health));
-    let health = root.settings().health.clone();
-    health.map_or_else(manifest, |health| Ok(Some(health))).map(Option::unwrap_or_default)
-}
-
-/// What a look says, as an error where it is not good.
-pub fn failing(sample: Sample) -> Option<Error> {
-    match sample {
-        Sample::Healthy => None,
-        other => Some(Error::failed(format!("the service is not well: {other}"))),
-    }
 }

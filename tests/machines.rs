@@ -193,6 +193,8 @@ fn steps() -> Vec<Step> {
         Step::MoveService { from: version(), to: one(), motion: signal },
         Step::MoveService { from: version(), to: one(), motion: motion(Way::Hook, Baseline::Known) },
         Step::ReturnService { from: one(), to: version(), motion: motion(Way::Reload, Baseline::Failing) },
+        Step::StartService { version: one() },
+        Step::StopService { version: one() },
         Step::Prove { version: one(), motion: motion(Way::Restart, Baseline::Sound) },
     ]
 }

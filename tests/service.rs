@@ -119,7 +119,7 @@ fn a_release_that_is_unwell_is_taken_back() {
     let load = serving.load();
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
     serving.host.run(["upgrade", "5.0.1"]).code(3).stderr(&format!(
-        "error: release 5.0.1 did not prove healthy\n\
+        "error: release 5.0.1 did not prove healthy: rolled back; 5.0.0 is running\n\
          caused by: unhealthy: http://127.0.0.1:{}/healthz answers 503\n",
         serving.port
     ));
@@ -157,7 +157,13 @@ fn a_manager_that_does_nothing_is_not_believed() {
     serving.changed("hook = \"5s\"", "hook = \"200ms\"");
     serving.pack(&Greeter::well("5.0.1"));
     let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
-    run.stderr_has("caused by: 200ms later the service runs 5.0.0");
+    let pid = serving.pid();
+    run.stderr_has("error: cannot move the service from 5.0.0 to 5.0.1: rolled back; 5.0.0 is running\n")
+        .stderr_has(&format!(
+            "caused by: after 0 s the service runs 5.0.0; process {pid} (greeter) of 5.0.0 listens on port {}\n",
+            serving.port
+        ))
+        .stderr_has("hint: the service took the reload and did not execute the program of 5.0.1: use `--restart`\n");
     is_back(&serving);
 }
 
@@ -207,6 +213,105 @@ fn a_hook_is_told_what_it_is_for() {
         assert!(env.lines().any(|l| l == line), "{line} is not in:\n{env}");
     }
     assert!(env.contains("TENURE_TRANSACTION=") && !env.contains("CARGO"), "{env}");
+}
+
+/// A release that ends at once, or soon, is no reason to wait for its health; and the old one is started again.
+#[test]
+fn a_release_that_ends_is_noticed_and_the_old_one_runs_again() {
+    for way in WAYS {
+        let serving = Serving::start(way);
+        serving.changed("health = \"20s\"", "health = \"10m\"");
+        serving.changed("hook = \"5s\"", "hook = \"10m\"");
+        serving.changed("stop = \"20s\"", "stop = \"10m\"");
+        serving.pack(&Greeter { conf: "exit-after-ms = 1\n", ..Greeter::well("5.0.1") });
+        let hot = HOT.replace("exit 0", "sleep 1; exit 0");
+        serving.pack(&Greeter { conf: "exit-after-ms = 300\n", hot: &hot, ..Greeter::well("5.0.2") });
+        for version in ["5.0.1", "5.0.2"] {
+            let run = serving.host.run(["upgrade", version]).code(3);
+            run.stderr_has(": rolled back; 5.0.0 is running\n");
+            is_back(&serving);
+        }
+        let run = serving.host.run(["upgrade", "--restart", "5.0.1"]).code(3);
+        run.stderr_has(": rolled back; 5.0.0 is running\n");
+        is_back(&serving);
+    }
+}
+
+#[test]
+fn a_wrong_answer_counts_at_once_after_a_restart() {
+    let serving = Serving::start("");
+    serving.changed("health = \"20s\"", "health = \"10m\"");
+    serving.pack(&Greeter { conf: "broken-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "--restart", "5.0.1"]).code(3).stderr(&format!(
+        "error: release 5.0.1 did not prove healthy: rolled back; 5.0.0 is running\n\
+         caused by: unhealthy: http://127.0.0.1:{}/healthz answers 500\n",
+        serving.port
+    ));
+    is_back(&serving);
+}
+
+#[test]
+fn a_service_that_is_not_ready_for_long_is_unhealthy() {
+    let serving = Serving::start("");
+    serving.changed("health = \"20s\"", "health = \"10m\"");
+    serving.changed("interval = \"20ms\"", "interval = \"20ms\"\nstartup = \"1s\"");
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "--restart", "5.0.1"]).code(3).stderr_has("/healthz answers 503\n");
+    is_back(&serving);
+}
+
+/// A script shows no release: it is /bin/sh, started by way of `current`, in another directory.
+#[test]
+fn a_service_that_shows_no_release_is_refused_before_it_is_moved() {
+    let serving = Serving::start("");
+    let script = "#!/bin/sh\nwhile :; do sleep 0.1; done\n";
+    let kill = format!("kill -9 {}", serving.pid());
+    std::process::Command::new("sh").args(["-c", &kill]).status().unwrap();
+    let dir = serving.dir().display().to_string();
+    let start = format!(
+        "start = [\"sh\", \"-c\", \"cd / && {dir}/root/current/bin/hot >/dev/null 2>&1 & echo $! >{dir}/pid\"]"
+    );
+    serving.settings(&format!(
+        "[service]\nmanager = \"command\"\npid-file = \"DIR/pid\"\n{start}\n\
+         stop = [\"sh\", \"-c\", \"kill $(cat DIR/pid)\"]\n[health]\ninterval = \"20ms\"\n"
+    ));
+    serving.pack(&Greeter { hot: script, manifest: "", ..Greeter::well("5.1.0") });
+    serving.host.run(["install", "--restart", "--start", "5.1.0"]).ok();
+    serving.pack(&Greeter { hot: script, manifest: "", ..Greeter::well("5.1.1") });
+    let pid = serving.pid();
+    for command in ["check", "upgrade"] {
+        let run = serving.host.run([command, "--restart", "5.1.1"]).code(2);
+        let said = format!("{}{}", run.stdout, run.stderr);
+        for words in
+            ["cannot determine which release the service runs: neither the program", "`running-version`"]
+        {
+            assert!(said.contains(words), "{said}");
+        }
+    }
+    assert_eq!((serving.pid(), states(&serving)[0].as_str()), (pid, "5.1.0 permanent"));
+    serving.host.run(["status"]).code(1).stdout_has("cannot determine which release the service runs");
+}
+
+#[test]
+fn a_service_that_is_down_is_started_where_that_is_asked_for() {
+    let serving = Serving::down("");
+    serving.host.run(["status"]).code(1).stdout_has(
+        "Problem: the service is down\n  hint: start the service, or run `tenure install --start 5.0.0`\n",
+    );
+    serving.host.run(["install", "--start", "5.0.0"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+    serving.host.run(["status"]).ok();
+    serving.host.run(["install", "--start", "5.0.0"]).ok();
+    let stop = format!("kill -9 {}", serving.pid());
+    std::process::Command::new("sh").args(["-c", &stop]).status().unwrap();
+    // A release that does not stay up is not left behind, and the service is down as it was before.
+    serving.pack(&Greeter { conf: "exit-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "--start", "5.0.1"]).code(1);
+    run.stderr_has(": rolled back; the service is down, as before\n");
+    assert_eq!((serving.answers(), states(&serving)), (None, vec!["5.0.0 permanent".to_owned()]));
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--start", "--watch", "1s", "5.0.1"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
 }
 
 #[test]

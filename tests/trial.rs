@@ -98,6 +98,47 @@ fn what_falls_ill_while_it_is_watched_is_reverted() {
     load.lost_none("ill while watched");
 }
 
+/// The service is down when the trial ends: the old release is started.
+#[test]
+fn a_release_that_exits_on_trial_is_replaced_by_the_old_one() {
+    let exits = Greeter { conf: "exit-after-ms = 1500\n", ..Greeter::well("5.0.1") };
+    for (restart, term) in [("--restart", "--watch"), ("--restart-if-needed", "--watch")] {
+        let serving = Serving::start("");
+        serving.pack(&exits);
+        serving.host.run(["upgrade", restart, term, "1h", "5.0.1"]).code(3);
+        is_reverted(&serving, "5.0.1");
+    }
+    let serving = Serving::start("");
+    serving.pack(&exits);
+    serving.host.run(["upgrade", "--confirm-within", "4s", "5.0.1"]).ok();
+    serving.until("it exits", || serving.answers().is_none());
+    let status = serving.host.run(["status"]).code(1);
+    status.stdout_has("Problem: the service is down\n");
+    is_reverted(&serving, "nobody confirmed 5.0.1 in time");
+}
+
+#[test]
+fn a_revert_starts_the_service_that_exited_on_trial() {
+    for trial in [&["--no-permanent"][..], &["--confirm-within", "1h"]] {
+        let serving = Serving::start("");
+        serving.pack(&Greeter { conf: "exit-after-ms = 1500\n", ..Greeter::well("5.0.1") });
+        serving.host.run([&["upgrade"][..], trial, &["5.0.1"]].concat()).ok();
+        serving.until("it exits", || serving.answers().is_none());
+        serving.host.run(["revert"]).ok();
+        assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+        serving.host.run(["status"]).ok();
+    }
+}
+
+#[test]
+fn a_service_that_was_down_before_the_trial_stays_down_after_it() {
+    let serving = Serving::down("");
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    serving.host.run(["revert"]).ok().stderr_has("warning: the service is down");
+    assert_eq!((serving.answers(), states(&serving)[1].as_str()), (None, "5.0.0 permanent"));
+}
+
 #[test]
 fn it_is_reverted_also_when_whoever_watches_is_killed() {
     let serving = Serving::start("");

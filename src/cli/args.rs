@@ -297,6 +297,10 @@ pub struct Install {
     #[command(flatten)]
     pub restarting: Restarting,
 
+    /// Start the service in the release if it is down
+    #[arg(long, conflicts_with = "prepare_only")]
+    pub start: bool,
+
     /// Go all the way that `plan` shows, each hop healthy and permanent before the next; the same command goes on where
     /// it was interrupted
     #[arg(long, conflicts_with_all = ["no_permanent", "confirm_within", "watch"])]

@@ -194,7 +194,7 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
         Command::Check { version: Some(version), restarting, .. } => {
             let restart = moves::restart(restarting);
             let (direction, permanence) = (Direction::Either, Permanence::Permanent);
-            let request = Request { target: parse(&version)?, direction, permanence, restart };
+            let request = Request { target: parse(&version)?, direction, permanence, restart, start: false };
             let common = Common { order, mode: Mode::DryRun, wait: Duration::ZERO };
             Shown::of(style, &ops::check(root, &common, &request, console)?)
         }

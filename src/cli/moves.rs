@@ -28,6 +28,7 @@ pub fn go(
         confirm_within,
         watch,
         restarting,
+        start,
         multi_hop,
         prepare_only,
         backup: Backup { backup_command },
@@ -45,6 +46,7 @@ pub fn go(
             _ => Permanence::Permanent,
         },
         restart: restart(restarting),
+        start,
     };
     let common = common(order, change, console)?;
     let options = ops::Install { common, request, replace: replaced(replace), backup_command };

@@ -73,7 +73,7 @@ impl Page {
         self.one("tenure_service_up", "Whether the service is up; absent where nobody can tell.", up);
         let healthy = service.and_then(|service| match service.health {
             Some(Sample::Healthy) => Some(1),
-            Some(Sample::Unhealthy(_)) => Some(0),
+            Some(Sample::Unhealthy(_) | Sample::NotReady(_)) => Some(0),
             Some(Sample::CannotTell(_)) | None => None,
         });
         let help = "Whether the service is healthy; absent where nobody can tell, and while it is down.";

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::health::{Baseline, Judge, Sample, Verdict};
+use crate::health::{Baseline, Health, Judge, Probe, Sample, Verdict};
 use crate::plan::{Motion, Way};
 use crate::probe;
 use crate::root::{Root, RootLock};
-use crate::service::{Service, Trip};
+use crate::service::{Move, Running, Service, Vitals};
 use crate::version::Version;
 use crate::watch::Watch;
 
@@ -23,12 +23,7 @@ pub(super) struct Carrier<'a> {
 
 impl Carrier<'_> {
     pub fn go(&self, from: &Version, to: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
-        let Motion { way, .. } = motion;
-        self.lock.restarting(*way == Way::Restart);
-        let trip = Trip { from, to, way };
-        let gone = self.service()?.go(&trip, watch);
-        self.lock.restarting(false);
-        gone
+        self.travel(&Move { from, to, way: &motion.way, is_back: false }, watch)
     }
 
     /// By whatever works: nothing where it is back already, the way it came, and a restart where that fails.
@@ -37,38 +32,83 @@ impl Carrier<'_> {
         if service.is_back(from, to, watch).unwrap_or(false) {
             return Ok(());
         }
+        let back = Move { from, to, way: &motion.way, is_back: true };
         let hot = motion.way != Way::Restart && service.is_up(watch).unwrap_or(false);
-        if hot && self.go(from, to, motion, watch).is_ok() {
+        if hot && self.travel(&back, watch).is_ok() {
             return Ok(());
         }
-        self.go(from, to, &motion.by_restart(), watch)
+        self.travel(&Move { way: &Way::Restart, ..back }, watch)
     }
 
-    /// What failed before it was moved need not be well now; it is given the time to be.
+    fn travel(&self, move_: &Move<'_>, watch: &mut dyn Watch) -> Result<()> {
+        self.lock.restarting(*move_.way == Way::Restart);
+        let moved = self.service()?.go(move_, watch);
+        self.lock.restarting(false);
+        moved
+    }
+
+    /// Starts a service that is down.
+    pub fn start(&self, version: &Version, watch: &mut dyn Watch) -> Result<()> {
+        self.lock.restarting(true);
+        let started = self.service()?.start(version, watch);
+        self.lock.restarting(false);
+        started
+    }
+
+    /// Stops a service that was down before it was started.
+    pub fn stop(&self, version: &Version, watch: &dyn Watch) -> Result<()> {
+        self.service()?.stop(version, watch)
+    }
+
+    /// Waits until the release is healthy. A service that was failing before it was moved need not be healthy now; it is
+    /// given the time to become so.
     pub fn prove(&self, version: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
         let service = self.service()?;
-        let health = probe::declared(self.root, version)?;
-        let within = service.timeouts(version).health.map_or(HEALTH_TIMEOUT, |span| span.0);
-        let mut judge =
-            Judge::new(&health, motion.way == Way::Restart || motion.baseline == Baseline::Failing);
-        let until = clock::since_boot() + within;
+        let health = self.root.health(version)?;
+        let was_failing = motion.baseline == Baseline::Failing;
+        let startup = health.startup_after(motion.way == Way::Restart);
+        let within = service.timeouts(version).health.map_or(HEALTH_TIMEOUT.max(startup), |span| span.0);
+        let (mut judge, mut vitals) = (Judge::new(&health), Vitals::of_running());
+        let mut silent = 0;
+        let begun = clock::since_boot();
         loop {
-            let sample = probe::sample(&service, version, &health, watch)?;
-            let left = until.saturating_sub(clock::since_boot());
-            match judge.take(&sample) {
-                Verdict::Healthy => return Ok(()),
-                Verdict::Open if !left.is_zero() => {}
-                _ if motion.baseline == Baseline::Failing => return Ok(()),
-                Verdict::Open
-                    if motion.baseline == Baseline::Known && matches!(sample, Sample::CannotTell(_)) =>
-                {
-                    return Ok(());
-                }
-                verdict => return Err(unproven(version, &sample, verdict, within)),
+            let sample = self.look(&service, version, &health, motion, watch)?;
+            let waited = clock::since_boot().saturating_sub(begun);
+            let verdict = judge.take(&sample, was_failing || waited < startup);
+            silent = if matches!(sample, Sample::CannotTell(_)) { silent + 1 } else { 0 };
+            let is_enough = motion.baseline == Baseline::Known && silent >= health.healthy_after;
+            if verdict == Verdict::Healthy || is_enough {
+                return Ok(());
             }
+            if !was_failing && let Some(how) = vitals.lost(&service, watch)? {
+                return Err(ended(version, &how));
+            }
+            if verdict == Verdict::Unhealthy || waited >= within {
+                return conclude(version, &sample, motion.baseline, verdict, within);
+            }
+            let left = within.saturating_sub(waited);
             watch.waiting(&format!("Waiting for {version} to be healthy ({sample})"), left);
             pause(health.interval.min(left), watch)?;
         }
+    }
+
+    /// One look at the health, which counts as good only while no process of another release answers beside.
+    fn look(
+        &self,
+        service: &Service<'_>,
+        version: &Version,
+        health: &Health,
+        motion: &Motion,
+        watch: &dyn Watch,
+    ) -> Result<Sample> {
+        let sample = probe::sample(service, version, health, watch)?;
+        if sample != Sample::Healthy || motion.baseline != Baseline::Sound || health.probe == Probe::Runs {
+            return Ok(sample);
+        }
+        Ok(match service.running(version, watch)? {
+            Running::Release(running) if running == *version => sample,
+            other => Sample::NotReady(other.to_string()),
+        })
     }
 
     fn service(&self) -> Result<Service<'_>> {
@@ -79,13 +119,28 @@ impl Carrier<'_> {
     }
 }
 
-fn unproven(version: &Version, sample: &Sample, verdict: Verdict, within: Duration) -> Error {
+fn ended(version: &Version, how: &str) -> Error {
+    Error::failed(format!("release {version} did not stay up")).because(Error::failed(how))
+}
+
+/// What a wait for good health comes to that ended without it.
+fn conclude(
+    version: &Version,
+    sample: &Sample,
+    baseline: Baseline,
+    verdict: Verdict,
+    within: Duration,
+) -> Result<()> {
+    if baseline == Baseline::Failing || baseline == Baseline::Known && matches!(sample, Sample::CannotTell(_))
+    {
+        return Ok(());
+    }
     let when = match verdict {
         Verdict::Unhealthy => String::new(),
         _ => format!(" within {}", humantime::format_duration(within)),
     };
-    Error::failed(format!("release {version} did not prove healthy{when}"))
-        .because(Error::failed(sample.to_string()))
+    Err(Error::failed(format!("release {version} did not prove healthy{when}"))
+        .because(Error::failed(sample.to_string())))
 }
 
 /// In small pieces, so that an interruption is heeded.

@@ -134,9 +134,21 @@ pub fn run(
             }
             turn_around(&hands, begun, &error)?;
             conclude(root, entry(&record, Outcome::Failed, Some(took), Some(&error)), observer);
-            let moved = begun.iter().any(|step| matches!(step, Step::MoveService { .. }));
-            Err(error.as_kind(if moved { Kind::Reverted } else { Kind::Failed }))
+            Err(rolled_back(plan, begun, error))
         }
+    }
+}
+
+/// The failure of a plan of which all was taken back: with what runs now, where the service was touched.
+fn rolled_back(plan: &Plan, begun: &[Step], error: Error) -> Error {
+    let is_moved = begun.iter().any(|step| matches!(step, Step::MoveService { .. }));
+    let is_started = begun.iter().any(|step| matches!(step, Step::StartService { .. }));
+    match &plan.from {
+        Some(from) if is_moved => {
+            error.ending(&format!("rolled back; {from} is running")).as_kind(Kind::Reverted)
+        }
+        _ if is_started => error.ending("rolled back; the service is down, as before").as_kind(Kind::Failed),
+        _ => error.as_kind(Kind::Failed),
     }
 }
 
@@ -144,7 +156,11 @@ pub fn run(
 /// forward is the only way.
 fn is_past_return(plan: &Plan, begun: &[Step], now: &Snapshot) -> bool {
     let comes_after = |step: &Step| step.concerns_service() || step.concerns_data();
-    begun.last().is_some_and(comes_after) && plan.to.is_some() && plan.to.as_ref() == now.permanent.version()
+    let switches = plan.steps.iter().any(|step| matches!(step, Step::Point { .. }));
+    begun.last().is_some_and(comes_after)
+        && switches
+        && plan.to.is_some()
+        && plan.to.as_ref() == now.permanent.version()
 }
 
 fn stuck(step: &Step, error: Error) -> Error {
@@ -224,6 +240,7 @@ fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Optio
         to: record.plan.to.clone(),
         error: error.map(Error::in_one_line).or_else(|| record.why.clone()),
         permanent: None,
+        moved_service: record.plan.moves_service(),
     }
 }
 

@@ -44,6 +44,8 @@ impl Hands<'_> {
             }
             Step::MoveService { from, to, motion } => self.carrier().go(from, to, motion, watch),
             Step::ReturnService { from, to, motion } => self.carrier().back(from, to, motion, watch),
+            Step::StartService { version } => self.carrier().start(version, watch),
+            Step::StopService { version } => self.carrier().stop(version, watch),
             Step::Prove { version, motion } => self.carrier().prove(version, motion, watch),
         }
     }

@@ -102,6 +102,7 @@ fn request(version: &Version) -> Request {
         direction: Direction::Either,
         permanence: Permanence::Permanent,
         restart: Restart::Forbidden,
+        start: false,
     }
 }
 

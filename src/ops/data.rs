@@ -41,6 +41,7 @@ pub(super) fn confirmed(root: &Root, now: &Snapshot, backup_command: Option<&str
         direction: Direction::Either,
         permanence: Permanence::Permanent,
         restart: Restart::Forbidden,
+        start: false,
     };
     let manifest = root.manifest(current)?;
     Ok(along(&root.data(now)?, now, &request, manifest.as_ref(), backup_command))

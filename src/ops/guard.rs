@@ -149,6 +149,8 @@ impl Guard<'_> {
                     self.revert(trial, &format!("{version} is {sample}"), observer)
                 }
                 (Verdict::Healthy, _) if over => self.confirm(trial, observer),
+                // A few more good answers, or a bad one, decide.
+                (Verdict::Open, Sample::Healthy) => Ok(None),
                 (Verdict::Open, sample) if over => {
                     self.revert(trial, &format!("{version} is not known to be healthy: {sample}"), observer)
                 }
@@ -159,11 +161,11 @@ impl Guard<'_> {
 
     /// Looks at the service once its time has come, and tells what is known by now.
     fn look(&mut self, trial: &Trial, watch: &dyn Watch) -> Result<(Verdict, Sample)> {
-        let health = probe::declared(self.root, &trial.version)?;
+        let health = self.root.health(&trial.version)?;
         let now = clock::since_boot();
         let fresh = || Watched {
             transaction: trial.transaction.clone(),
-            judge: Judge::new(&health, false),
+            judge: Judge::new(&health),
             verdict: Verdict::Open,
             sample: Sample::CannotTell("it was not asked yet".into()),
             next: now,
@@ -175,7 +177,7 @@ impl Guard<'_> {
                 Some(service) => probe::sample(&service, &trial.version, &health, watch)?,
                 None => Sample::CannotTell("the settings name no service any more".into()),
             };
-            watched.verdict = watched.judge.take(&watched.sample);
+            watched.verdict = watched.judge.take(&watched.sample, false);
             watched.next = clock::since_boot() + health.interval;
         }
         Ok((watched.verdict, watched.sample.clone()))

@@ -120,7 +120,7 @@ fn watchable(root: &Root, request: &Request, motion: Option<&Motion>, observer: 
         |why: &str| Err(Error::refused(format!("cannot watch the health of {}: {why}", request.target)));
     match (Service::of(root), motion) {
         (None, _) => refuse("the settings name no service"),
-        (Some(service), _) if !service.is_up(observer)? => refuse("the service is down"),
+        (Some(service), _) if !request.start && !service.is_up(observer)? => refuse("the service is down"),
         (_, Some(Motion { baseline: Baseline::Failing, .. })) => refuse("the service is failing already"),
         _ => Ok(()),
     }

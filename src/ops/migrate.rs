@@ -220,6 +220,7 @@ fn remember(root: &Root, migration: &Migration, took: Duration, observer: &mut d
         to: Some(migration.version.clone()),
         error: migration.error.clone(),
         permanent: None,
+        moved_service: None,
     };
     root.remember(&entry).unwrap_or_else(|error| observer.warn(&error.in_one_line()));
 }

@@ -39,7 +39,8 @@ pub(super) fn onward(
     if request.restart == Restart::Forbidden {
         policy::hot_rule(current, target, hot_from(higher.as_ref()))?;
     }
-    let Some(service) = up(root, observer)? else { return Ok(None) };
+    let Some(service) = up(root, request.start, observer)? else { return Ok(None) };
+    service.telling(target, fetched.manifest.as_ref(), observer)?;
     let way = match request.restart {
         Restart::Asked => Way::Restart,
         Restart::IfNeeded => hot(&service, current, target, higher.as_ref()).unwrap_or(Way::Restart),
@@ -52,11 +53,11 @@ pub(super) fn onward(
     Ok(Some(Motion { way, baseline }))
 }
 
-/// How the service gets back to the permanent release. A manifest that cannot be read must not keep it: then it is
-/// restarted.
+/// How the service gets back to the permanent release: it is to run afterwards, unless it was down before the trial. A
+/// manifest that cannot be read must not keep it: then it is restarted.
 ///
 /// # Errors
-/// Where nobody can tell whether the service is up.
+/// Where it cannot be told whether the service is up.
 pub(super) fn back(
     root: &Root,
     from: Option<&Version>,
@@ -64,10 +65,17 @@ pub(super) fn back(
     restart: Restart,
     observer: &mut dyn Observer,
 ) -> Result<Option<Motion>> {
-    let Some(service) = up(root, observer)? else { return Ok(None) };
+    let Some(service) = Service::of(root) else { return Ok(None) };
+    let by = |way| Ok(Some(Motion { way, baseline: Baseline::Sound }));
+    if service.has_ended(observer)? {
+        if from.is_some_and(|from| root.has_moved_service_to(from)) {
+            return by(Way::Restart);
+        }
+        observer.warn(IS_DOWN);
+        return Ok(None);
+    }
     let hot = |from: &Version| hot(&service, from, to, root.manifest(from.max(to)).ok()?.as_ref());
-    let way = from.filter(|_| restart != Restart::Asked).and_then(hot).unwrap_or(Way::Restart);
-    Ok(Some(Motion { way, baseline: Baseline::Sound }))
+    by(from.filter(|_| restart != Restart::Asked).and_then(hot).unwrap_or(Way::Restart))
 }
 
 /// How the service is moved without being stopped; none where the rule forbids it, or where there is no way.
@@ -76,13 +84,26 @@ fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Mani
     is_allowed.then(|| service.hot_way(from, to, higher).ok())?
 }
 
-fn up<'a>(root: &'a Root, observer: &mut dyn Observer) -> Result<Option<Service<'a>>> {
+/// What is said of a service that is not moved with the links.
+const IS_DOWN: &str = "the service is down: the links move without it, and its next start follows them";
+
+fn up<'a>(root: &'a Root, starts: bool, observer: &mut dyn Observer) -> Result<Option<Service<'a>>> {
     let Some(service) = Service::of(root) else { return Ok(None) };
     if service.is_up(observer)? {
         return Ok(Some(service));
     }
-    observer.warn("the service is down: the links move without it, and its next start follows them");
+    if !starts {
+        observer.warn(IS_DOWN);
+    }
     Ok(None)
+}
+
+/// Whether there is a service, and it is down.
+///
+/// # Errors
+/// Where it cannot be told whether the service is up.
+pub(super) fn is_down(root: &Root, observer: &mut dyn Observer) -> Result<bool> {
+    Service::of(root).map_or(Ok(false), |service| service.is_up(observer).map(|up| !up))
 }
 
 /// The manifest of the higher of both releases, which is the one that can know of both.
@@ -120,14 +141,14 @@ fn baseline(service: &Service<'_>, current: &Version, observer: &mut dyn Observe
 
 /// The last of several samples, where the service is failing time and again.
 fn failing(service: &Service<'_>, current: &Version, observer: &mut dyn Observer) -> Result<Option<Sample>> {
-    let health = probe::declared(service.root(), current)?;
-    let mut judge = Judge::new(&health, false);
+    let health = service.root().health(current)?;
+    let mut judge = Judge::new(&health);
     for look in 1..=health.unhealthy_after {
         let sample = probe::sample(service, current, &health, observer)?;
         if sample == Sample::Healthy {
             return Ok(None);
         }
-        if judge.take(&sample) == Verdict::Unhealthy {
+        if judge.take(&sample, false) == Verdict::Unhealthy {
             return Ok(Some(sample));
         }
         if look < health.unhealthy_after {

@@ -12,7 +12,7 @@ use crate::version::Version;
 
 use super::fetch::{Fetch, fetch};
 use super::source::Want;
-use super::{Install, Report, Session, check, data};
+use super::{Install, Report, Session, check, data, motion};
 
 /// A release that nothing is in the way of.
 pub(super) struct Ready<'a> {
@@ -22,6 +22,8 @@ pub(super) struct Ready<'a> {
     prepare: Option<Step>,
     /// How the service gets to it.
     pub motion: Option<Motion>,
+    /// Whether the service is down and is to be started.
+    start: bool,
 }
 
 /// Holds a release against everything, on the data that is on disk.
@@ -36,7 +38,9 @@ pub(super) fn ready<'a>(
 ) -> Result<Ready<'a>> {
     let request = &options.request;
     let (fetched, motion) = check::passed(session, on_disk, request, want(options), observer)?;
-    Ok(Ready::of(session.root, &session.now, &request.target, fetched, motion))
+    let start = request.start && motion::is_down(session.root, observer)?;
+    let ready = Ready::of(session.root, &session.now, &request.target, fetched, motion);
+    Ok(Ready { start, ..ready })
 }
 
 fn want(options: &Install) -> Want<'_> {
@@ -54,14 +58,14 @@ impl<'a> Ready<'a> {
     ) -> Self {
         let is_fetched = !fetched.steps.is_empty();
         let prepare = data::preparing(root, now, target, fetched.manifest.as_ref(), is_fetched);
-        Self { fetched, prepare, motion }
+        Self { fetched, prepare, motion, start: false }
     }
 
     /// All that goes along with the links, of data as it is on disk.
     pub fn along(&self, now: &Snapshot, on_disk: &OnDisk, options: &Install) -> Along {
         let command = options.backup_command.as_deref();
         let along = data::along(on_disk, now, &options.request, self.fetched.manifest.as_ref(), command);
-        Along { fetch: self.ahead().steps, motion: self.motion.clone(), ..along }
+        Along { fetch: self.ahead().steps, motion: self.motion.clone(), start: self.start, ..along }
     }
 
     /// What can be done ahead.

@@ -22,6 +22,8 @@ pub enum State {
     Unknown,
     /// The service runs another release than `current` leads to.
     Drift,
+    /// The service is down.
+    Down,
     /// A data migration failed.
     MigrationFailed,
     /// A command was cut short, or could not be taken back, and nobody is at work on it.
@@ -32,7 +34,7 @@ pub enum State {
 
 impl State {
     /// Every state there is.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Empty,
         Self::Steady,
         Self::Migrating,
@@ -40,6 +42,7 @@ impl State {
         Self::Working,
         Self::Unknown,
         Self::Drift,
+        Self::Down,
         Self::MigrationFailed,
         Self::Interrupted,
         Self::Broken,

@@ -152,7 +152,7 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let at_work = unfinished.as_ref().map_or(Some(false), |unfinished| unfinished.at_work);
     // In the middle of a move the service runs something else, and rightly so.
     let moored = service.as_ref().filter(|_| at_work == Some(false));
-    problems.extend(moored.and_then(|service| astray(service, &now)));
+    problems.extend(moored.and_then(|service| astray(service, &now).or_else(|| down(service, &now))));
     let calm = State::of(&now, at_work == Some(true), data.unfinished().is_some());
     Ok(Status {
         state: problems.iter().map(|problem| problem.state).max().unwrap_or(calm),
@@ -278,7 +278,7 @@ fn serving(root: &Root, now: &Snapshot, watch: &dyn Watch) -> Result<Option<Serv
     };
     let health = match up {
         Some(true) => {
-            let declared = probe::declared(root, current)?;
+            let declared = root.health(current)?;
             Some(probe::sample(&service, current, &declared, watch)?)
         }
         _ => None,
@@ -295,6 +295,13 @@ fn drifts(service: &Serving, now: &Snapshot) -> Option<bool> {
         Running::Several(_) => Some(true),
         Running::Unknown(_) => None,
     }
+}
+
+/// A service that does not run.
+fn down(service: &Serving, now: &Snapshot) -> Option<Problem> {
+    let permanent = now.permanent.version().filter(|_| service.up == Some(false))?;
+    let hints = vec![format!("start the service, or run `tenure install --start {permanent}`")];
+    Some(Problem { state: State::Down, message: "the service is down".into(), hints })
 }
 
 /// A service that runs something else, or nobody knows what.

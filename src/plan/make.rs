@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
+use crate::health::Baseline;
 use crate::policy::{self, Direction};
 use crate::release::{LinkName, ReleaseState, Snapshot};
 use crate::version::{Version, nearest};
 
-use super::{Item, Motion, Plan, Step, Term};
+use super::{Item, Motion, Plan, Step, Term, Way};
 
 /// Whether a release that is installed is to survive a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Request {
     pub permanence: Permanence,
     /// Whether the service may be stopped.
     pub restart: Restart,
+    /// Whether a service that is down is started.
+    pub start: bool,
 }
 
 impl Request {
@@ -75,6 +78,8 @@ pub struct Along {
     pub backup: Option<Step>,
     /// How the running service is moved; none where there is none to move.
     pub motion: Option<Motion>,
+    /// Whether the service, which is down, is started.
+    pub start: bool,
     /// What becomes of the data once the release is permanent.
     pub data: Option<Step>,
 }
@@ -85,6 +90,23 @@ pub struct Along {
 /// Refused, naming the rule.
 pub fn install(now: &Snapshot, request: &Request, along: Along) -> Result<Plan> {
     request.allowed(now)?;
+    let start = along.start;
+    let plan = without_start(now, request, along)?;
+    Ok(if start { with_start(plan, &request.target) } else { plan })
+}
+
+/// The same with a start of the service: in the new release, and before that is permanent.
+fn with_start(mut plan: Plan, target: &Version) -> Plan {
+    let is_commit = |step: &Step| matches!(step, Step::Point { link: LinkName::Permanent, .. });
+    let at = plan.steps.iter().position(is_commit).unwrap_or(plan.steps.len());
+    let motion = Motion { way: Way::Restart, baseline: Baseline::Known };
+    let (version, started) = (target.clone(), target.clone());
+    plan.steps.splice(at..at, [Step::StartService { version: started }, Step::Prove { version, motion }]);
+    plan.to = Some(target.clone());
+    plan
+}
+
+fn without_start(now: &Snapshot, request: &Request, along: Along) -> Result<Plan> {
     let target = &request.target;
     match (now.state(target), now.current.version()) {
         (Some(ReleaseState::Permanent), Some(current)) if current == target => Ok(Plan::default()),
@@ -99,7 +121,7 @@ pub fn install(now: &Snapshot, request: &Request, along: Along) -> Result<Plan> 
 }
 
 fn switch(now: &Snapshot, request: &Request, along: Along) -> Plan {
-    let Along { fetch, backup, motion, data } = along;
+    let Along { fetch, backup, motion, data, .. } = along;
     let (target, current) = (&request.target, now.current.version().cloned());
     let mut steps = fetch;
     steps.extend(backup);

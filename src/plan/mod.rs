@@ -142,6 +142,16 @@ pub enum Step {
         /// How it was moved.
         motion: Motion,
     },
+    /// Starts the service, which is down, into the release that `current` leads to already.
+    StartService {
+        /// The release that is to run.
+        version: Version,
+    },
+    /// Stops the service, which was down before it was started.
+    StopService {
+        /// The release that was started.
+        version: Version,
+    },
     /// Waits until the service is well, as far as it was before.
     Prove {
         /// The release that runs.
@@ -162,6 +172,7 @@ impl Step {
             Self::MoveService { from, to, motion } => {
                 Some(Self::ReturnService { from: to, to: from, motion })
             }
+            Self::StartService { version } => Some(Self::StopService { version }),
             // What was prepared goes with the release, and nothing is migrated before there is no way back.
             Self::Prepare { .. }
             | Self::Backup { .. }
@@ -173,6 +184,7 @@ impl Step {
             // It is over once the links do not tell of it any more.
             | Self::Arm { .. }
             | Self::ReturnService { .. }
+            | Self::StopService { .. }
             | Self::Prove { .. } => None,
         }
     }
@@ -180,7 +192,14 @@ impl Step {
     /// Whether it is about the running service, and not about what is on disk.
     #[must_use]
     pub fn concerns_service(&self) -> bool {
-        matches!(self, Self::MoveService { .. } | Self::ReturnService { .. } | Self::Prove { .. })
+        matches!(
+            self,
+            Self::MoveService { .. }
+                | Self::ReturnService { .. }
+                | Self::StartService { .. }
+                | Self::StopService { .. }
+                | Self::Prove { .. }
+        )
     }
 
     /// Whether it can be done ahead of a switch.
@@ -225,6 +244,10 @@ impl fmt::Display for Step {
                 write!(f, "move the running service to {to}, {}", motion.way)
             }
             Self::ReturnService { to, .. } => write!(f, "move the service back to {to}"),
+            Self::StartService { version } => write!(f, "start the service in {version}"),
+            Self::StopService { version } => {
+                write!(f, "stop the service again, which was down before {version}")
+            }
             Self::Prove { version, .. } => write!(f, "wait until the service is well on {version}"),
         }
     }
@@ -239,6 +262,16 @@ pub struct Plan {
     pub to: Option<Version>,
     /// The steps, in their order.
     pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Whether it gets the service to go along with `current`; none where it does not switch `current`.
+    #[must_use]
+    pub fn moves_service(&self) -> Option<bool> {
+        let switches = |step: &Step| matches!(step, Step::Point { link: LinkName::Current, .. });
+        let moves = |step: &Step| matches!(step, Step::MoveService { .. } | Step::StartService { .. });
+        self.steps.iter().any(switches).then(|| self.steps.iter().any(moves))
+    }
 }
 
 /// A plan that was begun: the whole content of the journal.
@@ -312,6 +345,8 @@ impl Snapshot {
             | Step::Arm { .. }
             | Step::MoveService { .. }
             | Step::ReturnService { .. }
+            | Step::StartService { .. }
+            | Step::StopService { .. }
             | Step::Prove { .. } => {}
         }
         self

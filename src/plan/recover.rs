@@ -63,7 +63,7 @@ pub fn undo(begun: &[Step]) -> Vec<Step> {
     let mut steps: Vec<Step> = begun.iter().rev().filter_map(Step::inverse).collect();
     steps.sort_by_key(|step| match step {
         Step::Point { .. } => 0,
-        Step::ReturnService { .. } => 1,
+        Step::ReturnService { .. } | Step::StopService { .. } => 1,
         _ => 2,
     });
     let proven = |step: Step| {

@@ -50,6 +50,7 @@ fn request() -> impl Strategy<Value = Request> {
             direction,
             permanence: if trial { Permanence::Trial } else { Permanence::Permanent },
             restart: if restart { Restart::Asked } else { Restart::Forbidden },
+            start: false,
         },
     )
 }
@@ -67,7 +68,7 @@ fn along(now: &Snapshot, target: &Version, motion: Option<Motion>) -> Along {
     fetch.push(Step::Prepare { version: version.clone() });
     let backup = Some(Step::Backup { version: version.clone(), command: None });
     let data = Some(Step::Migrate { version, old: None, from: [1].into(), to: Some(2) });
-    Along { fetch, backup, motion, data }
+    Along { fetch, backup, motion, start: false, data }
 }
 
 fn walk(from: &Snapshot, steps: &[Step]) -> Snapshot {
@@ -187,6 +188,7 @@ fn the_service_moves_between_the_links() {
         direction: Direction::Up,
         permanence: Permanence::Permanent,
         restart: Restart::Asked,
+        start: false,
     };
     let motion = Motion { way: Way::Hook, baseline: Baseline::Sound };
     let plan = install(&now, &request, Along { motion: Some(motion), ..Along::default() }).unwrap();

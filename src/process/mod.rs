@@ -2,6 +2,7 @@
 
 mod account;
 mod run;
+mod sockets;
 
 use std::fmt;
 use std::fs;
@@ -16,7 +17,8 @@ use nix::unistd::{AccessFlags, Pid, Uid, User, access};
 use crate::error::{Doing, Error, Kind, Result};
 
 pub use account::Account;
-pub use run::{End, Program, ask, detach, output_in_memory, run, tail};
+pub use run::{End, Program, ask, detach, end_all, output_in_memory, run, tail};
+pub use sockets::{Address, Listeners};
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,18 +74,64 @@ fn parent_of(pid: u32) -> Option<u32> {
     stat(pid).filter(|stat| !stat.is_zombie).map(|stat| stat.parent)
 }
 
-/// The paths by which a process shows what it runs from, the surest first: its executable, where it works, and
-/// what it has mapped. None of them where this user may not look.
+/// The paths by which a process shows what it runs from, the surest first: its executable, its working directory, its
+/// arguments, and the files that it has mapped. None of them where this user may not look.
 pub fn places_of(pid: u32) -> impl Iterator<Item = PathBuf> {
     let proc = Path::new("/proc").join(pid.to_string());
-    let links = ["exe", "cwd"].map(|link| fs::read_link(proc.join(link)).ok());
     let maps =
         std::iter::once_with(move || fs::read(proc.join("maps")).unwrap_or_default()).flat_map(|text| {
             let text = String::from_utf8_lossy(&text).into_owned();
             let mapped = |line: &str| line.find('/').map(|at| PathBuf::from(&line[at..]));
             text.lines().filter_map(mapped).collect::<Vec<_>>()
         });
-    links.into_iter().flatten().chain(maps)
+    signs_of(pid).chain(maps)
+}
+
+/// As [`places_of`], without the mapped files, which take long to read.
+pub fn signs_of(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let proc = Path::new("/proc").join(pid.to_string());
+    let cwd = fs::read_link(proc.join("cwd")).ok();
+    let inside = cwd.clone();
+    let arguments = std::iter::once_with(move || fs::read(proc.join("cmdline")).unwrap_or_default())
+        .flat_map(move |words| {
+            let words = String::from_utf8_lossy(&words).into_owned();
+            let paths = words.split('\0').filter_map(|word| path_in(word, inside.as_deref()));
+            paths.collect::<Vec<_>>()
+        });
+    executable_of(pid).into_iter().chain(cwd).chain(arguments)
+}
+
+/// The path that an argument names, as `--config=/etc/app.conf` does; relative ones are those in `dir`.
+fn path_in(argument: &str, dir: Option<&Path>) -> Option<PathBuf> {
+    let value = argument.split_once('=').map_or(argument, |(_, value)| value);
+    value.contains('/').then(|| dir.unwrap_or(Path::new("/")).join(value))
+}
+
+/// The executable of a process; none where this user may not look.
+#[must_use]
+pub fn executable_of(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// The paths of the control groups that a process is in, one for each hierarchy.
+#[must_use]
+pub fn control_groups_of(pid: u32) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    text.lines().filter_map(|line| line.splitn(3, ':').nth(2).map(str::to_owned)).collect()
+}
+
+/// The process that another pid namespace calls `pid`, among those that this user may look at: it is the one of those
+/// that are asked for. None where there is no such process, or more than one.
+#[must_use]
+pub fn in_other_namespace(pid: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u32> {
+    let called = |own: &u32| {
+        let status = fs::read_to_string(format!("/proc/{own}/status")).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        let ids: Vec<&str> = ids.split_whitespace().collect();
+        ids.len() > 1 && ids.last().and_then(|id| id.parse().ok()) == Some(pid)
+    };
+    let mut found = ids().filter(called).filter(|own| is_wanted(*own));
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// Sends a signal.
@@ -95,7 +143,9 @@ pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(id), signal).doing(|| format!("cannot send {signal} to process {pid}"))
 }
 
-fn name_of(pid: u32) -> String {
+/// The name of a process's command, as the kernel keeps it.
+#[must_use]
+pub fn name_of(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm"))
         .map_or_else(|_| "unknown".into(), |n| n.trim_end().to_owned())
 }
@@ -120,6 +170,12 @@ impl Identity {
     pub fn own() -> Self {
         let pid = own_id();
         Self { pid, born: stat(pid).map_or(0, |stat| stat.born) }
+    }
+
+    /// The process of this id that is there now; none where there is none, or where it is a zombie.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        stat(pid).filter(|stat| !stat.is_zombie).map(|stat| Self { pid, born: stat.born })
     }
 
     /// Whether it is still there and not a zombie.

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::error::{Doing, Error, Result};
 use crate::watch::{Unwatched, Watch};
 
-use super::{Account, is_group_alive};
+use super::{Account, Identity, is_group_alive};
 
 /// How long after a program ended the wait for it may last.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -164,6 +164,24 @@ pub(super) fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
         clock::sleep(PAUSE);
     }
     let _ = killpg(group, Signal::SIGKILL);
+}
+
+/// Ends processes: each is asked to end, and is killed where it does not.
+pub fn end_all(processes: &[Identity]) {
+    let signal = |signal| {
+        for process in processes.iter().filter(|process| process.is_alive()) {
+            // It may be gone by now.
+            let _ = super::signal(process.pid, signal);
+        }
+    };
+    // The kernel takes a moment to close what a killed process holds.
+    for sent in [Signal::SIGTERM, Signal::SIGKILL] {
+        signal(sent);
+        let until = clock::since_boot() + GRACE;
+        while clock::since_boot() < until && processes.iter().any(|process| process.is_alive()) {
+            clock::sleep(PAUSE);
+        }
+    }
 }
 
 /// Starts a program that nobody waits for, with nothing to read from and nobody to tell.

@@ -51,6 +51,10 @@ pub struct Entry {
     /// The release that was permanent then; none where no link says so.
     #[serde(default)]
     pub permanent: Option<Version>,
+    /// Whether the service was moved or started along with `current`; none where `current` was not switched, or where an
+    /// earlier Tenure wrote the entry.
+    #[serde(default)]
+    pub moved_service: Option<bool>,
 }
 
 impl Root {
@@ -73,6 +77,14 @@ impl Root {
     pub fn history(&self) -> Result<Vec<Entry>> {
         let text = disk::read_torn(&self.own().join("history"), LIMIT)?.unwrap_or_default();
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// Whether the service ran when the release was made current last, by what is known.
+    #[must_use]
+    pub fn has_moved_service_to(&self, version: &Version) -> bool {
+        let entries = self.history().unwrap_or_default();
+        let of = |entry: &&Entry| entry.to.as_ref() == Some(version);
+        entries.iter().rev().filter(of).find_map(|entry| entry.moved_service).unwrap_or(true)
     }
 
     /// The release that was permanent after the last transaction; none where no history that can be read tells it.

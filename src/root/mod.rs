@@ -18,6 +18,7 @@ pub use trial::Trial;
 
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place, Standing};
+use crate::health::Health;
 use crate::manifest::{MANIFEST, Manifest, Timeouts};
 use crate::outside;
 use crate::process;
@@ -271,6 +272,19 @@ impl Root {
     /// Refused where it cannot be used.
     pub fn manifest(&self, version: &Version) -> Result<Option<Manifest>> {
         manifest_in(&self.release(version))
+    }
+
+    /// How the health of a release is told: as the settings say, otherwise as its manifest does, otherwise by whether it
+    /// runs.
+    ///
+    /// # Errors
+    /// Refused where its manifest cannot be used.
+    pub fn health(&self, version: &Version) -> Result<Health> {
+        let declared = match self.settings.health.clone() {
+            Some(health) => Some(health),
+            None => self.manifest(version)?.and_then(|manifest| manifest.health),
+        };
+        Ok(declared.unwrap_or_default())
     }
 
     /// A new file for all that a program of a release says; of those before it the newest are kept.

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Running, ServiceManager, Tools, running};
+use super::evidence::Evidence;
+use super::{Condition, Running, ServiceManager, Tools, running};
 use crate::error::{Error, Result};
 use crate::root::Root;
 use crate::settings::Commands;
@@ -21,34 +22,60 @@ fn order(tools: &Tools<'_>, words: &[String]) -> Result<()> {
     tools.order(Path::new(program), &arguments).map(drop)
 }
 
-impl ServiceManager for ByCommand<'_> {
-    fn is_up(&self, _: &Tools<'_>) -> Result<bool> {
+impl ByCommand<'_> {
+    fn is_up(&self) -> Result<bool> {
+        let releases = self.root.releases();
         if self.pid_file.is_some() {
-            return Ok(running::by_file(self.pid_file).is_some());
+            return Ok(running::by_file(self.pid_file, releases.path()).is_some());
         }
-        if running::by_processes(self.root.releases().path(), None) != Running::Nothing {
+        if Evidence::look(releases.path(), &Condition::default()).running() != Running::Nothing {
             return Ok(true);
         }
-        // Only whoever the service may belong to has seen all of it.
+        // Only root and the user of the service see all of its processes.
         self.root.may_change().map(|()| false).map_err(|_| {
-            Error::failed("processes of others do not show to this user what they run").hint("run it as root")
+            Error::failed("processes of other users do not show to this user what they run")
+                .hint("run it as root")
         })
     }
+}
 
-    fn restart(&self, tools: &Tools<'_>) -> Result<()> {
-        let Commands { restart, start, stop, .. } = self.commands;
-        if !restart.is_empty() {
-            return order(tools, restart);
+impl ServiceManager for ByCommand<'_> {
+    fn condition(&self, _: &Tools<'_>) -> Result<Condition> {
+        let up = self.is_up()?;
+        let main = running::by_file(self.pid_file, self.root.releases().path());
+        let ended = (!up).then(|| match self.pid_file {
+            Some(file) => format!("the process that {} names does not run", file.display()),
+            None => "no process runs from a release".to_owned(),
+        });
+        Ok(Condition { up, ended, main, ..Condition::default() })
+    }
+
+    /// A service that has ended cannot be stopped, and is started all the same.
+    fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()> {
+        let Commands { restart, start, .. } = self.commands;
+        if restart.is_empty() {
+            let stopped = self.stop(tools);
+            clear();
+            return if self.is_up()? { stopped.and_then(|()| self.start(tools)) } else { self.start(tools) };
         }
-        order(tools, stop)?;
-        order(tools, start)
+        clear();
+        let restarted = order(tools, restart);
+        match restarted.is_err() && !start.is_empty() && !self.is_up()? {
+            true => self.start(tools),
+            false => restarted,
+        }
+    }
+
+    fn start(&self, tools: &Tools<'_>) -> Result<()> {
+        let Commands { restart, start, .. } = self.commands;
+        order(tools, if start.is_empty() { restart } else { start })
+    }
+
+    fn stop(&self, tools: &Tools<'_>) -> Result<()> {
+        order(tools, &self.commands.stop)
     }
 
     fn reload(&self, tools: &Tools<'_>) -> Result<()> {
         order(tools, &self.commands.reload)
-    }
-
-    fn main_process(&self, _: &Tools<'_>) -> Result<Option<u32>> {
-        Ok(running::by_file(self.pid_file))
     }
 }

@@ -1,6 +1,8 @@
 //! The running service: who starts and stops it, what it really runs, and how it is moved.
 
 mod command;
+mod evidence;
+mod moving;
 mod running;
 mod script;
 mod systemd;
@@ -8,11 +10,8 @@ mod systemd;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
-use crate::clock;
 use crate::error::{Doing, Error, Result};
-use crate::hook::{self, Errand, Hook, Task};
+use crate::hook::{Errand, Hook, Task};
 use crate::manifest::{Manifest, Timeouts};
 use crate::plan::Way;
 use crate::process::{self, Program};
@@ -21,39 +20,60 @@ use crate::settings::{Hot, Manager};
 use crate::version::Version;
 use crate::watch::Watch;
 
+pub use moving::{Move, Vitals};
 pub use running::Running;
+
+use evidence::Evidence;
 
 /// How long a manager may take, unless somebody says otherwise: systemd's own patience with a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How long before a look at what runs is taken again.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// What starts and stops a service. None of its answers is believed for long: what runs is looked up.
-pub trait ServiceManager {
+/// How a manager has its service.
+#[derive(Clone, Debug, Default)]
+pub struct Condition {
     /// Whether the service is up, or on its way there.
+    pub up: bool,
+    /// How it ended, where it runs no longer; also where its main process ended and is about to be started again.
+    pub ended: Option<String>,
+    /// The main process; none where the manager does not know it.
+    pub main: Option<u32>,
+    /// The control group of the service; none where the manager keeps none.
+    pub group: Option<String>,
+    /// Whether `ended` holds at once; otherwise it may be so for a moment, as while a pid file is written.
+    pub is_sure: bool,
+}
+
+/// What starts and stops a service. None of its answers is believed for long: the processes tell what runs.
+pub trait ServiceManager {
+    /// How the service is.
     ///
     /// # Errors
     /// Where the manager does not know the service, or does not answer.
-    fn is_up(&self, tools: &Tools<'_>) -> Result<bool>;
+    fn condition(&self, tools: &Tools<'_>) -> Result<Condition>;
 
-    /// Stops the service, where it runs, and starts it.
+    /// Stops the service, where it runs, and starts it. Calls `clear` before the start, as late as it can.
     ///
     /// # Errors
     /// Where the manager says that it failed.
-    fn restart(&self, tools: &Tools<'_>) -> Result<()>;
+    fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()>;
 
-    /// Tells the service to move to what `current` leads to.
+    /// Starts the service, which does not run.
+    ///
+    /// # Errors
+    /// Where the manager says that it failed.
+    fn start(&self, tools: &Tools<'_>) -> Result<()>;
+
+    /// Stops the service.
+    ///
+    /// # Errors
+    /// Where the manager says that it failed.
+    fn stop(&self, tools: &Tools<'_>) -> Result<()>;
+
+    /// Tells the service to move to the release that `current` leads to.
     ///
     /// # Errors
     /// Where the manager says that it failed.
     fn reload(&self, tools: &Tools<'_>) -> Result<()>;
-
-    /// The main process of the service; none where the manager does not know it.
-    ///
-    /// # Errors
-    /// Where the manager does not answer.
-    fn main_process(&self, tools: &Tools<'_>) -> Result<Option<u32>>;
 }
 
 /// How a manager gets at its own programs.
@@ -106,17 +126,6 @@ pub struct Service<'a> {
     transaction: Option<&'a str>,
 }
 
-/// From where to where a service is moved, and by whose order.
-#[derive(Clone, Copy)]
-pub struct Trip<'a> {
-    /// The release that runs.
-    pub from: &'a Version,
-    /// The release that is to run; `current` leads to it already.
-    pub to: &'a Version,
-    /// By what.
-    pub way: &'a Way,
-}
-
 impl<'a> Service<'a> {
     /// The service that the settings name; none where Tenure is to move links alone.
     #[must_use]
@@ -125,8 +134,8 @@ impl<'a> Service<'a> {
         let pid_file = settings.pid_file.as_deref();
         let manager: Box<dyn ServiceManager> = match settings.manager.as_ref()? {
             Manager::Systemd(unit) => Box::new(systemd::Systemd { unit }),
-            Manager::OpenRc(name) => Box::new(script::Script::openrc(name, pid_file)),
-            Manager::Sysv(name) => Box::new(script::Script::sysv(name, pid_file)),
+            Manager::OpenRc(name) => Box::new(script::Script::openrc(name, pid_file, root)),
+            Manager::Sysv(name) => Box::new(script::Script::sysv(name, pid_file, root)),
             Manager::Command(commands) => Box::new(command::ByCommand { commands, pid_file, root }),
         };
         Some(Self { root, manager, transaction: None })
@@ -149,7 +158,28 @@ impl<'a> Service<'a> {
     /// # Errors
     /// Where its manager does not know it.
     pub fn is_up(&self, watch: &dyn Watch) -> Result<bool> {
-        self.manager.is_up(&self.tools(watch)).doing(|| "cannot tell whether the service is up")
+        self.condition(watch).map(|condition| condition.up)
+    }
+
+    /// Whether it has ended, or is about to be started again because it has.
+    ///
+    /// # Errors
+    /// Where its manager does not know it.
+    pub fn has_ended(&self, watch: &dyn Watch) -> Result<bool> {
+        self.condition(watch).map(|condition| !condition.up || condition.ended.is_some())
+    }
+
+    /// How its manager has it.
+    ///
+    /// # Errors
+    /// Where the manager does not know it.
+    fn condition(&self, watch: &dyn Watch) -> Result<Condition> {
+        self.manager.condition(&self.tools(watch)).doing(|| "cannot tell whether the service is up")
+    }
+
+    /// One look at its processes.
+    fn evidence(&self, watch: &dyn Watch) -> Result<Evidence> {
+        Ok(Evidence::look(self.root.releases().path(), &self.condition(watch)?))
     }
 
     /// The way that a hot move goes: what the settings say, or else the hook of the higher release.
@@ -188,92 +218,29 @@ impl<'a> Service<'a> {
                 Err(error) => Running::Unknown(error.in_one_line()),
             });
         }
-        let main = self.manager.main_process(&self.tools(watch))?;
-        Ok(running::by_processes(self.root.releases().path(), main))
+        let condition = self.condition(watch)?;
+        if condition.ended.is_some() && condition.is_sure {
+            return Ok(Running::Nothing);
+        }
+        Ok(Evidence::look(self.root.releases().path(), &condition).running())
     }
 
-    /// Whether it runs a release, and nothing of another one is left of it, as in the middle of a move.
+    /// Refuses a service of which the processes tell no release, where the release that it is to run has no hook that
+    /// tells: a move could not be told from a failure.
     ///
     /// # Errors
-    /// Where nobody can be asked.
-    pub fn is_back(&self, from: &Version, to: &Version, watch: &dyn Watch) -> Result<bool> {
-        let left = running::executed(self.root.releases().path()).any(|version| version == *from);
-        Ok(!left && self.running(to, watch)? == Running::Release(to.clone()))
-    }
-
-    /// Moves the running service, and returns once it runs there. May be asked again for a move that was made.
-    ///
-    /// # Errors
-    /// Where it does not run the release afterwards.
-    pub fn go(&self, trip: &Trip<'_>, watch: &mut dyn Watch) -> Result<()> {
-        let doing = || format!("cannot move the service from {} to {}", trip.from, trip.to);
-        self.set_off(trip, watch).doing(doing)?;
-        let within = match trip.way {
-            Way::Restart => self.stop_timeout(trip.to),
-            _ => self.hook_timeout(trip.to),
-        };
-        self.arrive(trip.to, within, watch).doing(doing)
-    }
-
-    fn set_off(&self, trip: &Trip<'_>, watch: &dyn Watch) -> Result<()> {
-        let tools = Tools { within: self.stop_timeout(trip.to), ..self.tools(watch) };
-        match trip.way {
-            Way::Hook => self.run_hook(trip, watch),
-            Way::Reload => self.manager.reload(&tools),
-            Way::Restart => self.manager.restart(&tools),
-            Way::Signal(name) => {
-                let signal: Signal = format!("SIG{name}")
-                    .parse()
-                    .map_err(|_| Error::failed(format!("there is no signal {name}")))?;
-                let main = self.manager.main_process(&tools)?;
-                let main = main.ok_or_else(|| {
-                    Error::failed("cannot tell the main process of the service, to send it a signal")
-                        .hint("`pid-file` in the table [service] of tenure.toml says where its id is")
-                })?;
-                process::signal(main, signal)
-            }
+    /// Refused, naming the hook `running-version`.
+    pub fn telling(&self, to: &Version, manifest: Option<&Manifest>, watch: &dyn Watch) -> Result<()> {
+        if manifest.is_some_and(|manifest| manifest.hooks.running_version.is_some()) {
+            return Ok(());
         }
-    }
-
-    /// The higher of both releases knows of the lower one, and so its program moves in both directions.
-    fn run_hook(&self, trip: &Trip<'_>, watch: &dyn Watch) -> Result<()> {
-        let Trip { from, to, .. } = *trip;
-        let release = from.max(to);
-        let manifest = self.root.manifest(release)?;
-        let (task, action) = match to > from {
-            true => (Task::HotUpgrade, "upgrade"),
-            false => (Task::HotDowngrade, "downgrade"),
-        };
-        let hook = Hook::needed(self.root, release, manifest.as_ref(), task)?;
-        let trial = self.root.trial(&self.root.observe()?)?;
-        let errand = Errand {
-            action,
-            old: Some(from),
-            new: Some(to),
-            transaction: self.transaction,
-            deadline: trial.as_ref().map(|trial| trial.ends.as_str()),
-            staged: None,
-        };
-        hook.run_logged(&errand, watch)
-    }
-
-    /// Waits until the release runs.
-    fn arrive(&self, to: &Version, within: Duration, watch: &mut dyn Watch) -> Result<()> {
-        let until = clock::since_boot() + within;
-        loop {
-            let running = self.running(to, watch)?;
-            if running == Running::Release(to.clone()) {
-                return Ok(());
-            }
-            let left = until.saturating_sub(clock::since_boot());
-            if left.is_zero() {
-                let after = humantime::format_duration(within);
-                return Err(Error::failed(format!("{after} later {running}")));
-            }
-            watch.waiting(&format!("Waiting for the service to run {to}"), left);
-            watch.go_on()?;
-            clock::sleep(PAUSE);
-        }
+        let Running::Unknown(why) = self.evidence(watch)?.running() else { return Ok(()) };
+        let current = self.root.path().join("current");
+        Err(Error::refused(format!("cannot determine which release the service runs: {why}"))
+            .hint(format!(
+                "add a `running-version` hook to release.toml of {to}; it prints the version that runs"
+            ))
+            .hint(format!("or start the service with {} as its working directory", current.display())))
     }
 
     /// How long things may take: the operator's word, or else that of the release.
@@ -281,16 +248,6 @@ impl<'a> Service<'a> {
     pub fn timeouts(&self, release: &Version) -> Timeouts {
         let declared = self.root.manifest(release).ok().flatten().map(|manifest| manifest.timeouts);
         self.root.settings().timeouts.or(declared.unwrap_or_default())
-    }
-
-    /// How long a hook of the release may take.
-    fn hook_timeout(&self, release: &Version) -> Duration {
-        let manifest = self.root.manifest(release).ok().flatten();
-        hook::timeout(self.root, manifest.as_ref(), Task::HotUpgrade)
-    }
-
-    fn stop_timeout(&self, release: &Version) -> Duration {
-        self.timeouts(release).stop.map_or(STOP_TIMEOUT, |span| span.0)
     }
 
     fn tools<'t>(&'t self, watch: &'t dyn Watch) -> Tools<'t> {

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ServiceManager, Tools, running};
+use super::{Condition, ServiceManager, Tools, running};
 use crate::error::{Error, Result};
+use crate::root::Root;
 
 /// A service that a script starts and stops.
 pub struct Script<'a> {
@@ -11,59 +12,89 @@ pub struct Script<'a> {
     /// What comes before the verb.
     name: Option<&'a str>,
     pid_file: Option<&'a Path>,
+    root: &'a Root,
 }
 
 impl<'a> Script<'a> {
     /// A service of OpenRC's.
-    pub fn openrc(name: &'a str, pid_file: Option<&'a Path>) -> Self {
-        Self { program: "rc-service".into(), name: Some(name), pid_file }
+    pub fn openrc(name: &'a str, pid_file: Option<&'a Path>, root: &'a Root) -> Self {
+        Self { program: "rc-service".into(), name: Some(name), pid_file, root }
     }
 
     /// A script in /etc/init.d.
-    pub fn sysv(name: &str, pid_file: Option<&'a Path>) -> Self {
-        Self { program: Path::new("/etc/init.d").join(name), name: None, pid_file }
+    pub fn sysv(name: &str, pid_file: Option<&'a Path>, root: &'a Root) -> Self {
+        Self { program: Path::new("/etc/init.d").join(name), name: None, pid_file, root }
     }
 
     fn words<'w>(&'w self, verb: &'w str) -> Vec<&'w str> {
         self.name.into_iter().chain([verb]).collect()
     }
-}
 
-impl ServiceManager for Script<'_> {
+    fn order(&self, tools: &Tools<'_>, verb: &str) -> Result<()> {
+        tools.order(&self.program, &self.words(verb)).map(drop)
+    }
+
+    fn main(&self) -> Option<u32> {
+        running::by_file(self.pid_file, self.root.releases().path())
+    }
+
     /// Every script knows `status`, by the word of the Linux Standard Base: 0 is running, 1 to 3 are not.
     fn is_up(&self, tools: &Tools<'_>) -> Result<bool> {
-        if running::by_file(self.pid_file).is_some() {
+        if self.main().is_some() {
             return Ok(true);
         }
         let answer = tools.ask(&self.program, &self.words("status"))?;
         match (&answer.ended, answer.said.contains("does not exist")) {
-            (_, true) => Err(Error::refused(answer.said).hint("mend `unit` in tenure.toml")),
+            (_, true) => Err(Error::refused(answer.said).hint("correct `unit` in tenure.toml")),
             (ended, false) => Ok(ended.is_ok()),
         }
     }
 
-    /// Many a script cannot stop what has crashed, and then does not start it either.
-    fn restart(&self, tools: &Tools<'_>) -> Result<()> {
-        let restarted = tools.order(&self.program, &self.words("restart")).map(drop);
-        let is_gone = match self.pid_file {
-            Some(_) => running::by_file(self.pid_file).is_none(),
-            None => !self.is_up(tools)?,
+    fn is_gone(&self, tools: &Tools<'_>) -> Result<bool> {
+        match self.pid_file {
+            Some(_) => Ok(self.main().is_none()),
+            None => self.is_up(tools).map(|up| !up),
+        }
+    }
+}
+
+impl ServiceManager for Script<'_> {
+    fn condition(&self, tools: &Tools<'_>) -> Result<Condition> {
+        let (main, up) = (self.main(), self.is_up(tools)?);
+        // To OpenRC a service that crashed is up.
+        let crashed = self.pid_file.filter(|_| main.is_none());
+        let ended = match crashed {
+            Some(file) => Some(format!("the process that {} names does not run", file.display())),
+            None => (!up).then(|| "its script says that it does not run".to_owned()),
         };
-        if restarted.is_ok() || !is_gone {
+        Ok(Condition { up, ended, main, ..Condition::default() })
+    }
+
+    /// Many a script cannot stop what has crashed, and then does not start it either.
+    fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()> {
+        if self.pid_file.is_some() {
+            clear();
+        }
+        let restarted = self.order(tools, "restart");
+        if restarted.is_ok() || !self.is_gone(tools)? {
             return restarted;
         }
         if self.name.is_some() {
             // To OpenRC it is up until somebody says that it is not.
             let _ = tools.ask(&self.program, &self.words("zap"));
         }
-        tools.order(&self.program, &self.words("start")).and(Ok(())).or(restarted)
+        self.start(tools).or(restarted)
+    }
+
+    fn start(&self, tools: &Tools<'_>) -> Result<()> {
+        self.order(tools, "start")
+    }
+
+    fn stop(&self, tools: &Tools<'_>) -> Result<()> {
+        self.order(tools, "stop")
     }
 
     fn reload(&self, tools: &Tools<'_>) -> Result<()> {
-        tools.order(&self.program, &self.words("reload")).map(drop)
-    }
-
-    fn main_process(&self, _: &Tools<'_>) -> Result<Option<u32>> {
-        Ok(running::by_file(self.pid_file))
+        self.order(tools, "reload")
     }
 }

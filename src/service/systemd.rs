@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{ServiceManager, Tools};
+use super::{Condition, ServiceManager, Tools};
 use crate::error::{Error, Result};
 use crate::platform;
 
@@ -12,42 +12,70 @@ pub struct Systemd<'a> {
 }
 
 /// What `systemctl show` says of a unit.
+#[derive(Default)]
 struct Shown {
     loaded: String,
     active: String,
-    main: u32,
+    /// More exactly: `running`, `auto-restart` and more.
+    sub: String,
+    result: String,
+    main: Option<u32>,
+    /// The control group; none while it has none.
+    group: Option<String>,
 }
 
 impl Shown {
+    fn parse(said: &str) -> Self {
+        let value = |key: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_default().to_owned()
+        };
+        Self {
+            loaded: value("LoadState"),
+            active: value("ActiveState"),
+            sub: value("SubState"),
+            result: value("Result"),
+            main: value("MainPID").parse().ok().filter(|pid| *pid != 0),
+            group: Some(value("ControlGroup")).filter(|group| group.len() > 1),
+        }
+    }
+
     fn is_down(&self) -> bool {
         matches!(self.active.as_str(), "inactive" | "failed" | "deactivating")
+    }
+
+    /// Whether it has ended, or its main process has and systemd is about to start another one; and how.
+    fn ended(&self) -> Option<String> {
+        match (self.active.as_str(), self.sub.as_str()) {
+            ("inactive" | "failed", _) => {
+                Some(format!("systemd has it as {} ({})", self.active, self.result))
+            }
+            (_, "auto-restart") => Some(format!("its main process ended ({})", self.result)),
+            _ => None,
+        }
     }
 }
 
 impl Systemd<'_> {
     fn show(&self, tools: &Tools<'_>) -> Result<Shown> {
-        let asked = ["show", "--property=LoadState,ActiveState,MainPID", "--", self.unit];
-        let said = tools.order(Path::new("systemctl"), &asked)?;
-        let value = |key: &str| {
-            let line = said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-            line.unwrap_or_default().to_owned()
-        };
-        let shown = Shown {
-            loaded: value("LoadState"),
-            active: value("ActiveState"),
-            main: value("MainPID").parse().unwrap_or(0),
-        };
+        let keys = "--property=LoadState,ActiveState,SubState,Result,MainPID,ControlGroup";
+        let shown = Shown::parse(&tools.order(Path::new("systemctl"), &["show", keys, "--", self.unit])?);
         match shown.loaded.as_str() {
             "loaded" => Ok(shown),
-            // Somebody wants it not to run; and it does not.
+            // Its operator wants it not to run; and it does not.
             "masked" if shown.is_down() => Ok(shown),
             "masked" => {
                 Err(Error::refused(format!("the unit {} is masked, and runs all the same", self.unit))
                     .hint(format!("`systemctl unmask {}` lets it be moved", self.unit)))
             }
             state => Err(Error::refused(format!("systemd has the unit {} as {state}", self.unit))
-                .hint("mend `unit` in the table [service] of tenure.toml, or the unit")),
+                .hint("correct `unit` in the table [service] of tenure.toml, or the unit")),
         }
+    }
+
+    /// A unit that failed too often of late would not be started.
+    fn forget_failures(&self, tools: &Tools<'_>) {
+        let _ = self.order(tools, "reset-failed");
     }
 
     fn order(&self, tools: &Tools<'_>, verb: &str) -> Result<()> {
@@ -56,24 +84,32 @@ impl Systemd<'_> {
 }
 
 impl ServiceManager for Systemd<'_> {
-    fn is_up(&self, tools: &Tools<'_>) -> Result<bool> {
+    fn condition(&self, tools: &Tools<'_>) -> Result<Condition> {
         if !platform::is_under_systemd() {
-            return Ok(false);
+            let ended = Some("systemd does not run here".to_owned());
+            return Ok(Condition { ended, ..Condition::default() });
         }
-        Ok(!self.show(tools)?.is_down())
+        let shown = self.show(tools)?;
+        let (up, ended) = (!shown.is_down(), shown.ended());
+        Ok(Condition { up, ended, main: shown.main, group: shown.group, is_sure: true })
     }
 
-    fn restart(&self, tools: &Tools<'_>) -> Result<()> {
-        // A unit that failed too often of late would not be started.
-        let _ = self.order(tools, "reset-failed");
+    fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()> {
+        clear();
+        self.forget_failures(tools);
         self.order(tools, "restart")
+    }
+
+    fn start(&self, tools: &Tools<'_>) -> Result<()> {
+        self.forget_failures(tools);
+        self.order(tools, "start")
+    }
+
+    fn stop(&self, tools: &Tools<'_>) -> Result<()> {
+        self.order(tools, "stop")
     }
 
     fn reload(&self, tools: &Tools<'_>) -> Result<()> {
         self.order(tools, "reload")
-    }
-
-    fn main_process(&self, tools: &Tools<'_>) -> Result<Option<u32>> {
-        Ok(Some(self.show(tools)?.main).filter(|pid| *pid != 0))
     }
 }

@@ -1,0 +1,238 @@
+//! Which processes a service consists of, which release each of them shows, and which of them listen.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::Condition;
+use super::running::{Running, release_in};
+use crate::process::{self, Address, Identity, Listeners};
+use crate::version::Version;
+
+/// One process of a service.
+#[derive(Clone, Debug)]
+struct Member {
+    pid: u32,
+    /// The release that it shows; none where it shows none.
+    release: Option<Version>,
+    /// The addresses on which it listens.
+    addresses: BTreeSet<Address>,
+    is_main: bool,
+    /// Whether the manager stops it: it is the main process, descends from it, or is in the service's control group.
+    is_managed: bool,
+}
+
+/// One look at the processes of a service.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    members: Vec<Member>,
+}
+
+impl Evidence {
+    /// Looks at the main process, those that descend from it and those in the service's control group; and at each other
+    /// process from a release that listens where one of these does, as an old master beside a new one. Where the manager
+    /// knows none of them, all processes from releases belong to the service.
+    pub fn look(releases: &Path, condition: &Condition) -> Self {
+        let parents = process::parents();
+        let mut managed = condition.main.map_or_else(BTreeSet::new, |main| family(main, &parents));
+        if let Some(group) = &condition.group {
+            managed.extend(parents.iter().map(|(pid, _)| *pid).filter(|pid| is_in_group(*pid, group)));
+        }
+        let mut listeners = Listeners::default();
+        let members: Vec<Member> = managed
+            .iter()
+            .filter(|pid| process::is_alive(**pid))
+            .map(|&pid| Member {
+                pid,
+                release: process::places_of(pid).find_map(|place| release_in(releases, &place)),
+                addresses: listeners.of(pid),
+                is_main: condition.main == Some(pid),
+                is_managed: true,
+            })
+            .collect();
+        let others = parents.iter().map(|(pid, _)| *pid).filter(|pid| !managed.contains(pid));
+        let alone = members.is_empty();
+        let others: Vec<Member> =
+            others.filter_map(|pid| other(releases, pid, alone, &mut listeners)).collect();
+        let shared: BTreeSet<&Address> = members.iter().flat_map(|member| &member.addresses).collect();
+        let belongs = |other: &Member| alone || other.addresses.iter().any(|a| shared.contains(a));
+        let more: Vec<Member> = others.iter().filter(|other| belongs(other)).cloned().collect();
+        Self { members: members.into_iter().chain(more).collect() }
+    }
+
+    /// The release that the service runs: that of the processes that listen, and of the main process; where none listens,
+    /// that of all processes.
+    pub fn running(&self) -> Running {
+        let listens = self.listens();
+        let counts = |member: &&Member| match listens {
+            true => member.is_main || !member.addresses.is_empty(),
+            false => true,
+        };
+        let told = |members: &mut dyn Iterator<Item = &Member>| -> BTreeSet<Version> {
+            members.filter_map(|member| member.release.clone()).collect()
+        };
+        let mut versions = told(&mut self.members.iter().filter(counts));
+        if versions.is_empty() {
+            versions = told(&mut self.members.iter());
+        }
+        let mut versions: Vec<Version> = versions.into_iter().collect();
+        match (versions.len(), self.members.first()) {
+            (0, None) => Running::Nothing,
+            (0, Some(first)) => {
+                Running::Unknown(silent(self.members.iter().find(|m| m.is_main).unwrap_or(first).pid))
+            }
+            (1, _) => Running::Release(versions.remove(0)),
+            _ => Running::Several(versions),
+        }
+    }
+
+    /// Whether a process of the release has begun to do the work: it listens, where any process of the service does.
+    pub fn shows(&self, version: &Version) -> bool {
+        let listens = self.listens();
+        let mut of = self.members.iter().filter(|member| member.release.as_ref() == Some(version));
+        of.any(|member| !listens || !member.addresses.is_empty())
+    }
+
+    /// Whether any process of the release is left.
+    pub fn has(&self, version: &Version) -> bool {
+        self.members.iter().any(|member| member.release.as_ref() == Some(version))
+    }
+
+    /// What a process of the release still does, in words; none where none is left that counts.
+    pub fn remnant(&self, version: &Version) -> Option<String> {
+        let of = self.members.iter().filter(|member| member.release.as_ref() == Some(version));
+        let member = of.max_by_key(|member| (!member.addresses.is_empty(), member.is_main))?;
+        let process = format!("process {} ({}) of {version}", member.pid, process::name_of(member.pid));
+        Some(match member.addresses.first() {
+            Some(address) => format!("{process} listens on {address}"),
+            None => format!("{process} runs"),
+        })
+    }
+
+    /// The processes of the release that listen and that the manager does not stop, with their names.
+    pub fn strays(&self, version: &Version) -> Vec<(Identity, String)> {
+        let is_stray = |member: &&Member| {
+            member.release.as_ref() == Some(version) && !member.addresses.is_empty() && !member.is_managed
+        };
+        let named = |member: &Member| Some((Identity::of(member.pid)?, process::name_of(member.pid)));
+        self.members.iter().filter(is_stray).filter_map(named).collect()
+    }
+
+    fn listens(&self) -> bool {
+        self.members.iter().any(|member| !member.addresses.is_empty())
+    }
+}
+
+/// A process that the manager does not know, where it is from a release: its executable is, or it listens and its working
+/// directory is. Without any process that the manager knows, the arguments count as the working directory does.
+fn other(releases: &Path, pid: u32, alone: bool, listeners: &mut Listeners) -> Option<Member> {
+    if pid == process::own_id() {
+        return None;
+    }
+    let mut signs = process::signs_of(pid);
+    let executed = signs.next().and_then(|exe| release_in(releases, &exe));
+    let runs = executed.is_some();
+    let more = if alone { usize::MAX } else { 1 };
+    let release = executed.or_else(|| signs.take(more).find_map(|place| release_in(releases, &place)))?;
+    let addresses = listeners.of(pid);
+    (runs || !addresses.is_empty()).then_some(Member {
+        pid,
+        release: Some(release),
+        addresses,
+        is_main: false,
+        is_managed: false,
+    })
+}
+
+/// A process and all that descend from it.
+fn family(main: u32, parents: &[(u32, u32)]) -> BTreeSet<u32> {
+    let mut family = BTreeSet::from([main]);
+    loop {
+        let is_new = |(pid, parent): &&(u32, u32)| family.contains(parent) && !family.contains(pid);
+        let children: Vec<u32> = parents.iter().filter(is_new).map(|(pid, _)| *pid).collect();
+        if children.is_empty() {
+            return family;
+        }
+        family.extend(children);
+    }
+}
+
+fn is_in_group(pid: u32, group: &str) -> bool {
+    let is_below = |path: &str| path.strip_prefix(group).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+    process::control_groups_of(pid).iter().any(|path| is_below(path))
+}
+
+/// Why a service whose processes show no release cannot be told.
+fn silent(pid: u32) -> String {
+    match process::executable_of(pid) {
+        None => format!("process {pid} does not show to this user what it runs"),
+        Some(program) => format!(
+            "neither the program, the files, the working directory nor the arguments of process {pid} ({}) are in a release",
+            program.display()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v(text: &str) -> Version {
+        text.parse().unwrap()
+    }
+
+    /// Processes as (release, whether it listens, whether it is the main one).
+    fn evidence(members: &[(&str, bool, bool)]) -> Evidence {
+        let address = || {
+            let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            Listeners::default().of(std::process::id())
+        };
+        let member = |(release, listens, is_main): &(&str, bool, bool)| Member {
+            pid: u32::MAX,
+            release: release.parse().ok(),
+            addresses: if *listens { address() } else { BTreeSet::new() },
+            is_main: *is_main,
+            is_managed: true,
+        };
+        Evidence { members: members.iter().map(member).collect() }
+    }
+
+    #[test]
+    fn those_that_listen_tell_what_runs() {
+        let (old, new) = (v("5.0.0"), v("5.0.1"));
+        let release = |version: &Version| Running::Release(version.clone());
+        let both = Running::Several(vec![old.clone(), new.clone()]);
+        for (members, expected) in [
+            (&[][..], Running::Nothing),
+            (&[("5.0.1", true, true)], release(&new)),
+            // A main process that hands over, and its worker that still answers.
+            (&[("5.0.1", false, true), ("5.0.0", true, false)], both.clone()),
+            // The same once the old worker finishes its last requests.
+            (&[("5.0.1", false, true), ("5.0.0", false, false), ("5.0.1", true, false)], release(&new)),
+            // An old master beside the new one.
+            (&[("5.0.1", true, true), ("5.0.0", true, false)], both.clone()),
+            // A wrapper that shows nothing, and the process that it started.
+            (&[("", false, true), ("5.0.0", true, false)], release(&old)),
+            // A listener that shows nothing: all others are asked.
+            (&[("", true, false), ("5.0.0", false, false)], release(&old)),
+            // No socket at all: all processes count.
+            (&[("5.0.1", false, true), ("5.0.0", false, false)], both),
+            (&[("5.0.1", false, true), ("", false, false)], release(&new)),
+        ] {
+            assert_eq!(evidence(members).running(), expected, "{members:?}");
+        }
+        assert!(matches!(evidence(&[("", true, true)]).running(), Running::Unknown(_)));
+    }
+
+    #[test]
+    fn a_release_shows_once_it_listens_where_another_one_does() {
+        let new = v("5.0.1");
+        for (members, shows) in [
+            (&[("5.0.1", false, true), ("5.0.0", true, false)][..], false),
+            (&[("5.0.1", true, true), ("5.0.0", true, false)], true),
+            (&[("5.0.1", false, true), ("5.0.0", false, false)], true),
+            (&[("5.0.0", false, true)], false),
+        ] {
+            assert_eq!(evidence(members).shows(&new), shows, "{members:?}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! How a running service is moved from one release to another, started and stopped; and the proof that it got there.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{Condition, Running, STOP_TIMEOUT, Service, Tools};
+use crate::clock;
+use crate::error::{Doing, Error, Result};
+use crate::hook::{self, Errand, Hook, Task};
+use crate::plan::Way;
+use crate::process::{self, Identity};
+use crate::version::Version;
+use crate::watch::Watch;
+
+/// How long to wait before the next look at the processes.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a service may show no sign of the release that it was told to move to.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a service has to look ended, before it counts as such, where its manager cannot be sure: a pid file may be
+/// written anew.
+const ENDED_FOR: Duration = Duration::from_millis(500);
+
+/// The same, of a service that has not been seen since it was started: a start command may return early.
+const UNSEEN_FOR: Duration = Duration::from_secs(3);
+
+/// From which release to which a service is moved, and how.
+#[derive(Clone, Copy)]
+pub struct Move<'a> {
+    /// The release that runs.
+    pub from: &'a Version,
+    /// The release that is to run; `current` leads to it already.
+    pub to: &'a Version,
+    /// How.
+    pub way: &'a Way,
+    /// Whether it is a way back, from a release that is given up.
+    pub is_back: bool,
+}
+
+/// Notices that a service has ended.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    /// The main process that was seen first.
+    main: Option<Identity>,
+    seen: bool,
+    /// Since when it looks ended.
+    ended_since: Option<Duration>,
+}
+
+impl Vitals {
+    /// The vitals of a service that was seen to run.
+    #[must_use]
+    pub fn of_running() -> Self {
+        Self { seen: true, ..Self::default() }
+    }
+
+    /// How the service ended; none while it runs, or may do so again in a moment.
+    fn ended(&mut self, condition: &Condition) -> Option<String> {
+        let Some(how) = &condition.ended else {
+            (self.seen, self.ended_since) = (true, None);
+            return None;
+        };
+        let now = clock::since_boot();
+        let since = *self.ended_since.get_or_insert(now);
+        let long_enough = if self.seen { ENDED_FOR } else { UNSEEN_FOR };
+        (condition.is_sure || now.saturating_sub(since) >= long_enough).then(|| how.clone())
+    }
+
+    /// How the service ended, also where its manager has started it again since the first look: its main process is
+    /// another one, and the one before is gone.
+    ///
+    /// # Errors
+    /// Where its manager does not answer.
+    pub fn lost(&mut self, service: &Service<'_>, watch: &dyn Watch) -> Result<Option<String>> {
+        let condition = service.condition(watch)?;
+        let main = condition.main.and_then(Identity::of);
+        let first = *self.main.get_or_insert(match main {
+            Some(main) => main,
+            None => return Ok(self.ended(&condition)),
+        });
+        let is_another = main.is_some_and(|main| main != first) && !first.is_alive();
+        let restarted = is_another.then(|| "its main process ended and was started again".to_owned());
+        Ok(self.ended(&condition).or(restarted))
+    }
+}
+
+impl Service<'_> {
+    /// Whether the service runs a release, and no process of another one is left of it, as in the middle of a move.
+    ///
+    /// # Errors
+    /// Where this cannot be told.
+    pub fn is_back(&self, from: &Version, to: &Version, watch: &dyn Watch) -> Result<bool> {
+        let condition = self.condition(watch)?;
+        let left = super::Evidence::look(self.root.releases().path(), &condition).has(from);
+        Ok(condition.up
+            && condition.ended.is_none()
+            && !left
+            && self.running(to, watch)? == Running::Release(to.clone()))
+    }
+
+    /// Moves the running service, and returns once it runs there. May be asked again for a move that was made.
+    ///
+    /// # Errors
+    /// Where it does not run the release afterwards.
+    pub fn go(&self, move_: &Move<'_>, watch: &mut dyn Watch) -> Result<()> {
+        let doing = || format!("cannot move the service from {} to {}", move_.from, move_.to);
+        let vitals = match move_.way {
+            Way::Restart => Vitals::default(),
+            _ => Vitals::of_running(),
+        };
+        self.set_off(move_, watch).doing(doing)?;
+        let within = match move_.way {
+            Way::Restart => self.stop_timeout(move_.to),
+            _ => self.hook_timeout(move_.to),
+        };
+        self.arrive(move_, vitals, within, watch).doing(doing)
+    }
+
+    /// Starts the service, which is down, into the release that `current` leads to.
+    ///
+    /// # Errors
+    /// Where it does not run the release afterwards.
+    pub fn start(&self, to: &Version, watch: &mut dyn Watch) -> Result<()> {
+        let doing = || format!("cannot start the service in {to}");
+        let within = self.stop_timeout(to);
+        let started = self.manager.start(&Tools { within, ..self.tools(watch) });
+        started.doing(doing)?;
+        let move_ = Move { from: to, to, way: &Way::Restart, is_back: true };
+        self.arrive(&move_, Vitals::default(), within, watch).doing(doing)
+    }
+
+    /// Stops the service, where it runs.
+    ///
+    /// # Errors
+    /// Where it runs on.
+    pub fn stop(&self, release: &Version, watch: &dyn Watch) -> Result<()> {
+        if !self.is_up(watch)? {
+            return Ok(());
+        }
+        self.manager.stop(&Tools { within: self.stop_timeout(release), ..self.tools(watch) })
+    }
+
+    fn set_off(&self, move_: &Move<'_>, watch: &dyn Watch) -> Result<()> {
+        let tools = Tools { within: self.stop_timeout(move_.to), ..self.tools(watch) };
+        match move_.way {
+            Way::Hook => self.run_hook(move_, watch),
+            Way::Reload => self.manager.reload(&tools),
+            Way::Restart if move_.is_back => {
+                self.manager.restart(&tools, &|| self.end_strays(move_.from, watch))
+            }
+            Way::Restart => self.manager.restart(&tools, &|| {}),
+            Way::Signal(name) => {
+                let signal: Signal = format!("SIG{name}")
+                    .parse()
+                    .map_err(|_| Error::failed(format!("there is no signal {name}")))?;
+                let main = self.condition(watch)?.main.ok_or_else(|| {
+                    Error::failed("cannot tell the main process of the service, to send it a signal")
+                        .hint("`pid-file` in the table [service] of tenure.toml says where its id is")
+                })?;
+                process::signal(main, signal)
+            }
+        }
+    }
+
+    /// Ends the processes of a release that is given up which its manager does not stop, and which would keep the other
+    /// release from the address that they listen on.
+    fn end_strays(&self, release: &Version, watch: &dyn Watch) {
+        let strays = self.evidence(watch).map(|evidence| evidence.strays(release)).unwrap_or_default();
+        let strays: Vec<Identity> = strays.into_iter().map(|(stray, _)| stray).collect();
+        if !strays.is_empty() {
+            process::end_all(&strays);
+        }
+    }
+
+    /// The higher of both releases knows of the lower one, and so its program moves in both directions.
+    fn run_hook(&self, move_: &Move<'_>, watch: &dyn Watch) -> Result<()> {
+        let Move { from, to, .. } = *move_;
+        let release = from.max(to);
+        let manifest = self.root.manifest(release)?;
+        let (task, action) = match to > from {
+            true => (Task::HotUpgrade, "upgrade"),
+            false => (Task::HotDowngrade, "downgrade"),
+        };
+        let hook = Hook::needed(self.root, release, manifest.as_ref(), task)?;
+        let trial = self.root.trial(&self.root.observe()?)?;
+        let errand = Errand {
+            action,
+            old: Some(from),
+            new: Some(to),
+            transaction: self.transaction,
+            deadline: trial.as_ref().map(|trial| trial.ends.as_str()),
+            staged: None,
+        };
+        hook.run_logged(&errand, watch)
+    }
+
+    /// Waits until the release runs: a process of it listens, and none of another one does.
+    fn arrive(
+        &self,
+        move_: &Move<'_>,
+        mut vitals: Vitals,
+        within: Duration,
+        watch: &mut dyn Watch,
+    ) -> Result<()> {
+        let (to, begun) = (move_.to, clock::since_boot());
+        let sign_timeout = self.sign_timeout(to)?.unwrap_or(within).min(within);
+        let mut is_shown = false;
+        loop {
+            let running = self.running(to, watch)?;
+            match &running {
+                Running::Release(version) if version == to => return Ok(()),
+                // Its start is the only evidence that there is; its health is looked at next.
+                Running::Unknown(_) if move_.is_back && *move_.way == Way::Restart => return Ok(()),
+                _ => {}
+            }
+            if let Some(how) = vitals.ended(&self.condition(watch)?) {
+                return Err(Error::failed(format!("the service ended: {how}")));
+            }
+            let waited = clock::since_boot().saturating_sub(begun);
+            is_shown = is_shown || self.shows(to, &running, watch)?;
+            let is_elsewhere = matches!(running, Running::Release(_) | Running::Several(_));
+            if waited >= within || is_elsewhere && !is_shown && waited >= sign_timeout {
+                return Err(self.stuck(move_, &running, waited.as_secs(), is_shown, watch));
+            }
+            watch.waiting(&format!("Waiting for the service to run {to}"), within.saturating_sub(waited));
+            watch.go_on()?;
+            clock::sleep(PAUSE);
+        }
+    }
+
+    /// Whether the service has begun to run the release.
+    fn shows(&self, to: &Version, running: &Running, watch: &dyn Watch) -> Result<bool> {
+        match running {
+            Running::Several(versions) if versions.contains(to) => Ok(self.evidence(watch)?.shows(to)),
+            _ => Ok(false),
+        }
+    }
+
+    /// Why the service does not run the release.
+    fn stuck(
+        &self,
+        move_: &Move<'_>,
+        running: &Running,
+        seconds: u64,
+        is_shown: bool,
+        watch: &dyn Watch,
+    ) -> Error {
+        let Move { from, to, way, .. } = *move_;
+        let remnant = self.evidence(watch).ok().and_then(|evidence| evidence.remnant(from));
+        let remnant = remnant.map_or_else(String::new, |remnant| format!("; {remnant}"));
+        let error = Error::failed(format!("after {seconds} s {running}{remnant}"));
+        let error = match (way, is_shown) {
+            (Way::Reload | Way::Signal(_), false) => error
+                .hint(format!(
+                    "the service took the {} and did not execute the program of {to}: use `--restart`",
+                    if *way == Way::Reload { "reload" } else { "signal" }
+                ))
+                .hint(
+                    "remove `hot` from the table [service] of tenure.toml where the service cannot move hot",
+                ),
+            _ => error,
+        };
+        match running {
+            Running::Unknown(_) => {
+                error.hint(format!("add a `running-version` hook to release.toml of {to}"))
+            }
+            _ => error,
+        }
+    }
+
+    /// How long the processes of another release may go on without one of this release that listens beside them; none
+    /// where a hook tells what runs.
+    fn sign_timeout(&self, release: &Version) -> Result<Option<Duration>> {
+        let manifest = self.root.manifest(release)?;
+        if manifest.is_some_and(|manifest| manifest.hooks.running_version.is_some()) {
+            return Ok(None);
+        }
+        Ok(Some(SIGN_TIMEOUT.max(self.root.health(release)?.startup.unwrap_or_default())))
+    }
+
+    /// How long a hook of the release may take.
+    fn hook_timeout(&self, release: &Version) -> Duration {
+        let manifest = self.root.manifest(release).ok().flatten();
+        hook::timeout(self.root, manifest.as_ref(), Task::HotUpgrade)
+    }
+
+    fn stop_timeout(&self, release: &Version) -> Duration {
+        self.timeouts(release).stop.map_or(STOP_TIMEOUT, |span| span.0)
+    }
+}
