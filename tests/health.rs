@@ -78,7 +78,10 @@ fn what_cannot_be_told_neither_confirms_nor_condemns_until_the_time_is_over() {
     serving.host.run(["status"]).ok().stdout_has("/no-such-page answers 404");
     serving.pack(&Greeter::well("5.0.1"));
     let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
-    run.stderr_has("error: release 5.0.1 did not prove healthy within 600ms: rolled back; 5.0.0 is running\n").stderr_has("answers 404");
+    run.stderr_has(
+        "error: release 5.0.1 did not prove healthy within 600ms: rolled back; 5.0.0 is running\n",
+    )
+    .stderr_has("answers 404");
     assert_eq!(states(&serving), ["5.0.0 permanent"]);
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
 }

@@ -98,22 +98,30 @@ fn what_falls_ill_while_it_is_watched_is_reverted() {
     load.lost_none("ill while watched");
 }
 
+/// The service ends as a release does that exits.
+fn end(serving: &Serving) {
+    kill(Pid::from_raw(serving.pid().cast_signed()), Signal::SIGKILL).unwrap();
+    serving.until("it has ended", || serving.answers().is_none());
+}
+
 /// The service is down when the trial ends: the old release is started.
 #[test]
 fn a_release_that_exits_on_trial_is_replaced_by_the_old_one() {
-    let exits = Greeter { conf: "exit-after-ms = 1500\n", ..Greeter::well("5.0.1") };
-    for (restart, term) in [("--restart", "--watch"), ("--restart-if-needed", "--watch")] {
+    for restart in ["--restart", "--restart-if-needed"] {
         let serving = Serving::start("");
-        serving.pack(&exits);
-        serving.host.run(["upgrade", restart, term, "1h", "5.0.1"]).code(3);
+        serving.pack(&Greeter::well("5.0.1"));
+        let mut upgrade = serving.host.command(["upgrade", restart, "--watch", "1h", "5.0.1"]);
+        let upgrade = upgrade.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        serving.until("it is on trial", || serving.host.root().join(".tenure/trial").exists());
+        serving.until("it is followed", || !serving.host.root().join(".tenure/journal").exists());
+        end(&serving);
         is_reverted(&serving, "5.0.1");
+        assert_eq!(upgrade.wait_with_output().unwrap().status.code(), Some(3));
     }
     let serving = Serving::start("");
-    serving.pack(&exits);
-    serving.host.run(["upgrade", "--confirm-within", "4s", "5.0.1"]).ok();
-    serving.until("it exits", || serving.answers().is_none());
-    let status = serving.host.run(["status"]).code(1);
-    status.stdout_has("Problem: the service is down\n");
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--confirm-within", "5s", "5.0.1"]).ok();
+    end(&serving);
     is_reverted(&serving, "nobody confirmed 5.0.1 in time");
 }
 
@@ -121,9 +129,10 @@ fn a_release_that_exits_on_trial_is_replaced_by_the_old_one() {
 fn a_revert_starts_the_service_that_exited_on_trial() {
     for trial in [&["--no-permanent"][..], &["--confirm-within", "1h"]] {
         let serving = Serving::start("");
-        serving.pack(&Greeter { conf: "exit-after-ms = 1500\n", ..Greeter::well("5.0.1") });
+        serving.pack(&Greeter::well("5.0.1"));
         serving.host.run([&["upgrade"][..], trial, &["5.0.1"]].concat()).ok();
-        serving.until("it exits", || serving.answers().is_none());
+        end(&serving);
+        serving.host.run(["status"]).code(1).stdout_has("Problem: the service is down\n");
         serving.host.run(["revert"]).ok();
         assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
         serving.host.run(["status"]).ok();

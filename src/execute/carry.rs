@@ -83,7 +83,8 @@ impl Carrier<'_> {
             if !was_failing && let Some(how) = vitals.lost(&service, watch)? {
                 return Err(ended(version, &how));
             }
-            if verdict == Verdict::Unhealthy || waited >= within {
+            // A good answer at the end of the time is followed until a few more, or a bad one, decide.
+            if verdict == Verdict::Unhealthy || waited >= within && sample != Sample::Healthy {
                 return conclude(version, &sample, motion.baseline, verdict, within);
             }
             let left = within.saturating_sub(waited);

@@ -4,6 +4,7 @@ mod account;
 mod run;
 mod sockets;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,10 +64,35 @@ fn maps(proc: &Path, dir: &Path) -> bool {
     fs::read(proc.join("maps")).is_ok_and(|text| String::from_utf8_lossy(&text).lines().any(mapped))
 }
 
-/// Every process with its parent: the one that this user may not look at as well.
+/// The ids of the processes that live, those that this user may not look at as well.
+pub fn living() -> impl Iterator<Item = u32> {
+    ids().filter(|pid| is_alive(*pid))
+}
+
+/// A process and all that descend from it and live.
 #[must_use]
-pub fn parents() -> Vec<(u32, u32)> {
-    ids().filter_map(|pid| Some((pid, parent_of(pid)?))).collect()
+pub fn family_of(pid: u32) -> BTreeSet<u32> {
+    let (mut family, mut next) = (BTreeSet::new(), vec![pid]);
+    while let Some(pid) = next.pop() {
+        if is_alive(pid) && family.insert(pid) {
+            next.extend(children_of(pid));
+        }
+    }
+    family
+}
+
+/// The processes that the threads of this one have started.
+fn children_of(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let started = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children"));
+    let lists: Vec<Option<String>> = threads.map(|thread| started(thread).ok()).collect();
+    match lists.into_iter().collect::<Option<Vec<String>>>() {
+        Some(lists) => {
+            lists.iter().flat_map(|l| l.split_whitespace()).filter_map(|id| id.parse().ok()).collect()
+        }
+        // Few kernels keep no such lists.
+        None => ids().filter(|child| parent_of(*child) == Some(pid)).collect(),
+    }
 }
 
 /// The process that started this one; none for a zombie, which runs nothing.
@@ -113,9 +139,32 @@ pub fn executable_of(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
-/// The paths of the control groups that a process is in, one for each hierarchy.
+/// The processes in a control group and in those below it, by its path as its manager names it.
 #[must_use]
-pub fn control_groups_of(pid: u32) -> Vec<String> {
+pub fn in_control_group(group: &str) -> Vec<u32> {
+    let hierarchies = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
+    let places = hierarchies.map(|hierarchy| Path::new(hierarchy).join(group.trim_start_matches('/')));
+    if let Some(place) = places.iter().find(|place| place.join("cgroup.procs").exists()) {
+        return in_groups_below(place);
+    }
+    // Where the hierarchy is not mounted, each process tells by itself.
+    let is_below = |path: &str| path.strip_prefix(group).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+    ids().filter(|pid| control_groups_of(*pid).iter().any(|path| is_below(path))).collect()
+}
+
+fn in_groups_below(place: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(place.join("cgroup.procs")).unwrap_or_default();
+    let mut found: Vec<u32> = text.lines().filter_map(|id| id.parse().ok()).filter(|pid| *pid != 0).collect();
+    for below in fs::read_dir(place).into_iter().flatten().flatten() {
+        if below.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(in_groups_below(&below.path()));
+        }
+    }
+    found
+}
+
+/// The paths of the control groups that a process is in, one for each hierarchy.
+fn control_groups_of(pid: u32) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2).map(str::to_owned)).collect()
 }

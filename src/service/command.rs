@@ -43,10 +43,10 @@ impl ServiceManager for ByCommand<'_> {
     fn condition(&self, _: &Tools<'_>) -> Result<Condition> {
         let up = self.is_up()?;
         let main = running::by_file(self.pid_file, self.root.releases().path());
-        let ended = (!up).then(|| match self.pid_file {
-            Some(file) => format!("the process that {} names does not run", file.display()),
-            None => "no process runs from a release".to_owned(),
-        });
+        let ended = match self.pid_file {
+            Some(file) => running::ended_by_file(file, self.root.releases().path()),
+            None => (!up).then(|| "no process runs from a release".to_owned()),
+        };
         Ok(Condition { up, ended, main, ..Condition::default() })
     }
 

@@ -28,35 +28,35 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Looks at the main process, those that descend from it and those in the service's control group; and at each other
-    /// process from a release that listens where one of these does, as an old master beside a new one. Where the manager
-    /// knows none of them, all processes from releases belong to the service.
+    /// Looks at the processes that the manager knows, and at each other process from a release that listens where one of
+    /// these does, as an old master beside a new one. Where the manager knows none, all processes from releases belong to
+    /// the service.
     pub fn look(releases: &Path, condition: &Condition) -> Self {
-        let parents = process::parents();
-        let mut managed = condition.main.map_or_else(BTreeSet::new, |main| family(main, &parents));
-        if let Some(group) = &condition.group {
-            managed.extend(parents.iter().map(|(pid, _)| *pid).filter(|pid| is_in_group(*pid, group)));
-        }
+        let mut evidence = Self::look_at_managed(releases, condition);
+        let known: BTreeSet<u32> = evidence.members.iter().map(|member| member.pid).collect();
+        let shared: BTreeSet<Address> =
+            evidence.members.iter().flat_map(|member| member.addresses.clone()).collect();
+        let (alone, mut listeners) = (known.is_empty(), Listeners::default());
+        let others = process::living().filter(|pid| !known.contains(pid));
+        let others = others.filter_map(|pid| other(releases, pid, alone, &mut listeners));
+        evidence.members.extend(others.filter(|other| alone || !other.addresses.is_disjoint(&shared)));
+        evidence
+    }
+
+    /// Looks at the processes that the manager knows alone, which is much faster: the main process, those that descend
+    /// from it, and those in the service's control group.
+    pub fn look_at_managed(releases: &Path, condition: &Condition) -> Self {
+        let mut managed = condition.main.map(process::family_of).unwrap_or_default();
+        managed.extend(condition.group.iter().flat_map(|group| process::in_control_group(group)));
         let mut listeners = Listeners::default();
-        let members: Vec<Member> = managed
-            .iter()
-            .filter(|pid| process::is_alive(**pid))
-            .map(|&pid| Member {
-                pid,
-                release: process::places_of(pid).find_map(|place| release_in(releases, &place)),
-                addresses: listeners.of(pid),
-                is_main: condition.main == Some(pid),
-                is_managed: true,
-            })
-            .collect();
-        let others = parents.iter().map(|(pid, _)| *pid).filter(|pid| !managed.contains(pid));
-        let alone = members.is_empty();
-        let others: Vec<Member> =
-            others.filter_map(|pid| other(releases, pid, alone, &mut listeners)).collect();
-        let shared: BTreeSet<&Address> = members.iter().flat_map(|member| &member.addresses).collect();
-        let belongs = |other: &Member| alone || other.addresses.iter().any(|a| shared.contains(a));
-        let more: Vec<Member> = others.iter().filter(|other| belongs(other)).cloned().collect();
-        Self { members: members.into_iter().chain(more).collect() }
+        let members = managed.into_iter().filter(|pid| process::is_alive(*pid)).map(|pid| Member {
+            pid,
+            release: process::places_of(pid).find_map(|place| release_in(releases, &place)),
+            addresses: listeners.of(pid),
+            is_main: condition.main == Some(pid),
+            is_managed: true,
+        });
+        Self { members: members.collect() }
     }
 
     /// The release that the service runs: that of the processes that listen, and of the main process; where none listens,
@@ -141,24 +141,6 @@ fn other(releases: &Path, pid: u32, alone: bool, listeners: &mut Listeners) -> O
         is_main: false,
         is_managed: false,
     })
-}
-
-/// A process and all that descend from it.
-fn family(main: u32, parents: &[(u32, u32)]) -> BTreeSet<u32> {
-    let mut family = BTreeSet::from([main]);
-    loop {
-        let is_new = |(pid, parent): &&(u32, u32)| family.contains(parent) && !family.contains(pid);
-        let children: Vec<u32> = parents.iter().filter(is_new).map(|(pid, _)| *pid).collect();
-        if children.is_empty() {
-            return family;
-        }
-        family.extend(children);
-    }
-}
-
-fn is_in_group(pid: u32, group: &str) -> bool {
-    let is_below = |path: &str| path.strip_prefix(group).is_some_and(|r| r.is_empty() || r.starts_with('/'));
-    process::control_groups_of(pid).iter().any(|path| is_below(path))
 }
 
 /// Why a service whose processes show no release cannot be told.

@@ -204,25 +204,46 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// What it really runs, as `release` or the processes tell.
+    /// What it really runs, as the hook of `release` or the processes tell.
     ///
     /// # Errors
-    /// Where nobody can be asked.
+    /// Where its manager does not answer.
     pub fn running(&self, release: &Version, watch: &dyn Watch) -> Result<Running> {
-        let manifest = self.root.manifest(release).ok().flatten();
-        if let Some(hook) = manifest.as_ref().and_then(|m| Hook::of(self.root, m, Task::RunningVersion)) {
-            let errand = Errand { action: "status", new: Some(release), ..Errand::default() };
-            return Ok(match hook.ask(&errand, watch) {
-                Ok(said) => running::parsed(&said),
-                Err(_) if !self.is_up(watch)? => Running::Nothing,
-                Err(error) => Running::Unknown(error.in_one_line()),
-            });
+        if let Some(told) = self.told(release, watch)? {
+            return Ok(told);
         }
         let condition = self.condition(watch)?;
         if condition.ended.is_some() && condition.is_sure {
             return Ok(Running::Nothing);
         }
         Ok(Evidence::look(self.root.releases().path(), &condition).running())
+    }
+
+    /// As `running`, while `to` is awaited: processes that the manager does not know are looked at only once those that
+    /// it knows run `to` alone.
+    fn running_towards(&self, to: &Version, condition: &Condition, watch: &dyn Watch) -> Result<Running> {
+        if let Some(told) = self.told(to, watch)? {
+            return Ok(told);
+        }
+        let releases = self.root.releases();
+        let managed = Evidence::look_at_managed(releases.path(), condition).running();
+        if managed == Running::Nothing || managed == Running::Release(to.clone()) {
+            return Ok(Evidence::look(releases.path(), condition).running());
+        }
+        Ok(managed)
+    }
+
+    /// What the hook of a release tells; none where it has none.
+    fn told(&self, release: &Version, watch: &dyn Watch) -> Result<Option<Running>> {
+        let manifest = self.root.manifest(release).ok().flatten();
+        let hook = manifest.as_ref().and_then(|m| Hook::of(self.root, m, Task::RunningVersion));
+        let Some(hook) = hook else { return Ok(None) };
+        let errand = Errand { action: "status", new: Some(release), ..Errand::default() };
+        Ok(Some(match hook.ask(&errand, watch) {
+            Ok(said) => running::parsed(&said),
+            Err(_) if !self.is_up(watch)? => Running::Nothing,
+            Err(error) => Running::Unknown(error.in_one_line()),
+        }))
     }
 
     /// Refuses a service of which the processes tell no release, where the release that it is to run has no hook that

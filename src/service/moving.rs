@@ -208,14 +208,12 @@ impl Service<'_> {
         let sign_timeout = self.sign_timeout(to)?.unwrap_or(within).min(within);
         let mut is_shown = false;
         loop {
-            let running = self.running(to, watch)?;
-            match &running {
-                Running::Release(version) if version == to => return Ok(()),
-                // Its start is the only evidence that there is; its health is looked at next.
-                Running::Unknown(_) if move_.is_back && *move_.way == Way::Restart => return Ok(()),
-                _ => {}
+            let condition = self.condition(watch)?;
+            let running = self.running_towards(to, &condition, watch)?;
+            if condition.ended.is_none() && is_there(move_, &running) {
+                return Ok(());
             }
-            if let Some(how) = vitals.ended(&self.condition(watch)?) {
+            if let Some(how) = vitals.ended(&condition) {
                 return Err(Error::failed(format!("the service ended: {how}")));
             }
             let waited = clock::since_boot().saturating_sub(begun);
@@ -288,5 +286,15 @@ impl Service<'_> {
 
     fn stop_timeout(&self, release: &Version) -> Duration {
         self.timeouts(release).stop.map_or(STOP_TIMEOUT, |span| span.0)
+    }
+}
+
+/// Whether a service that runs has arrived. After a way back by a restart its start may be the only evidence that there
+/// is; its health is looked at next.
+fn is_there(move_: &Move<'_>, running: &Running) -> bool {
+    match running {
+        Running::Release(version) => version == move_.to,
+        Running::Unknown(_) => move_.is_back && *move_.way == Way::Restart,
+        Running::Nothing | Running::Several(_) => false,
     }
 }

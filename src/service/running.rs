@@ -5,6 +5,8 @@ use std::path::{Component, Path};
 
 use serde::Serialize;
 
+use super::Condition;
+use super::evidence::Evidence;
 use crate::outside;
 use crate::process;
 use crate::version::Version;
@@ -55,6 +57,21 @@ pub fn by_file(file: Option<&Path>, releases: &Path) -> Option<u32> {
         return Some(pid);
     }
     process::in_other_namespace(pid, shows).or(is_here.then_some(pid))
+}
+
+/// How a service ended whose manager knows it by a pid file; none where the process runs that the file names. While the
+/// file is missing, as when it is written anew, any process from a release is taken for the service.
+pub fn ended_by_file(file: &Path, releases: &Path) -> Option<String> {
+    if by_file(Some(file), releases).is_some() {
+        return None;
+    }
+    let text = outside::read_text(file, 64).ok().flatten().unwrap_or_default();
+    if text.trim().is_empty() {
+        let is_left = Evidence::look(releases, &Condition::default()).running() != Running::Nothing;
+        return (!is_left)
+            .then(|| format!("{} is missing, and no process runs from a release", file.display()));
+    }
+    Some(format!("the process that {} names does not run", file.display()))
 }
 
 /// The release that a path leads into. A file that was removed while it is in use says so behind its name.

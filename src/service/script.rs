@@ -62,9 +62,8 @@ impl ServiceManager for Script<'_> {
     fn condition(&self, tools: &Tools<'_>) -> Result<Condition> {
         let (main, up) = (self.main(), self.is_up(tools)?);
         // To OpenRC a service that crashed is up.
-        let crashed = self.pid_file.filter(|_| main.is_none());
-        let ended = match crashed {
-            Some(file) => Some(format!("the process that {} names does not run", file.display())),
+        let ended = match self.pid_file {
+            Some(file) => running::ended_by_file(file, self.root.releases().path()),
             None => (!up).then(|| "its script says that it does not run".to_owned()),
         };
         Ok(Condition { up, ended, main, ..Condition::default() })
