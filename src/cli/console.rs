@@ -292,9 +292,10 @@ impl Observer for Console {
     }
 
     fn recovered(&mut self, recovered: &Recovered) {
-        let how = match recovered.toward {
-            Toward::Forward => "finished it",
-            Toward::Back => "took it back",
+        let how = match (recovered.toward, self.command) {
+            (Toward::Forward, _) => "finished it",
+            (Toward::Back, "boot") => "took it back; boot does not start the service",
+            (Toward::Back, _) => "took it back",
         };
         self.tell(Level::Notice, &format!("note: recovered an interrupted `{}`: {how}", recovered.command));
         recovered.steps.iter().for_each(|step| self.detail(|| format!("recovered: {step}")));

@@ -46,8 +46,8 @@ pub fn running_from(dir: &Path) -> Vec<Process> {
         .collect()
 }
 
-/// The ids of all processes.
-fn ids() -> impl Iterator<Item = u32> {
+/// The ids of all processes, those that this user may not look at as well.
+pub fn ids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
@@ -62,11 +62,6 @@ fn runs_from(pid: u32, dir: &Path) -> bool {
 fn maps(proc: &Path, dir: &Path) -> bool {
     let mapped = |line: &str| line.find('/').is_some_and(|at| Path::new(&line[at..]).starts_with(dir));
     fs::read(proc.join("maps")).is_ok_and(|text| String::from_utf8_lossy(&text).lines().any(mapped))
-}
-
-/// The ids of the processes that live, those that this user may not look at as well.
-pub fn living() -> impl Iterator<Item = u32> {
-    ids().filter(|pid| is_alive(*pid))
 }
 
 /// A process and all that descend from it and live.

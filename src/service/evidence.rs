@@ -37,7 +37,7 @@ impl Evidence {
         let shared: BTreeSet<Address> =
             evidence.members.iter().flat_map(|member| member.addresses.clone()).collect();
         let (alone, mut listeners) = (known.is_empty(), Listeners::default());
-        let others = process::living().filter(|pid| !known.contains(pid));
+        let others = process::ids().filter(|pid| !known.contains(pid));
         let others = others.filter_map(|pid| other(releases, pid, alone, &mut listeners));
         evidence.members.extend(others.filter(|other| alone || !other.addresses.is_disjoint(&shared)));
         evidence
