@@ -7,17 +7,25 @@ use std::time::Duration;
 use crate::error::{Doing, Result};
 use crate::platform;
 use crate::process;
-use crate::root::Root;
+use crate::root::{Root, Trial};
 use crate::settings::Manager;
 
 /// How long systemd may take to start it.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long after its deadline a trial is looked at once more: the guard has ended it by then, if there still is one.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How a guard's unit is started again where it is killed.
+const RESTARTS: &[&str] = &["Restart=on-abnormal", "RestartSec=100ms", "StartLimitIntervalSec=0"];
 
 /// As which unit of systemd's something is started.
 struct Unit<'a> {
     name: String,
     description: &'a str,
     properties: &'a [&'a str],
+    /// How long before it is started, by a timer of the same name; at once without it.
+    after: Option<Duration>,
 }
 
 /// Starts a guard that stays for as long as the process that is named is there, a transaction is open, or a trial
@@ -34,12 +42,47 @@ pub fn guard(root: &Root, transaction: &str, ordered_by: process::Identity) -> R
         let unit = Unit {
             name: format!("tenure-guard-{transaction}"),
             description: "Guard of a release on its way or on trial",
-            properties: &["Restart=on-abnormal", "RestartSec=100ms", "StartLimitIntervalSec=0"],
+            properties: RESTARTS,
+            after: None,
         };
         unit.start(&program, &words).doing(doing)
     } else {
         (0..2).try_for_each(|_| process::detach(&program, &words)).doing(doing)
     }
+}
+
+/// Has the service manager start a guard shortly after the deadline of a trial, where that is systemd: the deadline then
+/// holds when every guard was stopped. Does nothing elsewhere.
+///
+/// # Errors
+/// Where the timer cannot be started.
+pub fn deadline(root: &Root, trial: &Trial) -> Result<()> {
+    if !is_under_systemd(root) {
+        return Ok(());
+    }
+    let doing = || format!("cannot start the timer for the deadline of {}", trial.version);
+    let words = words(root, &["guard", "--for", &process::Identity::own().to_string()]);
+    let unit = Unit {
+        name: timer(&trial.transaction),
+        description: "Deadline of a release on trial",
+        properties: RESTARTS,
+        after: Some(trial.left() + LATE),
+    };
+    unit.start(&process::own_program().doing(doing)?, &words).doing(doing)
+}
+
+/// Stops the timer of a trial that has ended. One that is left behind starts a guard that finds nothing to do.
+pub fn stop_deadline(root: &Root, transaction: &str) {
+    if is_under_systemd(root) {
+        let words = ["--quiet", "stop", "--"].map(str::to_owned).into_iter();
+        let words: Vec<String> = words.chain([format!("{}.timer", timer(transaction))]).collect();
+        // It has fired, or was stopped by hand.
+        let _ = process::ask(Path::new("systemctl"), &words, PATIENCE);
+    }
+}
+
+fn timer(transaction: &str) -> String {
+    format!("tenure-deadline-{transaction}")
 }
 
 /// One more that stands in for this one, where no manager does.
@@ -62,8 +105,8 @@ pub fn migration(root: &Root, id: &str) -> Result<()> {
     let doing = || format!("cannot start the migration of the data of {}", root.path().display());
     let program = process::own_program().doing(doing)?;
     let words = words(root, &["migrator", "--for", id]);
-    let unit =
-        Unit { name: format!("tenure-migrate-{id}"), description: "Migration of data", properties: &[] };
+    let (name, description) = (format!("tenure-migrate-{id}"), "Migration of data");
+    let unit = Unit { name, description, properties: &[], after: None };
     let started = match is_under_systemd(root) {
         true => unit.start(&program, &words),
         false => process::detach(&program, &words),
@@ -87,6 +130,10 @@ impl Unit<'_> {
         arguments.push(format!("--unit={}", self.name));
         arguments.push(format!("--description={}", self.description));
         arguments.extend(self.properties.iter().map(|property| format!("--property={property}")));
+        if let Some(after) = self.after {
+            arguments.push(format!("--on-active={}ms", after.as_millis()));
+            arguments.push("--timer-property=AccuracySec=100ms".to_owned());
+        }
         arguments.extend(["--".to_owned(), program.display().to_string()]);
         arguments.extend_from_slice(words);
         process::ask(Path::new("systemd-run"), &arguments, PATIENCE).map(drop).doing(|| "systemd-run failed")

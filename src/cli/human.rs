@@ -218,6 +218,10 @@ impl Human for DryRun {
             };
             text += &format!("Would first {how} an interrupted command:\n{}", numbered(&recovery.steps));
         }
+        if let Some(overdue) = &self.overdue {
+            let steps = numbered(&overdue.steps);
+            text += &format!("Would first roll back a trial whose deadline has passed:\n{steps}");
+        }
         if self.plan.steps.is_empty() {
             text += "Nothing to do.\n";
         } else {

@@ -22,7 +22,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use tenure::error::{Doing, Error, Kind, Result};
-use tenure::execute::Order;
+use tenure::execute::{Observer, Order};
 use tenure::ops::{self, Adopt, Common, Journey, Mode, Replace, Unpack, Wanted};
 use tenure::plan::{Permanence, Request};
 use tenure::policy::Direction;
@@ -169,6 +169,9 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
 /// What changes nothing; all else is for `change`.
 fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Result<Shown> {
     let style = console.style();
+    if matches!(command, Command::Versions | Command::Status { .. } | Command::History) {
+        guard_trial(root, console);
+    }
     match command {
         Command::Versions => Shown::of(style, &ops::versions(root)?),
         Command::RootDir => Shown::of(style, &human::RootDir { root: root.path().display().to_string() }),
@@ -203,6 +206,13 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
             Shown::of(style, &ops::supported(root, &os)?)
         }
         command => change(command, root, order, console),
+    }
+}
+
+/// Starts the guards of a trial again, where all of them were killed. A look at the root does not fail for that.
+fn guard_trial(root: &Root, console: &mut Console) {
+    if let Err(error) = ops::guard_trial(root) {
+        console.warn(&format!("the deadline of the trial is not guarded: {}", error.in_one_line()));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::detach;
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place};
 use crate::plan::{Item, Step};
@@ -40,7 +41,8 @@ impl Hands<'_> {
             Step::Point { link, to, .. } => self.point(*link, to.as_ref()),
             Step::Arm { version, term } => {
                 let trial = Trial::begin(version, *term, self.transaction)?;
-                self.root.set_trial(&trial)
+                self.root.set_trial(&trial)?;
+                detach::deadline(self.root, &trial)
             }
             Step::MoveService { from, to, motion } => self.carrier().go(from, to, motion, watch),
             Step::ReturnService { from, to, motion } => self.carrier().back(from, to, motion, watch),

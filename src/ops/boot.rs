@@ -12,7 +12,7 @@ use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::{Common, Mode, Report, Session, motion};
+use super::{Common, Mode, Report, Session, guard_trial, motion};
 
 /// How long `boot` waits for the lock before it looks whether it is waited for itself.
 const TURN: Duration = Duration::from_millis(200);
@@ -50,6 +50,8 @@ pub fn boot(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result
             // Who asked it to end does not want the service started on what is there.
             Some(version) if error.kind() != Kind::Usage && !observer.interrupted() => {
                 report(&error, observer);
+                // A trial that it could not end has a deadline all the same.
+                guard_trial(root).unwrap_or_else(|error| report(&error, observer));
                 let result = Booted { version, ended_trial_of: None };
                 Ok(Report::Done { recovered: None, result })
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::clock;
 use crate::detach;
 use crate::error::{Error, Kind, Result};
-use crate::execute::{Observer, Order};
+use crate::execute::{Observer, Order, Scope};
 use crate::health::{Judge, Sample, Verdict};
 use crate::journal;
 use crate::plan::Term;
@@ -38,12 +38,13 @@ pub struct Guarded {
 /// # Errors
 /// Failed where the root cannot be read any more, or where something could not be ended time and again.
 pub fn guard(root: &Root, ordered_by: Identity, observer: &mut dyn Observer) -> Result<Guarded> {
-    let mut guard = Guard { root, ordered_by, watched: None, failed: 0, did: Vec::new() };
+    let mut guard = Guard { root, ordered_by, watched: None, seen: None, failed: 0, did: Vec::new() };
     let post = root.guard_post()?;
     let (mut on_duty, mut stood_by) = (false, false);
     loop {
         observer.go_on()?;
         let duty = guard.duty()?;
+        guard.see(&duty);
         if duty == Duty::Over {
             return Ok(Guarded { did: guard.did });
         }
@@ -79,6 +80,8 @@ struct Guard<'a> {
     root: &'a Root,
     ordered_by: Identity,
     watched: Option<Watched>,
+    /// The transaction of the trial that it saw last.
+    seen: Option<String>,
     failed: u32,
     did: Vec<String>,
 }
@@ -106,10 +109,24 @@ impl Guard<'_> {
         })
     }
 
+    /// Takes note of a trial that has ended, or was given another end.
+    fn see(&mut self, duty: &Duty) {
+        let now = match duty {
+            Duty::Attend(trial) => Some(&trial.transaction),
+            Duty::Over => None,
+            Duty::Wait | Duty::Recover => return,
+        };
+        if now != self.seen.as_ref() {
+            self.seen.iter().for_each(|ended| detach::stop_deadline(self.root, ended));
+            self.seen = now.cloned();
+        }
+    }
+
     fn attend(&mut self, duty: Duty, observer: &mut dyn Observer) -> Result<()> {
         let done = match duty {
             Duty::Over | Duty::Wait => return Ok(()),
-            Duty::Recover => Session::begin(self.root, &self.order("recover", None), observer)
+            Duty::Recover => self
+                .begin(&self.order("recover", None), observer)
                 .map(|session| session.recovered.is_some().then(|| "recovered".to_owned())),
             Duty::Attend(trial) => self.see_through(&trial, observer),
         };
@@ -137,12 +154,10 @@ impl Guard<'_> {
 
     /// Ends the trial, where it is over or the service is unwell.
     fn see_through(&mut self, trial: &Trial, observer: &mut dyn Observer) -> Result<Option<String>> {
-        let over = trial.left().is_zero();
+        let over = trial.is_over();
         let version = &trial.version;
         match trial.term {
-            Term::Confirmation(_) if over => {
-                self.revert(trial, &format!("nobody confirmed {version} in time"), observer)
-            }
+            Term::Confirmation(_) if over => self.revert(trial, &trial.why_overdue(), observer),
             Term::Confirmation(_) => Ok(None),
             Term::Watch(_) => match self.look(trial, observer)? {
                 (Verdict::Unhealthy, sample) => {
@@ -185,7 +200,7 @@ impl Guard<'_> {
 
     fn revert(&self, trial: &Trial, why: &str, observer: &mut dyn Observer) -> Result<Option<String>> {
         let order = self.order("revert", Some(why.to_owned()));
-        let session = Session::begin(self.root, &order, observer)?;
+        let session = self.begin(&order, observer)?;
         if !session.is_on(trial)? {
             return Ok(None);
         }
@@ -195,7 +210,7 @@ impl Guard<'_> {
 
     fn confirm(&self, trial: &Trial, observer: &mut dyn Observer) -> Result<Option<String>> {
         let order = self.order("confirm", None);
-        let session = Session::begin(self.root, &order, observer)?;
+        let session = self.begin(&order, observer)?;
         if !session.is_on(trial)? {
             return Ok(None);
         }
@@ -210,8 +225,17 @@ impl Guard<'_> {
         }
     }
 
-    fn order(&self, command: &str, why: Option<String>) -> Common {
-        let order = Order { command: command.to_owned(), by: "the guard".to_owned(), why };
-        Common { order, mode: Mode::Act, wait: Duration::ZERO }
+    /// The guard judges a trial at its deadline, so the session does not.
+    fn begin<'a>(&'a self, order: &'a Common, observer: &mut dyn Observer) -> Result<Session<'a>> {
+        Session::begin_with(self.root, order, Scope::All, observer)
     }
+
+    fn order(&self, command: &str, why: Option<String>) -> Common {
+        Common { order: order(command, why), mode: Mode::Act, wait: Duration::ZERO }
+    }
+}
+
+/// A command that the guard gives, or that another command gives in its place.
+pub(super) fn order(command: &str, why: Option<String>) -> Order {
+    Order { command: command.to_owned(), by: "the guard".to_owned(), why }
 }

@@ -170,6 +170,9 @@ pub struct Confirm {
 /// Refused where no release is current.
 pub fn confirm(root: &Root, options: &Confirm, observer: &mut dyn Observer) -> Result<Report<Installed>> {
     let session = Session::begin(root, &options.common, observer)?;
+    if let Some(overdue) = &session.overdue {
+        return Err(overdue.refuse_confirm(options.common.mode));
+    }
     confirm_in(session, options.backup_command.as_deref(), observer)
 }
 

@@ -12,6 +12,7 @@ mod install;
 mod lint;
 mod migrate;
 mod motion;
+mod overdue;
 mod pack;
 mod prune;
 mod ready;
@@ -40,6 +41,8 @@ use crate::plan::{Plan, Recovery, recover};
 use crate::process::{self, Identity};
 use crate::release::Snapshot;
 use crate::root::{Root, RootLock, Trial};
+
+use overdue::Overdue;
 
 pub use adopt::{Adopt, Adopted, adopt, adoptable};
 pub use boot::{Booted, Reverted, boot, revert};
@@ -88,6 +91,8 @@ pub struct Common {
 pub struct DryRun {
     /// How an interrupted command would be recovered from first.
     pub recovery: Option<Recovery>,
+    /// How a trial past its deadline would be rolled back first.
+    pub overdue: Option<Plan>,
     /// The plan that would run; empty where all is so already.
     pub plan: Plan,
 }
@@ -116,16 +121,24 @@ struct Session<'a> {
     now: Snapshot,
     recovered: Option<Recovered>,
     pending: Option<Recovery>,
+    /// The trial past its deadline that is rolled back before the command.
+    overdue: Option<Overdue>,
     /// None where nothing is to be changed.
     lock: Option<Rc<RootLock>>,
 }
 
 impl<'a> Session<'a> {
+    /// Takes the lock, recovers from an interrupted command, and rolls back a trial past its deadline.
     fn begin(root: &'a Root, common: &'a Common, observer: &mut dyn Observer) -> Result<Self> {
-        Self::begin_with(root, common, Scope::All, observer)
+        let session = overdue::end(Self::begin_with(root, common, Scope::All, observer)?, observer)?;
+        if session.lock.is_some() {
+            guard_trial(root)?;
+        }
+        Ok(session)
     }
 
-    /// As `begin`, where a recovery goes only so far.
+    /// As `begin`, with a recovery of this scope, and without a look at the deadline of a trial: for the guard, which
+    /// judges it, and for `boot`, which ends every trial.
     fn begin_with(
         root: &'a Root,
         common: &'a Common,
@@ -136,9 +149,6 @@ impl<'a> Session<'a> {
             Mode::Act => {
                 let lock = RootLock::take(root, &common.order.command, common.wait, observer)?;
                 let recovered = execute::restore_order(root, &lock, scope, observer)?;
-                if scope == Scope::All {
-                    rearm(root)?;
-                }
                 (Some(Rc::new(lock)), recovered, None)
             }
             Mode::DryRun => (None, None, pending(root)?),
@@ -146,13 +156,21 @@ impl<'a> Session<'a> {
         let now = root.observe()?;
         let steps = pending.iter().flat_map(|recovery| &recovery.steps);
         let now = steps.fold(now, Snapshot::after);
-        Ok(Self { root, common, now, recovered, pending, lock })
+        Ok(Self { root, common, now, recovered, pending, overdue: None, lock })
     }
 
     /// One more under the same lock, of the root as it is now.
     fn again(&self) -> Result<Self> {
+        self.ordered(self.common)
+    }
+
+    /// The same for another order.
+    fn ordered<'b>(&self, common: &'b Common) -> Result<Session<'b>>
+    where
+        'a: 'b,
+    {
         let (now, lock) = (self.root.observe()?, self.lock.clone());
-        Ok(Self { root: self.root, common: self.common, now, recovered: None, pending: None, lock })
+        Ok(Session { root: self.root, common, now, recovered: None, pending: None, overdue: None, lock })
     }
 
     /// Whether this trial is still under way: somebody may have ended it, or have begun another one, before the lock
@@ -175,21 +193,28 @@ impl<'a> Session<'a> {
         result: impl FnOnce(&Plan) -> T,
     ) -> Result<Report<T>> {
         let Some(lock) = &self.lock else {
-            return Ok(Report::Dry(DryRun { recovery: self.pending, plan }));
+            let overdue = self.overdue.map(|overdue| overdue.plan);
+            return Ok(Report::Dry(DryRun { recovery: self.pending, overdue, plan }));
         };
         execute::run(self.root, lock, &self.common.order, &plan, staged, observer)?;
         Ok(Report::Done { recovered: self.recovered, result: result(&plan) })
     }
 }
 
-/// A trial that has an end has a guard, also where somebody has killed every one of them.
-fn rearm(root: &Root) -> Result<()> {
+/// Starts guards for a trial with a deadline that has none, because all of them were killed. Does nothing where this
+/// user may not change the root.
+///
+/// # Errors
+/// Where the root cannot be read, or a guard cannot be started.
+pub fn guard_trial(root: &Root) -> Result<()> {
+    if root.may_change().is_err() {
+        return Ok(());
+    }
     match root.trial(&root.observe()?)? {
-        Some(trial) if root.guard_post()?.try_lock().is_ok() => detach::guard(
-            root,
-            &format!("{}-again-{}", trial.transaction, process::own_id()),
-            Identity::own(),
-        ),
+        Some(trial) if !root.is_guarded()? => {
+            let name = format!("{}-again-{}", trial.transaction, process::own_id());
+            detach::guard(root, &name, Identity::own())
+        }
         _ => Ok(()),
     }
 }

@@ -314,6 +314,14 @@ impl Root {
         disk::open_kept(&self.own().join("guard"), &self.own(), 0o600, self.owner)
     }
 
+    /// Whether a guard is on duty.
+    ///
+    /// # Errors
+    /// Where that cannot be looked at.
+    pub fn is_guarded(&self) -> Result<bool> {
+        Ok(self.guard_post()?.try_lock().is_err())
+    }
+
     fn lock(&self) -> Place {
         self.own().join("lock")
     }

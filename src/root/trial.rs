@@ -57,6 +57,21 @@ impl Trial {
             Duration::ZERO
         }
     }
+
+    /// Whether its deadline has passed, or the host has booted since it began.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// Why it is rolled back at its deadline, where nobody has judged it.
+    #[must_use]
+    pub fn why_overdue(&self) -> String {
+        match self.term {
+            Term::Confirmation(_) => format!("nobody confirmed {} in time", self.version),
+            Term::Watch(_) => format!("{} was not watched until its deadline", self.version),
+        }
+    }
 }
 
 impl Root {

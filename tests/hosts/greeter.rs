@@ -115,6 +115,33 @@ fn what_falls_ill_while_it_is_watched_loses_nothing() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
+fn deadline_holds_when_the_guards_are_stopped() {
+    let greeter = serving(&release("5.0.1"));
+    let timers = || greeter.ok("systemctl list-units --all --plain --no-legend 'tenure-deadline-*'");
+    greeter.try_out("--confirm-within 4s", "5.0.1", "5.0.0");
+    greeter.ok("systemctl stop 'tenure-guard-*'");
+    assert_eq!(greeter.guards(), "");
+    // No command is given: the timer ends it.
+    greeter.until("it is rolled back", || greeter.ok("readlink /srv/greeter/current") == "releases/5.0.0");
+    greeter.is_back("5.0.1", "5.0.0");
+    greeter.until("nothing is left of the timer", || timers().is_empty());
+    let history = greeter.tenure("history");
+    assert!(history.contains("nobody confirmed 5.0.1 in time"), "{history}");
+    // With guards and timers stopped, a look starts a guard again.
+    greeter.try_out("--confirm-within 4s", "5.0.1", "5.0.0");
+    greeter.ok("systemctl stop 'tenure-guard-*' 'tenure-deadline-*.timer'");
+    greeter.tenure("status");
+    greeter.until("it is rolled back", || greeter.ok("readlink /srv/greeter/current") == "releases/5.0.0");
+    greeter.is_back("5.0.1", "5.0.0");
+    // A trial that is confirmed leaves no timer.
+    greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
+    assert!(timers().contains(".timer"), "{}", timers());
+    greeter.tenure("confirm");
+    greeter.until("nothing is left of the timer", || timers().is_empty());
+}
+
+#[test]
+#[ignore = "needs root and a host of its own"]
 fn a_trial_ends_whatever_happens_to_the_service_and_the_host() {
     let mut greeter = serving(&release("5.0.1"));
     let load = greeter.load(URL);

@@ -1,0 +1,118 @@
+//! A trial past its deadline: the first command that finds it rolls it back, also where every guard was killed.
+
+use std::time::Duration;
+
+use crate::clock;
+use crate::error::{Doing, Error, Result};
+use crate::execute::{Observer, Scope};
+use crate::health::Health;
+use crate::plan::{self, Plan, Restart, Term};
+use crate::release::Snapshot;
+use crate::root::{Root, Trial};
+use crate::version::Version;
+
+use super::{Common, Mode, Session, boot, guard, motion};
+
+/// How long before the next look at a trial that the guard judges.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How much longer than one health check the guard may take to judge a trial.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A trial past its deadline that a command has rolled back, or that it would roll back in a dry run.
+pub(super) struct Overdue {
+    trial: Trial,
+    /// The release that is current then.
+    permanent: Option<Version>,
+    /// What rolls it back.
+    pub plan: Plan,
+}
+
+impl Overdue {
+    /// Refuses to make permanent what was on trial.
+    pub fn refuse_confirm(&self, mode: Mode) -> Error {
+        let Trial { version, ends, .. } = &self.trial;
+        let state = match (mode, &self.permanent) {
+            (Mode::Act, Some(permanent)) => format!("; it was rolled back, and {permanent} is current"),
+            (Mode::DryRun, Some(permanent)) => format!("; it would first be rolled back to {permanent}"),
+            (_, None) => String::new(),
+        };
+        let why = self.trial.why_overdue();
+        Error::refused(format!("cannot confirm {version}: its trial ended at {ends}: {why}{state}"))
+            .hint(format!("run `tenure install --confirm-within 10m {version}` to try it again"))
+    }
+}
+
+/// Rolls back a trial past its deadline, and goes on with the command on the result.
+///
+/// # Errors
+/// Where it cannot be rolled back.
+pub(super) fn end<'a>(session: Session<'a>, observer: &mut dyn Observer) -> Result<Session<'a>> {
+    let Some(trial) = overdue(session.root, &session.now)? else { return Ok(session) };
+    if !is_judged(session.root, &trial)? {
+        return roll_back(session, trial, observer);
+    }
+    let (root, common) = (session.root, session.common);
+    if common.mode == Mode::DryRun {
+        return Ok(session);
+    }
+    // The guard needs the lock to judge it.
+    drop(session);
+    await_verdict(root, &trial, observer)?;
+    let session = Session::begin_with(root, common, Scope::All, observer)?;
+    match session.is_on(&trial)? {
+        true => roll_back(session, trial, observer),
+        false => Ok(session),
+    }
+}
+
+fn overdue(root: &Root, now: &Snapshot) -> Result<Option<Trial>> {
+    Ok(root.trial(now)?.filter(Trial::is_over))
+}
+
+/// Whether a guard is on duty that knows the health of the release by now.
+fn is_judged(root: &Root, trial: &Trial) -> Result<bool> {
+    Ok(matches!(trial.term, Term::Watch(_)) && root.may_change().is_ok() && root.is_guarded()?)
+}
+
+/// Waits until the guard has judged a trial, or is late.
+fn await_verdict(root: &Root, trial: &Trial, observer: &mut dyn Observer) -> Result<()> {
+    let Health { interval, timeout, .. } = root.health(&trial.version)?;
+    let until = clock::since_boot() + interval + timeout + GRACE;
+    let is_on = |now: &Snapshot| -> Result<bool> {
+        Ok(root.trial(now)?.is_some_and(|now| now.transaction == trial.transaction))
+    };
+    while clock::since_boot() < until && (root.at_work().is_some() || is_on(&root.observe()?)?) {
+        observer
+            .waiting("Waiting for the guard to judge the trial", until.saturating_sub(clock::since_boot()));
+        observer.go_on()?;
+        clock::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn roll_back<'a>(mut session: Session<'a>, trial: Trial, observer: &mut dyn Observer) -> Result<Session<'a>> {
+    let (root, now) = (session.root, &session.now);
+    let (permanent, why) = (now.rightful().cloned(), trial.why_overdue());
+    let to = permanent.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let plan = match session.common.mode {
+        Mode::DryRun => {
+            let back = |to| motion::back(root, now.current.version(), to, Restart::Forbidden, observer);
+            let plan = plan::revert(now, permanent.as_ref().map(back).transpose()?.flatten())?;
+            session.now = plan.steps.iter().fold(session.now.clone(), Snapshot::after);
+            plan
+        }
+        Mode::Act => {
+            let order = guard::order("revert", Some(why.clone()));
+            let order = Common { order, ..session.common.clone() };
+            boot::revert_in(session.ordered(&order)?, observer).doing(|| {
+                format!("cannot roll back the trial of {}, whose deadline has passed", trial.version)
+            })?;
+            session.now = root.observe()?;
+            observer.warn(&format!("{why}: the trial ended at {}; rolled back to {to}", trial.ends));
+            Plan::default()
+        }
+    };
+    session.overdue = Some(Overdue { trial, permanent, plan });
+    Ok(session)
+}
