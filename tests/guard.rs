@@ -1,18 +1,20 @@
-//! The deadline of a trial where every guard was killed.
+//! The deadline of a trial where every guard was killed, and what the guards and hooks inherit from a command.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use support::Host;
-use support::serving::{Greeter, Serving};
+use support::serving::{Greeter, HOT, Serving};
 
 /// The guards of a root that live.
 fn guards(host: &Host) -> Vec<i32> {
@@ -155,3 +157,48 @@ fn reading_commands_start_the_guards_again() {
     }
 }
 
+/// Opens a file as a caller's descriptor that programs inherit.
+fn inherited(path: &std::path::Path) -> File {
+    let file = File::create(path).unwrap();
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    file
+}
+
+#[test]
+fn guards_hold_no_lock_of_the_caller() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    let (host, lock) = (&serving.host, serving.dir().join("lock"));
+    let script = format!(
+        "exec 9>'{}'; flock -n 9 && exec '{}' upgrade --confirm-within 1h 5.0.1 >/dev/null",
+        lock.display(),
+        env!("CARGO_BIN_EXE_tenure")
+    );
+    let mut caller = std::process::Command::new("sh");
+    assert!(caller.args(["-c", &script]).current_dir(host.root()).status().unwrap().success());
+    assert_eq!(guards(host).len(), 2);
+    assert!(File::open(&lock).unwrap().try_lock().is_ok(), "the lock is held by {:?}", guards(host));
+    host.run(["revert"]).ok();
+}
+
+#[test]
+fn programs_inherit_three_descriptors() {
+    let serving = Serving::start("");
+    let seen = serving.dir().join("seen");
+    // The shell itself may keep its script open.
+    let told = format!("#!/bin/sh\nsetsid sh -c 'ls -l /proc/self/fd >\"{}\"' &\n", seen.display());
+    serving.pack(&Greeter { hot: &HOT.replace("#!/bin/sh\n", &told), ..Greeter::well("5.0.1") });
+    let file = inherited(&serving.dir().join("open"));
+    serving.host.run(["upgrade", "--confirm-within", "1h", "5.0.1"]).ok();
+    let open = serving.dir().join("open");
+    serving.until("the daemon has looked", || fs::read_to_string(&seen).is_ok_and(|s| s.contains(" 2 -> ")));
+    let fds = fs::read_to_string(&seen).unwrap();
+    assert!(!fds.contains(open.to_str().unwrap()), "{fds}");
+    for guard in guards(&serving.host) {
+        let open_files = fs::read_dir(format!("/proc/{guard}/fd")).unwrap();
+        let inherits =
+            open_files.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok()).any(|to| to == open);
+        assert!(!inherits, "guard {guard} has the caller's descriptor {}", file.as_raw_fd());
+    }
+    serving.host.run(["revert"]).ok();
+}

@@ -36,6 +36,13 @@ pub fn own_id() -> u32 {
     std::process::id()
 }
 
+/// Marks every descriptor but 0, 1 and 2 close-on-exec, so that no program that this process starts inherits a
+/// descriptor of its caller: a lock that the caller holds would stay held for as long as a guard or a daemon lives.
+/// Everything that this crate opens is close-on-exec already.
+pub fn keep_descriptors() {
+    close_fds::set_fds_cloexec_threadsafe(3, &[]);
+}
+
 /// The processes whose executable, working directory or mapped files lie under `dir`, which must be a path
 /// without links. Those that this user may not look at are left out.
 #[must_use]
