@@ -109,3 +109,55 @@ fn wrong_usage_is_told_in_full_also_as_json() {
         assert_eq!(error["hints"], serde_json::json!(hints), "{args:?}");
     }
 }
+
+/// Holds nothing that a terminal would obey.
+fn is_plain(text: &str, at: &str) {
+    let obeyed = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
+    assert_eq!(obeyed, None, "{at}: {text:?}");
+}
+
+#[test]
+fn printed_text_has_no_control_characters() {
+    let host = Host::new();
+    host.archive("5.0.0");
+    let eve = "eve\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}2J\rroot";
+    let out = host.command(["install", "5.0.0"]).env("SUDO_USER", format!("{eve}\nroot")).output().unwrap();
+    assert!(out.status.success());
+    // What another program has written into the history is as harmless.
+    let history = host.root().join(".tenure/history");
+    let text = std::fs::read_to_string(&history).unwrap();
+    let mut entry: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    is_plain(entry["by"].as_str().unwrap(), "history file");
+    assert!(!entry["by"].as_str().unwrap().contains('\n'), "{entry}");
+    (entry["by"], entry["transaction"]) = (eve.into(), "another".into());
+    std::fs::write(&history, format!("{text}{entry}\n")).unwrap();
+    for args in [
+        &["history"][..],
+        &["history", "--json"],
+        &["status"],
+        &["status", "--json"],
+        &["status", "--format", "prometheus"],
+        &["plan", "5.0.0", "--format", "dot"],
+        &["upgrade", eve],
+        &["upgrade", eve, "--json"],
+        &[eve],
+        &["--root", eve, "versions"],
+        &["unpack", &format!("{eve}.zip")],
+    ] {
+        let run = host.run(args);
+        is_plain(&run.stdout, &format!("stdout of {args:?}"));
+        is_plain(&run.stderr, &format!("stderr of {args:?}"));
+    }
+    host.run(["history"]).ok().stdout_has("  by eve\\u{1b}[2J\\u{1b}]0;owned\\u{7}\\u{9b}2J\\rroot: done");
+    let entries = host.run(["history", "--json"]).ok().json();
+    assert_eq!(entries["entries"][1]["by"], eve, "JSON keeps the text");
+    // A root whose path holds them, in a page that allows three escapes.
+    let root = host.root().parent().unwrap().join("a\u{1b}b\tc");
+    std::fs::create_dir_all(root.join("releases")).unwrap();
+    let page = host.run_in(&root, ["status", "--format", "prometheus"]).ok().stdout;
+    is_plain(&page, "page");
+    assert!(page.contains(r#"/a\\u{1b}b\\tc"}"#), "{page}");
+    // A script for a shell is given as it is.
+    let script = host.run(["completions", "zsh"]).ok().stdout;
+    assert!(script.contains("_tenure") && !script.contains("\\u{"), "{script}");
+}

@@ -51,6 +51,8 @@ enum Level {
 /// A result as it is shown.
 pub struct Shown {
     text: String,
+    /// It is a program for a shell, which gets every byte of it.
+    is_script: bool,
     code: u8,
 }
 
@@ -64,7 +66,7 @@ impl Shown {
             Style::Human => result.human(),
             Style::Json => json::document(result)?,
         };
-        Ok(Self { text, code: result.code() })
+        Ok(Self { text, is_script: T::IS_SCRIPT && style == Style::Human, code: result.code() })
     }
 }
 
@@ -134,7 +136,10 @@ impl Console {
         self.bar.clear();
         // What was asked for is said in any case, and that something was changed is not.
         if self.loudness != Loudness::Quiet || !self.changing || self.style == Style::Json {
-            self.print(&shown.text);
+            match shown.is_script {
+                true => self.write(&shown.text),
+                false => self.print(&shown.text),
+            }
         }
         match self.unwritten.take() {
             // Who closed the pipe has read enough.
@@ -179,6 +184,10 @@ impl Console {
 
     fn print(&mut self, text: &str) {
         let text = self.as_given_here(text);
+        self.write(&plain(&text, self.style));
+    }
+
+    fn write(&mut self, text: &str) {
         let mut out = io::stdout().lock();
         let written = self.bar.aside(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()));
         self.unwritten = self.unwritten.take().or(written.err());
@@ -192,7 +201,7 @@ impl Console {
 
     /// Says something beside the result; where stderr is closed, nobody listens.
     fn tell(&self, level: Level, text: &str) {
-        let text = self.as_given_here(text);
+        let text = plain(&self.as_given_here(text), Style::Human);
         let text = match self.journal {
             true => text.lines().map(|line| format!("<{}>{line}\n", level as u8)).collect(),
             false => format!("{text}\n"),
@@ -209,6 +218,17 @@ impl Console {
     }
 }
 
+/// A text without control characters, which a terminal would obey: each but newline and tab is escaped. In a JSON
+/// document they stand in strings, where the escape of JSON means the same text.
+pub fn plain(text: &str, style: Style) -> String {
+    let shown = |c: char| match style {
+        _ if !c.is_control() || matches!(c, '\n' | '\t') => c.to_string(),
+        Style::Human => c.escape_default().collect(),
+        Style::Json => format!("\\u{:04x}", u32::from(c)),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// Whether standard error leads to the journal, as systemd.exec(5) has a program find out.
 fn is_journal() -> bool {
     let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
@@ -221,11 +241,11 @@ impl Watch for Console {
     }
 
     fn waiting(&mut self, for_what: &str, left: Duration) {
-        self.bar.wait(for_what, left);
+        self.bar.wait(&plain(for_what, Style::Human), left);
     }
 
     fn working(&mut self, on_what: &str) {
-        self.bar.work(on_what);
+        self.bar.work(&plain(on_what, Style::Human));
     }
 
     fn interrupted(&self) -> bool {

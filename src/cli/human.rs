@@ -21,6 +21,9 @@ use super::data::goes_on;
 
 /// A result in words.
 pub trait Human {
+    /// Whether it is a program for a shell rather than text for a person.
+    const IS_SCRIPT: bool = false;
+
     /// The text on stdout, ending in a newline, or empty.
     fn human(&self) -> String;
 
@@ -43,6 +46,8 @@ pub struct Script {
 }
 
 impl Human for Script {
+    const IS_SCRIPT: bool = true;
+
     fn human(&self) -> String {
         self.script.clone()
     }

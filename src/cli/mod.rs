@@ -33,7 +33,7 @@ use tenure::settings::check_product;
 use tenure::version::Version;
 
 use args::{Backup, Change, Cli, Command, PlanFormat};
-use console::{Console, Loudness, Shown, Style, known_as};
+use console::{Console, Loudness, Shown, Style, known_as, plain};
 
 /// How long `boot` waits by itself: a start should not fail for a command that is about to end, and the
 /// start of a unit times out after 90 s (systemd's default).
@@ -84,7 +84,7 @@ fn misused(mut error: clap::Error, style: Style) -> u8 {
         }
         (_, Style::Human) => {
             let text = error.to_string().replace("\n\n  tip: ", "\nhint: ").replace("\n  tip: ", "\nhint: ");
-            let _ = io::stderr().write_all(text.as_bytes());
+            let _ = io::stderr().write_all(plain(&text, style).as_bytes());
             Kind::Usage.code()
         }
         (_, Style::Json) => {
@@ -304,7 +304,13 @@ fn wanted(what: &str) -> Result<Wanted> {
 /// The command as the user typed it, without the program.
 fn typed(words: &[OsString]) -> String {
     let words: Vec<_> = words.iter().skip(1).map(|word| word.to_string_lossy()).collect();
-    words.join(" ")
+    in_one_line(&words.join(" "))
+}
+
+/// Whatever is stored of what the caller said stays one line without control characters.
+fn in_one_line(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// TENURE_ROOT; set and empty it is as good as unset.
@@ -316,7 +322,9 @@ fn root_of_environment() -> Option<PathBuf> {
 fn by() -> String {
     let user = process::whoami();
     match std::env::var("SUDO_USER") {
-        Ok(behind) if user == "root" && !behind.is_empty() => format!("{user} ({behind})"),
+        Ok(behind) if user == "root" && !behind.is_empty() => {
+            format!("{user} ({})", in_one_line(&behind))
+        }
         _ => user,
     }
 }

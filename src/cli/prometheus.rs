@@ -10,6 +10,7 @@ use tenure::ops::{Space, State, Status};
 use tenure::root::Entry;
 
 use super::args;
+use super::console::{Style, plain};
 use super::human::Human;
 
 /// A status as metrics. It calls for exit code 0 whatever it tells: problems are told by metrics, and a file that
@@ -154,7 +155,8 @@ impl Page {
 }
 
 fn label(name: &str, value: &impl Display) -> String {
-    let value = value.to_string().replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+    let value = plain(&value.to_string(), Style::Human).replace('\t', r"\t");
+    let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
     format!("{name}=\"{value}\"")
 }
 
