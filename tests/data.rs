@@ -263,6 +263,21 @@ fn what_a_killed_migration_left_at_work_is_ended_before_data_is_said_to_be_resto
 }
 
 #[test]
+fn history_tells_who_said_that_data_was_restored() {
+    let host = host();
+    let before = host.run(["history", "--json"]).ok().json()["entries"].as_array().unwrap().len();
+    host.run(["migrate", "--restored", "2", "--dry-run"]).ok();
+    host.run(["migrate", "--restored", "2"]).ok();
+    let entries = host.run(["history", "--json"]).ok().json();
+    let entries = entries["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), before + 1, "{entries:#?}");
+    let last = entries.last().unwrap();
+    assert_eq!((&last["command"], &last["outcome"]), (&"migrate --restored 2".into(), &"done".into()));
+    assert_eq!((&last["to"], &last["by"]), (&"5.0.0".into(), &entries[0]["by"]), "{last}");
+    assert_eq!(last["permanent"], "5.0.0", "{last}");
+}
+
+#[test]
 fn killed_anywhere_nothing_is_migrated_too_early_and_all_of_it_in_the_end() {
     let host = host();
     migrating(&host, "backup = ['bin/tell']\nprepare = ['bin/tell']\ncheck = ['bin/tell']\n");

@@ -11,7 +11,6 @@ use crate::data::{Format, Migration, OnDisk, Stage, migrated};
 use crate::error::{Error, Result};
 use crate::execute::{self, Observer};
 use crate::hook::{Errand, Hook, Task};
-use crate::release::Snapshot;
 use crate::root::{Entry, Outcome, Root};
 use crate::version::Version;
 use crate::watch::Watch;
@@ -74,7 +73,7 @@ fn begin(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<
     now.without_trial(|| "cannot migrate".to_owned())?;
     let acts = options.common.mode == Mode::Act;
     if let Some(format) = options.restored {
-        return restored(root, now, version, format, acts);
+        return restored(&session, version, format, observer);
     }
     let known = root.data(now)?;
     let at_work = known.unfinished().is_some_and(|migration| migration.stage != Stage::Failed);
@@ -113,14 +112,37 @@ fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Optio
     Ok(is_due.then_some(writes))
 }
 
-/// The operator has brought data back, and knows what it is.
-fn restored(root: &Root, now: &Snapshot, version: Version, format: Format, acts: bool) -> Result<Migrated> {
+/// The operator has brought data back, and knows what it is. The history says who said so.
+fn restored(
+    session: &Session<'_>,
+    version: Version,
+    format: Format,
+    observer: &mut dyn Observer,
+) -> Result<Migrated> {
+    let (root, now, acts) = (session.root, &session.now, session.common.mode == Mode::Act);
     let restored = OnDisk { formats: BTreeSet::from([format]), migration: None };
     if acts {
+        let (started, begun) = (clock::now(), clock::since_boot());
         let post = execute::migration_post(root)?;
         // A record that nobody can read is written anew here.
         root.recorded_data().iter().for_each(execute::end_left_over);
         root.record_data(&restored, &post)?;
+        drop(post);
+        let (transaction, order) = (execute::transaction(), &session.common.order);
+        let entry = Entry {
+            transaction,
+            command: order.command.clone(),
+            by: order.by.clone(),
+            started,
+            took_ms: Some(milliseconds(clock::since_boot().saturating_sub(begun))),
+            outcome: Outcome::Done,
+            from: None,
+            to: Some(version.clone()),
+            error: None,
+            permanent: now.permanent.version().cloned(),
+            moved_service: None,
+        };
+        remember(root, &entry, observer);
     }
     let known = if acts { root.data(now)? } else { restored };
     Ok(Migrated { version, formats: known.formats, migration: None, changed: true, dry_run: !acts })
@@ -189,7 +211,7 @@ pub fn migrator(root: &Root, id: &str, observer: &mut dyn Observer) -> Result<Mi
     data.migration = Some(migration.clone());
     root.record_data(&data, &post)?;
     drop(post);
-    remember(root, &migration, clock::since_boot().saturating_sub(begun), observer);
+    remember(root, &ended(&migration, clock::since_boot().saturating_sub(begun)), observer);
     Ok(Migrator { migration: Some(migration) })
 }
 
@@ -208,19 +230,27 @@ fn run(root: &Root, migration: &Migration, watch: &dyn Watch) -> Result<()> {
 }
 
 /// A line is appended whole, so this needs no lock, and is in no other command's way. Without it nothing is wrong.
-fn remember(root: &Root, migration: &Migration, took: Duration, observer: &mut dyn Observer) {
-    let entry = Entry {
+fn remember(root: &Root, entry: &Entry, observer: &mut dyn Observer) {
+    root.remember(entry).unwrap_or_else(|error| observer.warn(&error.in_one_line()));
+}
+
+/// What the history says of a migration that has ended.
+fn ended(migration: &Migration, took: Duration) -> Entry {
+    Entry {
         transaction: migration.id.clone(),
         command: "migrate".to_owned(),
         by: "the migrator".to_owned(),
         started: migration.started.clone(),
-        took_ms: Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        took_ms: Some(milliseconds(took)),
         outcome: if migration.error.is_none() { Outcome::Done } else { Outcome::Unfinished },
         from: None,
         to: Some(migration.version.clone()),
         error: migration.error.clone(),
         permanent: None,
         moved_service: None,
-    };
-    root.remember(&entry).unwrap_or_else(|error| observer.warn(&error.in_one_line()));
+    }
+}
+
+fn milliseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
