@@ -1,6 +1,10 @@
 //! Runs a command from one mutating system call to the next, and kills or disturbs it at the one asked for.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
@@ -111,6 +115,14 @@ pub fn signal_before(command: &Command, nth: usize, signal: Signal) -> Ended {
     meet(command, nth, Fate::Hear(signal)).0
 }
 
+/// Does something before every mutating system call of the command itself; what it starts is left alone.
+pub fn watch_alone(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'static str)) -> Ended {
+    step_of(start(command, Follow::Threads), syncs, mutating, |at, name| {
+        act(at, name);
+        Fate::GoOn
+    })
+}
+
 /// Does something before every mutating system call.
 pub fn watch(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'static str)) -> Ended {
     step(command, syncs, |at, name| {
@@ -140,6 +152,50 @@ pub fn without_openat2(command: &Command) -> (Ended, usize) {
         Fate::Fail(Errno::ENOSYS)
     });
     (ended, asked)
+}
+
+/// A mutating system call, and the paths that it names or has open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub name: &'static str,
+    /// Of a rename the old path and the new one; else the path of its descriptor, if that is its first argument.
+    pub paths: Vec<PathBuf>,
+    /// Of a rename, whether a directory is moved.
+    pub moves_dir: bool,
+}
+
+/// Runs the command to its end, and returns its mutating system calls in order.
+pub fn record(command: &Command) -> (Ended, Vec<Call>) {
+    let calls = RefCell::new(Vec::new());
+    let noted = |pid| {
+        let name = mutating(pid)?;
+        calls.borrow_mut().push(described(pid, name));
+        Some(name)
+    };
+    let ended = step_at(command, Syncs::Real, noted, |_, _| Fate::GoOn);
+    (ended, calls.into_inner())
+}
+
+fn described(pid: Pid, name: &'static str) -> Call {
+    let [first, second, third, fourth] = arguments(pid);
+    let opened = |fd: u64| fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
+    let named = |dir, address| opened(dir).join(text_at(pid, address));
+    let paths = match name {
+        "renameat" | "renameat2" => vec![named(first, second), named(third, fourth)],
+        _ => vec![opened(first)],
+    };
+    Call { name, moves_dir: paths.len() == 2 && paths[0].is_dir() && !paths[0].is_symlink(), paths }
+}
+
+/// The text at an address of a tracee, up to its zero.
+fn text_at(pid: Pid, address: u64) -> String {
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while memory.read_at(&mut byte, address + bytes.len() as u64).unwrap_or(0) == 1 && byte[0] != 0 {
+        bytes.push(byte[0]);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn step(command: &Command, syncs: Syncs, decide: impl FnMut(usize, &'static str) -> Fate) -> Ended {
@@ -321,6 +377,19 @@ fn pointed_to(pid: Pid, address: u64) -> u64 {
 fn call(pid: Pid) -> (libc::c_long, u64) {
     let regs = ptrace::getregs(pid).unwrap();
     (libc::c_long::try_from(regs.orig_rax).unwrap_or(-1), regs.rdx)
+}
+
+/// The first four arguments of the system call.
+#[cfg(target_arch = "x86_64")]
+fn arguments(pid: Pid) -> [u64; 4] {
+    let regs = ptrace::getregs(pid).unwrap();
+    [regs.rdi, regs.rsi, regs.rdx, regs.r10]
+}
+
+#[cfg(target_arch = "aarch64")]
+fn arguments(pid: Pid) -> [u64; 4] {
+    let regs = ptrace::getregs(pid).unwrap();
+    [regs.regs[0], regs.regs[1], regs.regs[2], regs.regs[3]]
 }
 
 #[cfg(target_arch = "aarch64")]
