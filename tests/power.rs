@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
-use support::case::{Case, installed};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::case::{Case, installed, links, listed};
 use support::disk::{done, private_mounts};
 use support::stepper::{self, Ended, Syncs};
 use support::{Host, copy_tree};
@@ -140,6 +142,78 @@ fn sweep(kind: &'static Kind, case: &Case, noise: Noise, syncs: Syncs) -> usize 
     calls
 }
 
+/// The trial that is written down; none where there is none, or where it cannot be read.
+fn trial(host: &Host) -> Option<serde_json::Value> {
+    serde_json::from_str(&fs::read_to_string(host.root().join(".tenure/trial")).ok()?).ok()
+}
+
+/// Whether a release is on trial on this disk. It then has a deadline, and the trial ends once the host has booted again:
+/// by `boot`, or by the first command where the host does not run that.
+fn trial_ends(found: &Host, command: &[&str], at: &str) -> bool {
+    let (old, new) = (Some("releases/5.0.0".to_owned()), Some("releases/5.0.1".to_owned()));
+    let [current, permanent] = links(found);
+    assert!(permanent == old && [&old, &new].contains(&&current), "{at}: {current:?}, {permanent:?}");
+    let on_trial = current == new;
+    let trial = trial(found);
+    let has_deadline = trial.as_ref().is_some_and(|t| t["version"] == "5.0.1" && t["ends_ms"].is_u64());
+    assert!(has_deadline || !on_trial, "{at}: current without a deadline: {trial:?}");
+    if let Some(mut trial) = trial {
+        trial["boot"] = "before the power cut".into();
+        fs::write(found.root().join(".tenure/trial"), trial.to_string()).unwrap();
+    }
+    found.run(command).ok();
+    assert_eq!(links(found), [old.clone(), old], "{at}, then {command:?}");
+    assert!(!found.root().join(".tenure/trial").exists(), "{at}, then {command:?}");
+    listed(found, at).iter().for_each(|(version, _)| found.complete(version));
+    on_trial
+}
+
+/// Begins a trial once and cuts the power before each of the command's mutating system calls, and after its end. The
+/// guards work on the same disk meanwhile.
+fn sweep_trial(kind: &'static Kind, noise: Noise, syncs: Syncs) {
+    let machine = Machine::new(kind, &installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]));
+    let _guards = Guards(machine.host.root());
+    let ends: [&[&str]; 2] = [&["boot"], &["prune", "--keep", "99"]];
+    let (mut looks, mut trials, mut last) = (0, 0, (0, 0));
+    let upgrade = machine.host.command(["upgrade", "--confirm-within", "1h", "5.0.1"]);
+    let ended = stepper::watch_alone(&upgrade, syncs, |nth, call| {
+        if noise == Noise::Sync {
+            machine.sync_something_else();
+        }
+        if machine.written() == last {
+            return;
+        }
+        last = machine.written();
+        looks += 1;
+        let at = format!("{noise:?}, power cut before call {nth}, {call}");
+        machine.cut(|found| trials += usize::from(trial_ends(found, ends[looks % 2], &at)));
+    });
+    assert!(matches!(ended, Ended::Exited { code: 0, .. }), "{ended:?}");
+    for end in ends {
+        machine.cut(|found| assert!(trial_ends(found, end, "after exit 0"), "what was acknowledged is lost"));
+    }
+    println!("{} {noise:?} trial: {looks} disks, {trials} on trial, 0 wrong", kind.mkfs[0]);
+    assert!(looks > 3, "{looks}");
+}
+
+/// Ends the guards of a root, which keep its file system busy.
+struct Guards<'a>(&'a Path);
+
+impl Drop for Guards<'_> {
+    fn drop(&mut self) {
+        let root = self.0.to_str().unwrap().as_bytes();
+        let is_guard = |pid: &i32| {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+            words.contains(&root) && words.contains(&b"guard".as_slice())
+        };
+        let pids =
+            || fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+        // Each stands in for the other.
+        while pids().filter(is_guard).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL)).count() > 0 {}
+    }
+}
+
 fn cases() -> Vec<Case> {
     let two = &["5.0.0", "5.0.1"];
     let first: &[&str] = &["install", "5.0.0"];
@@ -163,6 +237,7 @@ fn sweep_all(kind: &'static Kind) {
             assert!(sweep(kind, &case, noise, Syncs::Real) > 10);
         }
     }
+    [Noise::Silent, Noise::Sync].into_iter().for_each(|noise| sweep_trial(kind, noise, Syncs::Real));
 }
 
 #[test]
@@ -191,5 +266,7 @@ fn a_disk_that_lies_is_found_out() {
         let case = Case::new(&["upgrade", "5.0.1"], installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]));
         let caught = catch_unwind(AssertUnwindSafe(|| sweep(kind, &case, Noise::Sync, Syncs::Faked)));
         assert!(caught.is_err(), "{}: syncs that do nothing were not noticed", kind.mkfs[0]);
+        let caught = catch_unwind(AssertUnwindSafe(|| sweep_trial(kind, Noise::Sync, Syncs::Faked)));
+        assert!(caught.is_err(), "{}: a trial whose deadline is lost was not noticed", kind.mkfs[0]);
     }
 }
