@@ -4,45 +4,57 @@ use std::path::Path;
 
 use minisign_verify::{Error as Fault, Signature};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fs::Origin;
 use crate::settings::TrustedKey;
 
 /// The largest signature that is read, in bytes; its comments are of any length.
 const LIMIT: u64 = 1 << 14;
 
-/// What was made of an archive whose every byte was read, and vouched for where that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What was made of an archive whose every byte was read, and whether a trusted key vouches for it.
+#[derive(Debug)]
 pub struct Vouched<T> {
     /// What `read` made of it.
     pub made: T,
-    /// The file name that the signer wrote into the signature.
-    pub signed_as: Option<String>,
+    /// The file name that the signer wrote into the signature; none where nothing need be signed, or where the comment
+    /// tells none. Refused where the signature is missing, damaged, another's, or of other bytes.
+    pub signed_as: Result<Option<String>>,
 }
 
-/// Verifies the signature of an archive over the very bytes that `read` hands on while it takes them in. With
-/// no keys nothing need be signed.
+/// Verifies the signature of an archive over the very bytes that `read` hands on while it takes them in, and which it is
+/// told whether a trusted key may have signed: it is not to decode them otherwise. With no keys nothing need be signed.
 ///
 /// # Errors
-/// Refused where the signature is missing, damaged, another's, or of other bytes; else as `read`.
+/// Failed where the signature cannot be read; else as `read`.
 pub fn vouch<T>(
     archive: &Origin,
     keys: &[TrustedKey],
-    read: impl FnOnce(&mut (dyn FnMut(&[u8]) + Send)) -> Result<T>,
+    read: impl FnOnce(&mut (dyn FnMut(&[u8]) + Send), bool) -> Result<T>,
 ) -> Result<Vouched<T>> {
     if keys.is_empty() {
-        return Ok(Vouched { made: read(&mut |_| {})?, signed_as: None });
+        return Ok(Vouched { made: read(&mut |_| {}, true)?, signed_as: Ok(None) });
     }
     let beside = archive.beside(".minisig");
-    let signature = load(archive, &beside)?;
+    let signature = match load(archive, &beside) {
+        Err(error) if error.kind() == Kind::Refused => return unsigned(error, read),
+        signature => signature?,
+    };
     let mut verifiers = keys.iter().map(|key| key.public_key().verify_stream(&signature));
     let mut verifier = match verifiers.find(|v| !matches!(v, Err(Fault::UnexpectedKeyId))) {
-        Some(verifier) => verifier.map_err(|fault| refuse(&beside, &fault))?,
-        None => return Err(refuse(&beside, &Fault::UnexpectedKeyId)),
+        Some(Ok(verifier)) => verifier,
+        Some(Err(fault)) => return unsigned(refuse(&beside, &fault), read),
+        None => return unsigned(refuse(&beside, &Fault::UnexpectedKeyId), read),
     };
-    let made = read(&mut |bytes| verifier.update(bytes))?;
-    verifier.finalize().map_err(|fault| refuse(&beside, &fault))?;
-    Ok(Vouched { made, signed_as: signed_as(signature.trusted_comment()) })
+    let made = read(&mut |bytes| verifier.update(bytes), true)?;
+    let verified = verifier.finalize().map_err(|fault| refuse(&beside, &fault));
+    Ok(Vouched { made, signed_as: verified.map(|()| signed_as(signature.trusted_comment())) })
+}
+
+fn unsigned<T>(
+    why: Error,
+    read: impl FnOnce(&mut (dyn FnMut(&[u8]) + Send), bool) -> Result<T>,
+) -> Result<Vouched<T>> {
+    Ok(Vouched { made: read(&mut |_| {}, false)?, signed_as: Err(why) })
 }
 
 fn load(archive: &Origin, beside: &Origin) -> Result<Signature> {

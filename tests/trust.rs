@@ -6,10 +6,12 @@ mod support;
 
 use std::fs;
 use std::io::Cursor;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use minisign::KeyPair;
+use support::build::Build;
+use support::stepper::{self, Ended};
 use support::{Host, Run};
 
 /// A host that trusts one key, with an archive of 5.0.1 that nobody has signed yet.
@@ -245,5 +247,93 @@ fn minisign_verifies_what_is_signed() {
     if let Ok(verified) = minisign(&["-Vm", "releases/emqx-5.0.1.zip", "-P", PUBLIC]) {
         let told = String::from_utf8(verified.stdout).unwrap();
         assert!(verified.status.success() && told.contains("file:emqx-5.0.1.zip\thashed"), "{told}");
+    }
+}
+
+/// An archive of 5.0.1 that takes more than a megabyte, whatever packs it.
+fn large(host: &Host, format: &'static str) -> Build {
+    let noise = |at: u32| blake3::hash(&at.to_le_bytes()).to_hex().to_string();
+    host.build("5.0.1").format(format).file("lib/noise", &(0..60_000).map(noise).collect::<String>())
+}
+
+/// What is wrong with an archive, and what is told of it.
+type Wrong = (fn(&Vendor, &Path, Build), &'static str);
+
+const WRONG: &[Wrong] = &[
+    (
+        |_, archive, build| {
+            build.write();
+            fs::write(format!("{}.sha256", archive.display()), "0".repeat(64)).unwrap();
+        },
+        " has not the digest that ",
+    ),
+    (
+        |vendor, _, build| {
+            build.write();
+            vendor.trust(&[&vendor.keys.pk.to_base64()]);
+        },
+        " is not signed: there is no ",
+    ),
+    (
+        |vendor, archive, build| {
+            build.write();
+            vendor.trust(&[&vendor.keys.pk.to_base64()]);
+            let other = minisign::sign(None, &vendor.keys.sk, Cursor::new(b"other"), None, None).unwrap();
+            fs::write(format!("{}.minisig", archive.display()), other.into_string()).unwrap();
+        },
+        " is not of this archive",
+    ),
+    (
+        |vendor, archive, build| {
+            build.write();
+            vendor.trust(&[&vendor.keys.pk.to_base64()]);
+            let data = Cursor::new(fs::read(archive).unwrap());
+            let named = Some("timestamp:1\tfile:emqx-4.9.9.zip");
+            let signature = minisign::sign(None, &vendor.keys.sk, data, named, None).unwrap();
+            fs::write(format!("{}.minisig", archive.display()), signature.into_string()).unwrap();
+        },
+        " was signed as emqx-4.9.9.zip, which is not 5.0.1",
+    ),
+    (|_, _, build| drop(build.symlink("bin/absolute", "/etc/passwd").write()), "bin/absolute"),
+    (
+        |vendor, _, build| {
+            build.write();
+            let settings = "name = 'emqx'\n[space]\nreserve = '0 B'\n[limits]\nsize = '1 MiB'\n";
+            fs::write(vendor.host.root().join("tenure.toml"), settings).unwrap();
+        },
+        "it has more than 1",
+    ),
+    (
+        |_, _, build| drop(build.file("release.toml", "name = \"emqx\"\nversion = \"5.0.9\"\n").write()),
+        " holds ",
+    ),
+];
+
+#[test]
+fn refused_archive_is_read_once() {
+    for format in ["tar.gz", "zip"] {
+        for (wrong, words) in WRONG {
+            let vendor = Vendor::new();
+            vendor.trust(&[]);
+            fs::remove_file(vendor.archive()).unwrap();
+            let archive = vendor.host.root().join(format!("releases/emqx-5.0.1.{format}"));
+            wrong(&vendor, &archive, large(&vendor.host, format));
+            let length = fs::metadata(&archive).unwrap().len();
+            // The directory of a zip is read ahead of its entries.
+            let most = if format == "zip" { length + (256 << 10) } else { length };
+            assert!(length > 1 << 20, "{length}");
+            let told = vendor.host.run(["check", "5.0.1"]).code(2);
+            told.stdout_has(words);
+            for command in ["check", "upgrade", "unpack"] {
+                vendor.host.run([command, "5.0.1"]).code(2);
+                let (ended, bytes) = stepper::bytes_read(&vendor.host.command([command, "5.0.1"]), &archive);
+                let at = format!("{command} of a .{format} that {words}");
+                assert!(matches!(ended, Ended::Exited { code: 2, .. }), "{at}: {ended:?}");
+                // What nobody has signed is not even read, where nothing else is asked for.
+                let unread = command == "unpack" && words.contains("is not signed");
+                assert!(bytes <= most && (unread || bytes >= length), "{at}: {bytes} of {length} bytes");
+                println!("{at}: {bytes} of {length} bytes");
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::notes::{Looked, Notes};
 use super::share::PackedSum;
 use super::survey::{Manifests, Survey};
 use super::writer::Writer;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 
 /// What an extension counts at least, in bytes: its header and a block of data.
 const EXTENSION_MIN: u64 = 1 << 10;
@@ -18,7 +18,14 @@ const EXTENSION_MIN: u64 = 1 << 10;
 const PACKED_MAX: usize = 200_000;
 
 /// What was taken in.
-pub type Taken = (Survey, Layout, Vec<PackedSum>);
+pub struct Taken {
+    /// In figures.
+    pub survey: Survey,
+    pub layout: Layout,
+    pub packed: Vec<PackedSum>,
+    /// Why no more than a part of it was written, where it takes more than it may.
+    pub excess: Option<Error>,
+}
 
 /// What has been taken in so far.
 pub struct Intake<'a> {
@@ -26,6 +33,9 @@ pub struct Intake<'a> {
     /// Nothing where the archive is only looked through.
     writer: Option<Writer>,
     limits: &'a Limits<'a>,
+    /// How much is looked through, without being written, of what takes more than it may; no more without it.
+    beyond: Option<&'a Limits<'a>>,
+    excess: Option<Error>,
     manifests: Manifests,
     /// What breaks a rule, where that is noted and not refused.
     notes: Option<Notes>,
@@ -46,6 +56,8 @@ impl<'a> Intake<'a> {
             inspector,
             writer,
             limits,
+            beyond: None,
+            excess: None,
             manifests,
             notes: None,
             entries: 0,
@@ -61,12 +73,29 @@ impl<'a> Intake<'a> {
         Self { notes: Some(Notes::default()), ..Self::new(None, limits) }
     }
 
+    /// The same, and looks through what takes more than it may, up to these limits, instead of refusing it at once. No
+    /// more of it is written.
+    pub fn and_beyond(self, beyond: &'a Limits<'a>) -> Self {
+        Self { beyond: Some(beyond), ..self }
+    }
+
+    /// Admits so many entries and bytes.
+    fn within(&mut self, entries: u64, bytes: u64) -> Result<()> {
+        let Some(beyond) = self.beyond else { return self.limits.admit(entries, bytes) };
+        if self.excess.is_none()
+            && let Err(excess) = self.limits.admit(entries, bytes)
+        {
+            (self.excess, self.writer) = (Some(excess), None);
+        }
+        beyond.admit(entries, bytes)
+    }
+
     /// Refuses so many more entries where they are too many, before any of them is read.
     ///
     /// # Errors
     /// As it says.
-    pub fn expect(&self, entries: u64) -> Result<()> {
-        self.limits.admit(entries, 0)
+    pub fn expect(&mut self, entries: u64) -> Result<()> {
+        self.within(entries, 0)
     }
 
     /// Counts what extends an entry or all of them: it takes no room, but somebody has to read it.
@@ -75,7 +104,7 @@ impl<'a> Intake<'a> {
     /// Refuses more than there may be of what is written.
     pub fn extension(&mut self, size: u64) -> Result<()> {
         self.extensions = self.extensions.saturating_add(size.max(EXTENSION_MIN));
-        self.limits.admit(0, self.extensions)
+        self.within(0, self.extensions)
     }
 
     /// Admits an entry, and writes all of it but the data of a file, which is for the caller to put through.
@@ -128,7 +157,7 @@ impl<'a> Intake<'a> {
         }
         let known = self.inspector.layout.count().max(self.entries);
         let others = known.saturating_sub(self.files).saturating_mul(self.limits.room(1));
-        self.limits.admit(known, self.bytes.saturating_add(others))
+        self.within(known, self.bytes.saturating_add(others))
     }
 
     /// Notes a file whose data went through.
@@ -151,9 +180,9 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// Refuses what breaks a rule; fails where something cannot be written.
-    pub fn finish(self) -> Result<Taken> {
+    pub fn finish(mut self) -> Result<Taken> {
         // The last entry may have implied directories.
-        self.limits.admit(self.inspector.layout.count(), 0)?;
+        self.within(self.inspector.layout.count(), 0)?;
         self.inspector.refuse_empty()?;
         let top = self.inspector.top();
         if let Some((_, error)) = self.inspector.stray(top.as_deref()).next() {
@@ -164,7 +193,7 @@ impl<'a> Intake<'a> {
         if let Some(writer) = self.writer {
             complete(writer, &mut layout, survey.top.as_deref())?;
         }
-        Ok((survey, layout, self.packed))
+        Ok(Taken { survey, layout, packed: self.packed, excess: self.excess })
     }
 
     /// What was noted, where the reading ended like this.

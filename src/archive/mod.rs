@@ -39,7 +39,7 @@ use std::thread;
 use self::crew::Crew;
 use self::fault::damaged;
 use self::input::{Input, Ledger, decoded, drain};
-use self::intake::Intake;
+use self::intake::{Intake, Taken};
 use self::meter::Meter;
 use self::pipe::Pipe;
 use self::writer::Writer;
@@ -92,6 +92,24 @@ impl Reading {
     }
 }
 
+/// What one reading of an archive told. Every byte of the file went by, also of an archive that is refused.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The SHA-256 of the archive file, in lowercase hex.
+    pub sha256: String,
+    /// What it holds, or the first rule that it breaks.
+    pub read: Result<Inspected>,
+}
+
+/// What a sound archive holds.
+#[derive(Debug)]
+pub struct Inspected {
+    /// What it holds.
+    pub reading: Reading,
+    /// Why it was looked through to its end and not unpacked, where it takes more than it may.
+    pub excess: Option<Error>,
+}
+
 /// Where an archive is unpacked to.
 #[derive(Clone)]
 pub struct Target<'a> {
@@ -141,10 +159,7 @@ impl Archive {
     /// When it cannot be read or changes meanwhile, or on interruption.
     pub fn sha256(&self, also: &mut Also<'_>, watch: &mut dyn Watch) -> Result<String> {
         let ledger = Ledger::new(also);
-        let mut meter = Meter::new(watch, &ledger.read, self.opened.0);
-        drain(&mut Input::new(&self.file, &ledger).buffered(), &mut |_| meter.tick())
-            .doing(|| format!("cannot read {}", self.name))?;
-        self.unchanged()?;
+        self.read_on(&ledger, watch)?;
         Ok(ledger.into_sha256())
     }
 
@@ -189,6 +204,37 @@ impl Archive {
         intake.looked(read)
     }
 
+    /// Unpacks the archive, where there is a target, and tells all that one reading can tell. What takes more than
+    /// `limits` allow is looked through up to the limits `beyond`; no more of it is written.
+    ///
+    /// # Errors
+    /// When the file cannot be read or changes meanwhile, when something cannot be written, or on interruption.
+    pub fn inspect(
+        &self,
+        target: Option<Target<'_>>,
+        limits: &Limits<'_>,
+        beyond: &Limits<'_>,
+        also: &mut Also<'_>,
+        watch: &mut dyn Watch,
+    ) -> Result<Inspection> {
+        let writer = target.map(|t| Writer::new(t.dir, t.owner, t.twins)).transpose()?;
+        let ledger = Ledger::new(also);
+        let read = self.take(Intake::new(writer, limits).and_beyond(beyond), &ledger, watch);
+        let read = match read {
+            Err(error) if error.kind() == Kind::Refused => {
+                self.read_on(&ledger, watch)?;
+                Err(error)
+            }
+            read => Ok(read?),
+        };
+        let sha256 = ledger.into_sha256();
+        let read = read.map(|Taken { survey, layout, packed, excess }| Inspected {
+            reading: Reading { sha256: sha256.clone(), survey, layout, packed },
+            excess,
+        });
+        Ok(Inspection { sha256, read })
+    }
+
     fn read(
         &self,
         target: Option<Target<'_>>,
@@ -198,12 +244,23 @@ impl Archive {
     ) -> Result<Reading> {
         let writer = target.map(|t| Writer::new(t.dir, t.owner, t.twins)).transpose()?;
         let ledger = Ledger::new(also);
-        let mut intake = Intake::new(writer, limits);
-        let meter = &mut Meter::new(watch, &ledger.read, self.opened.0);
-        let read = self.entries(&ledger, meter, &mut intake).and_then(|()| intake.finish());
-        // What is amiss in a file that is being written to is no fault of the archive.
-        let (survey, layout, packed) = self.unchanged().and(read).map_err(|e| self.explain(e))?;
+        let Taken { survey, layout, packed, .. } = self.take(Intake::new(writer, limits), &ledger, watch)?;
         Ok(Reading { sha256: ledger.into_sha256(), survey, layout, packed })
+    }
+
+    fn take(&self, mut intake: Intake<'_>, ledger: &Ledger<'_>, watch: &mut dyn Watch) -> Result<Taken> {
+        let meter = &mut Meter::new(watch, &ledger.read, self.opened.0);
+        let read = self.entries(ledger, meter, &mut intake).and_then(|()| intake.finish());
+        // What is amiss in a file that is being written to is no fault of the archive.
+        self.unchanged().and(read).map_err(|e| self.explain(e))
+    }
+
+    /// Reads what is left of the file, and decodes none of it.
+    fn read_on(&self, ledger: &Ledger<'_>, watch: &mut dyn Watch) -> Result<()> {
+        let mut meter = Meter::new(watch, &ledger.read, self.opened.0);
+        drain(&mut Input::new(&self.file, ledger).buffered(), &mut |_| meter.tick())
+            .doing(|| format!("cannot read {}", self.name))?;
+        self.unchanged()
     }
 
     fn entries(&self, ledger: &Ledger<'_>, meter: &mut Meter<'_>, intake: &mut Intake<'_>) -> Result<()> {

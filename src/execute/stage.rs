@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use crate::archive::{self, Also, Archive, Copied, Limits, PackedSum, Reading, Target, Twins};
+use crate::archive::{self, Also, Archive, Copied, Inspection, Limits, PackedSum, Target, Twins};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place};
@@ -97,25 +97,27 @@ impl<'a> Staging<'a> {
         disk::unnamed(&self.parts.whole).is_ok_and(|to| archive::can_share_blocks(with, &to))
     }
 
-    /// Unpacks an archive, which must not be published before it is [complete](Self::complete).
+    /// Unpacks an archive, which must not be published before it is [complete](Self::complete), and tells all that is
+    /// wrong with it.
     ///
     /// # Errors
-    /// As [`Archive::unpack`].
+    /// As [`Archive::inspect`].
     pub fn unpack(
         &self,
         archive: &Archive,
         twins: Option<Arc<Twins>>,
-        limits: &Limits<'_>,
+        [limits, beyond]: [&Limits<'_>; 2],
         also: &mut Also<'_>,
         watch: &mut dyn Watch,
-    ) -> Result<Reading> {
+    ) -> Result<Inspection> {
         let parts = &self.parts;
         let raw = disk::open_dir(&parts.raw)?;
         thread::scope(|scope| {
             let (first, half) = channel();
             let flushing = scope.spawn(move || half.iter().try_for_each(|()| disk::sync_tree(&parts.raw)));
             let mut watch = Halfway { watch, half: Some(first) };
-            let read = archive.unpack(self.target(raw.as_fd(), twins), limits, also, &mut watch);
+            let target = Some(self.target(raw.as_fd(), twins));
+            let read = archive.inspect(target, limits, beyond, also, &mut watch);
             drop(watch);
             let flushed = flushing.join().unwrap_or_else(|_| Err(Error::failed("cannot flush")));
             read.and_then(|reading| flushed.map(|()| reading))
@@ -133,7 +135,7 @@ impl<'a> Staging<'a> {
 
     /// Writes down what is known of the release, and makes all of it durable. `top` is left out of the release,
     /// where everything lies in that directory; `archive` is the file's name and its SHA-256, `packed` as in
-    /// [`Reading::packed`].
+    /// [`archive::Reading::packed`].
     ///
     /// # Errors
     /// Where it cannot be written.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::archive::{Archive, Limits, Reading, Twins};
+use crate::archive::{self, Archive, Inspection, Reading, Twins};
 use crate::digest;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{self, Observer, Staged, Staging};
@@ -59,6 +59,50 @@ impl Fetch<'_> {
     }
 }
 
+/// What is in the way of a release that was to be fetched.
+pub(super) enum Faults<'a> {
+    /// Its archive is not known to be the vendor's; what of that was found, by the name of the check.
+    Foreign {
+        /// What says most.
+        first: Fault,
+        /// What was found besides.
+        also: Option<Fault>,
+    },
+    /// Its archive breaks a rule, or there is no place for it.
+    Broken(Error),
+    /// It takes more room than there is.
+    TooLarge {
+        /// What there is too little of.
+        why: Error,
+        /// What the archive would bring.
+        fetched: Fetch<'a>,
+    },
+}
+
+/// A check that failed, and why.
+pub(super) type Fault = (&'static str, Error);
+
+impl Faults<'_> {
+    /// What is told where only one fault is.
+    fn first(self) -> Error {
+        match self {
+            Self::Foreign { first: (_, why), .. } | Self::Broken(why) | Self::TooLarge { why, .. } => why,
+        }
+    }
+}
+
+/// A release that was fetched, or all that is in its way.
+pub(super) type Fetched<'a> = std::result::Result<Fetch<'a>, Faults<'a>>;
+
+/// How much is told of what is in the way of a release.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tell {
+    /// The first of it; no more is read than that takes.
+    First,
+    /// All of it, by one reading of the archive.
+    All,
+}
+
 /// Finds what brings a release onto the disk, stages it, and refuses what cannot be unpacked.
 ///
 /// # Errors
@@ -70,10 +114,20 @@ pub(super) fn fetch<'a>(
     want: Want<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Fetch<'a>> {
-    match source(root, now, want, observer)? {
-        None => Ok(Fetch::default()),
-        Some(Source { archive, first }) => bring(root, now, want, &archive, first, observer),
-    }
+    bring(root, now, want, Tell::First, observer)?.map_err(Faults::first)
+}
+
+/// The same, and tells all that is wrong with an archive. It is read once, whatever that is.
+///
+/// # Errors
+/// Refused where there is no archive, or two, or one that differs from what is installed.
+pub(super) fn fetch_or_tell<'a>(
+    root: &'a Root,
+    now: &Snapshot,
+    want: Want<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Fetched<'a>> {
+    bring(root, now, want, Tell::All, observer)
 }
 
 /// Stages the archive; only what is whole, holds this release and fits gets a plan.
@@ -81,89 +135,184 @@ fn bring<'a>(
     root: &'a Root,
     now: &Snapshot,
     want: Want<'_>,
-    candidate: &Candidate,
-    first: Option<Step>,
+    tell: Tell,
     observer: &mut dyn Observer,
-) -> Result<Fetch<'a>> {
+) -> Result<Fetched<'a>> {
     let version = want.version;
-    free_name(root, version)?;
+    let Some(Source { archive: candidate, first }) = source(root, now, want, observer)? else {
+        return Ok(Ok(Fetch::default()));
+    };
+    let is_free = free_name(root, version);
     let archive = candidate.open()?;
     if want.mode == Mode::Act {
         execute::make_room(root, observer);
     }
-    let room = Room::look(root, version, want.claimed)?;
+    let room = Room::of(root, version, want.claimed)?;
+    let has_room = room.any();
+    let (is_free, has_room) = match tell {
+        Tell::First => (Ok(is_free?), Ok(has_room?)),
+        Tell::All => (is_free, has_room),
+    };
     let unpack = Step::Unpack { version: version.clone(), archive: candidate.shown.clone() };
     let staging = match want.mode {
-        Mode::Act => {
+        Mode::Act if is_free.is_ok() && has_room.is_ok() => {
             observer.staging(&unpack);
             Some(Staging::begin(root)?)
         }
-        Mode::DryRun => None,
+        Mode::Act | Mode::DryRun => None,
     };
-    let twins = staging.as_ref().and_then(|staging| share::twins(root, now, staging));
-    let read = |twins: Option<Arc<Twins>>, observer: &mut dyn Observer| {
-        let reading =
-            vouched(root, &room, candidate, &archive, staging.as_ref().map(|s| (s, twins)), observer)?;
-        let manifest = manifest(root, version, candidate, reading.0.survey.manifest.as_deref())?;
-        Ok::<_, Error>((reading, manifest))
+    let job = Job { root, room: &room, candidate: &candidate, archive: &archive, tell };
+    let sound = match job.inspect_into(now, staging.as_ref(), observer)? {
+        Ok(sound) => sound,
+        Err(faults) => return Ok(Err(faults)),
     };
-    let mut read_once = read(twins.clone(), observer)?;
-    if let (Some(staging), Some(twins)) = (&staging, twins)
-        && !share::may_keep(root, &twins, read_once.1.as_ref())
-    {
-        staging.again()?;
-        read_once = read(None, observer)?;
+    if let Err(taken) = is_free {
+        return Ok(Err(Faults::Broken(taken)));
     }
-    let ((reading, has_digest), manifest) = read_once;
-    let looked = Some(looked(root, &reading, has_digest, Ok(room.beside(&reading.survey))));
-    let complete = |staging: Staging<'a>| {
-        let known = Some((candidate.file_name.clone(), reading.sha256.clone()));
-        staging.complete(reading.survey.top.as_deref(), known, reading.tree(), reading.packed())
-    };
-    let staged = staging.map(complete).transpose()?;
-    let claim = if staged.is_some() { Claim::default() } else { room.claim(&reading.survey) };
-    Ok(Fetch { steps: first.into_iter().chain([unpack]).collect(), staged, manifest, looked, claim })
-}
-
-fn looked(
-    root: &Root,
-    reading: &Reading,
-    has_digest: bool,
-    room: std::result::Result<String, Error>,
-) -> Looked {
-    let is_signed = !root.settings().trust.keys.is_empty();
-    Looked { sha256: reading.sha256.clone(), has_digest, is_signed, room }
-}
-
-/// Reads the archive once: its digest and its signature are over the very bytes that are unpacked. Tells as well whether
-/// a digest lies beside it.
-fn vouched(
-    root: &Root,
-    room: &Room<'_>,
-    candidate: &Candidate,
-    archive: &Archive,
-    staging: Option<(&Staging<'_>, Option<Arc<Twins>>)>,
-    watch: &mut dyn Watch,
-) -> Result<(Reading, bool)> {
-    let (settings, version) = (root.settings(), room.version);
-    let refuse = |excess| room.excess(excess, &candidate.shown);
-    let limits: Limits<'_> = room.limits(&refuse);
-    let (origin, keys) = (&candidate.origin, &settings.trust.keys);
-    let vouched = signature::vouch(origin, keys, |also| match staging {
-        Some((staging, twins)) => staging.unpack(archive, twins, &limits, also, watch),
-        None => archive.survey(&limits, also, watch),
-    });
-    let Vouched { made: reading, signed_as } = match vouched {
-        Err(error) if error.kind() == Kind::Refused => {
-            // Where these are not the vendor's bytes, that says more than what is wrong with them.
-            let whole = signature::vouch(origin, keys, |also| archive.sha256(also, watch))?;
-            digest::check(origin, &whole.made)?;
-            return Err(error);
+    let steps = first.into_iter().chain([unpack]).collect();
+    match (has_room.err().or(sound.excess), sound.inspected) {
+        (Some(why), inspected) => {
+            Ok(Err(Faults::TooLarge { why, fetched: job.found(inspected, steps, true)? }))
         }
-        other => other?,
-    };
-    let has_digest = digest::check(origin, &reading.sha256)?;
-    named_as(root, version, candidate, signed_as).map(|()| (reading, has_digest))
+        (None, inspected) => job.stage(inspected, steps, staging).map(Ok),
+    }
+}
+
+/// An archive that is inspected.
+#[derive(Clone, Copy)]
+struct Job<'j, 'a> {
+    root: &'a Root,
+    room: &'j Room<'j>,
+    candidate: &'j Candidate,
+    archive: &'j Archive,
+    tell: Tell,
+}
+
+/// An archive that breaks no rule.
+struct Sound {
+    inspected: Declared,
+    /// Why it is not unpacked all the same.
+    excess: Option<Error>,
+}
+
+/// What an archive holds and declares.
+struct Declared {
+    reading: Reading,
+    has_digest: bool,
+    manifest: Option<Manifest>,
+}
+
+/// What was made of an archive, or what is wrong with it.
+type Inspected = std::result::Result<Sound, Faults<'static>>;
+
+impl<'a> Job<'_, 'a> {
+    /// Inspects it, and unpacks it into staging where there is one. Where the release may not keep what it would share
+    /// with an installed one, it is unpacked once more.
+    fn inspect_into(
+        &self,
+        now: &Snapshot,
+        staging: Option<&Staging<'_>>,
+        watch: &mut dyn Watch,
+    ) -> Result<Inspected> {
+        let twins = staging.and_then(|staging| share::twins(self.root, now, staging));
+        let inspected = self.inspect(staging.map(|staging| (staging, twins.clone())), watch)?;
+        match (staging, twins, &inspected) {
+            (Some(staging), Some(twins), Ok(sound))
+                if !share::may_keep(self.root, &twins, sound.inspected.manifest.as_ref()) =>
+            {
+                staging.again()?;
+                self.inspect(Some((staging, None)), watch)
+            }
+            _ => Ok(inspected),
+        }
+    }
+
+    /// Reads the archive once: its digest and its signature are over the very bytes that are unpacked. What a trusted
+    /// key cannot have signed is not decoded.
+    fn inspect(
+        &self,
+        staging: Option<(&Staging<'_>, Option<Arc<Twins>>)>,
+        watch: &mut dyn Watch,
+    ) -> Result<Inspected> {
+        let Self { root, room, candidate, archive, tell } = *self;
+        let refuse = |excess| room.excess(excess, &candidate.shown);
+        let limits = room.limits(&refuse);
+        let beyond = match tell {
+            Tell::First => room.limits(&refuse),
+            Tell::All => room.generous(archive.length(), &refuse),
+        };
+        let told = |Inspection { sha256, read }| Some((sha256, Some(read)));
+        let Vouched { made, signed_as } =
+            signature::vouch(&candidate.origin, &root.settings().trust.keys, |also, may_be_signed| {
+                match (may_be_signed, staging, tell) {
+                    (false, _, Tell::First) => Ok(None),
+                    (false, _, Tell::All) => archive.sha256(also, watch).map(|sha256| Some((sha256, None))),
+                    (true, Some((staging, twins)), _) => {
+                        staging.unpack(archive, twins, [&limits, &beyond], also, watch).map(told)
+                    }
+                    (true, None, _) => archive.inspect(None, &limits, &beyond, also, watch).map(told),
+                }
+            })?;
+        let signature = signed_as.and_then(|name| named_as(root, room.version, candidate, name));
+        let Some((sha256, read)) = made else { return Ok(Err(foreign(None, signature.err()))) };
+        let digest = refusal(digest::check(&candidate.origin, &sha256))?;
+        match (digest, signature, read) {
+            (Ok(has_digest), Ok(()), Some(Ok(read))) => self.declared(read, has_digest),
+            (Ok(_), Ok(()), Some(Err(broken))) => Ok(Err(Faults::Broken(broken))),
+            // Where these are not the vendor's bytes, that says more than what is wrong with them.
+            (digest, signature, _) => Ok(Err(foreign(digest.err(), signature.err()))),
+        }
+    }
+
+    fn declared(&self, read: archive::Inspected, has_digest: bool) -> Result<Inspected> {
+        let archive::Inspected { reading, excess } = read;
+        let text = reading.survey.manifest.as_deref();
+        let manifest = refusal(manifest(self.root, self.room.version, self.candidate, text))?;
+        Ok(match manifest {
+            Ok(manifest) => Ok(Sound { inspected: Declared { reading, has_digest, manifest }, excess }),
+            Err(unfit) => Err(Faults::Broken(unfit)),
+        })
+    }
+
+    /// What was found of an archive that is not unpacked, or not yet; and whether it fits, where that is not known.
+    fn found(&self, inspected: Declared, steps: Vec<Step>, weigh: bool) -> Result<Fetch<'a>> {
+        let Declared { reading, has_digest, manifest } = inspected;
+        let (room, survey) = (self.room, &reading.survey);
+        let fits = match weigh {
+            true => refusal(room.fits(survey.space(room.block()), survey.entries()))?,
+            false => Ok(()),
+        };
+        let is_signed = !self.root.settings().trust.keys.is_empty();
+        let (claim, room) = (room.claim(survey), fits.map(|()| room.beside(survey)));
+        let looked = Some(Looked { sha256: reading.sha256, has_digest, is_signed, room });
+        Ok(Fetch { steps, staged: None, manifest, looked, claim })
+    }
+
+    /// Completes what is staged.
+    fn stage(
+        &self,
+        inspected: Declared,
+        steps: Vec<Step>,
+        staging: Option<Staging<'a>>,
+    ) -> Result<Fetch<'a>> {
+        let Some(staging) = staging else { return self.found(inspected, steps, false) };
+        let reading = &inspected.reading;
+        let known = Some((self.candidate.file_name.clone(), reading.sha256.clone()));
+        let staged =
+            staging.complete(reading.survey.top.as_deref(), known, reading.tree(), reading.packed())?;
+        let fetch = self.found(inspected, steps, false)?;
+        Ok(Fetch { staged: Some(staged), claim: Claim::default(), ..fetch })
+    }
+}
+
+/// What keeps an archive from being known as the vendor's: a signature says more than a digest.
+fn foreign(digest: Option<Error>, signature: Option<Error>) -> Faults<'static> {
+    let (digest, signature) = (digest.map(|why| ("digest", why)), signature.map(|why| ("signature", why)));
+    match (signature, digest) {
+        (Some(first), also) => Faults::Foreign { first, also },
+        (None, Some(first)) => Faults::Foreign { first, also: None },
+        (None, None) => Faults::Broken(Error::refused("the archive was not read")),
+    }
 }
 
 /// Refuses an archive that is signed and renamed: it would bring back a release that was left for a reason.
@@ -175,58 +324,6 @@ fn named_as(root: &Root, version: &Version, candidate: &Candidate, signed_as: Op
         .hint("the archive was renamed: get the one of this version from the vendor")),
         _ => Ok(()),
     }
-}
-
-/// What is wrong with an archive, all of it.
-#[derive(Default)]
-pub(super) struct Faults<'a> {
-    /// Its digest is another than the one beside it.
-    pub digest: Option<Error>,
-    /// No trusted key has signed it.
-    pub signature: Option<Error>,
-    /// What it would bring; none where it is not known to be the vendor's.
-    pub fetched: Option<Fetch<'a>>,
-}
-
-/// Looks again at the archive of a release that could not be fetched, and past the first thing that is wrong with it.
-/// Writes nothing.
-///
-/// # Errors
-/// Refused where there is no archive, or where nothing can be told of what it holds; failed where it cannot be read.
-pub(super) fn faults<'a>(
-    root: &'a Root,
-    now: &Snapshot,
-    want: Want<'_>,
-    observer: &mut dyn Observer,
-) -> Result<Faults<'a>> {
-    let Some(Source { archive: candidate, first }) = source(root, now, want, observer)? else {
-        return Ok(Faults::default());
-    };
-    let (version, keys, archive) = (want.version, &root.settings().trust.keys, candidate.open()?);
-    let vouched = refusal(signature::vouch(&candidate.origin, keys, |also| archive.sha256(also, observer)))?;
-    let sha256 = match &vouched {
-        Ok(vouched) => vouched.made.clone(),
-        Err(_) => archive.sha256(&mut |_| {}, observer)?,
-    };
-    let digest = refusal(digest::check(&candidate.origin, &sha256))?;
-    let signed = vouched.and_then(|vouched| named_as(root, version, &candidate, vouched.signed_as));
-    let (Ok(has_digest), Ok(())) = (&digest, &signed) else {
-        return Ok(Faults { digest: digest.err(), signature: signed.err(), fetched: None });
-    };
-    free_name(root, version)?;
-    let room = Room::of(root, version, want.claimed)?;
-    let refuse = |excess| room.excess(excess, &candidate.shown);
-    let reading = archive.survey(&room.generous(archive.length(), &refuse), &mut |_| {}, observer)?;
-    let manifest = manifest(root, version, &candidate, reading.survey.manifest.as_deref())?;
-    let fits = refusal(room.fits(reading.survey.space(room.block()), reading.survey.entries()))?;
-    let looked = looked(root, &reading, *has_digest, fits.map(|()| room.beside(&reading.survey)));
-    let claim = room.claim(&reading.survey);
-    let unpack = Step::Unpack { version: version.clone(), archive: candidate.shown };
-    let steps = first.into_iter().chain([unpack]).collect();
-    Ok(Faults {
-        fetched: Some(Fetch { steps, manifest, looked: Some(looked), staged: None, claim }),
-        ..Faults::default()
-    })
 }
 
 /// What a rule forbids, apart from what failed.

@@ -330,10 +330,10 @@ impl Target {
     /// Whether the archive that has the name already is signed by this key, as a file of this name.
     fn is_signed(&self, key: &SigningKey, observer: &mut dyn Observer) -> bool {
         let (place, keys) = (self.place(""), [key.trusted().clone()]);
-        let vouched = signature::vouch(&Origin::Inside(place.clone()), &keys, |also| {
+        let vouched = signature::vouch(&Origin::Inside(place.clone()), &keys, |also, _| {
             Archive::of(disk::open_file(&place)?, place.path(), self.format)?.sha256(also, observer)
         });
-        vouched.is_ok_and(|vouched| vouched.signed_as.as_ref() == Some(&self.file))
+        vouched.is_ok_and(|vouched| vouched.signed_as.is_ok_and(|name| name.as_ref() == Some(&self.file)))
     }
 
     /// The small file beside the archive; none where it cannot be read.

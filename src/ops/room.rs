@@ -59,16 +59,15 @@ impl<'a> Room<'a> {
         Ok(Self { root, version, free, reserve: reserve(root, &free), claimed })
     }
 
-    /// The same, where there is any.
+    /// Refuses where there is none.
     ///
     /// # Errors
-    /// Refuses where there is none.
-    pub fn look(root: &'a Root, version: &'a Version, claimed: Claim) -> Result<Self> {
-        let room = Self::of(root, version, claimed)?;
-        match (room.bytes(), room.files()) {
-            (0, _) => Err(room.lacking("it needs more")),
-            (_, 0) => Err(room.lacking("it needs more files (inodes)")),
-            _ => Ok(room),
+    /// As it says.
+    pub fn any(&self) -> Result<()> {
+        match (self.bytes(), self.files()) {
+            (0, _) => Err(self.lacking("it needs more")),
+            (_, 0) => Err(self.lacking("it needs more files (inodes)")),
+            _ => Ok(()),
         }
     }
 

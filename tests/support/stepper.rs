@@ -1,10 +1,10 @@
 //! Runs a command from one mutating system call to the next, and kills or disturbs it at the one asked for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
@@ -174,6 +174,29 @@ pub fn record(command: &Command) -> (Ended, Vec<Call>) {
     };
     let ended = step_at(command, Syncs::Real, noted, |_, _| Fate::GoOn);
     (ended, calls.into_inner())
+}
+
+/// Runs the command to its end, and returns how many bytes of a file it and its children have read.
+pub fn bytes_read(command: &Command, file: &Path) -> (Ended, u64) {
+    let length = fs::metadata(file).unwrap().len();
+    let bytes = Cell::new(0);
+    let reading = |pid| {
+        let (number, _) = entered(pid)?;
+        let at = |offset: u64, count: u64| count.min(length.saturating_sub(offset));
+        let [fd, _, count, offset] = arguments(pid);
+        if number == libc::SYS_pread64
+            && fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|to| to == file)
+        {
+            bytes.set(bytes.get() + at(offset, count));
+        }
+        assert!(
+            number != libc::SYS_read
+                || fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|to| to != file)
+        );
+        Some("any")
+    };
+    let ended = step_at(command, Syncs::Real, reading, |_, _| Fate::GoOn);
+    (ended, bytes.get())
 }
 
 fn described(pid: Pid, name: &'static str) -> Call {

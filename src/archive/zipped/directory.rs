@@ -36,7 +36,7 @@ impl Directory {
     ///
     /// # Errors
     /// Refuses what is damaged or ambiguous, and what `expect` refuses.
-    pub fn read(file: &File, length: u64, expect: &dyn Fn(u64) -> Result<()>) -> Result<Self> {
+    pub fn read(file: &File, length: u64, expect: &mut dyn FnMut(u64) -> Result<()>) -> Result<Self> {
         let base = length.saturating_sub(END_MAX);
         let end = End::find(&read_from(file, base, length)?, base)?;
         expect(end.count)?;

@@ -44,7 +44,7 @@ pub fn read(
     meter: &mut Meter<'_>,
     intake: &mut Intake<'_>,
 ) -> Result<()> {
-    let directory = Directory::read(file, length, &|count| intake.expect(count))?;
+    let directory = Directory::read(file, length, &mut |count| intake.expect(count))?;
     let mut reader = Reader { file, input: Input::new(file, ledger).buffered(), at: 0 };
     reader.entries(directory.entries, directory.start, crew, meter, intake)?;
     if reader.at != directory.start {

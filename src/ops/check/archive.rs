@@ -1,11 +1,11 @@
 //! What was found of the archive that a release is brought from, or all that is wrong with it.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::execute::Observer;
 use crate::release::Snapshot;
 use crate::root::Root;
 
-use super::super::fetch::{Faults, Fetch, Looked, faults, fetch};
+use super::super::fetch::{Faults, Fetch, Looked, fetch_or_tell};
 use super::super::source::Want;
 use super::held::Outcome;
 
@@ -20,30 +20,33 @@ pub fn looked<'a>(
     want: Want<'_>,
     observer: &mut dyn Observer,
 ) -> Result<(Vec<Outcome>, Option<Fetch<'a>>)> {
-    let fetched = fetch(root, now, want, observer);
-    match fetched.and_then(|fetched| fetched.declared(root, want.version)) {
+    let fetched = match fetch_or_tell(root, now, want, observer) {
+        Ok(Ok(fetched)) => fetched.declared(root, want.version),
+        Ok(Err(faults)) => return Ok(all(faults)),
+        Err(error) => Err(error),
+    };
+    match fetched {
         Ok(mut fetched) => Ok((found(&mut fetched), Some(fetched))),
-        Err(first) if first.kind() == Kind::Refused => {
-            let faults = match faults(root, now, want, observer) {
-                Err(error) if error.kind() != Kind::Refused => return Err(error),
-                faults => faults.unwrap_or_default(),
-            };
-            Ok(all(first, faults))
-        }
+        Err(error) if error.kind() == Kind::Refused => Ok((vec![("archive", Err(error))], None)),
         Err(error) => Err(error),
     }
 }
 
-/// All that is wrong with an archive; what was found first, where nothing more can be told.
-fn all(first: Error, faults: Faults<'_>) -> (Vec<Outcome>, Option<Fetch<'_>>) {
-    let Faults { digest, signature, mut fetched } = faults;
-    let mut outcomes: Vec<Outcome> = fetched.iter_mut().flat_map(found).collect();
-    outcomes.extend(digest.map(|error| ("digest", Err(error))));
-    outcomes.extend(signature.map(|error| ("signature", Err(error))));
-    if outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
-        return (vec![("archive", Err(first))], None);
+/// All that is in the way of a release, check by check.
+fn all(faults: Faults<'_>) -> (Vec<Outcome>, Option<Fetch<'_>>) {
+    match faults {
+        Faults::Foreign { first, also } => {
+            (also.into_iter().chain([first]).map(|(what, why)| (what, Err(why))).collect(), None)
+        }
+        Faults::Broken(why) => (vec![("archive", Err(why))], None),
+        Faults::TooLarge { why, mut fetched } => {
+            let outcomes = found(&mut fetched);
+            match outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
+                true => (vec![("archive", Err(why))], None),
+                false => (outcomes, Some(fetched)),
+            }
+        }
     }
-    (outcomes, fetched)
 }
 
 /// The archive itself, its digest, its signature, and the room that it takes.
