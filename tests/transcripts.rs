@@ -154,6 +154,28 @@ fn each_direction_has_its_command() {
 }
 
 #[test]
+fn downgrade_does_not_confirm_the_release_on_trial() {
+    let host = all_states();
+    let before = states(&host);
+    for args in [&["downgrade", "5.0.2"][..], &["downgrade", "--no-permanent", "5.0.2"]] {
+        host.run(args).code(2).stderr(
+            "error: cannot downgrade to 5.0.2: it is current, on trial\n\
+             hint: run `tenure revert` to end the trial and go back to 5.0.1\n\
+             hint: run `tenure confirm` to make 5.0.2 permanent\n",
+        );
+    }
+    assert_eq!(states(&host), before);
+    // A lower release on trial is confirmed or reverted by name as well.
+    host.run(["revert"]).ok();
+    host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
+    host.run(["downgrade", "5.0.0"])
+        .code(2)
+        .stderr_has("hint: run `tenure confirm` to make 5.0.0 permanent\n");
+    host.run(["install", "5.0.0"]).ok();
+    host.run(["downgrade", "5.0.0"]).ok().stdout("Release 5.0.0 is already installed and permanent.\n");
+}
+
+#[test]
 fn more_than_a_patch_needs_a_restart() {
     let host = Host::new();
     host.archive("5.0.0");

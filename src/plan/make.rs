@@ -54,6 +54,7 @@ impl Request {
     /// Refused, naming the rule.
     pub fn allowed(&self, now: &Snapshot) -> Result<()> {
         now.sound()?;
+        self.keeps_the_trial(now)?;
         match now.current.version() {
             Some(running) => policy::direction(self.direction, running, &self.target),
             None if self.direction == Direction::Down => {
@@ -65,6 +66,18 @@ impl Request {
                     .hint(format!("`tenure install {}` installs it for good", self.target)))
             }
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a downgrade to the release that is on trial: it would make that release permanent.
+    fn keeps_the_trial(&self, now: &Snapshot) -> Result<()> {
+        match now.trial() {
+            Some((on_trial, permanent)) if self.direction == Direction::Down && *on_trial == self.target => {
+                Err(Error::refused(format!("cannot downgrade to {on_trial}: it is current, on trial"))
+                    .hint(format!("run `tenure revert` to end the trial and go back to {permanent}"))
+                    .hint(format!("run `tenure confirm` to make {on_trial} permanent")))
+            }
+            _ => Ok(()),
         }
     }
 }
