@@ -201,7 +201,10 @@ fn killed_anywhere_another_command_finds_it_done_or_not_begun() {
             for turn in [0, 4] {
                 let which = (nth + turn) % NEXT.len();
                 let found = then(&host.copy(), NEXT[which], &at);
-                let known = expected[which].contains(&found);
+                // After a move that was rolled back, a late `confirm` is refused.
+                let late = NEXT[which] == ["confirm"] && found.0 == Some(2);
+                let late = late && found.1 == expected[which][0].1;
+                let known = late || expected[which].contains(&found);
                 assert!(
                     known,
                     "{at}, then {:?}: {found:#?} is neither of {:#?}",

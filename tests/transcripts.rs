@@ -228,6 +228,78 @@ fn revert_and_confirm_end_a_trial_each_its_way() {
 }
 
 #[test]
+fn a_late_confirm_is_refused() {
+    let host = all_states();
+    let refused = |args: &[&str], version: &str, how: &str, again: &str| {
+        let run = host.run(args).code(2).stdout("");
+        let first =
+            format!("error: cannot confirm {version}: it is not on trial any more; 5.0.1 is current\n");
+        run.stderr_has(&first)
+            .stderr_has(&format!("caused by: {version} was rolled back to 5.0.1 on 2"))
+            .stderr_has(how)
+            .stderr_has(&format!("hint: run `tenure {again}` to try it again\n"));
+    };
+    host.run(["revert"]).ok();
+    for args in [&["confirm"][..], &["confirm", "5.0.2"], &["confirm", "--dry-run"]] {
+        refused(args, "5.0.2", "with `revert`\n", "upgrade 5.0.2");
+    }
+    // What moves no release makes it no better.
+    host.run(["unpack", "5.0.4"]).ok();
+    refused(&["confirm"], "5.0.2", "with `revert`\n", "upgrade 5.0.2");
+    host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
+    host.run(["boot"]).ok();
+    refused(&["confirm"], "5.0.0", "with `boot`\n", "downgrade 5.0.0");
+    refused(&["confirm", "5.0.2"], "5.0.2", "with `revert`\n", "upgrade 5.0.2");
+    host.run(["upgrade", "--no-permanent", "5.0.2"]).ok();
+    host.run(["install", "5.0.1"]).ok();
+    refused(&["confirm"], "5.0.2", "with `install 5.0.1`\n", "upgrade 5.0.2");
+    // After a move that was meant to stay, there is nothing that was rolled back.
+    host.run(["upgrade", "5.0.3"]).ok();
+    host.run(["confirm"]).ok().stdout("Release 5.0.3 is already installed and permanent.\n");
+}
+
+#[test]
+fn confirm_names_the_release_that_it_is_about() {
+    let host = all_states();
+    host.run(["confirm", "5.0.3"]).code(2).stderr(
+        "error: cannot confirm 5.0.3: it is not on trial; 5.0.2 is on trial\n\
+         hint: run `tenure confirm 5.0.2` to make that permanent\n",
+    );
+    host.run(["confirm", "5.0.1"]).code(2).stderr_has("it is not on trial; 5.0.2 is on trial\n");
+    host.run(["confirm", "5.0.9"]).code(2).stderr_has("it is not on trial; 5.0.2 is on trial\n");
+    host.run(["confirm", "banana"]).code(64);
+    host.run(["confirm", "5.0.2"]).ok();
+    // Said once more it is so already.
+    host.run(["confirm", "5.0.2"]).ok().stdout("Release 5.0.2 is already installed and permanent.\n");
+    host.run(["confirm", "5.0.1"]).code(2).stderr(
+        "error: cannot confirm 5.0.1: it is not on trial; 5.0.2 is current\n\
+         hint: run `tenure status` to see the releases and the last trial\n",
+    );
+    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 permanent", "5.0.1 old", "5.0.0 old"]);
+}
+
+#[test]
+fn revert_names_the_release_that_it_is_about() {
+    let host = all_states();
+    for other in ["5.0.3", "5.0.1", "5.0.9"] {
+        host.run(["revert", other]).code(2).stderr(&format!(
+            "error: cannot revert {other}: 5.0.2 is on trial\n\
+             hint: run `tenure revert 5.0.2` to end that trial\n"
+        ));
+    }
+    host.run(["revert", "5.0.2"]).ok().stdout_has("Release 5.0.1 is permanent, going back to it.\n");
+    // Said once more, there is nothing to do: it runs no more.
+    host.run(["revert", "5.0.2"])
+        .ok()
+        .stdout("Release 5.0.1 is current and permanent; there is no trial to end.\n");
+    host.run(["revert", "5.0.1"]).code(2).stderr(
+        "error: cannot revert 5.0.1: it is permanent, not on trial\n\
+         hint: run `tenure install 5.0.0` to go back to 5.0.0\n",
+    );
+    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
+}
+
+#[test]
 fn a_dry_run_tells_and_changes_nothing() {
     let host = all_states();
     let before = host.tree();

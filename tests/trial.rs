@@ -211,9 +211,9 @@ fn whoever_is_first_at_the_deadline_decides() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let run = serving.host.run(["confirm", "--wait", "30"]);
-        let confirmed = run.stdout.contains("\"5.0.1\"");
+        let confirmed = run.code == Some(0);
         // Past the deadline it is refused.
-        assert!(matches!((confirmed, run.code), (true, Some(0)) | (false, Some(0 | 2))), "{run:#?}");
+        assert!(confirmed || run.code == Some(2), "{run:#?}");
         serving.until("it is over", || !serving.host.root().join(".tenure/journal").exists());
         let now = if confirmed { "5.0.1" } else { "5.0.0" };
         assert!(states(&serving).contains(&format!("{now} permanent")), "{:?}", states(&serving));

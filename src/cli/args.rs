@@ -83,6 +83,9 @@ pub enum Command {
     Downgrade(Install),
     /// Make the current release permanent
     Confirm {
+        /// Refuse unless this release is on trial, or is permanent and current already
+        #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::on_trial))]
+        version: Option<String>,
         #[command(flatten)]
         backup: Backup,
         #[command(flatten)]
@@ -90,6 +93,9 @@ pub enum Command {
     },
     /// End a trial now: back to the permanent release
     Revert {
+        /// Refuse if this release is permanent, or if another one is on trial
+        #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::on_trial))]
+        version: Option<String>,
         #[command(flatten)]
         change: Change,
     },

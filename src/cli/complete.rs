@@ -105,6 +105,11 @@ pub fn spare() -> Vec<CompletionCandidate> {
     listed(|state| matches!(state, ReleaseState::Old | ReleaseState::Unpacked))
 }
 
+/// The release that is on trial.
+pub fn on_trial() -> Vec<CompletionCandidate> {
+    listed(|state| state == ReleaseState::Current)
+}
+
 fn listed(wanted: impl Fn(ReleaseState) -> bool) -> Vec<CompletionCandidate> {
     let listed = root().and_then(|root| ops::versions(&root).ok());
     let releases = listed.into_iter().flat_map(|versions| versions.releases);

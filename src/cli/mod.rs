@@ -178,7 +178,7 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
         Command::Status { format } => status::show(root, format, console),
         Command::History => Shown::of(style, &ops::history(root)?),
         Command::Verify { version } => {
-            let version = version.as_deref().map(parse).transpose()?;
+            let version = optional(version)?;
             Shown::of(style, &ops::verify(root, version.as_ref(), console)?)
         }
         Command::Plan { version, from, available, format } => {
@@ -226,8 +226,9 @@ fn change(command: Command, root: &Root, order: Order, console: &mut Console) ->
         Command::Install(install) => moves::go(root, order, install, Direction::Either, console),
         Command::Upgrade(install) => moves::go(root, order, install, Direction::Up, console),
         Command::Downgrade(install) => moves::go(root, order, install, Direction::Down, console),
-        Command::Confirm { backup: Backup { backup_command }, change } => {
-            let options = ops::Confirm { common: common(order, change, console)?, backup_command };
+        Command::Confirm { version, backup: Backup { backup_command }, change } => {
+            let (version, common) = (optional(version)?, common(order, change, console)?);
+            let options = ops::Confirm { common, version, backup_command };
             Shown::of(console.style(), &ops::confirm(root, &options, console)?)
         }
         Command::Migrate { background, restored, change } => {
@@ -237,8 +238,9 @@ fn change(command: Command, root: &Root, order: Order, console: &mut Console) ->
                 &ops::migrate(root, &ops::Migrate { common, background, restored }, console)?,
             )
         }
-        Command::Revert { change } => {
-            Shown::of(console.style(), &ops::revert(root, &common(order, change, console)?, console)?)
+        Command::Revert { version, change } => {
+            let (version, common) = (optional(version)?, common(order, change, console)?);
+            Shown::of(console.style(), &ops::revert(root, &common, version.as_ref(), console)?)
         }
         Command::Boot { change } => {
             Shown::of(console.style(), &ops::boot(root, &common(order, change, console)?, console)?)
@@ -289,6 +291,10 @@ fn replaced(args::Replace { replace }: args::Replace) -> Replace {
 
 fn parse(version: &str) -> Result<Version> {
     version.parse::<Version>().map_err(|e| e.as_kind(Kind::Usage))
+}
+
+fn optional(version: Option<String>) -> Result<Option<Version>> {
+    version.map(|version| parse(&version)).transpose()
 }
 
 fn wanted(what: &str) -> Result<Wanted> {

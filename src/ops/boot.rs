@@ -12,7 +12,7 @@ use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::{Common, Mode, Report, Session, guard_trial, motion};
+use super::{Common, Mode, Report, Session, guard_trial, late, motion};
 
 /// How long `boot` waits for the lock before it looks whether it is waited for itself.
 const TURN: Duration = Duration::from_millis(200);
@@ -107,12 +107,21 @@ fn permanent(now: &Snapshot) -> Result<Version> {
     now.rightful().cloned().ok_or_else(|| Error::refused("no release is permanent"))
 }
 
-/// Ends a trial now.
+/// Ends a trial now. A release that is named has to be the one on trial, unless it is neither current nor permanent:
+/// then its trial is over already.
 ///
 /// # Errors
-/// Refused where no release is permanent; failed where it was taken back.
-pub fn revert(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Reverted>> {
-    revert_in(Session::begin(root, common, observer)?, observer)
+/// Refused where no release is permanent, and where the release that is named is permanent or another one is on trial;
+/// failed where it was taken back.
+pub fn revert(
+    root: &Root,
+    common: &Common,
+    version: Option<&Version>,
+    observer: &mut dyn Observer,
+) -> Result<Report<Reverted>> {
+    let session = Session::begin(root, common, observer)?;
+    version.map_or(Ok(()), |version| late::revertible(&session.now, version))?;
+    revert_in(session, observer)
 }
 
 /// As [`revert`].

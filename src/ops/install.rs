@@ -18,7 +18,7 @@ use crate::version::Version;
 
 use super::ready::ready;
 use super::source::Replace;
-use super::{Common, Report, Session, data};
+use super::{Common, Report, Session, data, late};
 
 /// How long before it is looked again whether a trial has ended.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -160,6 +160,8 @@ fn reverted(root: &Root, version: &Version) -> Error {
 pub struct Confirm {
     /// What every command is told.
     pub common: Common,
+    /// The release that has to be on trial, or permanent by now; none for the one that is current.
+    pub version: Option<Version>,
     /// What makes a backup, for the shell, before anything is done that cannot be taken back.
     pub backup_command: Option<String>,
 }
@@ -167,12 +169,13 @@ pub struct Confirm {
 /// Makes the current release permanent.
 ///
 /// # Errors
-/// Refused where no release is current.
+/// Refused where no release is current, where another one is than is named, and where the last trial was rolled back.
 pub fn confirm(root: &Root, options: &Confirm, observer: &mut dyn Observer) -> Result<Report<Installed>> {
     let session = Session::begin(root, &options.common, observer)?;
     if let Some(overdue) = &session.overdue {
         return Err(overdue.refuse_confirm(options.common.mode));
     }
+    late::confirmable(root, &session.now, options.version.as_ref())?;
     confirm_in(session, options.backup_command.as_deref(), observer)
 }
 

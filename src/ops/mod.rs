@@ -9,6 +9,7 @@ mod guard;
 mod history;
 mod init;
 mod install;
+mod late;
 mod lint;
 mod migrate;
 mod motion;

@@ -6,6 +6,7 @@ mod lock;
 mod observe;
 mod receipt;
 mod trial;
+mod trials;
 
 use std::fs::File;
 use std::path::Path;
@@ -15,6 +16,7 @@ pub use history::{Entry, Outcome};
 pub use lock::{Holder, RootLock};
 pub use receipt::Receipt;
 pub use trial::Trial;
+pub use trials::{TrialOutcome, TrialRecord, trials};
 
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place, Standing};

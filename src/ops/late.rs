@@ -1,0 +1,85 @@
+//! Commands about a trial that come too late: what became of the trial, and how to try the release again.
+
+use crate::error::{Error, Result};
+use crate::policy::{self, Hop};
+use crate::release::Snapshot;
+use crate::root::{Root, TrialRecord};
+use crate::version::Version;
+
+/// Refuses to confirm a release that is not current, or where none is named, a trial that was rolled back: a late
+/// `confirm` must not be answered as if the release were permanent.
+///
+/// # Errors
+/// Refused, with how the trial ended.
+pub(super) fn confirmable(root: &Root, now: &Snapshot, wanted: Option<&Version>) -> Result<()> {
+    // The plan says what is wrong where no release is current.
+    let Some(current) = now.current.version() else { return Ok(()) };
+    match wanted {
+        Some(wanted) if wanted == current => Ok(()),
+        Some(wanted) => Err(not_on_trial(root, now, current, wanted)),
+        None if now.permanent.version() == Some(current) => match trials(root).pop() {
+            Some(trial) if trial.is_rolled_back() && trial.version != *current => {
+                Err(not_on_trial(root, now, current, &trial.version))
+            }
+            _ => Ok(()),
+        },
+        None => Ok(()),
+    }
+}
+
+/// A history that cannot be read keeps nobody from a command.
+fn trials(root: &Root) -> Vec<TrialRecord> {
+    root.trials().unwrap_or_default()
+}
+
+fn not_on_trial(root: &Root, now: &Snapshot, current: &Version, wanted: &Version) -> Error {
+    let last = trials(root).into_iter().rfind(|trial| trial.version == *wanted);
+    let over = last.filter(TrialRecord::is_rolled_back);
+    let any_more = if over.is_some() { " any more" } else { "" };
+    let error = Error::refused(match now.trial() {
+        Some(_) => format!("cannot confirm {wanted}: it is not on trial{any_more}; {current} is on trial"),
+        None => format!("cannot confirm {wanted}: it is not on trial{any_more}; {current} is current"),
+    });
+    let is_over = over.is_some();
+    let error = over.into_iter().fold(error, |error, trial| error.because(Error::refused(trial.to_string())));
+    match now.trial() {
+        Some((on_trial, _)) => error.hint(format!("run `tenure confirm {on_trial}` to make that permanent")),
+        None if is_over => error.hint(format!("run `{}` to try it again", again(root, current, wanted))),
+        None => error.hint("run `tenure status` to see the releases and the last trial"),
+    }
+}
+
+/// Refuses to revert a release that is permanent, or that is not the one on trial. One that is neither runs no more, so
+/// there is nothing to end.
+///
+/// # Errors
+/// Refused, with the release that is on trial, or the one that was permanent before.
+pub(super) fn revertible(now: &Snapshot, wanted: &Version) -> Result<()> {
+    if let Some((on_trial, _)) = now.trial() {
+        return match on_trial == wanted {
+            true => Ok(()),
+            false => Err(Error::refused(format!("cannot revert {wanted}: {on_trial} is on trial"))
+                .hint(format!("run `tenure revert {on_trial}` to end that trial"))),
+        };
+    }
+    if now.rightful() != Some(wanted) {
+        return Ok(());
+    }
+    let error = Error::refused(format!("cannot revert {wanted}: it is permanent, not on trial"));
+    Err(match now.last_known_good() {
+        Some(before) => error.hint(format!("run `tenure install {before}` to go back to {before}")),
+        None => error.hint("run `tenure versions` to see the other releases"),
+    })
+}
+
+/// The command that tries a release again.
+pub(super) fn again(root: &Root, current: &Version, wanted: &Version) -> String {
+    let command = if wanted > current { "upgrade" } else { "downgrade" };
+    let higher = root.manifest(wanted.max(current)).ok().flatten();
+    let hot_from = higher.as_ref().and_then(|manifest| manifest.upgrade.hot_from.as_deref());
+    let restart = match policy::hop(current, wanted, hot_from) {
+        Hop::Hot => "",
+        Hop::Restart => " --restart",
+    };
+    format!("tenure {command}{restart} {wanted}")
+}

@@ -1,0 +1,276 @@
+//! The trials of releases, as the history tells of them: which release was moved to, and how that ended.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::version::Version;
+
+use super::{Entry, Outcome, Root};
+
+/// How the trial of a release ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrialOutcome {
+    /// The release is on trial.
+    OnTrial,
+    /// The release became permanent.
+    Permanent,
+    /// The release failed, and was rolled back.
+    Failed,
+    /// A command or a restart of the service ended the trial.
+    Reverted,
+    /// Another release became current before this one was permanent.
+    Replaced,
+    /// The command was interrupted, and rolled back later.
+    Interrupted,
+}
+
+/// One move to another release, and how it ended. A move that makes the release permanent at once is a trial that
+/// ends with the command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrialRecord {
+    /// The release that was moved to.
+    pub version: Version,
+    /// The release that was current before.
+    pub from: Version,
+    /// The transaction that began it.
+    pub transaction: String,
+    /// When it began, in RFC 3339.
+    pub started: String,
+    /// How it ended.
+    pub outcome: TrialOutcome,
+    /// When it ended, in RFC 3339; none while it is under way.
+    pub ended: Option<String>,
+    /// Who ended it; none while it is under way.
+    pub ended_by: Option<String>,
+    /// The command that ended it, without `tenure`; none while it is under way.
+    pub ended_with: Option<String>,
+    /// The release that was current afterwards; none while it is under way.
+    pub then: Option<Version>,
+    /// Why it failed; none where it did not.
+    pub why: Option<String>,
+    /// Where a rollback leads.
+    #[serde(skip)]
+    rightful: Version,
+}
+
+impl TrialRecord {
+    fn begin(entry: &Entry, version: &Version, from: &Version, rightful: &Version) -> Self {
+        Self {
+            version: version.clone(),
+            from: from.clone(),
+            transaction: entry.transaction.clone(),
+            started: entry.started.clone(),
+            outcome: TrialOutcome::OnTrial,
+            ended: None,
+            ended_by: None,
+            ended_with: None,
+            then: None,
+            why: None,
+            rightful: rightful.clone(),
+        }
+    }
+
+    fn end(&mut self, outcome: TrialOutcome, entry: &Entry, then: &Version) {
+        self.outcome = outcome;
+        self.ended = Some(entry.ended());
+        self.ended_by = Some(entry.by.clone());
+        self.ended_with = Some(entry.command.clone());
+        self.then = Some(then.clone());
+        self.why.clone_from(&entry.error);
+    }
+
+    fn ended_at_once(mut self, outcome: TrialOutcome, entry: &Entry, then: &Version) -> Self {
+        self.end(outcome, entry, then);
+        self
+    }
+
+    /// Whether the release before it is current again.
+    #[must_use]
+    pub fn is_rolled_back(&self) -> bool {
+        matches!(self.outcome, TrialOutcome::Failed | TrialOutcome::Reverted | TrialOutcome::Interrupted)
+    }
+}
+
+impl fmt::Display for TrialRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (ended, by, with) = (text(&self.ended), text(&self.ended_by), text(&self.ended_with));
+        let then = self.then.as_ref().unwrap_or(&self.from);
+        write!(f, "{} ", self.version)?;
+        match self.outcome {
+            TrialOutcome::OnTrial => write!(f, "is on trial since {}", self.started)?,
+            TrialOutcome::Permanent => write!(f, "became permanent on {ended} by {by}")?,
+            TrialOutcome::Failed => write!(f, "failed and was rolled back to {then} on {ended} by {by}")?,
+            TrialOutcome::Reverted => {
+                write!(f, "was rolled back to {then} on {ended} by {by} with `{with}`")?;
+            }
+            TrialOutcome::Replaced => write!(f, "was replaced by {then} on {ended} by {by}")?,
+            TrialOutcome::Interrupted => {
+                write!(f, "was rolled back to {then}: `{with}`, begun on {ended} by {by}, was interrupted")?;
+            }
+        }
+        self.why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+    }
+}
+
+impl Entry {
+    /// When it ended, in RFC 3339; where that is unknown, when it began.
+    fn ended(&self) -> String {
+        let began = humantime::parse_rfc3339(&self.started).ok();
+        let ended = began.zip(self.took_ms).map(|(began, ms)| began + Duration::from_millis(ms));
+        ended.map_or_else(
+            || self.started.clone(),
+            |ended| humantime::format_rfc3339_seconds(ended).to_string(),
+        )
+    }
+}
+
+/// The trials that a history tells of, oldest first, each with the number of the entry that began it.
+#[must_use]
+pub fn trials(entries: &[Entry]) -> Vec<(usize, TrialRecord)> {
+    let mut trials = Vec::new();
+    for (at, entry) in entries.iter().enumerate() {
+        // Without a permanent release there is nothing to go back to.
+        let (Some(to), Some(permanent)) = (&entry.to, &entry.permanent) else { continue };
+        let begun = match entry.outcome {
+            Outcome::Done | Outcome::Finished => arrived(&mut trials, entry, to, permanent),
+            Outcome::Failed | Outcome::TakenBack | Outcome::Unfinished => stayed(entry, to, permanent),
+        };
+        trials.extend(begun.map(|begun| (at, begun)));
+    }
+    trials
+}
+
+/// What a transaction that was carried out made of the trial under way; the trial that it began, if any.
+fn arrived(
+    trials: &mut [(usize, TrialRecord)],
+    entry: &Entry,
+    to: &Version,
+    permanent: &Version,
+) -> Option<TrialRecord> {
+    let under_way = trials.iter_mut().rev().find(|(_, trial)| trial.outcome == TrialOutcome::OnTrial);
+    // Only a rollback that no person asked for has a reason.
+    let back = if entry.error.is_some() { TrialOutcome::Failed } else { TrialOutcome::Reverted };
+    if let Some((_, trial)) = under_way {
+        if *to == trial.version {
+            if to == permanent {
+                trial.end(TrialOutcome::Permanent, entry, to);
+            }
+            return None;
+        }
+        if *to == trial.rightful {
+            trial.end(back, entry, to);
+            return None;
+        }
+        trial.end(TrialOutcome::Replaced, entry, to);
+    }
+    let from = entry.from.as_ref().filter(|from| *from != to)?;
+    Some(if back == TrialOutcome::Failed {
+        TrialRecord::begin(entry, from, to, to).ended_at_once(back, entry, to)
+    } else if to == permanent {
+        TrialRecord::begin(entry, to, from, from).ended_at_once(TrialOutcome::Permanent, entry, to)
+    } else {
+        TrialRecord::begin(entry, to, from, permanent)
+    })
+}
+
+/// The move that was tried and rolled back, if the transaction was one.
+fn stayed(entry: &Entry, to: &Version, permanent: &Version) -> Option<TrialRecord> {
+    let from = entry.from.as_ref().filter(|from| *from != to && to != permanent)?;
+    let outcome = match entry.outcome {
+        Outcome::TakenBack => TrialOutcome::Interrupted,
+        _ => TrialOutcome::Failed,
+    };
+    Some(TrialRecord::begin(entry, to, from, from).ended_at_once(outcome, entry, from))
+}
+
+impl Root {
+    /// The trials that the history tells of, oldest first.
+    ///
+    /// # Errors
+    /// Where the history cannot be read.
+    pub fn trials(&self) -> Result<Vec<TrialRecord>> {
+        Ok(trials(&self.history()?).into_iter().map(|(_, trial)| trial).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry as `COMMAND FROM TO PERMANENT OUTCOME`, with a reason where a word follows.
+    fn entry(line: &str) -> Entry {
+        let words: Vec<&str> = line.split(' ').collect();
+        let version = |at: usize| words[at].parse().ok();
+        Entry {
+            transaction: line.into(),
+            command: words[0].into(),
+            by: "root".into(),
+            started: "2026-01-01T00:00:00Z".into(),
+            took_ms: Some(2000),
+            outcome: serde_json::from_value(words[4].into()).unwrap(),
+            from: version(1),
+            to: version(2),
+            error: words.get(5).map(|why| (*why).into()),
+            permanent: version(3),
+        }
+    }
+
+    fn told(lines: &[&str]) -> Vec<String> {
+        let entries: Vec<Entry> = lines.iter().map(|line| entry(line)).collect();
+        let short = |(at, trial): (usize, TrialRecord)| {
+            let then = trial.then.map_or_else(|| "-".into(), |then| then.to_string());
+            let why = trial.why.unwrap_or_else(|| "-".into());
+            format!("{at} {} {:?} {then} {why}", trial.version, trial.outcome)
+        };
+        trials(&entries).into_iter().map(short).collect()
+    }
+
+    #[test]
+    fn history_tells_how_each_trial_ended() {
+        let first = "install - 1.0.0 1.0.0 done";
+        let trial = "upgrade 1.0.0 1.0.1 1.0.0 done";
+        let cases: &[(&[&str], &[&str])] = &[
+            (&[first], &[]),
+            (&[first, "upgrade 1.0.0 1.0.1 1.0.1 done"], &["1 1.0.1 Permanent 1.0.1 -"]),
+            (&[first, "upgrade 1.0.0 1.0.1 1.0.0 failed ill"], &["1 1.0.1 Failed 1.0.0 ill"]),
+            (&[first, "upgrade 1.0.0 1.0.1 1.0.0 taken-back"], &["1 1.0.1 Interrupted 1.0.0 -"]),
+            (&[trial], &["0 1.0.1 OnTrial - -"]),
+            (&[trial, "extend 1.0.1 1.0.1 1.0.0 done"], &["0 1.0.1 OnTrial - -"]),
+            (&[trial, "confirm 1.0.1 1.0.1 1.0.1 done"], &["0 1.0.1 Permanent 1.0.1 -"]),
+            (&[trial, "confirm 1.0.1 1.0.1 1.0.0 failed full"], &["0 1.0.1 OnTrial - -"]),
+            (&[trial, "revert 1.0.1 1.0.0 1.0.0 done"], &["0 1.0.1 Reverted 1.0.0 -"]),
+            (&[trial, "revert - 1.0.0 1.0.0 done"], &["0 1.0.1 Reverted 1.0.0 -"]),
+            (&[trial, "revert 1.0.1 1.0.0 1.0.0 done ill"], &["0 1.0.1 Failed 1.0.0 ill"]),
+            (&[trial, "revert 1.0.1 1.0.0 1.0.0 finished ill"], &["0 1.0.1 Failed 1.0.0 ill"]),
+            // The beginning is lost.
+            (&["revert 1.0.1 1.0.0 1.0.0 done ill"], &["0 1.0.1 Failed 1.0.0 ill"]),
+            (
+                &[trial, "upgrade 1.0.1 1.0.2 1.0.0 done", "revert 1.0.2 1.0.0 1.0.0 done"],
+                &["0 1.0.1 Replaced 1.0.2 -", "1 1.0.2 Reverted 1.0.0 -"],
+            ),
+            (
+                &[trial, "upgrade 1.0.1 1.0.2 1.0.0 failed ill", "confirm 1.0.1 1.0.1 1.0.1 done"],
+                &["0 1.0.1 Permanent 1.0.1 -", "1 1.0.2 Failed 1.0.1 ill"],
+            ),
+            // Neither a migration nor a release that is only unpacked is a move.
+            (&[trial, "migrate - 1.0.1 - unfinished ill", "unpack - - 1.0.0 done"], &["0 1.0.1 OnTrial - -"]),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(told(lines), *expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_trial_is_told_with_its_end() {
+        let entries = ["upgrade 1.0.0 1.0.1 1.0.0 done", "revert 1.0.1 1.0.0 1.0.0 done ill"].map(entry);
+        assert_eq!(
+            trials(&entries)[0].1.to_string(),
+            "1.0.1 failed and was rolled back to 1.0.0 on 2026-01-01T00:00:02Z by root: ill"
+        );
+    }
+}
