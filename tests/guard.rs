@@ -84,7 +84,7 @@ fn is_rolled_back(serving: &Serving, why: &str) {
 fn confirm_after_the_deadline_is_refused_and_rolls_back() {
     let serving = overdue("--confirm-within");
     let load = serving.load();
-    let why = "nobody confirmed 5.0.1 in time";
+    let why = "5.0.1 was not confirmed in time";
     let dry = serving.host.run(["confirm", "--dry-run"]).code(2);
     dry.stderr_has(&format!("{why}; it would first be rolled back to 5.0.0\n"));
     let dry = serving.host.run(["unpack", "--dry-run", "5.0.2"]).ok();
@@ -106,7 +106,7 @@ fn upgrade_after_the_deadline_starts_from_the_permanent_release() {
     let serving = overdue("--confirm-within");
     let run = serving.host.run(["--json", "upgrade", "5.0.2"]).ok();
     assert_eq!(run.json()["previous"], "5.0.0", "{run:#?}");
-    run.stderr_has("warning: nobody confirmed 5.0.1 in time: the trial ended at 2")
+    run.stderr_has("warning: 5.0.1 was not confirmed in time: the trial ended at 2")
         .stderr_has("; rolled back to 5.0.0\n");
     assert_eq!(serving.answers().as_deref(), Some("5.0.2"));
     assert_eq!(serving.host.link("permanent").unwrap(), "releases/5.0.2");
@@ -153,7 +153,7 @@ fn reading_commands_start_the_guards_again() {
         // No further command is given until the guards have done their work.
         let current = || serving.host.link("current").unwrap();
         serving.until("it is rolled back", || current() == "releases/5.0.0");
-        is_rolled_back(&serving, "nobody confirmed 5.0.1 in time");
+        is_rolled_back(&serving, "5.0.1 was not confirmed in time");
     }
 }
 

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
+use serde_json::Value;
 use support::Host;
 use support::serving::{Greeter, HOT, Serving};
 use support::stepper::{self, Ended};
@@ -39,7 +40,10 @@ fn is_reverted(serving: &Serving, why: &str) {
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
     let history = serving.host.run(["history"]).ok().stdout;
     let last = history.lines().last().unwrap();
-    assert!(last.contains("revert  by the guard: done") && last.contains(why), "{history}");
+    assert!(
+        last.contains("revert  by the guard: 5.0.1 failed, rolled back to 5.0.0 in ") && last.contains(why),
+        "{history}"
+    );
     serving.host.run(["status"]).ok();
 }
 
@@ -54,7 +58,7 @@ fn what_nobody_confirms_is_reverted() {
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
     let status = serving.host.run(["status"]).ok();
     status.stdout_has("\nTrial: to be confirmed within 1s 500ms, ");
-    is_reverted(&serving, "nobody confirmed 5.0.1 in time");
+    is_reverted(&serving, "5.0.1 was not confirmed in time");
     assert_eq!(serving.pid(), pid);
     load.lost_none("not confirmed");
 }
@@ -92,8 +96,9 @@ fn what_falls_ill_while_it_is_watched_is_reverted() {
     let load = serving.load();
     serving.pack(&Greeter { conf: "sick-after-ms = 700\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(3);
-    run.stderr_has("error: the trial of 5.0.1 was ended, and it is not permanent\n")
-        .stderr_has("caused by: 5.0.1 is unhealthy: http://127.0.0.1:");
+    run.stderr_has("error: release 5.0.1 failed its trial and was rolled back; the service runs 5.0.0\n")
+        .stderr_has("caused by: 5.0.1 is unhealthy: http://127.0.0.1:")
+        .stderr_has("hint: run `tenure upgrade 5.0.1` to try it again\n");
     is_reverted(&serving, "5.0.1 is unhealthy");
     load.lost_none("ill while watched");
 }
@@ -122,7 +127,7 @@ fn a_release_that_exits_on_trial_is_replaced_by_the_old_one() {
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--confirm-within", "5s", "5.0.1"]).ok();
     end(&serving);
-    is_reverted(&serving, "nobody confirmed 5.0.1 in time");
+    is_reverted(&serving, "5.0.1 was not confirmed in time");
 }
 
 #[test]
@@ -146,6 +151,63 @@ fn a_service_that_was_down_before_the_trial_stays_down_after_it() {
     serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
     serving.host.run(["revert"]).ok().stderr_has("warning: the service is down");
     assert_eq!((serving.answers(), states(&serving)[1].as_str()), (None, "5.0.0 permanent"));
+}
+
+#[test]
+fn history_and_status_tell_how_a_trial_ended() {
+    let serving = Serving::start("");
+    let host = &serving.host;
+    let status = || host.run(["status", "--json"]).ok().json();
+    assert_eq!(status()["last_trial"], Value::Null);
+    serving.pack(&Greeter { conf: "sick-after-ms = 700\n", ..Greeter::well("5.0.1") });
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.2") });
+    serving.pack(&Greeter::well("5.0.3"));
+    let why = format!("5.0.1 is unhealthy: http://127.0.0.1:{}/healthz answers 503", serving.port);
+    host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(3).stderr(&format!(
+        "error: release 5.0.1 failed its trial and was rolled back; the service runs 5.0.0\n\
+         caused by: {why}\n\
+         hint: run `tenure upgrade 5.0.1` to try it again\n"
+    ));
+    host.run(["status"])
+        .ok()
+        .stdout_has("\nLast: 5.0.1 failed and was rolled back to 5.0.0 on 2")
+        .stdout_has(&format!("Z by the guard: {why}\n"));
+    let last = status()["last_trial"].take();
+    let of = |name: &str| last[name].as_str().unwrap().to_owned();
+    assert_eq!(
+        ["version", "from", "outcome", "ended_by", "ended_with", "then", "why"].map(of),
+        ["5.0.1", "5.0.0", "failed", "the guard", "revert", "5.0.0", why.as_str()]
+    );
+    host.run(["upgrade", "5.0.2"]).code(3);
+    host.run(["upgrade", "--no-permanent", "5.0.3"]).ok();
+    assert_eq!(status()["last_trial"]["outcome"], "on-trial");
+    host.run(["confirm"]).ok();
+    assert_eq!(status()["last_trial"]["outcome"], "permanent");
+    let history = host.run(["history"]).ok().stdout;
+    let lines: Vec<&str> = history.lines().collect();
+    let told = |at: usize, begins: &str, ends: &str| {
+        let line = lines[at].split_once("  ").unwrap().1;
+        assert!(line.starts_with(begins) && line.contains(ends), "{begins:?} and {ends:?} are not in {line}");
+    };
+    told(0, "install 5.0.0  by ", ": done in ");
+    told(1, "upgrade --watch 1h 5.0.1  by ", ": from 5.0.0 to 5.0.1, on trial in ");
+    assert!(lines[1].ends_with(", then failed"), "{history}");
+    told(2, "revert  by the guard: 5.0.1 failed, rolled back to 5.0.0 in ", &format!(": {why}"));
+    told(3, "upgrade 5.0.2  by ", ": from 5.0.0 to 5.0.2, failed, rolled back in ");
+    assert!(lines[4].ends_with(", then permanent"), "{history}");
+    told(5, "confirm  by ", ": done in ");
+    let entries = host.run(["history", "--json"]).ok().json();
+    let outcomes =
+        entries["entries"].as_array().unwrap().iter().map(|e| (e["outcome"].clone(), e["trial"].clone()));
+    let expected = [
+        ("done", Value::Null),
+        ("done", "failed".into()),
+        ("done", Value::Null),
+        ("failed", "failed".into()),
+        ("done", "permanent".into()),
+        ("done", Value::Null),
+    ];
+    assert_eq!(outcomes.collect::<Vec<_>>(), expected.map(|(outcome, trial)| (outcome.into(), trial)));
 }
 
 #[test]
@@ -174,7 +236,7 @@ fn where_every_guard_was_killed_the_next_command_brings_new_ones() {
         let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
     }
     serving.host.run(["uninstall", "9.9.9"]).code(2);
-    is_reverted(&serving, "nobody confirmed 5.0.1 in time");
+    is_reverted(&serving, "5.0.1 was not confirmed in time");
 }
 
 #[test]
@@ -204,7 +266,7 @@ fn whoever_is_first_at_the_deadline_decides() {
     for race in 0..12 {
         serving.host.run(["upgrade", "--confirm-within", "400ms", "5.0.1"]).ok();
         let trial = fs::read_to_string(serving.host.root().join(".tenure/trial")).unwrap();
-        let trial: serde_json::Value = serde_json::from_str(&trial).unwrap();
+        let trial: Value = serde_json::from_str(&trial).unwrap();
         let over = trial["ends_ms"].as_i64().unwrap();
         let now = || clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().num_milliseconds();
         while now() + 60 < over + race * 10 {
@@ -245,10 +307,10 @@ fn a_trial_of_another_boot_is_over() {
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--confirm-within", "1h", "5.0.1"]).ok();
     let file = serving.host.root().join(".tenure/trial");
-    let mut trial: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let mut trial: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     trial["boot"] = "another".into();
     fs::write(&file, trial.to_string()).unwrap();
-    is_reverted(&serving, "nobody confirmed 5.0.1 in time");
+    is_reverted(&serving, "5.0.1 was not confirmed in time");
 }
 
 #[test]

@@ -1,20 +1,17 @@
 //! What a person reads.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::Serialize;
 
 use tenure::ops::{
-    Adopted, Booted, Checked, DryRun, Guarded, History, Initialised, Installed, Itinerary, Judged, Pruned,
-    Report, Reverted, Support, Supported, Told, Uninstalled, Unpacked, Verdict, Verified, Versions,
-    Whereabouts,
+    Adopted, Booted, Checked, DryRun, Guarded, Initialised, Installed, Itinerary, Judged, Pruned, Report,
+    Reverted, Support, Supported, Told, Uninstalled, Unpacked, Verdict, Verified, Versions, Whereabouts,
 };
 use tenure::plan::{Item, Leg, Step, Toward};
 use tenure::policy::Hop;
 use tenure::release::ReleaseState;
-use tenure::root::{Entry, Outcome};
 use tenure::version::Version;
 
 use super::data::goes_on;
@@ -365,26 +362,4 @@ fn judged(Judged { version, verdict }: &Judged) -> String {
         paths.iter().map(move |path| format!("  {kind}: {}\n", path.escape_debug()))
     });
     std::iter::once(format!("Release {version} differs from what was unpacked:\n")).chain(lines).collect()
-}
-
-impl Human for History {
-    fn human(&self) -> String {
-        self.entries.iter().map(remembered).collect()
-    }
-}
-
-fn remembered(entry: &Entry) -> String {
-    let how = match entry.outcome {
-        Outcome::Done => "done",
-        Outcome::Failed => "failed and taken back",
-        Outcome::Unfinished => "failed",
-        Outcome::Finished => "interrupted, finished later",
-        Outcome::TakenBack => "interrupted, taken back later",
-    };
-    let took = entry.took_ms.map_or_else(String::new, |ms| {
-        let took = Duration::from_millis(ms.max(1));
-        format!(" in {}{}", if ms == 0 { "less than " } else { "" }, humantime::format_duration(took))
-    });
-    let why = entry.error.as_ref().map_or_else(String::new, |e| format!(": {e}"));
-    format!("{}  {}  by {}: {how}{took}{why}\n", entry.started, entry.command, entry.by)
 }

@@ -5,6 +5,7 @@ mod complete;
 mod console;
 mod data;
 mod dot;
+mod history;
 mod human;
 mod json;
 mod moves;

@@ -27,7 +27,7 @@ impl Human for Metrics {
         page.trial(status);
         page.service(status);
         page.order(status);
-        page.last(status.last.as_ref());
+        page.last(status.last.as_ref().map(|last| &last.entry));
         page.space(status.space.as_ref());
         page.data(status);
         page.text

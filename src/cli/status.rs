@@ -52,6 +52,9 @@ impl Human for Status {
         }
         text += "Releases:\n";
         self.releases.iter().for_each(|r| text += &format!("* {}\t{}\n", r.version, r.state));
+        if let Some(trial) = &self.last_trial {
+            text += &format!("Last: {trial}\n");
+        }
         if let Some(unfinished) = &self.unfinished {
             text += &begun(unfinished);
         }

@@ -11,10 +11,11 @@ use crate::execute::{self, Observer};
 use crate::health::Baseline;
 use crate::journal;
 use crate::plan::{self, Motion, Permanence, Request, Term};
-use crate::release::ReleaseState;
-use crate::root::Root;
+use crate::release::{ReleaseState, Snapshot};
+use crate::root::{Root, TrialOutcome, TrialRecord};
 use crate::service::Service;
 use crate::version::Version;
+use crate::watch::Watch;
 
 use super::ready::ready;
 use super::source::Replace;
@@ -135,7 +136,7 @@ fn follow(root: &Root, version: &Version, observer: &mut dyn Observer) -> Result
             _ if journal::is_open(root)? => {}
             (Some(trial), _) => observer.waiting(&format!("Watching the health of {version}"), trial.left()),
             (None, Some(ReleaseState::Permanent)) => return Ok(ReleaseState::Permanent),
-            (None, _) => return Err(reverted(root, version)),
+            (None, _) => return Err(reverted(root, &now, version, observer)),
         }
         if observer.interrupted() {
             observer.warn("the trial goes on without this command; `tenure status` tells how it stands");
@@ -145,13 +146,33 @@ fn follow(root: &Root, version: &Version, observer: &mut dyn Observer) -> Result
     }
 }
 
-fn reverted(root: &Root, version: &Version) -> Error {
-    let why = root.history().ok().and_then(|entries| entries.last()?.error.clone());
-    let error =
-        Error::new(Kind::Reverted, format!("the trial of {version} was ended, and it is not permanent"));
-    match why {
-        Some(why) => error.because(Error::failed(why)),
-        None => error.hint("`tenure history` tells what was done"),
+/// A trial that did not make the release permanent: why, and which release runs now.
+fn reverted(root: &Root, now: &Snapshot, version: &Version, watch: &dyn Watch) -> Error {
+    let current = now.current.version();
+    let runs = match (Service::of(root), current) {
+        (Some(service), Some(current)) => service.running(current, watch).map_or_else(
+            |error| format!("cannot determine which release the service runs: {}", error.in_one_line()),
+            |running| running.to_string(),
+        ),
+        (None, Some(current)) => format!("{current} is current"),
+        (_, None) => "no release is current".to_owned(),
+    };
+    let failed = |what: &str| Error::new(Kind::Reverted, format!("{what}; {runs}"));
+    let last = root.trials().unwrap_or_default().into_iter().rfind(|trial| trial.version == *version);
+    let error = match last {
+        Some(TrialRecord { outcome: TrialOutcome::Failed, why: Some(why), .. }) => {
+            failed(&format!("release {version} failed its trial and was rolled back"))
+                .because(Error::failed(why))
+        }
+        Some(trial) => {
+            failed(&format!("the trial of {version} is over")).because(Error::failed(trial.to_string()))
+        }
+        None => failed(&format!("the trial of {version} is over"))
+            .hint("run `tenure history` to see what ended it"),
+    };
+    match current {
+        Some(current) => error.hint(format!("run `{}` to try it again", late::again(root, current, version))),
+        None => error,
     }
 }
 

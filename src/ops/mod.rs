@@ -49,7 +49,7 @@ pub use adopt::{Adopt, Adopted, adopt, adoptable};
 pub use boot::{Booted, Reverted, boot, revert};
 pub use check::{Checked, Support, Supported, Told, check, supported};
 pub use guard::{Guarded, guard};
-pub use history::{History, history};
+pub use history::{History, Remembered, history};
 pub use init::{Initialised, init};
 pub use install::{Confirm, Install, Installed, confirm, install};
 pub use lint::{Linted, lint};

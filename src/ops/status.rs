@@ -14,11 +14,12 @@ use crate::journal::{self, Found};
 use crate::plan::{Term, recover};
 use crate::probe;
 use crate::release::{ReleaseState, Snapshot};
-use crate::root::{Entry, Root, Trial};
+use crate::root::{Root, Trial, TrialRecord, trials};
 use crate::service::{Running, Service};
 use crate::version::Version;
 use crate::watch::Watch;
 
+use super::history::{Remembered, remembered};
 use super::migrate::failed;
 use super::room::reserve;
 use super::state::State;
@@ -124,7 +125,9 @@ pub struct Status {
     /// service, and while it is moved.
     pub drift: Option<bool>,
     /// The last transaction; none where there was none.
-    pub last: Option<Entry>,
+    pub last: Option<Remembered>,
+    /// The last move to another release, and how it ended; none where there was none.
+    pub last_trial: Option<TrialRecord>,
     /// The room for releases; none where the system does not tell.
     pub space: Option<Space>,
     /// The formats of the data on disk; none where nobody has said so.
@@ -148,7 +151,8 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let data = known(data(root, &now), &mut problems);
     let failed_migration = data.migration.as_ref().filter(|m| m.stage == Stage::Failed);
     problems.extend(failed_migration.map(|m| problem(State::MigrationFailed, &failed(m))));
-    let last = known(root.history().map(|mut entries| entries.pop()), &mut problems);
+    let entries = known(root.history(), &mut problems);
+    let last_trial = trials(&entries).pop().map(|(_, trial)| trial);
     let at_work = unfinished.as_ref().map_or(Some(false), |unfinished| unfinished.at_work);
     // In the middle of a move the service runs something else, and rightly so.
     let moored = service.as_ref().filter(|_| at_work == Some(false));
@@ -166,7 +170,8 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
         unfinished,
         drift: moored.and_then(|service| drifts(service, &now)),
         service,
-        last,
+        last: remembered(entries).pop(),
+        last_trial,
         space: space(root),
         data_formats: data.formats,
         migration: data.migration,

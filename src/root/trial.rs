@@ -68,7 +68,7 @@ impl Trial {
     #[must_use]
     pub fn why_overdue(&self) -> String {
         match self.term {
-            Term::Confirmation(_) => format!("nobody confirmed {} in time", self.version),
+            Term::Confirmation(_) => format!("{} was not confirmed in time", self.version),
             Term::Watch(_) => format!("{} was not watched until its deadline", self.version),
         }
     }

@@ -217,6 +217,7 @@ mod tests {
             to: version(2),
             error: words.get(5).map(|why| (*why).into()),
             permanent: version(3),
+            moved_service: None,
         }
     }
 
