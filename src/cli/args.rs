@@ -7,6 +7,7 @@ use clap_complete::engine::ArgValueCandidates;
 use tenure::health::Span;
 
 use super::complete::{self, Shell};
+use super::vendor::Pack;
 
 /// Manage the installed releases of one service: unpack, switch, try out, take back.
 #[derive(Debug, Parser)]
@@ -205,60 +206,6 @@ pub enum Command {
         #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::installed))]
         version: Option<String>,
     },
-}
-
-/// What `pack` takes.
-#[derive(Debug, Args)]
-pub struct Pack {
-    /// The directory that becomes the release
-    #[arg(value_name = "DIR")]
-    pub dir: PathBuf,
-
-    /// The archive, or a directory to put it into as NAME-VERSION [default: the working directory]
-    #[arg(long, value_name = "FILE|DIR")]
-    pub output: Option<PathBuf>,
-
-    /// The kind of archive [default: as --output ends, or tar.zst]
-    #[arg(long, value_enum)]
-    pub format: Option<PackFormat>,
-
-    /// The product, where the directory has no release.toml
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-
-    /// The version, likewise
-    #[arg(long, value_name = "VERSION")]
-    pub release: Option<String>,
-
-    /// Sign it with this secret key of minisign, as .minisig beside it
-    #[arg(long, value_name = "KEYFILE")]
-    pub sign: Option<PathBuf>,
-
-    /// Where the password of the key is [default: it is asked for on the terminal]
-    #[arg(long, value_name = "FILE", requires = "sign")]
-    pub password_file: Option<PathBuf>,
-
-    /// Replace another archive of this name
-    #[arg(long)]
-    pub force: bool,
-
-    /// Tell what would be made, and make nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// The kinds of archives that are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum PackFormat {
-    /// Packs best, and unpacks fastest
-    #[value(name = "tar.zst")]
-    TarZst,
-    /// For hosts and tools of any age
-    #[value(name = "tar.gz")]
-    TarGz,
-    /// For people with any system
-    #[value(name = "zip")]
-    Zip,
 }
 
 /// How `plan` prints.

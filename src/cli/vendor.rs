@@ -1,8 +1,9 @@
 //! What a vendor asks for: `lint`, `pack` and `manifest`. None of it needs a root.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
+use clap::Args;
 use serde::Serialize;
 
 use tenure::clock;
@@ -10,15 +11,69 @@ use tenure::error::{Error, Kind, Result};
 use tenure::lint::Finding;
 use tenure::manifest::EXAMPLE;
 use tenure::naming::Format;
-use tenure::ops::{self, Linted, Mode, Overwrite, Pack, Packed};
+use tenure::ops::{self, Linted, Mode, Overwrite, Packed};
 use tenure::outside;
 use tenure::process::Interrupt;
 use tenure::signing::SigningKey;
 use tenure::version::Version;
 
-use super::args::{self, Command, PackFormat};
+use super::args::Command;
 use super::console::{Console, Shown};
 use super::human::Human;
+
+/// What `pack` takes.
+#[derive(Debug, Args)]
+pub struct Pack {
+    /// The directory that becomes the release
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// The archive, or a directory to put it into as NAME-VERSION [default: the working directory]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub output: Option<PathBuf>,
+
+    /// The kind of archive [default: as --output ends, or tar.zst]
+    #[arg(long, value_enum)]
+    pub format: Option<PackFormat>,
+
+    /// The product, where the directory has no release.toml
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// The version, likewise
+    #[arg(long, value_name = "VERSION")]
+    pub release: Option<String>,
+
+    /// Sign it with this secret key of minisign, as .minisig beside it
+    #[arg(long, value_name = "KEYFILE")]
+    pub sign: Option<PathBuf>,
+
+    /// Where the password of the key is [default: it is asked for on the terminal]
+    #[arg(long, value_name = "FILE", requires = "sign")]
+    pub password_file: Option<PathBuf>,
+
+    /// Replace another archive of this name
+    #[arg(long)]
+    pub force: bool,
+
+    /// Tell what would be made, and make nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The kinds of archives that are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PackFormat {
+    /// Packs best, and unpacks fastest
+    #[value(name = "tar.zst")]
+    TarZst,
+    /// For hosts and tools of any age
+    #[value(name = "tar.gz")]
+    TarGz,
+    /// For people with any system
+    #[value(name = "zip")]
+    Zip,
+}
 
 /// The largest file with a password that is read, in bytes.
 const PASSWORD_MAX: u64 = 1 << 12;
@@ -37,16 +92,16 @@ pub fn run(command: Command, console: &mut Console) -> Result<Shown> {
     }
 }
 
-fn pack(options: args::Pack, console: &mut Console) -> Result<Shown> {
+fn pack(options: Pack, console: &mut Console) -> Result<Shown> {
     // Taken apart in full, so that a new option cannot be forgotten here.
-    let args::Pack { dir, output, format, name, release, sign, password_file, force, dry_run } = options;
+    let Pack { dir, output, format, name, release, sign, password_file, force, dry_run } = options;
     let usage = |error: Error| error.as_kind(Kind::Usage);
     let time = source_date_epoch().map_err(usage)?;
     let version = release.map(|release| release.parse::<Version>().map_err(usage)).transpose()?;
     let password = || password(password_file.as_deref());
     let key = sign.map(|path| SigningKey::read(&path, &password)).transpose()?;
     console.listen(Interrupt::listen()?);
-    let options = Pack {
+    let options = ops::Pack {
         dir,
         output: output.unwrap_or_default(),
         format: format.map(|format| match format {
