@@ -28,6 +28,7 @@ const DIRECTORIES: &[&str] = &[
     ".tenure/receipts/5.0.0",
     ".tenure/receipts/5.0.2",
     ".tenure/receipts/5.0.4",
+    ".tenure/failed",
     "releases",
     "releases/5.0.0",
     "releases/5.0.2",
@@ -44,6 +45,8 @@ const FILES: &[&str] = &[
     ".tenure/receipts/5.0.0/tenured",
     ".tenure/receipts/5.0.3/tenured",
     ".tenure/receipts/5.0.2/receipt.json",
+    ".tenure/failed/5.0.2",
+    ".tenure/failed/5.0.3",
     ".tenure/receipts/5.0.2/tree.jsonl",
     "releases/emqx-5.0.4.zip",
     "releases/emqx-5.0.4.zip.sha256",
@@ -70,6 +73,7 @@ fn start() -> Host {
     host.run(["install", "5.0.0"]).ok();
     host.run(["unpack", "5.0.2"]).ok();
     host.run(["install", "--no-permanent", "5.0.3"]).ok();
+    fs::create_dir(host.root().join(".tenure/failed")).unwrap();
     host
 }
 

@@ -35,7 +35,9 @@ fn guards(host: &Host) -> Vec<i32> {
 
 /// The trial was reverted: the old release answers and is permanent, and in the end no guard is left.
 fn is_reverted(serving: &Serving, why: &str) {
-    serving.until("it is reverted", || states(serving) == ["5.0.1 unpacked", "5.0.0 permanent"]);
+    serving.until("it is reverted", || {
+        states(serving) == ["5.0.1 unpacked, failed its trial", "5.0.0 permanent"]
+    });
     serving.until("the guards have left", || guards(&serving.host).is_empty());
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
     let history = serving.host.run(["history"]).ok().stdout;
@@ -98,7 +100,7 @@ fn what_falls_ill_while_it_is_watched_is_reverted() {
     let run = serving.host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(3);
     run.stderr_has("error: release 5.0.1 failed its trial and was rolled back; the service runs 5.0.0\n")
         .stderr_has("caused by: 5.0.1 is unhealthy: http://127.0.0.1:")
-        .stderr_has("hint: run `tenure upgrade 5.0.1` to try it again\n");
+        .stderr_has("hint: run `tenure upgrade --retry 5.0.1` to try it again\n");
     is_reverted(&serving, "5.0.1 is unhealthy");
     load.lost_none("ill while watched");
 }
@@ -166,7 +168,7 @@ fn history_and_status_tell_how_a_trial_ended() {
     host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(3).stderr(&format!(
         "error: release 5.0.1 failed its trial and was rolled back; the service runs 5.0.0\n\
          caused by: {why}\n\
-         hint: run `tenure upgrade 5.0.1` to try it again\n"
+         hint: run `tenure upgrade --retry 5.0.1` to try it again\n"
     ));
     host.run(["status"])
         .ok()
@@ -264,7 +266,7 @@ fn whoever_is_first_at_the_deadline_decides() {
     serving.pack(&Greeter::well("5.0.1"));
     let mut ends = std::collections::BTreeMap::new();
     for race in 0..12 {
-        serving.host.run(["upgrade", "--confirm-within", "400ms", "5.0.1"]).ok();
+        serving.host.run(["upgrade", "--retry", "--confirm-within", "400ms", "5.0.1"]).ok();
         let trial = fs::read_to_string(serving.host.root().join(".tenure/trial")).unwrap();
         let trial: Value = serde_json::from_str(&trial).unwrap();
         let over = trial["ends_ms"].as_i64().unwrap();
@@ -325,7 +327,9 @@ fn links_alone_are_tried_out_as_well() {
     while host.link("current").as_deref() != Some("releases/5.0.0") || !guards(&host).is_empty() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    host.run(["versions"]).ok().stdout("Installed versions:\n* 5.0.1\tunpacked\n* 5.0.0\tpermanent\n");
+    host.run(["versions"])
+        .ok()
+        .stdout("Installed versions:\n* 5.0.1\tunpacked, failed its trial\n* 5.0.0\tpermanent\n");
     for wrong in ["0s", "soon", "10"] {
         host.run(["upgrade", "--confirm-within", wrong, "5.0.1"]).code(64).stderr_has("no length of time");
     }

@@ -227,8 +227,20 @@ fn stopped_by_a_bad_release_it_stays_on_the_last_good_one() {
         .stderr_has("caused by: release 5.1.0 did not prove healthy")
         .stderr_has("hint: `tenure status` shows how it is; the same command goes on from there, once nothing is in the way\n");
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
-    assert_eq!(states(&serving.host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 permanent", "5.0.0 old"]);
+    assert_eq!(
+        states(&serving.host),
+        ["5.2.0 unpacked", "5.1.0 unpacked, failed its trial", "5.0.1 permanent", "5.0.0 old"]
+    );
     serving.host.run(["status"]).ok();
+    let again = ["upgrade", "--multi-hop", "--restart", "5.2.0"];
+    serving
+        .host
+        .run(again)
+        .code(2)
+        .stderr_has("cannot upgrade to 5.1.0: it failed here on 2")
+        .stderr_has("hint: run `tenure upgrade --multi-hop --retry --restart 5.2.0` to try it again\n");
+    let retry = ["upgrade", "--multi-hop", "--restart", "--retry", "5.2.0"];
+    serving.host.run(retry).code(3).stderr_has("error: stopped at hop 1 of 2, from 5.0.1 to 5.1.0");
     // The vendor mends it, and the same command goes on from there.
     serving.pack(&Greeter::well("5.1.0"));
     serving

@@ -120,8 +120,10 @@ pub enum Command {
         version: Option<String>,
         #[command(flatten)]
         restarting: Restarting,
+        #[command(flatten)]
+        retry: Retry,
         /// Tell which of the installed releases run on another system instead, as "debian 13"
-        #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["restart", "restart_if_needed"])]
+        #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["restart", "restart_if_needed", "retry"])]
         os: Option<String>,
     },
     /// Show the hops to a higher release, or why there are none
@@ -254,6 +256,9 @@ pub struct Install {
     #[arg(long, conflicts_with = "prepare_only")]
     pub start: bool,
 
+    #[command(flatten)]
+    pub retry: Retry,
+
     /// Go all the way that `plan` shows, each hop healthy and permanent before the next; the same command goes on where
     /// it was interrupted
     #[arg(long, conflicts_with_all = ["no_permanent", "confirm_within", "watch"])]
@@ -286,6 +291,14 @@ pub struct Restarting {
     /// Move the service hot where the rules allow it and the release has a way to, else as with --restart
     #[arg(long, conflicts_with = "restart")]
     pub restart_if_needed: bool,
+}
+
+/// Whether a release is tried again.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Retry {
+    /// Try a release again that failed on this host before
+    #[arg(long)]
+    pub retry: bool,
 }
 
 /// How long things may take, this once.

@@ -112,9 +112,16 @@ impl Human for RootDir {
 
 impl Human for Versions {
     fn human(&self) -> String {
-        let lines = self.releases.iter().map(|r| format!("* {}\t{}\n", r.version, r.state));
+        let lines = self.releases.iter().map(|r| listed(&r.version, r.state, r.failed.is_some()));
         std::iter::once("Installed versions:\n".to_owned()).chain(lines).collect()
     }
+}
+
+/// A release in a list. What failed before and is in use again is being tried again.
+pub fn listed(version: &Version, state: ReleaseState, failed: bool) -> String {
+    let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
+    let failed = if failed && !in_use { ", failed its trial" } else { "" };
+    format!("* {version}\t{state}{failed}\n")
 }
 
 impl Human for Checked {

@@ -195,10 +195,11 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
                 PlanFormat::Dot => dot::show(found, console),
             }
         }
-        Command::Check { version: Some(version), restarting, .. } => {
-            let restart = moves::restart(restarting);
+        Command::Check { version: Some(version), restarting, retry, .. } => {
+            let (restart, retry) = (moves::restart(restarting), moves::retry(retry));
             let (direction, permanence) = (Direction::Either, Permanence::Permanent);
-            let request = Request { target: parse(&version)?, direction, permanence, restart, start: false };
+            let request =
+                Request { target: parse(&version)?, direction, permanence, restart, start: false, retry };
             let common = Common { order, mode: Mode::DryRun, wait: Duration::ZERO };
             Shown::of(style, &ops::check(root, &common, &request, console)?)
         }

@@ -5,7 +5,7 @@ use tenure::execute::Order;
 use tenure::health::Span;
 use tenure::manifest::Timeouts;
 use tenure::ops::{self, Extent};
-use tenure::plan::{Permanence, Request, Restart, Term};
+use tenure::plan::{Permanence, Request, Restart, Retry, Term};
 use tenure::policy::Direction;
 use tenure::root::Root;
 
@@ -29,6 +29,7 @@ pub fn go(
         watch,
         restarting,
         start,
+        retry,
         multi_hop,
         prepare_only,
         backup: Backup { backup_command },
@@ -47,6 +48,8 @@ pub fn go(
         },
         restart: restart(restarting),
         start,
+        // What is only prepared is not tried yet.
+        retry: if prepare_only { Retry::Yes } else { self::retry(retry) },
     };
     let common = common(order, change, console)?;
     let options = ops::Install { common, request, replace: replaced(replace), backup_command };
@@ -67,6 +70,11 @@ pub(super) fn restart(args::Restarting { restart, restart_if_needed }: args::Res
         (_, true) => Restart::IfNeeded,
         _ => Restart::Forbidden,
     }
+}
+
+/// Whether the release may have failed before.
+pub(super) fn retry(args::Retry { retry }: args::Retry) -> Retry {
+    if retry { Retry::Yes } else { Retry::No }
 }
 
 fn limits(args::Timeouts { health_timeout, stop_timeout, hook_timeout }: args::Timeouts) -> Timeouts {

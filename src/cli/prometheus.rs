@@ -55,6 +55,9 @@ impl Page {
             (format!("{version},{state}"), 1)
         });
         self.gauge("tenure_release_info", "A release that is on disk, and its state; always 1.", releases);
+        let failed = status.failed.iter().map(|failure| (label("version", &failure.version), 1));
+        let help = "A release that failed on this host and was rolled back; always 1.";
+        self.gauge("tenure_release_failed", help, failed);
     }
 
     fn trial(&mut self, status: &Status) {

@@ -10,7 +10,7 @@ use tenure::version::Version;
 
 use super::args::StatusFormat;
 use super::console::{Console, Shown, Style};
-use super::human::Human;
+use super::human::{Human, listed};
 use super::prometheus::Metrics;
 
 /// Looks at everything, and shows it as it is asked for.
@@ -51,9 +51,12 @@ impl Human for Status {
             text += &format!("Data migration: {migration}\n");
         }
         text += "Releases:\n";
-        self.releases.iter().for_each(|r| text += &format!("* {}\t{}\n", r.version, r.state));
+        self.releases.iter().for_each(|r| text += &listed(&r.version, r.state, r.failed));
         if let Some(trial) = &self.last_trial {
             text += &format!("Last: {trial}\n");
+        }
+        for failure in &self.failed {
+            text += &format!("Failed: {} on {}: {}\n", failure.version, failure.when, failure.why);
         }
         if let Some(unfinished) = &self.unfinished {
             text += &begun(unfinished);

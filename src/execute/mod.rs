@@ -2,6 +2,7 @@
 //! back, is the plan's to say.
 
 mod carry;
+mod failing;
 mod shared;
 mod stage;
 mod step;
@@ -132,7 +133,10 @@ pub fn run(
             if is_past_return(plan, begun, &root.observe()?) {
                 return Err(stuck(&begun[steps - 1], error));
             }
-            turn_around(&hands, begun, &error)?;
+            let failure = failing::found(root, &record, begun, &error, observer);
+            let back = turn_around(&hands, begun, &error);
+            failing::mark(root, failure).unwrap_or_else(|error| left_over(&error, observer));
+            back?;
             conclude(root, entry(&record, Outcome::Failed, Some(took), Some(&error)), observer);
             Err(rolled_back(plan, begun, error))
         }
@@ -218,7 +222,9 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// deleted while the journal is open, for a recovery would bring back what is left of it.
 fn conclude(root: &Root, entry: Entry, observer: &mut dyn Observer) {
     let permanent = root.observe().ok().and_then(|now| now.permanent.version().cloned());
-    root.remember(&Entry { permanent, ..entry }).unwrap_or_else(|error| left_over(&error, observer));
+    let entry = Entry { permanent, ..entry };
+    failing::settle(root, &entry).unwrap_or_else(|error| left_over(&error, observer));
+    root.remember(&entry).unwrap_or_else(|error| left_over(&error, observer));
     journal::close(root)
         .and_then(|()| sweep_for_a_moment(root))
         .unwrap_or_else(|error| left_over(&error, observer));

@@ -9,7 +9,7 @@ use crate::execute::{self, Observer, Staged, Staging};
 use crate::fs::{self as disk, Place};
 use crate::manifest::MANIFEST;
 use crate::outside;
-use crate::plan::{self, Along, Permanence, Plan, Request, Restart, Step};
+use crate::plan::{self, Along, Permanence, Plan, Request, Restart, Retry, Step};
 use crate::policy::Direction;
 use crate::release::ReleaseState;
 use crate::root::{Root, manifest_in};
@@ -103,6 +103,7 @@ fn request(version: &Version) -> Request {
         permanence: Permanence::Permanent,
         restart: Restart::Forbidden,
         start: false,
+        retry: Retry::Yes,
     }
 }
 

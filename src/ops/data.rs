@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::data::{Becoming, Format, Formats, OnDisk, are, migrated, named};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
-use crate::plan::{Along, Permanence, Request, Restart, Step};
+use crate::plan::{Along, Permanence, Request, Restart, Retry, Step};
 use crate::policy::Direction;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
@@ -42,6 +42,7 @@ pub(super) fn confirmed(root: &Root, now: &Snapshot, backup_command: Option<&str
         permanence: Permanence::Permanent,
         restart: Restart::Forbidden,
         start: false,
+        retry: Retry::No,
     };
     let manifest = root.manifest(current)?;
     Ok(along(&root.data(now)?, now, &request, manifest.as_ref(), backup_command))

@@ -30,6 +30,8 @@ pub(super) struct Fetch<'a> {
     pub staged: Option<Staged<'a>>,
     /// What the release declares, by the manifest in its archive.
     pub manifest: Option<Manifest>,
+    /// The archive's SHA-256, in hex; none where the release is installed.
+    pub sha256: Option<String>,
     /// What was found of the archive; none where the release is installed.
     pub looked: Option<Looked>,
     /// What is still to be taken before it is switched to.
@@ -284,8 +286,9 @@ impl<'a> Job<'_, 'a> {
         };
         let is_signed = !self.root.settings().trust.keys.is_empty();
         let (claim, room) = (room.claim(survey), fits.map(|()| room.beside(survey)));
+        let sha256 = Some(reading.sha256.clone());
         let looked = Some(Looked { sha256: reading.sha256, has_digest, is_signed, room });
-        Ok(Fetch { steps, staged: None, manifest, looked, claim })
+        Ok(Fetch { steps, staged: None, manifest, sha256, looked, claim })
     }
 
     /// Completes what is staged.

@@ -81,5 +81,6 @@ pub(super) fn again(root: &Root, current: &Version, wanted: &Version) -> String 
         Hop::Hot => "",
         Hop::Restart => " --restart",
     };
-    format!("tenure {command}{restart} {wanted}")
+    let retry = if root.failure(wanted).is_some() { " --retry" } else { "" };
+    format!("tenure {command}{retry}{restart} {wanted}")
 }

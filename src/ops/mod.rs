@@ -17,6 +17,7 @@ mod overdue;
 mod pack;
 mod prune;
 mod ready;
+mod retry;
 mod room;
 mod route;
 mod share;

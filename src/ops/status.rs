@@ -14,7 +14,7 @@ use crate::journal::{self, Found};
 use crate::plan::{Term, recover};
 use crate::probe;
 use crate::release::{ReleaseState, Snapshot};
-use crate::root::{Root, Trial, TrialRecord, trials};
+use crate::root::{Failure, Root, Trial, TrialRecord, trials};
 use crate::service::{Running, Service};
 use crate::version::Version;
 use crate::watch::Watch;
@@ -48,6 +48,8 @@ pub struct Standing {
     pub version: Version,
     /// Its state.
     pub state: ReleaseState,
+    /// Whether it failed on this host, which is forgotten once it is permanent.
+    pub failed: bool,
 }
 
 /// Something that is out of order.
@@ -128,6 +130,8 @@ pub struct Status {
     pub last: Option<Remembered>,
     /// The last move to another release, and how it ended; none where there was none.
     pub last_trial: Option<TrialRecord>,
+    /// The releases that failed on this host, whether or not they are on disk; the highest first.
+    pub failed: Vec<Failure>,
     /// The room for releases; none where the system does not tell.
     pub space: Option<Space>,
     /// The formats of the data on disk; none where nobody has said so.
@@ -166,17 +170,26 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
         permanent: now.permanent.version().cloned(),
         on_trial: now.trial().is_some(),
         trial: root.trial(&now)?.as_ref().map(ending),
-        releases: now.states().map(|(version, state)| Standing { version: version.clone(), state }).collect(),
+        releases: standing(root, &now),
         unfinished,
         drift: moored.and_then(|service| drifts(service, &now)),
         service,
         last: remembered(entries).pop(),
         last_trial,
+        failed: root.failures(),
         space: space(root),
         data_formats: data.formats,
         migration: data.migration,
         problems,
     })
+}
+
+fn standing(root: &Root, now: &Snapshot) -> Vec<Standing> {
+    let of = |version: &Version, state| {
+        let failed = root.installed_failure(version).is_some();
+        Standing { version: version.clone(), state, failed }
+    };
+    now.states().map(|(version, state)| of(version, state)).collect()
 }
 
 fn problem(state: State, error: &Error) -> Problem {

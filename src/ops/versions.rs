@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::release::ReleaseState;
-use crate::root::Root;
+use crate::root::{Failure, Root};
 use crate::version::Version;
 
 /// One release.
@@ -22,6 +22,8 @@ pub struct Listed {
     pub archive: Option<String>,
     /// The archive's SHA-256, in hex.
     pub sha256: Option<String>,
+    /// That it failed on this host, which is forgotten once it is permanent.
+    pub failed: Option<Failure>,
 }
 
 /// The releases of a root.
@@ -48,7 +50,8 @@ pub fn versions(root: &Root) -> Result<Versions> {
             None => (None, None, None),
         };
         let path = root.release(version).display().to_string();
-        Listed { version: version.clone(), state, path, unpacked_at, archive, sha256 }
+        let failed = root.installed_failure(version);
+        Listed { version: version.clone(), state, path, unpacked_at, archive, sha256, failed }
     });
     Ok(Versions {
         name: root.settings().name.clone(),

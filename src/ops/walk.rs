@@ -6,7 +6,7 @@ use crate::data::{Migration, OnDisk, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::execute::Observer;
 use crate::manifest::Manifest;
-use crate::plan::{self, Leg, Plan, Request, Restart, Step};
+use crate::plan::{self, Leg, Plan, Request, Restart, Retry, Step};
 use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
@@ -19,7 +19,7 @@ use super::ready::{Ready, prepare_ahead, prepare_in};
 use super::room::Claim;
 use super::route::{Journey, route};
 use super::source::Want;
-use super::{Install, Mode, Report, Session, check, data, motion};
+use super::{Install, Mode, Report, Session, check, data, motion, retry};
 
 /// How far a walk goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,7 @@ fn survey(
 ) -> Result<(Vec<Stride>, Plan)> {
     let (found, claimed) = look_through(session, options, &hops, observer);
     let mut ahead = Ahead {
+        request: &options.request,
         root: session.root,
         now: session.now.clone(),
         data,
@@ -179,6 +180,8 @@ fn options_for(options: &Install, leg: &Leg, is_first: bool) -> Install {
         Restart::Asked => Restart::IfNeeded,
         other => other,
     };
+    // Whether one failed before is looked at for the whole way.
+    options.request.retry = Retry::Yes;
     // What the operator wants to be saved is saved once, at the start.
     options.backup_command = options.backup_command.filter(|_| is_first);
     options
@@ -186,6 +189,8 @@ fn options_for(options: &Install, leg: &Leg, is_first: bool) -> Install {
 
 /// The root as it will be.
 struct Ahead<'a> {
+    /// What the whole way was asked for by.
+    request: &'a Request,
     root: &'a Root,
     now: Snapshot,
     data: OnDisk,
@@ -205,7 +210,8 @@ impl<'a> Ahead<'a> {
     ) -> std::result::Result<Install, Vec<Error>> {
         let declared = looked.as_ref().ok().and_then(|(_, fetched)| fetched.as_ref());
         let manifest = declared.and_then(|fetched| fetched.manifest.clone());
-        let steps = looked.map_err(|error| vec![error]).and_then(|(found, fetched)| {
+        let steps = looked.map_err(|error| vec![error]).and_then(|(mut found, fetched)| {
+            found.extend(self.failed_before(&leg.to, fetched.as_ref()));
             let fetched = fetched.map(|fetched| Fetch { claim: self.claimed, ..fetched });
             self.steps(&options, found, fetched, observer)
         });
@@ -236,6 +242,13 @@ impl<'a> Ahead<'a> {
         let ready = Ready::of(root, now, &request.target, fetched.unwrap_or_default(), motion);
         let plan = plan::install(now, request, ready.along(now, data, options));
         plan.map(|plan| plan.steps).map_err(one)
+    }
+
+    /// As of one upgrade, with the command that tries the whole way again.
+    fn failed_before(&self, target: &Version, fetched: Option<&Fetch<'_>>) -> Option<Outcome> {
+        let request = Request { target: target.clone(), ..self.request.clone() };
+        let sha256 = fetched.and_then(|fetched| fetched.sha256.as_deref());
+        retry::failed_before(self.root, &self.now, &request, sha256, &retry::command_of_walk(self.request))
     }
 
     fn pass(&mut self, leg: &Leg, manifest: Option<&Manifest>) {

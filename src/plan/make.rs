@@ -32,6 +32,15 @@ pub enum Restart {
     Forbidden,
 }
 
+/// Whether a release is gone to that failed on this host before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// `--retry`: it is.
+    Yes,
+    /// It is refused.
+    No,
+}
+
 /// What install, upgrade and downgrade are asked for.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -45,6 +54,8 @@ pub struct Request {
     pub restart: Restart,
     /// Whether a service that is down is started.
     pub start: bool,
+    /// Whether the release may have failed before.
+    pub retry: Retry,
 }
 
 impl Request {

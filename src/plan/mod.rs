@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use make::{
-    Along, Permanence, Request, Restart, boot, confirm, install, prune, revert, uninstall, unpack,
+    Along, Permanence, Request, Restart, Retry, boot, confirm, install, prune, revert, uninstall, unpack,
 };
 pub use motion::{Motion, Term, Way};
 pub use recover::{Recovery, Toward, recover, undo};

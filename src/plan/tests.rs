@@ -51,6 +51,7 @@ fn request() -> impl Strategy<Value = Request> {
             permanence: if trial { Permanence::Trial } else { Permanence::Permanent },
             restart: if restart { Restart::Asked } else { Restart::Forbidden },
             start: false,
+            retry: Retry::No,
         },
     )
 }
@@ -189,6 +190,7 @@ fn the_service_moves_between_the_links() {
         permanence: Permanence::Permanent,
         restart: Restart::Asked,
         start: false,
+        retry: Retry::No,
     };
     let motion = Motion { way: Way::Hook, baseline: Baseline::Sound };
     let plan = install(&now, &request, Along { motion: Some(motion), ..Along::default() }).unwrap();

@@ -1,6 +1,7 @@
 //! The root of one service: every path in it, and who may change it.
 
 mod data;
+mod failure;
 mod history;
 mod lock;
 mod observe;
@@ -12,6 +13,7 @@ use std::fs::File;
 use std::path::Path;
 
 pub use data::MigrationPost;
+pub use failure::Failure;
 pub use history::{Entry, Outcome};
 pub use lock::{Holder, RootLock};
 pub use receipt::Receipt;

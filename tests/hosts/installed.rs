@@ -43,7 +43,8 @@ impl Installed {
     }
 
     pub fn states(&self) -> Vec<String> {
-        self.tenure("versions").lines().skip(1).map(|line| line[2..].replace('\t', " ")).collect()
+        let state = |line: &str| line[2..].split(',').next().unwrap().replace('\t', " ");
+        self.tenure("versions").lines().skip(1).map(state).collect()
     }
 
     /// Whether a file is there.
@@ -79,9 +80,9 @@ impl Installed {
         self.ok(&format!("{{ {begun}; sleep 1; {act}; }} >/dev/null 2>&1 &"));
     }
 
-    /// Puts a release on trial.
+    /// Puts a release on trial, which may have failed before.
     pub fn try_out(&self, options: &str, version: &str, permanent: &str) {
-        self.tenure(&format!("upgrade {options} {version}"));
+        self.tenure(&format!("upgrade --retry {options} {version}"));
         assert_eq!(self.answer(), version);
         assert_eq!(self.states(), [format!("{version} current"), format!("{permanent} permanent")]);
     }

@@ -94,7 +94,7 @@ fn a_node_moves_by_its_relup_and_keeps_its_state() {
     counter.ok("systemctl restart counter.service");
     counter.answers("1.0.0");
     assert_eq!(counter.states(), ["1.1.0 old", "1.0.0 permanent"]);
-    counter.tenure("upgrade 1.1.0");
+    counter.tenure("upgrade --retry 1.1.0");
     // Its emulator is that of the release that it was started from.
     counter.sh("tenure --root /srv/counter uninstall 1.0.0").code(2).stderr_has("cannot uninstall 1.0.0");
     counter.cut_power();

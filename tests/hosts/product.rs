@@ -101,7 +101,10 @@ fn a_package_goes_hot_where_the_rule_allows_and_by_a_restart_where_not() {
     assert_ne!(pid(&greeter), begun);
     let load = greeter.load(URL);
     let run = apt(&greeter, "install greeter=5.1.1").code(100);
-    run.stdout_has("hint: once the cause is mended, `dpkg --configure greeter` tries again");
+    run.stdout_has(
+        "hint: once the cause is fixed, run `greeter install --restart-if-needed --retry 5.1.1`, \
+         then `dpkg --configure greeter`",
+    );
     assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("5.1.0", "iF  5.1.1"));
     apt(&greeter, "install greeter=5.1.2").ok();
     load.lost_none("the greeter's package, to a release that cannot start, and to one that can");

@@ -20,7 +20,7 @@ use crate::watch::Watch;
 use super::super::fetch::Fetch;
 use super::super::room::Claim;
 use super::super::source::Want;
-use super::super::{Mode, Session, data, motion, route};
+use super::super::{Mode, Session, data, motion, retry, route};
 use super::archive::looked;
 
 /// One check: what was found, or what is in the way.
@@ -157,6 +157,8 @@ pub fn held(
     };
     let path = route::allowed(root, now, target, fetched, observer).map(|()| reached());
     let mut outcomes = vec![("path", path)];
+    let again = retry::command(now, request);
+    outcomes.extend(retry::failed_before(root, now, request, fetched.sha256.as_deref(), &again));
     if !has_run(now, target) {
         outcomes.extend(requirements(root, manifest, fetched.claim)?);
     }

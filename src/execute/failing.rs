@@ -1,0 +1,53 @@
+//! What a transaction shows about a release: that it failed on this host, or that it is good after all.
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::plan::{Record, Step};
+use crate::root::{Entry, Failure, Outcome, Root};
+use crate::version::Version;
+use crate::watch::Watch;
+
+/// The failure of the release that the service was moved to, where the move or its proof failed. Called before the
+/// rollback, which removes what is known of the release; an interrupted command tells nothing about it.
+pub(super) fn found(
+    root: &Root,
+    record: &Record,
+    begun: &[Step],
+    error: &Error,
+    watch: &dyn Watch,
+) -> Option<Failure> {
+    let (Step::MoveService { to: version, .. } | Step::Prove { version, .. }) = begun.last()? else {
+        return None;
+    };
+    let is_target = record.plan.to.as_ref() == Some(version);
+    let is_blamed = is_target && !watch.interrupted();
+    is_blamed.then(|| failure(root, version, &record.transaction, error.in_one_line()))
+}
+
+/// Marks the release that failed, if one did.
+///
+/// # Errors
+/// Where the mark cannot be written.
+pub(super) fn mark(root: &Root, failure: Option<Failure>) -> Result<()> {
+    failure.map_or(Ok(()), |failure| root.set_failure(&failure))
+}
+
+/// Marks the release that a rollback without a person's order left, and clears the mark of the permanent release.
+///
+/// # Errors
+/// Where a mark cannot be written or removed.
+pub(super) fn settle(root: &Root, entry: &Entry) -> Result<()> {
+    let is_done = matches!(entry.outcome, Outcome::Done | Outcome::Finished);
+    if let (true, Some(why), Some(from)) = (is_done, &entry.error, &entry.from)
+        && entry.to.as_ref() != Some(from)
+    {
+        root.set_failure(&failure(root, from, &entry.transaction, why.clone()))?;
+    }
+    entry.permanent.as_ref().map_or(Ok(()), |permanent| root.clear_failure(permanent))
+}
+
+fn failure(root: &Root, version: &Version, transaction: &str, why: String) -> Failure {
+    let sha256 = root.receipt(version).and_then(|receipt| receipt.sha256);
+    let transaction = transaction.to_owned();
+    Failure { version: version.clone(), transaction, when: clock::now(), why, sha256 }
+}
