@@ -201,7 +201,7 @@ impl<'a> Hook<'a> {
 /// Refused where there is no such user, or where this one may not run programs as that one.
 pub fn account(root: &Root) -> Result<Account> {
     let owner = root.owner();
-    let account = match &root.settings().user {
+    let account = match root.user()? {
         Some(name) => Account::named(name)?,
         None => Account::of(owner.uid, owner.gid),
     };

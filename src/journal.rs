@@ -4,7 +4,7 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Kind, Result};
 use crate::fs::{self as disk, Place, Standing};
 use crate::plan::{Plan, Record};
 use crate::root::Root;
@@ -89,10 +89,15 @@ pub fn is_open(root: &Root) -> Result<bool> {
 /// # Errors
 /// Where the journal is there and cannot be read.
 pub fn find(root: &Root) -> Result<Found> {
-    if let Standing::Link(_) = disk::standing(&root.journal())? {
+    if let Standing::Link(_) | Standing::Directory = disk::standing(&root.journal())? {
         return Ok(Found::Damaged);
     }
-    let Some(text) = disk::read_torn(&root.journal(), LIMIT)? else { return Ok(Found::Nothing) };
+    let text = match disk::read_torn(&root.journal(), LIMIT) {
+        // No file, or one that is larger than any journal.
+        Err(error) if error.kind() == Kind::Refused => return Ok(Found::Damaged),
+        text => text?,
+    };
+    let Some(text) = text else { return Ok(Found::Nothing) };
     let mut lines = text.lines();
     let Some(mut record) = lines.next().and_then(record) else {
         return Ok(Found::Damaged);
@@ -114,7 +119,11 @@ fn record(line: &str) -> Option<Record> {
 /// # Errors
 /// Where it cannot be moved.
 pub fn set_aside(root: &Root) -> Result<Place> {
-    let aside = root.damaged_journal();
+    let mut aside = root.damaged_journal();
+    // A directory that somebody made there stays as it is.
+    if disk::is_dir(&aside) {
+        aside = root.trash().join("journal.damaged");
+    }
     disk::remove_file_durable(&aside)?;
     disk::move_durable(&root.journal(), &aside)?;
     Ok(aside)

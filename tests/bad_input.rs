@@ -193,7 +193,7 @@ fn settings_with_unknown_keys() {
     let host = host();
     let settings = host.root().join("tenure.toml");
     fs::write(&settings, "name = 'emqx'\n[retention]\nkep = 3\n").unwrap();
-    for args in [&["upgrade", "5.0.1"][..], &["versions"], &["status"]] {
+    for args in [&["upgrade", "5.0.1"][..], &["unpack", "5.0.1"], &["prune"]] {
         refused(&host, args, 2, &["tenure.toml, line 3", "`kep`", "nearest known key is `keep`"]);
     }
     fs::write(&settings, "name = \n").unwrap();

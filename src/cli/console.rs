@@ -174,6 +174,12 @@ impl Console {
         error.kind().code()
     }
 
+    /// Says what is wrong and does not keep the command from its end, with what to do.
+    pub fn report(&mut self, error: &Error) {
+        self.warn(&error.in_one_line());
+        error.hints().iter().for_each(|hint| self.tell(Level::Notice, &format!("hint: {hint}")));
+    }
+
     /// The same, with the commands in it as a person gives them here.
     fn as_given_here(&self, text: &str) -> String {
         match &self.known_as {

@@ -173,6 +173,9 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
     if matches!(command, Command::Versions | Command::Status { .. } | Command::History) {
         guard_trial(root, console);
     }
+    if works_damaged(&command) {
+        root.damage().iter().for_each(|wrong| console.report(wrong));
+    }
     match command {
         Command::Versions => Shown::of(style, &ops::versions(root)?),
         Command::RootDir => Shown::of(style, &human::RootDir { root: root.path().display().to_string() }),
@@ -216,6 +219,21 @@ fn guard_trial(root: &Root, console: &mut Console) {
     if let Err(error) = ops::guard_trial(root) {
         console.warn(&format!("the deadline of the trial is not guarded: {}", error.in_one_line()));
     }
+}
+
+/// Whether a command does its work, and reports it, where what people wrote is wrong. `status` shows it by itself.
+fn works_damaged(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Versions
+            | Command::RootDir
+            | Command::History
+            | Command::Verify { .. }
+            | Command::Check { version: None, .. }
+            | Command::Confirm { .. }
+            | Command::Revert { .. }
+            | Command::Boot { .. }
+    )
 }
 
 fn change(command: Command, root: &Root, order: Order, console: &mut Console) -> Result<Shown> {
@@ -269,7 +287,11 @@ fn root_to_adopt_into(
     mode: Mode,
 ) -> Result<Root> {
     name.map_or(Ok(()), check_product)?;
-    match (find(), mode) {
+    let found = find();
+    if let Ok(root) = &found {
+        root.ruled()?;
+    }
+    match (found, mode) {
         (Ok(root), _) if name.is_none() || root.settings().name.as_deref() == name => Ok(root),
         (Err(error), Mode::DryRun) => Err(error.hint("make the root first, so that the plan can be shown")),
         (found, _) => {

@@ -87,6 +87,8 @@ impl Page {
     fn order(&mut self, status: &Status) {
         let help = "How many things are out of order; `tenure status` tells which.";
         self.one("tenure_problems", help, Some(status.problems.len()));
+        let help = "Whether tenure.toml can be used in full.";
+        self.one("tenure_settings_valid", help, Some(u8::from(status.settings_valid)));
         let at_work = status.unfinished.as_ref().map_or(Some(true), |unfinished| unfinished.at_work);
         let help = "Whether a command was cut short and nobody is at work on it; absent where this user may not tell.";
         self.one("tenure_interrupted", help, at_work.map(|at_work| u8::from(!at_work)));

@@ -64,7 +64,8 @@ impl Carrier<'_> {
     /// given the time to become so.
     pub fn prove(&self, version: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
         let service = self.service()?;
-        let health = self.root.health(version)?;
+        // A manifest that cannot be used must not keep the service from going back.
+        let health = self.root.health(version).unwrap_or_default();
         let was_failing = motion.baseline == Baseline::Failing;
         let startup = health.startup_after(motion.way == Way::Restart);
         let within = service.timeouts(version).health.map_or(HEALTH_TIMEOUT.max(startup), |span| span.0);

@@ -328,6 +328,10 @@ fn resume(
         match (step, applied) {
             // A service that is not well must not keep a person from mending it.
             (Step::Prove { .. }, Err(error)) => observer.warn(&error.in_one_line()),
+            // Nor must settings that do not tell of the service any more.
+            (step, Err(error)) if step.concerns_service() && root.may_have_service() => {
+                observer.warn(&error.in_one_line());
+            }
             (_, applied) => {
                 applied.doing(|| format!("cannot recover the interrupted `{}`", record.command))?;
             }

@@ -119,7 +119,7 @@ pub fn revert(
     version: Option<&Version>,
     observer: &mut dyn Observer,
 ) -> Result<Report<Reverted>> {
-    let session = Session::begin(root, common, observer)?;
+    let session = Session::begin_damaged(root, common, observer)?;
     version.map_or(Ok(()), |version| late::revertible(&session.now, version))?;
     revert_in(session, observer)
 }

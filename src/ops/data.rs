@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::data::{Becoming, Format, Formats, OnDisk, are, migrated, named};
 use crate::error::{Error, Result};
+use crate::execute::Observer;
 use crate::manifest::Manifest;
 use crate::plan::{Along, Permanence, Request, Restart, Retry, Step};
 use crate::policy::Direction;
@@ -30,11 +31,17 @@ pub(super) fn along(
     Along { backup, data, ..Along::default() }
 }
 
-/// The same, of the current release that is made permanent.
+/// The same, of the current release that is made permanent. A manifest that cannot be used must not keep it from that: the
+/// data is then left as it is, which is said.
 ///
 /// # Errors
-/// Where nobody can tell the format of the data.
-pub(super) fn confirmed(root: &Root, now: &Snapshot, backup_command: Option<&str>) -> Result<Along> {
+/// Where the record of the data cannot be read.
+pub(super) fn confirmed(
+    root: &Root,
+    now: &Snapshot,
+    backup_command: Option<&str>,
+    observer: &mut dyn Observer,
+) -> Result<Along> {
     let Some(current) = now.current.version() else { return Ok(Along::default()) };
     let request = Request {
         target: current.clone(),
@@ -44,8 +51,23 @@ pub(super) fn confirmed(root: &Root, now: &Snapshot, backup_command: Option<&str
         start: false,
         retry: Retry::No,
     };
-    let manifest = root.manifest(current)?;
-    Ok(along(&root.data(now)?, now, &request, manifest.as_ref(), backup_command))
+    let told = root.manifest(current).and_then(|manifest| Ok((manifest, root.data(now)?)));
+    match told {
+        Ok((manifest, data)) => Ok(along(&data, now, &request, manifest.as_ref(), backup_command)),
+        Err(error) => {
+            // The record itself has to be readable all the same.
+            root.data_as_told(now)?;
+            observer.warn(&format!("the data of {current} is not migrated: {}", error.in_one_line()));
+            observer.warn("correct the file, then run `tenure migrate`");
+            Ok(Along {
+                backup: backup_command.map(|command| Step::Backup {
+                    version: current.clone(),
+                    command: Some(command.to_owned()),
+                }),
+                ..Along::default()
+            })
+        }
+    }
 }
 
 /// What a release says of the formats of its data, and whether it has a program that migrates it.

@@ -176,7 +176,9 @@ impl Guard<'_> {
 
     /// Looks at the service once its time has come, and tells what is known by now.
     fn look(&mut self, trial: &Trial, watch: &dyn Watch) -> Result<(Verdict, Sample)> {
-        let health = self.root.health(&trial.version)?;
+        let declared = self.root.health(&trial.version);
+        let untold = declared.as_ref().err().map(|error| Sample::CannotTell(error.in_one_line()));
+        let health = declared.unwrap_or_default();
         let now = clock::since_boot();
         let fresh = || Watched {
             transaction: trial.transaction.clone(),
@@ -188,9 +190,10 @@ impl Guard<'_> {
         let known = self.watched.take().filter(|watched| watched.transaction == trial.transaction);
         let watched = self.watched.insert(known.unwrap_or_else(fresh));
         if now >= watched.next {
-            watched.sample = match Service::of(self.root) {
-                Some(service) => probe::sample(&service, &trial.version, &health, watch)?,
-                None => Sample::CannotTell("the settings name no service any more".into()),
+            watched.sample = match (Service::of(self.root), untold) {
+                (_, Some(untold)) => untold,
+                (Some(service), None) => probe::sample(&service, &trial.version, &health, watch)?,
+                (None, None) => Sample::CannotTell("the settings name no service any more".into()),
             };
             watched.verdict = watched.judge.take(&watched.sample, false);
             watched.next = clock::since_boot() + health.interval;
@@ -214,7 +217,7 @@ impl Guard<'_> {
         if !session.is_on(trial)? {
             return Ok(None);
         }
-        let saves = data::confirmed(self.root, &session.now, None)?.backup.is_some();
+        let saves = data::confirmed(self.root, &session.now, None, observer)?.backup.is_some();
         match install::confirm_in(session, None, observer) {
             Ok(_) => Ok(Some("confirmed".to_owned())),
             // Its data is migrated once there is a backup, or not at all.
@@ -225,7 +228,7 @@ impl Guard<'_> {
         }
     }
 
-    /// The guard judges a trial at its deadline, so the session does not.
+    /// The guard judges a trial at its deadline, so the session does not; also where the settings are wrong by now.
     fn begin<'a>(&'a self, order: &'a Common, observer: &mut dyn Observer) -> Result<Session<'a>> {
         Session::begin_with(self.root, order, Scope::All, observer)
     }

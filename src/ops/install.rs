@@ -110,7 +110,7 @@ pub(super) fn install_in(
 
 /// The migration that was begun for a release, where it is not done.
 pub(super) fn migrating(root: &Root, version: &Version) -> Result<Option<Migration>> {
-    let migration = root.data(&root.observe()?)?.migration;
+    let migration = root.data_as_told(&root.observe()?)?.migration;
     Ok(migration.filter(|migration| migration.version == *version && migration.stage != Stage::Done))
 }
 
@@ -192,7 +192,7 @@ pub struct Confirm {
 /// # Errors
 /// Refused where no release is current, where another one is than is named, and where the last trial was rolled back.
 pub fn confirm(root: &Root, options: &Confirm, observer: &mut dyn Observer) -> Result<Report<Installed>> {
-    let session = Session::begin(root, &options.common, observer)?;
+    let session = Session::begin_damaged(root, &options.common, observer)?;
     if let Some(overdue) = &session.overdue {
         return Err(overdue.refuse_confirm(options.common.mode));
     }
@@ -207,7 +207,7 @@ pub(super) fn confirm_in(
     observer: &mut dyn Observer,
 ) -> Result<Report<Installed>> {
     let (root, now) = (session.root, &session.now);
-    let along = data::confirmed(root, now, backup_command)?;
+    let along = data::confirmed(root, now, backup_command, observer)?;
     let plan = plan::confirm(now, along)?;
     let current = now.current.version().cloned();
     // The plan is refused without one.

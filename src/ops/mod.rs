@@ -130,8 +130,15 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Takes the lock, recovers from an interrupted command, and rolls back a trial past its deadline.
+    /// Takes the lock, recovers from an interrupted command, and rolls back a trial past its deadline. Refused where a rule
+    /// cannot be read that the command would apply.
     fn begin(root: &'a Root, common: &'a Common, observer: &mut dyn Observer) -> Result<Self> {
+        root.ruled()?;
+        Self::begin_damaged(root, common, observer)
+    }
+
+    /// As `begin`, also where the settings are wrong.
+    fn begin_damaged(root: &'a Root, common: &'a Common, observer: &mut dyn Observer) -> Result<Self> {
         let session = overdue::end(Self::begin_with(root, common, Scope::All, observer)?, observer)?;
         if session.lock.is_some() {
             guard_trial(root)?;
@@ -139,8 +146,8 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// As `begin`, with a recovery of this scope, and without a look at the deadline of a trial: for the guard, which
-    /// judges it, and for `boot`, which ends every trial.
+    /// As `begin_damaged`, with a recovery of this scope, and without a look at the deadline of a trial: for the guard,
+    /// which judges it, and for `boot`, which ends every trial.
     fn begin_with(
         root: &'a Root,
         common: &'a Common,

@@ -65,7 +65,7 @@ pub(super) fn back(
     restart: Restart,
     observer: &mut dyn Observer,
 ) -> Result<Option<Motion>> {
-    let Some(service) = Service::of(root) else { return Ok(None) };
+    let Some(service) = named(root, observer) else { return Ok(None) };
     let by = |way| Ok(Some(Motion { way, baseline: Baseline::Sound }));
     if service.has_ended(observer)? {
         if from.is_some_and(|from| root.has_moved_service_to(from)) {
@@ -87,8 +87,19 @@ fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Mani
 /// What is said of a service that is not moved with the links.
 const IS_DOWN: &str = "the service is down: the links move without it, and its next start follows them";
 
+/// The service; none where there is none, or where the settings that may name it cannot be read.
+fn named<'a>(root: &'a Root, observer: &mut dyn Observer) -> Option<Service<'a>> {
+    let service = Service::of(root);
+    if service.is_none() && root.may_have_service() {
+        observer.warn("the service is not moved: tenure.toml cannot be read where it may name the service");
+        observer
+            .warn("restart the service by hand once the links have moved, as by `systemctl restart UNIT`");
+    }
+    service
+}
+
 fn up<'a>(root: &'a Root, starts: bool, observer: &mut dyn Observer) -> Result<Option<Service<'a>>> {
-    let Some(service) = Service::of(root) else { return Ok(None) };
+    let Some(service) = named(root, observer) else { return Ok(None) };
     if service.is_up(observer)? {
         return Ok(Some(service));
     }

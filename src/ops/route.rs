@@ -67,6 +67,7 @@ pub struct Itinerary {
 /// # Errors
 /// Refused where there is no way, naming what would open one; not so where all hops are wanted.
 pub fn route(root: &Root, journey: &Journey, observer: &mut dyn Observer) -> Result<Itinerary> {
+    root.ruled()?;
     let now = root.observe()?;
     let to = journey.to.clone();
     let from = journey.from.clone().or_else(|| now.current.version().cloned()).ok_or_else(|| {

@@ -28,7 +28,8 @@ pub enum State {
     MigrationFailed,
     /// A command was cut short, or could not be taken back, and nobody is at work on it.
     Interrupted,
-    /// A link is damaged, or what Tenure has written down: its journal, its history, or the format of the data.
+    /// A link is damaged, or a file that Tenure reads: its journal, its history, the format of the data, tenure.toml,
+    /// paths.toml, or the release.toml of the current or the permanent release.
     Broken,
 }
 

@@ -109,6 +109,8 @@ pub struct Status {
     pub name: Option<String>,
     /// The root's path.
     pub root: String,
+    /// Whether tenure.toml can be used in full.
+    pub settings_valid: bool,
     /// What runs now.
     pub current: Option<Version>,
     /// What the next start runs.
@@ -149,6 +151,7 @@ pub struct Status {
 pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let now = root.observe()?;
     let mut problems: Vec<Problem> = now.faults().iter().map(|fault| problem(State::Broken, fault)).collect();
+    problems.extend(root.damage().iter().map(|wrong| problem(State::Broken, wrong)));
     let unfinished = unfinished(root, &now, &mut problems)?;
     let service = serving(root, &now, watch)?;
     problems.extend(unfinished.as_ref().and_then(|unfinished| left_undone(root, unfinished)));
@@ -166,6 +169,7 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
         state: problems.iter().map(|problem| problem.state).max().unwrap_or(calm),
         name: root.settings().name.clone(),
         root: root.path().display().to_string(),
+        settings_valid: root.ruled().is_ok(),
         current: now.current.version().cloned(),
         permanent: now.permanent.version().cloned(),
         on_trial: now.trial().is_some(),
@@ -269,7 +273,7 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
 /// What is known of the data. A migration that is written down and that nobody is at may be just about to begin, by
 /// whoever is at work on the root; it has failed only where nobody is.
 fn data(root: &Root, now: &Snapshot) -> Result<OnDisk> {
-    let known = root.data(now)?;
+    let known = root.data_as_told(now)?;
     if !known.migration.as_ref().is_some_and(|migration| migration.stage == Stage::Failed) {
         return Ok(known);
     }
@@ -281,7 +285,7 @@ fn data(root: &Root, now: &Snapshot) -> Result<OnDisk> {
     }
     // It may have begun, and whoever began it have ended, between both looks.
     clock::sleep(AGAIN);
-    root.data(now)
+    root.data_as_told(now)
 }
 
 fn serving(root: &Root, now: &Snapshot, watch: &dyn Watch) -> Result<Option<Serving>> {
@@ -295,10 +299,10 @@ fn serving(root: &Root, now: &Snapshot, watch: &dyn Watch) -> Result<Option<Serv
         Err(e) => (None, Running::Unknown(e.in_one_line())),
     };
     let health = match up {
-        Some(true) => {
-            let declared = root.health(current)?;
-            Some(probe::sample(&service, current, &declared, watch)?)
-        }
+        Some(true) => Some(match root.health(current) {
+            Ok(declared) => probe::sample(&service, current, &declared, watch)?,
+            Err(error) => Sample::CannotTell(error.in_one_line()),
+        }),
         _ => None,
     };
     Ok(Some(Serving { up, runs, health }))

@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use crate::data::{OnDisk, Stage};
 use crate::error::{Doing, Error, Result};
 use crate::fs::{self as disk, Place};
+use crate::manifest::Manifest;
 use crate::release::Snapshot;
 
 use super::Root;
@@ -26,6 +27,27 @@ impl Root {
     /// # Errors
     /// Where the record, or the manifest of the permanent release, cannot be read.
     pub fn data(&self, now: &Snapshot) -> Result<OnDisk> {
+        let known = self.known_data()?;
+        let permanent = self.permanent_manifest(now)?;
+        Ok(known.or_of(permanent.and_then(|manifest| manifest.data).as_ref()))
+    }
+
+    /// As [`Self::data`], where a manifest that cannot be used says nothing.
+    ///
+    /// # Errors
+    /// Where the record cannot be read.
+    pub fn data_as_told(&self, now: &Snapshot) -> Result<OnDisk> {
+        let known = self.known_data()?;
+        let permanent = self.permanent_manifest(now).ok().flatten();
+        Ok(known.or_of(permanent.and_then(|manifest| manifest.data).as_ref()))
+    }
+
+    fn permanent_manifest(&self, now: &Snapshot) -> Result<Option<Manifest>> {
+        Ok(now.rightful().map(|version| self.manifest(version)).transpose()?.flatten())
+    }
+
+    /// What is written down of the data; a migration that nobody is at any more has failed.
+    fn known_data(&self) -> Result<OnDisk> {
         let mut known = self.recorded_data()?;
         let is_open = |stage| matches!(stage, Stage::Due | Stage::Running);
         if known.migration.as_ref().is_some_and(|m| is_open(m.stage)) && !self.is_migrating()? {
@@ -40,8 +62,7 @@ impl Root {
                 migration.error = Some(cut_short.to_owned());
             }
         }
-        let permanent = now.rightful().map(|version| self.manifest(version)).transpose()?.flatten();
-        Ok(known.or_of(permanent.and_then(|manifest| manifest.data).as_ref()))
+        Ok(known)
     }
 
     /// What is written down of the data, and no more.

@@ -6,6 +6,7 @@ mod history;
 mod lock;
 mod observe;
 mod receipt;
+mod rules;
 mod trial;
 mod trials;
 
@@ -31,6 +32,8 @@ use crate::settings::{SETTINGS, Settings};
 use crate::tree::Owner;
 use crate::version::Version;
 
+use rules::Rules;
+
 /// The largest settings or manifest that is read, in bytes.
 const TEXT_LIMIT: u64 = 1 << 20;
 
@@ -53,14 +56,14 @@ fn open(path: &Path) -> Result<Place> {
 pub struct Root {
     place: Place,
     owner: Owner,
-    settings: Settings,
+    rules: Rules,
 }
 
 impl Root {
     /// The root at `given`, or else at the nearest parent of `here` that holds releases/.
     ///
     /// # Errors
-    /// Refused where there is none, or where its settings cannot be used.
+    /// Refused where there is none. Settings that cannot be used are for [`Self::ruled`] to refuse.
     pub fn find(given: Option<&Path>, here: &Path) -> Result<Self> {
         let is_root = |dir: &Path| outside::is_dir(&dir.join("releases")) && !is_release(dir);
         let path = match given {
@@ -83,17 +86,14 @@ impl Root {
     fn open(path: &Path) -> Result<Self> {
         let place = open(path)?;
         let owner = disk::owner(&place)?;
-        // The operator may keep them elsewhere, behind a link.
-        let file = place.join(SETTINGS);
-        let text = disk::read_linked(&file, TEXT_LIMIT)?.unwrap_or_default();
-        let settings = Settings::parse(&file.display().to_string(), &text)?;
-        Ok(Self { place, owner, settings })
+        let rules = Rules::read(&place);
+        Ok(Self { place, owner, rules })
     }
 
     /// The same root, where the time that things may take is another one than its settings say.
     #[must_use]
     pub fn within(mut self, timeouts: Timeouts) -> Self {
-        self.settings.timeouts = timeouts.or(self.settings.timeouts);
+        self.rules.settings.timeouts = timeouts.or(self.rules.settings.timeouts);
         self
     }
 
@@ -110,6 +110,7 @@ impl Root {
         disk::sync_dir(&place)?;
         let mut root = Self::open(path)?;
         root.may_change()?;
+        root.ruled()?;
         root.prepare()?;
         if let Some(name) = name {
             root.set_name(name)?;
@@ -119,7 +120,7 @@ impl Root {
 
     fn set_name(&mut self, name: &str) -> Result<()> {
         let file = self.place.join(SETTINGS);
-        match &self.settings.name {
+        match &self.rules.settings.name {
             Some(present) if present == name => return Ok(()),
             present if disk::exists(&file) => {
                 let says = present.as_deref().unwrap_or("no product");
@@ -132,7 +133,7 @@ impl Root {
             _ => {}
         }
         let text = format!("name = {name:?}\n");
-        self.settings = Settings::parse(SETTINGS, &text)?;
+        self.rules.settings = Settings::parse(SETTINGS, &text)?;
         disk::write_durable(&file, &self.staging(), text.as_bytes(), 0o644, self.owner).map(drop)
     }
 
@@ -216,10 +217,10 @@ impl Root {
         self.owner
     }
 
-    /// What its operator declares.
+    /// What its operator declares, as far as it can be used.
     #[must_use]
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.rules.settings
     }
 
     /// The directory of the releases and their archives.
@@ -284,7 +285,7 @@ impl Root {
     /// # Errors
     /// Refused where its manifest cannot be used.
     pub fn health(&self, version: &Version) -> Result<Health> {
-        let declared = match self.settings.health.clone() {
+        let declared = match self.settings().health.clone() {
             Some(health) => Some(health),
             None => self.manifest(version)?.and_then(|manifest| manifest.health),
         };

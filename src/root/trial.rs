@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Kind, Result};
 use crate::fs as disk;
 use crate::plan::Term;
 use crate::release::Snapshot;
@@ -75,12 +75,16 @@ impl Trial {
 }
 
 impl Root {
-    /// The trial that is under way and has a deadline; none where the links tell of no such trial.
+    /// The trial that is under way and has a deadline; none where the links tell of no such trial, or where no file of
+    /// Tenure's stands there.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub fn trial(&self, now: &Snapshot) -> Result<Option<Trial>> {
-        let text = disk::read_torn(&self.own().join("trial"), 1 << 16)?;
+        let text = match disk::read_torn(&self.own().join("trial"), 1 << 16) {
+            Err(error) if error.kind() == Kind::Refused => None,
+            text => text?,
+        };
         let trial: Option<Trial> = text.and_then(|text| serde_json::from_str(&text).ok());
         Ok(trial.filter(|trial| now.trial().is_some_and(|(version, _)| *version == trial.version)))
     }

@@ -1,5 +1,6 @@
 //! tenure.toml, parsed once into types: what the operator of a host declares.
 
+mod salvage;
 mod service;
 mod shared;
 
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::manifest::{Timeouts, parse};
 
+pub use salvage::Unread;
 pub use service::{Commands, Hot, Manager, ServiceSettings};
 pub use shared::{Shared, SharedDirectory};
 

@@ -1,0 +1,88 @@
+//! What people write for a root: its settings, the rules of its paths, and the manifests of its releases. What is wrong
+//! with one of them never keeps a root from being opened.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::fs::{self as disk, Place};
+use crate::release::LinkName;
+use crate::settings::{SETTINGS, Settings, Unread};
+
+use super::{Root, TEXT_LIMIT};
+
+/// The settings, as far as they can be used.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    pub settings: Settings,
+    /// Why they cannot be used in full.
+    wrong: Option<Arc<Error>>,
+    unread: Unread,
+}
+
+impl Rules {
+    /// Reads the settings in this directory. The operator may keep them elsewhere, behind a link.
+    pub fn read(root: &Place) -> Self {
+        let file = root.join(SETTINGS);
+        let text = match disk::read_linked(&file, TEXT_LIMIT) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) => {
+                let wrong = Some(Arc::new(error));
+                return Self { wrong, unread: Unread::ALL, ..Self::default() };
+            }
+        };
+        match Settings::parse(&file.display().to_string(), &text) {
+            Ok(settings) => Self { settings, ..Self::default() },
+            Err(error) => {
+                let (settings, unread) = Settings::salvage(&text);
+                Self { settings, wrong: Some(Arc::new(error)), unread }
+            }
+        }
+    }
+
+    fn error(&self) -> Option<Error> {
+        self.wrong.as_ref().map(|wrong| wrong.refused_in_one_line(""))
+    }
+}
+
+impl Root {
+    /// Refuses where the settings are wrong: a rule that cannot be read must not be passed over.
+    ///
+    /// # Errors
+    /// Refused, naming the file, the line and the nearest known key.
+    pub fn ruled(&self) -> Result<()> {
+        self.rules.error().map_or(Ok(()), Err)
+    }
+
+    /// Whether the settings may name a service in a part that cannot be used.
+    #[must_use]
+    pub fn may_have_service(&self) -> bool {
+        self.rules.unread.service
+    }
+
+    /// The user that the settings name for programs of releases.
+    ///
+    /// # Errors
+    /// Refused where they may name one in a part that cannot be used.
+    pub fn user(&self) -> Result<Option<&str>> {
+        match self.rules.error() {
+            Some(error) if self.rules.unread.user => {
+                Err(Error::refused("cannot tell the user that programs of releases run as").because(error))
+            }
+            _ => Ok(self.settings().user.as_deref()),
+        }
+    }
+
+    /// Everything that is wrong with what people wrote: the settings, the rules of the paths, and the manifests of the
+    /// current and the permanent release.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Error> {
+        let mut wrong: Vec<Error> = self.rules.error().into_iter().chain(self.paths().err()).collect();
+        if let Ok(now) = self.observe() {
+            let [current, permanent] =
+                [LinkName::Current, LinkName::Permanent].map(|name| now.link(name).version());
+            let versions = current.into_iter().chain(permanent.filter(|version| current != Some(*version)));
+            wrong.extend(versions.filter_map(|version| self.manifest(version).err()));
+        }
+        wrong
+    }
+}
