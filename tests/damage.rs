@@ -1,11 +1,12 @@
-//! What people wrote is wrong: a service starts all the same, what runs can be looked at and taken back, and no rule is
-//! passed over.
+//! What people wrote is wrong, or another tool's directory looks like a root: a service starts all the same, what runs
+//! can be looked at and taken back, and no rule is passed over.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
 
 mod support;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -275,4 +276,48 @@ fn a_watched_trial_whose_manifest_is_wrong_by_now_comes_to_its_end() {
     assert_eq!(upgrade.wait().unwrap().code(), Some(3));
     serving.until("the guards have left", || guards(&serving.host).is_empty());
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+}
+
+#[test]
+fn a_directory_of_another_tool_is_not_taken_for_a_root() {
+    let host = Host::new();
+    fs::remove_file(host.root().join("tenure.toml")).unwrap();
+    fs::create_dir_all(host.root().join("releases/20240101120000")).unwrap();
+    host.release("5.0.0");
+    symlink("releases/20240101120000", host.root().join("current")).unwrap();
+    let before = host.tree();
+    let hint = format!("hint: to make it a root, run `tenure init --root {}`\n", host.root().display());
+    for args in [
+        &["boot"][..],
+        &["prune"],
+        &["install", "5.0.0"],
+        &["install", "--dry-run", "5.0.0"],
+        &["check", "5.0.0"],
+        &["uninstall", "5.0.0"],
+        &["revert"],
+        &["confirm"],
+        &["migrate"],
+        &["adopt", "/etc", "1.0.0"],
+        &["adopt", "--name", "emqx", "/etc", "1.0.0"],
+    ] {
+        let error = format!(
+            "error: cannot change {}: it holds releases/, but it is not a Tenure root\n",
+            host.root().display()
+        );
+        host.run(args).code(2).stdout("").stderr(&format!("{error}{hint}"));
+        assert_eq!(host.tree(), before, "{args:?}");
+    }
+    for args in [&["root-dir"][..], &["history"]] {
+        host.run(args).ok();
+    }
+    host.run(["status"]).code(1).stdout_has("* 5.0.0\tunpacked");
+    assert_eq!(host.tree(), before);
+    fs::remove_file(host.root().join("current")).unwrap();
+    host.run(["init", "--dry-run"]).ok();
+    host.run(["init"]).ok();
+    host.run(["install", "5.0.0"]).ok();
+    // Who deletes .tenure/ has lost nothing that a start needs.
+    fs::remove_dir_all(host.root().join(".tenure")).unwrap();
+    host.run(["boot"]).ok();
+    assert!(host.root().join(".tenure").exists());
 }

@@ -289,7 +289,7 @@ fn root_to_adopt_into(
     name.map_or(Ok(()), check_product)?;
     let found = find();
     if let Ok(root) = &found {
-        root.ruled()?;
+        root.ruled().and_then(|()| root.adopted())?;
     }
     match (found, mode) {
         (Ok(root), _) if name.is_none() || root.settings().name.as_deref() == name => Ok(root),

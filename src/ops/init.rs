@@ -5,7 +5,6 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::outside;
 use crate::root::Root;
 use crate::settings;
 
@@ -32,7 +31,7 @@ pub struct Initialised {
 pub fn init(path: &Path, name: Option<&str>, common: &Common) -> Result<Initialised> {
     name.map_or(Ok(()), settings::check_product)?;
     if common.mode == Mode::DryRun {
-        let made = !outside::is_dir(&path.join("releases"));
+        let made = !Root::is_at(path);
         return Ok(Initialised {
             root: path.display().to_string(),
             name: name.map(Into::into),

@@ -154,6 +154,7 @@ impl<'a> Session<'a> {
         scope: Scope,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
+        root.adopted()?;
         let (lock, recovered, pending) = match common.mode {
             Mode::Act => {
                 let lock = RootLock::take(root, &common.order.command, common.wait, observer)?;

@@ -45,8 +45,9 @@ impl RootLock {
     /// Takes the lock, within `wait`.
     ///
     /// # Errors
-    /// Busy, naming the holder; refused where this user may not change the root.
+    /// Busy, naming the holder; refused where this is no root, or where this user may not change it.
     pub fn take(root: &Root, command: &str, wait: Duration, watch: &dyn Watch) -> Result<Self> {
+        root.adopted()?;
         root.may_change()?;
         root.prepare()?;
         let place = root.lock();

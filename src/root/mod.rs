@@ -103,9 +103,9 @@ impl Root {
     /// Where the directories cannot be made, or where the settings there name another product.
     pub fn create(path: &Path, name: Option<&str>) -> Result<(Self, bool)> {
         outside::make_dirs(path)?;
+        let made = !Self::is_at(path);
         let place = open(path)?;
         let releases = place.join("releases");
-        let made = !disk::is_dir(&releases);
         disk::ensure_dir(&releases, 0o755, disk::owner(&place)?)?;
         disk::sync_dir(&place)?;
         let mut root = Self::open(path)?;
@@ -170,6 +170,28 @@ impl Root {
     #[must_use]
     pub fn left_behind(&self) -> u64 {
         disk::size(&self.staging()) + disk::size(&self.trash())
+    }
+
+    /// Refuses a directory that holds releases/ and was never made a root, as those of other tools do. One is a root where
+    /// Tenure or its operator has written something down, or where `permanent` leads to a release: who deletes .tenure/
+    /// deletes no root.
+    ///
+    /// # Errors
+    /// Refused, with the command that makes it a root.
+    pub fn adopted(&self) -> Result<()> {
+        let is_written = disk::exists(&self.own()) || disk::exists(&self.place.join(SETTINGS));
+        if is_written || self.observe()?.permanent.version().is_some() {
+            return Ok(());
+        }
+        let path = self.path().display();
+        Err(Error::refused(format!("cannot change {path}: it holds releases/, but it is not a Tenure root"))
+            .hint(format!("to make it a root, run `tenure init --root {path}`")))
+    }
+
+    /// Whether there is a root at `path`.
+    #[must_use]
+    pub fn is_at(path: &Path) -> bool {
+        Self::find(Some(path), path).and_then(|root| root.adopted()).is_ok()
     }
 
     /// Refuses users who are neither root nor the owner of this root.
