@@ -23,6 +23,12 @@ pub fn leads_to_dir(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.is_dir())
 }
 
+/// Where a link leads, by its own words; none where no link is there.
+#[must_use]
+pub fn link_target(path: &Path) -> Option<PathBuf> {
+    fs::read_link(path).ok()
+}
+
 /// The absolute path of something that is there, without links.
 ///
 /// # Errors

@@ -240,12 +240,22 @@ fn where_the_service_cannot_be_told_the_links_move_and_a_warning_says_so() {
 
 #[test]
 fn a_guard_ends_a_trial_also_where_it_only_knows_wrong_settings() {
+    taken_over_with(("[timeouts]", "[timeout]"), false);
+}
+
+#[test]
+fn a_guard_moves_the_service_once_the_settings_are_corrected() {
+    taken_over_with(("[service]", "[servce]"), true);
+}
+
+/// A trial comes to its end under guards that were started after the settings had become wrong.
+fn taken_over_with((right, wrong): (&str, &str), corrected: bool) {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
-    serving.host.run(["upgrade", "--confirm-within", "6s", "5.0.1"]).ok();
+    serving.host.run(["upgrade", "--confirm-within", "8s", "5.0.1"]).ok();
     let first = guards(&serving.host);
     assert_eq!(first.len(), 2);
-    serving.changed("[timeouts]", "[timeout]");
+    serving.changed(right, wrong);
     // Each that is killed has one more stand in, which reads the settings as they are now.
     for pid in &first {
         serving.until("two stand guard", || guards(&serving.host).len() == 2);
@@ -253,6 +263,9 @@ fn a_guard_ends_a_trial_also_where_it_only_knows_wrong_settings() {
         serving.until("it is gone", || !guards(&serving.host).contains(pid));
     }
     serving.until("two others stand guard", || guards(&serving.host).len() == 2);
+    if corrected {
+        serving.changed(wrong, right);
+    }
     serving.until("the guards have left", || guards(&serving.host).is_empty());
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));

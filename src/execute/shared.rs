@@ -2,24 +2,26 @@
 //! directory brings what is in it. Nothing of them is ever overwritten or removed.
 
 use std::iter;
+use std::os::fd::AsFd;
 use std::path::Path;
 
+use crate::archive::{self, Target};
 use crate::error::{Doing, Error, Result};
 use crate::fs::{self as disk, Place, Standing};
 use crate::root::Root;
 use crate::settings::SharedDirectory;
-use crate::tree::{Node, Owner, TreeEntry};
+use crate::tree::{Node, TreeEntry};
+use crate::watch::Unwatched;
 
 use super::stage::Parts;
 
-/// Where the link in a release leads.
-fn target(name: &SharedDirectory) -> String {
-    format!("../../shared/{name}")
-}
+/// Where copies are made beside the directories; a name that none of them can have.
+const COPIES: &str = ".tenure-copies";
 
 /// Takes the directories out of a release in staging, and puts links in their places.
-pub(super) fn link(parts: &Parts, names: &[SharedDirectory], owner: Owner) -> Result<()> {
-    for name in names {
+pub(super) fn link(root: &Root, parts: &Parts) -> Result<()> {
+    let owner = root.owner();
+    for name in &root.settings().shared.directories {
         let (shipped, seed) = (parts.tree.join(name), parts.seed.join(name));
         let cannot = || format!("cannot share the directory {name}, as tenure.toml says");
         match disk::standing(&shipped)? {
@@ -33,16 +35,17 @@ pub(super) fn link(parts: &Parts, names: &[SharedDirectory], owner: Owner) -> Re
                 return Err(Error::refused(format!("{}: the release has a file or link there", cannot())));
             }
         }
-        disk::link_staged(&shipped, Path::new(&target(name)), owner)?;
+        disk::link_staged(&shipped, Path::new(&root.shared_target(name)), owner)?;
     }
     Ok(())
 }
 
 /// What a release consists of once it has these links.
 pub(super) fn linked<'a>(
+    root: &'a Root,
     tree: impl Iterator<Item = TreeEntry> + 'a,
-    names: &'a [SharedDirectory],
 ) -> impl Iterator<Item = TreeEntry> + 'a {
+    let names = &root.settings().shared.directories;
     let is_shared = move |entry: &TreeEntry| {
         let top = entry.path.split('/').next();
         names.iter().any(|name| Some(name.as_ref()) == top)
@@ -50,7 +53,7 @@ pub(super) fn linked<'a>(
     let mut sorted: Vec<&SharedDirectory> = names.iter().collect();
     sorted.sort();
     let link = |name: &SharedDirectory| {
-        let node = Node::Symlink { target: target(name) };
+        let node = Node::Symlink { target: root.shared_target(name) };
         TreeEntry { path: name.to_string(), mode: 0, node }
     };
     let mut links = sorted.into_iter().map(link).peekable();
@@ -79,12 +82,35 @@ fn fill(root: &Root, directory: &Place, seed: &Place) -> Result<()> {
     // An empty one was made for releases that ship nothing in it.
     let is_empty = || disk::names(directory).is_ok_and(|names| names.is_empty());
     match (disk::exists(seed), disk::standing(directory)?) {
-        (true, Standing::Nothing) => disk::move_durable(seed, directory),
+        (true, Standing::Nothing) => carry(root, seed, directory),
         (true, Standing::Directory) if is_empty() => {
             disk::remove_empty(directory)?;
-            disk::move_durable(seed, directory)
+            carry(root, seed, directory)
         }
         (false, Standing::Nothing) => disk::ensure_dir(directory, 0o755, root.owner()),
         _ => Ok(()),
     }
+}
+
+/// Lets a directory appear whole. One that lies on another disk is copied; a crash leaves the copy, which the next try
+/// deletes.
+fn carry(root: &Root, seed: &Place, directory: &Place) -> Result<()> {
+    let shared = root.shared();
+    if !disk::is_elsewhere(seed, &shared)? {
+        return disk::move_durable(seed, directory);
+    }
+    let doing = || format!("cannot copy {} to {}", seed.display(), directory.display());
+    let copies = shared.join(COPIES);
+    let held = disk::private_dir(&copies)?;
+    disk::purge(&held, &mut |_| true)?;
+    let copy = held.join("copy");
+    disk::ensure_dir(&copy, 0o755, root.owner())?;
+    let to = disk::open_dir(&copy)?;
+    let owner = (disk::effective_uid() == 0).then(|| root.owner());
+    archive::copy(seed.path(), &Target { dir: to.as_fd(), owner, twins: None }, &mut Unwatched)
+        .doing(doing)?;
+    disk::copy_mode(seed, &copy)?;
+    disk::sync_tree(&held)?;
+    disk::move_durable(&copy, directory)?;
+    disk::remove_empty(&copies)
 }

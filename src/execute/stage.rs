@@ -34,8 +34,11 @@ pub struct Staged<'a>(Staging<'a>);
 /// Where the parts of a transaction are, in its part of staging.
 #[derive(Clone)]
 pub(super) struct Parts {
-    /// All of it.
+    /// The release, and what it ships: on the disk of the releases.
     pub whole: Place,
+    /// What Tenure writes down of it, beside what it has written down of others; the same place, unless the releases lie on
+    /// another disk.
+    pub own: Place,
     /// What is not complete yet.
     pub raw: Place,
     /// The release.
@@ -47,14 +50,26 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub fn of(whole: Place) -> Self {
-        let [raw, tree, receipt, seed] =
-            ["raw", "releases/tree", "receipt", "seed"].map(|name| whole.join(name));
-        Self { whole, raw, tree, receipt, seed }
+    pub fn of(root: &Root, transaction: &str) -> Self {
+        Self::at(root.release_staging().join(transaction), root.staging().join(transaction))
+    }
+
+    fn at(whole: Place, own: Place) -> Self {
+        let [raw, tree, seed] = ["raw", "releases/tree", "seed"].map(|name| whole.join(name));
+        Self { receipt: own.join("receipt"), whole, own, raw, tree, seed }
+    }
+
+    /// Holds it where only this user can enter it, and nobody can exchange it.
+    fn private(root: &Root, transaction: &str) -> Result<Self> {
+        let Self { whole, own, .. } = Self::of(root, transaction);
+        let own = disk::private_dir(&own)?;
+        let whole = if root.is_spread() { disk::private_dir(&whole)? } else { own.clone() };
+        Ok(Self::at(whole, own))
     }
 
     /// Makes them anew where a transaction is taken back.
     pub fn make(&self) -> Result<()> {
+        disk::ensure_dir(&self.own, 0o700, disk::effective_owner())?;
         disk::ensure_dir(&self.whole, 0o700, disk::effective_owner())?;
         self.make_inner()
     }
@@ -73,7 +88,7 @@ impl<'a> Staging<'a> {
     pub fn begin(root: &'a Root) -> Result<Self> {
         let transaction = transaction();
         // Until something is moved out of it, whole and its owner's, nobody else reaches what is made in there.
-        let parts = Parts::of(disk::private_dir(&root.staging().join(&transaction))?);
+        let parts = Parts::private(root, &transaction)?;
         let staging = Self { root, transaction, parts };
         staging.parts.make_inner()?;
         disk::ensure_dir(&staging.parts.raw, 0o755, root.owner())?;
@@ -149,14 +164,16 @@ impl<'a> Staging<'a> {
         let parts = &self.parts;
         let raw = top.map_or_else(|| parts.raw.clone(), |top| parts.raw.join(top));
         disk::move_staged(&raw, &parts.tree)?;
-        let names = &self.root.settings().shared.directories;
-        shared::link(parts, names, self.root.owner())?;
+        shared::link(self.root, parts)?;
         disk::ensure_dir(&parts.receipt, 0o755, self.root.owner())?;
         let (archive, sha256) = archive.unzip();
         let (transaction, unpacked_at) = (self.transaction.clone(), clock::now());
         let known = Receipt { transaction, unpacked_at, archive, sha256 };
-        known.stage(&parts.receipt, shared::linked(tree, names), packed, self.root.owner())?;
+        known.stage(&parts.receipt, shared::linked(self.root, tree), packed, self.root.owner())?;
         disk::sync_tree(&parts.whole)?;
+        if self.root.is_spread() {
+            disk::sync_tree(&parts.own)?;
+        }
         Ok(Staged(self))
     }
 
@@ -199,7 +216,8 @@ impl Staged<'_> {
         let Parts { whole, tree, .. } = self.parts();
         let shared = whole.join("shared");
         // What outlives releases is where its links say, seen from here.
-        disk::link_staged(&shared, Path::new("../../../shared"), disk::effective_owner())?;
+        let target = self.0.root.shared_from_staging();
+        disk::link_staged(&shared, Path::new(&target), disk::effective_owner())?;
         disk::set_passable(whole, true)?;
         let ran = run(tree);
         disk::set_passable(whole, false)?;
@@ -216,7 +234,9 @@ impl Staged<'_> {
 impl Drop for Staging<'_> {
     /// What cannot be deleted now, the next command deletes.
     fn drop(&mut self) {
-        let empty = self.root.staging().join(&self.transaction);
-        let _ = disk::purge(&self.parts.whole, &mut |_| true).and_then(|()| disk::remove_empty(&empty));
+        let Parts { whole, own, .. } = Parts::of(self.root, &self.transaction);
+        for (held, empty) in [(&self.parts.whole, whole), (&self.parts.own, own)] {
+            let _ = disk::purge(held, &mut |_| true).and_then(|()| disk::remove_empty(&empty));
+        }
     }
 }

@@ -71,7 +71,7 @@ impl Hands<'_> {
         }
         shared::appear(self.root, &staged)?;
         // What is known of a release that went without Tenure is not true of this one.
-        self.throw(&self.root.receipt_dir(version), "stale")?;
+        self.throw(&self.root.receipt_dir(version), &self.bin().join("stale"))?;
         disk::move_durable(&staged.receipt, &self.root.receipt_dir(version))?;
         disk::move_durable(&staged.tree, &self.root.release(version))
     }
@@ -103,7 +103,7 @@ impl Hands<'_> {
 
     /// Where this transaction staged a release; an interrupted one did so before this command began.
     fn parts(&self) -> Parts {
-        let earlier = || Parts::of(self.root.staging().join(self.transaction));
+        let earlier = || Parts::of(self.root, self.transaction);
         self.staged.cloned().unwrap_or_else(earlier)
     }
 
@@ -111,44 +111,42 @@ impl Hands<'_> {
         if let Item::Release(version) = item {
             self.unused(version)?;
         }
-        self.places(item).iter().try_for_each(|(place, name)| self.throw(place, name))
+        self.places(item).iter().try_for_each(|(place, thrown)| self.throw(place, thrown))
     }
 
     fn restore(&self, item: &Item) -> Result<()> {
-        let bin = self.bin();
         // The release itself comes back last: once it is there, all that is known of it is as well.
-        for (place, name) in self.places(item).iter().rev() {
-            let thrown = bin.join(name);
-            if disk::exists(&thrown) && !disk::exists(place) {
-                disk::move_durable(&thrown, place)?;
-            }
-        }
-        Ok(())
+        self.places(item).iter().rev().try_for_each(|(place, thrown)| disk::bring_back(thrown, place))
     }
 
-    /// Where the parts of an item are, and the name of each in the trash.
-    fn places(&self, item: &Item) -> Vec<(Place, String)> {
+    /// Where the parts of an item are, and where in the trash each goes.
+    fn places(&self, item: &Item) -> Vec<(Place, Place)> {
+        let bin = self.root.release_trash().join(self.transaction);
         match item {
             Item::Release(version) => vec![
-                (self.root.release(version), format!("release-{version}")),
-                (self.root.receipt_dir(version), format!("receipt-{version}")),
+                (self.root.release(version), bin.join(format!("release-{version}"))),
+                (self.root.receipt_dir(version), self.bin().join(format!("receipt-{version}"))),
             ],
             Item::Archive(file) => {
                 let beside = ["", ".sha256", ".minisig"].map(|ending| format!("{file}{ending}"));
-                beside.map(|f| (self.root.releases().join(&f), format!("file-{f}"))).into()
+                beside.map(|f| (self.root.releases().join(&f), bin.join(format!("file-{f}")))).into()
             }
         }
     }
 
     /// Moves something into this transaction's part of the trash, where it is still there.
-    fn throw(&self, from: &Place, name: &str) -> Result<()> {
+    fn throw(&self, from: &Place, thrown: &Place) -> Result<()> {
         if !disk::exists(from) {
             return Ok(());
         }
-        let bin = self.bin();
-        disk::ensure_dir(&bin, 0o755, self.root.owner())?;
-        disk::sync_dir(&self.root.trash())?;
-        disk::move_durable(from, &bin.join(name))
+        for trash in [self.root.trash(), self.root.release_trash()] {
+            disk::ensure_dir(&trash.join(self.transaction), 0o755, self.root.owner())?;
+            disk::sync_dir(&trash)?;
+            if !self.root.is_spread() {
+                break;
+            }
+        }
+        disk::throw_durable(from, thrown)
     }
 
     fn bin(&self) -> Place {

@@ -47,7 +47,7 @@ pub fn switch_link(dir: &Place, name: &str, target: &Path, staging: &Place, owne
 }
 
 /// renameat2(2), whatever the C library.
-fn rename_with(
+pub(super) fn rename_with(
     old_dir: &impl AsFd,
     old: impl Arg,
     new_dir: &impl AsFd,

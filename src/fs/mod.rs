@@ -4,6 +4,7 @@
 //! links in the way. An owner and a mode are given through what is open and was made here; to a link, which
 //! cannot be opened, in a directory that nobody else can enter.
 
+mod apart;
 mod draft;
 mod links;
 mod origin;
@@ -16,6 +17,7 @@ mod write;
 
 use nix::unistd::{Gid, Uid};
 
+pub use apart::{bring_back, throw_durable};
 pub use draft::Draft;
 pub use links::{
     move_durable, move_staged, remove_empty, remove_file_durable, remove_link, spare_link, switch_link,
@@ -24,13 +26,13 @@ pub use origin::Origin;
 pub use place::Place;
 pub use purge::purge;
 pub use read::{
-    Standing, exists, is_dir, names, open_dir, open_file, owner, read_bytes, read_linked, read_text,
-    read_torn, standing, unnamed,
+    Standing, exists, is_dir, is_elsewhere, is_mount, names, open_dir, open_file, owner, owner_of_link,
+    read_bytes, read_linked, read_text, read_torn, standing, unnamed,
 };
 pub use seed::{link_staged, set_apart};
-pub use space::{Free, free, size, weigh};
+pub use space::{Free, free, is_read_only, size, weigh};
 pub use write::{
-    append, append_durable, ensure_dir, open_kept, private_dir, set_passable, sync_dir, sync_tree,
+    append, append_durable, copy_mode, ensure_dir, open_kept, private_dir, set_passable, sync_dir, sync_tree,
     write_durable, write_staged,
 };
 

@@ -8,6 +8,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use rustix::fs::{StatxFlags, statx};
 
 use crate::error::{Doing, Result};
 use crate::outside::read_small;
@@ -82,6 +83,43 @@ pub(super) fn kind(stat: &FileStat) -> SFlag {
 pub fn owner(place: &Place) -> Result<Owner> {
     let stat = place.open(REACH).and_then(fstat).tell(|| format!("cannot look at {}", place.display()))?;
     Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
+}
+
+/// Who owns what stands at a place, a link itself included.
+///
+/// # Errors
+/// Where nothing stands there.
+pub fn owner_of_link(place: &Place) -> Result<Owner> {
+    let stat = stat(place).tell(|| format!("cannot look at {}", place.display()))?;
+    Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
+}
+
+/// Whether nothing can be moved from one directory to the other by one rename: they lie on two file systems, or are reached
+/// by two mounts of one.
+///
+/// # Errors
+/// Where they cannot be looked at.
+pub fn is_elsewhere(one: &Place, other: &Place) -> Result<bool> {
+    let look = |place: &Place| mounted(place).tell(|| format!("cannot look at {}", place.display()));
+    Ok(look(one)? != look(other)?)
+}
+
+/// Whether something is mounted on a directory, by what is around it. Before Linux 5.8 only another file system is seen.
+#[must_use]
+pub fn is_mount(dir: &Place, around: &Place) -> bool {
+    match (mounted(dir), mounted(around)) {
+        (Ok((_, Some(one))), Ok((_, Some(other)))) => one != other,
+        (Ok((one, _)), Ok((other, _))) => one != other,
+        _ => false,
+    }
+}
+
+/// The device of a directory, and the mount that it is reached by, where the kernel tells.
+fn mounted(place: &Place) -> nix::Result<(u64, Option<u64>)> {
+    let dir = place.open(REACH)?;
+    let told = statx(&dir, "", rustix::fs::AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok();
+    let told = told.filter(|told| told.stx_mask & StatxFlags::MNT_ID.bits() != 0);
+    Ok((fstat(&dir)?.st_dev, told.map(|told| told.stx_mnt_id)))
 }
 
 /// Opens a directory.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag, fstat};
-use nix::sys::statvfs::fstatvfs;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::Result;
 use crate::walk::{Found, walk, walk_in};
@@ -40,6 +40,13 @@ pub fn free(dir: &Place) -> Result<Free> {
         files: (stat.files() > 0).then(|| stat.files_available()),
         block: unit,
     })
+}
+
+/// Whether the file system that holds a directory can only be read.
+#[must_use]
+pub fn is_read_only(dir: &Place) -> bool {
+    let stat = dir.open(LIST).and_then(fstatvfs);
+    stat.is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY))
 }
 
 /// The bytes in a tree, or of one file, for people to read; links are not followed, and what cannot be read

@@ -110,6 +110,16 @@ pub fn set_passable(place: &Place, passable: bool) -> Result<()> {
     set_mode(&place.open(LIST).tell(doing)?, if passable { PRIVATE | 0o011 } else { PRIVATE }, place)
 }
 
+/// Gives a directory of this user's the mode of another one. Not durable.
+///
+/// # Errors
+/// Where one of them is not there.
+pub fn copy_mode(from: &Place, to: &Place) -> Result<()> {
+    let stat = from.open(LIST).and_then(fstat).tell(|| format!("cannot look at {}", from.display()))?;
+    let dir = to.open(LIST).tell(|| format!("cannot open {}", to.display()))?;
+    set_mode(&dir, stat.st_mode & 0o7777, to)
+}
+
 /// Makes the entries of a directory durable. A sync that failed is never tried again: what it would then
 /// call durable may be lost already.
 ///

@@ -48,6 +48,10 @@ pub struct Adopted {
 pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Result<Report<Adopted>> {
     let version = &options.version;
     let from = adoptable(&options.from, root.path(), version, root.settings().name.as_deref())?;
+    if from.starts_with(root.releases().path()) {
+        return Err(Error::refused(format!("cannot adopt {}: it lies among the releases", from.display()))
+            .hint("`tenure versions` lists it if it is one"));
+    }
     let session = Session::begin(root, &options.common, observer)?;
     session.now.sound()?;
     if session.now.state(version).is_some() {

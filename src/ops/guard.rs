@@ -38,11 +38,13 @@ pub struct Guarded {
 /// # Errors
 /// Failed where the root cannot be read any more, or where something could not be ended time and again.
 pub fn guard(root: &Root, ordered_by: Identity, observer: &mut dyn Observer) -> Result<Guarded> {
-    let mut guard = Guard { root, ordered_by, watched: None, seen: None, failed: 0, did: Vec::new() };
+    let mut guard =
+        Guard { root: root.clone(), ordered_by, watched: None, seen: None, failed: 0, did: Vec::new() };
     let post = root.guard_post()?;
     let (mut on_duty, mut stood_by) = (false, false);
     loop {
         observer.go_on()?;
+        guard.root.read_again();
         let duty = guard.duty()?;
         guard.see(&duty);
         if duty == Duty::Over {
@@ -76,8 +78,8 @@ enum Duty {
     Attend(Trial),
 }
 
-struct Guard<'a> {
-    root: &'a Root,
+struct Guard {
+    root: Root,
     ordered_by: Identity,
     watched: Option<Watched>,
     /// The transaction of the trial that it saw last.
@@ -95,11 +97,11 @@ struct Watched {
     next: Duration,
 }
 
-impl Guard<'_> {
+impl Guard {
     /// Told without the lock: a guard is in nobody's way while there is nothing to do.
     fn duty(&self) -> Result<Duty> {
         let at_work = self.ordered_by.is_alive();
-        if journal::is_open(self.root)? {
+        if journal::is_open(&self.root)? {
             return Ok(if at_work { Duty::Wait } else { Duty::Recover });
         }
         Ok(match self.root.trial(&self.root.observe()?)? {
@@ -117,7 +119,7 @@ impl Guard<'_> {
             Duty::Wait | Duty::Recover => return,
         };
         if now != self.seen.as_ref() {
-            self.seen.iter().for_each(|ended| detach::stop_deadline(self.root, ended));
+            self.seen.iter().for_each(|ended| detach::stop_deadline(&self.root, ended));
             self.seen = now.cloned();
         }
     }
@@ -190,7 +192,7 @@ impl Guard<'_> {
         let known = self.watched.take().filter(|watched| watched.transaction == trial.transaction);
         let watched = self.watched.insert(known.unwrap_or_else(fresh));
         if now >= watched.next {
-            watched.sample = match (Service::of(self.root), untold) {
+            watched.sample = match (Service::of(&self.root), untold) {
                 (_, Some(untold)) => untold,
                 (Some(service), None) => probe::sample(&service, &trial.version, &health, watch)?,
                 (None, None) => Sample::CannotTell("the settings name no service any more".into()),
@@ -217,7 +219,7 @@ impl Guard<'_> {
         if !session.is_on(trial)? {
             return Ok(None);
         }
-        let saves = data::confirmed(self.root, &session.now, None, observer)?.backup.is_some();
+        let saves = data::confirmed(&self.root, &session.now, None, observer)?.backup.is_some();
         match install::confirm_in(session, None, observer) {
             Ok(_) => Ok(Some("confirmed".to_owned())),
             // Its data is migrated once there is a backup, or not at all.
@@ -230,7 +232,7 @@ impl Guard<'_> {
 
     /// The guard judges a trial at its deadline, so the session does not; also where the settings are wrong by now.
     fn begin<'a>(&'a self, order: &'a Common, observer: &mut dyn Observer) -> Result<Session<'a>> {
-        Session::begin_with(self.root, order, Scope::All, observer)
+        Session::begin_with(&self.root, order, Scope::All, observer)
     }
 
     fn order(&self, command: &str, why: Option<String>) -> Common {

@@ -73,7 +73,9 @@ fn discards(steps: &[Step], version: &Version) -> bool {
 }
 
 fn in_use(root: &Root, now: &Snapshot) -> BTreeSet<Version> {
-    let used = |version: &&Version| !process::running_from(root.release(version).path()).is_empty();
+    let used = |version: &&Version| {
+        root.is_mount(version) || !process::running_from(root.release(version).path()).is_empty()
+    };
     now.releases.keys().filter(used).cloned().collect()
 }
 

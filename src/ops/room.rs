@@ -55,7 +55,7 @@ impl<'a> Room<'a> {
     /// # Errors
     /// Where nobody can tell.
     pub fn of(root: &'a Root, version: &'a Version, claimed: Claim) -> Result<Self> {
-        let free = disk::free(root.place())?;
+        let free = disk::free(&root.disk())?;
         Ok(Self { root, version, free, reserve: reserve(root, &free), claimed })
     }
 
@@ -155,7 +155,8 @@ impl<'a> Room<'a> {
     }
 
     fn lacking(&self, needed: &str) -> Error {
-        let (version, place) = (self.version, self.root.path().display());
+        let disk = self.root.disk();
+        let (version, place) = (self.version, disk.display());
         let (free, reserve) = (size(self.free.bytes), size(self.reserve));
         Error::refused(format!(
             "not enough space for {version} on {place}: {needed}; {free} free{}, {reserve} in reserve",

@@ -1,14 +1,16 @@
 //! Which installed release a new one shares its files with, and how.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use crate::archive::{Sharing, Twins};
 use crate::execute::Staging;
 use crate::fs as disk;
-use crate::manifest::Manifest;
+use crate::manifest::{MANIFEST, Manifest};
 use crate::release::Snapshot;
 use crate::root::Root;
 use crate::settings::Share;
+use crate::version::Version;
 
 /// The most files that are compared: what is known of them is held in memory.
 const FILES_MAX: usize = 200_000;
@@ -19,7 +21,7 @@ pub(super) fn twins(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Optio
     let share = root.settings().space.share;
     let version = now.current.version().or(now.permanent.version()).filter(|_| share != Share::None)?;
     let may_link = || share == Share::Hardlink || immutable(root.manifest(version).ok().flatten().as_ref());
-    let sharing = if staging.shares_blocks(&root.tree_file(version)?) {
+    let sharing = if staging.shares_blocks(&sample(root, version)?) {
         Sharing::Blocks
     } else if may_link() {
         Sharing::Links
@@ -30,6 +32,12 @@ pub(super) fn twins(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Optio
     let tree = root.recorded_tree(version).ok().flatten()?.take(FILES_MAX + 1);
     let tree = tree.collect::<Result<Vec<_>, _>>().ok().filter(|tree| tree.len() <= FILES_MAX)?;
     Some(Arc::new(Twins::new(release, sharing, tree, root.recorded_packed(version))))
+}
+
+/// A file on the disk of the release, whose blocks a new one may share.
+fn sample(root: &Root, version: &Version) -> Option<File> {
+    let inside = || disk::open_file(&root.release(version).join(MANIFEST)).ok();
+    if root.is_spread() { inside().or_else(|| root.tree_file(version)) } else { root.tree_file(version) }
 }
 
 /// Whether a new release may keep the links that it was given: where its own vendor does not declare its files

@@ -219,7 +219,7 @@ fn ending(trial: &Trial) -> Ending {
 }
 
 fn space(root: &Root) -> Option<Space> {
-    let free = disk::free(root.place()).ok()?;
+    let free = disk::free(&root.disk()).ok()?;
     Some(Space {
         free_bytes: free.bytes,
         size_bytes: free.size,

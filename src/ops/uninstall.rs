@@ -41,8 +41,16 @@ pub fn uninstall(
     session.finish(plan, None, observer, |_| Uninstalled { version: version.clone(), was })
 }
 
-/// Refuses to remove what a process runs from.
+/// Refuses to remove what a process runs from, or what is mounted there.
 pub(super) fn refuse_running(root: &Root, version: &Version, action: &str) -> Result<()> {
+    if root.is_mount(version) {
+        let path = root.release(version);
+        return Err(Error::refused(format!(
+            "cannot {action} {version}: {} is a mount of its own",
+            path.display()
+        ))
+        .hint(format!("unmount it first: `umount {}`", path.display())));
+    }
     let running = process::running_from(root.release(version).path());
     if running.is_empty() {
         return Ok(());

@@ -3,6 +3,7 @@
 mod data;
 mod failure;
 mod history;
+mod home;
 mod lock;
 mod observe;
 mod receipt;
@@ -32,6 +33,7 @@ use crate::settings::{SETTINGS, Settings};
 use crate::tree::Owner;
 use crate::version::Version;
 
+use home::Home;
 use rules::Rules;
 
 /// The largest settings or manifest that is read, in bytes.
@@ -56,6 +58,7 @@ fn open(path: &Path) -> Result<Place> {
 pub struct Root {
     place: Place,
     owner: Owner,
+    home: Home,
     rules: Rules,
 }
 
@@ -65,10 +68,20 @@ impl Root {
     /// # Errors
     /// Refused where there is none. Settings that cannot be used are for [`Self::ruled`] to refuse.
     pub fn find(given: Option<&Path>, here: &Path) -> Result<Self> {
-        let is_root = |dir: &Path| outside::is_dir(&dir.join("releases")) && !is_release(dir);
+        let is_root = |dir: &Path| outside::leads_to_dir(&dir.join("releases")) && !is_release(dir);
         let path = match given {
             Some(dir) if is_root(dir) => dir,
             Some(dir) => {
+                if let Some(target) = outside::link_target(&dir.join("releases")) {
+                    let error = format!(
+                        "cannot use {}: its link releases leads to {}, which is not there",
+                        dir.display(),
+                        target.display()
+                    );
+                    return Err(
+                        Error::refused(error).hint("mount the disk that holds it, or correct the link")
+                    );
+                }
                 return Err(Error::refused(format!("{} is no root: it holds no releases/", dir.display()))
                     .hint(format!("`tenure init --root {}` makes one there", dir.display())));
             }
@@ -86,8 +99,8 @@ impl Root {
     fn open(path: &Path) -> Result<Self> {
         let place = open(path)?;
         let owner = disk::owner(&place)?;
-        let rules = Rules::read(&place);
-        Ok(Self { place, owner, rules })
+        let (home, rules) = (Home::find(&place, owner)?, Rules::read(&place));
+        Ok(Self { place, owner, home, rules })
     }
 
     /// The same root, where the time that things may take is another one than its settings say.
@@ -106,7 +119,10 @@ impl Root {
         let made = !Self::is_at(path);
         let place = open(path)?;
         let releases = place.join("releases");
-        disk::ensure_dir(&releases, 0o755, disk::owner(&place)?)?;
+        // The operator may keep them on another disk, behind a link.
+        if !outside::leads_to_dir(releases.path()) {
+            disk::ensure_dir(&releases, 0o755, disk::owner(&place)?)?;
+        }
         disk::sync_dir(&place)?;
         let mut root = Self::open(path)?;
         root.may_change()?;
@@ -146,6 +162,11 @@ impl Root {
         for dir in [self.staging(), self.trash(), self.receipts()] {
             disk::ensure_dir(&dir, 0o755, self.owner)?;
         }
+        if self.is_spread() {
+            for dir in [self.beside(), self.release_staging(), self.release_trash()] {
+                disk::ensure_dir(&dir, 0o755, self.owner)?;
+            }
+        }
         Ok(())
     }
 
@@ -162,14 +183,19 @@ impl Root {
             }
         }
         self.forget_trial()?;
-        let swept = disk::purge(&self.staging(), goes_on);
-        disk::purge(&self.trash(), goes_on).and(swept)
+        self.left().iter().map(|dir| disk::purge(dir, goes_on)).fold(Ok(()), |all, one| one.and(all))
     }
 
     /// The bytes that [`Self::sweep`] removes.
     #[must_use]
     pub fn left_behind(&self) -> u64 {
-        disk::size(&self.staging()) + disk::size(&self.trash())
+        self.left().iter().map(disk::size).sum()
+    }
+
+    /// Where things are that [`Self::sweep`] removes, also where the releases have moved to or from another disk.
+    fn left(&self) -> [Place; 4] {
+        let beside = self.beside();
+        [self.staging(), self.trash(), beside.join("staging"), beside.join("trash")]
     }
 
     /// Refuses a directory that holds releases/ and was never made a root, as those of other tools do. One is a root where
@@ -245,25 +271,13 @@ impl Root {
         &self.rules.settings
     }
 
-    /// The directory of the releases and their archives.
-    #[must_use]
-    pub fn releases(&self) -> Place {
-        self.place.join("releases")
-    }
-
-    /// The directory of one release.
-    #[must_use]
-    pub fn release(&self, version: &Version) -> Place {
-        self.releases().join(version.to_string())
-    }
-
     /// What outlives releases.
     #[must_use]
     pub fn shared(&self) -> Place {
         self.place.join("shared")
     }
 
-    /// Where trees are built before they are published.
+    /// Where what Tenure writes down is written before it has its name.
     #[must_use]
     pub fn staging(&self) -> Place {
         self.own().join("staging")

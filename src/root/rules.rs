@@ -53,6 +53,13 @@ impl Root {
         self.rules.error().map_or(Ok(()), Err)
     }
 
+    /// Reads the settings once more where they were wrong: somebody may have corrected them.
+    pub fn read_again(&mut self) {
+        if self.rules.wrong.is_some() {
+            self.rules = Rules::read(&self.place);
+        }
+    }
+
     /// Whether the settings may name a service in a part that cannot be used.
     #[must_use]
     pub fn may_have_service(&self) -> bool {

@@ -88,6 +88,7 @@ pub fn all_or_nothing(target: &Version, mut failed: Vec<Error>) -> Result<()> {
 pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<Outcome>> {
     let mut outcomes = vec![("trial", trial(root, now, &request.target)?)];
     outcomes.extend(owner(root, now)?.map(|outcome| ("owner", outcome)));
+    outcomes.extend(spread(root).map(|outcome| ("releases", outcome)));
     if root.settings().user.is_some() {
         let found = |name: String| format!("programs of releases run as {name}");
         outcomes.push(("user", hook::account(root).map(|account| found(account.name().to_owned()))));
@@ -109,6 +110,17 @@ fn trial(root: &Root, now: &Snapshot, target: &Version) -> Result<std::result::R
     let found = format!("{on_trial} is on trial, {}, until {}", trial.term, trial.ends);
     let is_third = target != on_trial && target != permanent;
     Ok(if is_third { Err(Error::refused(found).hint(END_TRIAL)) } else { Ok(found) })
+}
+
+/// Where releases are unpacked, if that is not in the root itself, and whether they can be.
+fn spread(root: &Root) -> Option<std::result::Result<String, Error>> {
+    let releases = root.releases();
+    if disk::is_read_only(&releases) {
+        let error = format!("nothing can be unpacked into {}: it is mounted read-only", releases.display());
+        return Some(Err(Error::refused(error).hint("mount it again with the option `rw`")));
+    }
+    root.is_spread()
+        .then(|| Ok(format!("on another disk or mount, unpacked in {}", root.release_staging().display())))
 }
 
 /// What is unpacked belongs to the owner of the root; what runs was unpacked so as well, unless one of them changed
@@ -224,7 +236,7 @@ fn requirements(root: &Root, manifest: Option<&Manifest>, claim: Claim) -> Resul
         return Ok(Vec::new());
     };
     // Once all is unpacked that is to be.
-    let host = platform::this(claim.left_of(disk::free(root.place())?.bytes))?;
+    let host = platform::this(claim.left_of(disk::free(&root.disk())?.bytes))?;
     Ok(requires.met_by(&host).into_iter().map(outcome).collect())
 }
 

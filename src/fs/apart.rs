@@ -1,0 +1,173 @@
+//! Moves trees that cannot be moved in one piece: overlayfs moves no directory of a lower layer, as that of a container's
+//! image, but does move the files in it.
+
+use std::error::Error as _;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::openat;
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use rustix::fs::RenameFlags;
+
+use crate::error::{Error, Result};
+
+use super::links::{move_durable, rename_with, unlock};
+use super::place::{LIST, Parent, REACH, Tell};
+use super::read::{exists, is_dir};
+use super::write::{permissions, sync_around, sync_dir};
+use super::{Place, effective_uid};
+
+/// How the name ends of what is moved entry by entry and not whole yet.
+const PARTS: &str = ".parts";
+
+/// As [`move_durable`], into the trash: where a directory cannot be moved in one piece, entry by entry. A crash then leaves
+/// a part of it in its place and the rest in the trash, which [`bring_back`] puts together again.
+///
+/// # Errors
+/// Where the name is taken or the move fails.
+pub fn throw_durable(from: &Place, to: &Place) -> Result<()> {
+    match move_durable(from, to) {
+        Err(error) if is_dir(from) && !exists(to) && is_indivisible(&error) => {
+            let parts = parts(to);
+            merge(from, &parts)?;
+            move_durable(&parts, to)
+        }
+        moved => moved,
+    }
+}
+
+/// Brings back what [`throw_durable`] has thrown away, or began to; nothing to do where it is back.
+///
+/// # Errors
+/// Where it fails; made again, it does the rest.
+pub fn bring_back(thrown: &Place, place: &Place) -> Result<()> {
+    let parts = parts(thrown);
+    if is_dir(&parts) {
+        return merge(&parts, place);
+    }
+    if exists(thrown) && !exists(place) {
+        return move_durable(thrown, place);
+    }
+    Ok(())
+}
+
+fn parts(thrown: &Place) -> Place {
+    thrown.renamed(|path| {
+        let mut path = path.as_os_str().to_owned();
+        path.push(PARTS);
+        path.into()
+    })
+}
+
+/// Whether a move failed because the two places are not on one file system, or look so.
+fn is_indivisible(error: &Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.and_then(io::Error::raw_os_error) == Some(Errno::EXDEV as i32)
+}
+
+/// Moves all that is in one directory into another one, which is made where it is not there, and removes the first.
+fn merge(from: &Place, to: &Place) -> Result<()> {
+    let doing = || format!("cannot move {} to {}", from.display(), to.display());
+    let stat = from.open(REACH).and_then(fstat).tell(doing)?;
+    let (old_dir, old) = from.spot().tell(doing)?;
+    open_up(&old_dir, old).tell(doing)?;
+    let is_new = make(to, &stat).tell(doing)?;
+    for name in names(from).tell(doing)? {
+        let (one, other) = (from.join(&name), to.join(&name));
+        match shift(&one, &other) {
+            Err(Errno::EXDEV | Errno::EEXIST | Errno::EACCES) if is_dir(&one) => merge(&one, &other)?,
+            moved => moved.tell(|| format!("cannot move {} to {}", one.display(), other.display()))?,
+        }
+    }
+    if is_new {
+        to.open(LIST).and_then(|dir| fchmod(dir, permissions(stat.st_mode & 0o7777))).tell(doing)?;
+    }
+    // What arrived is there for good before the place that it came from goes.
+    sync_dir(to)?;
+    let (new_dir, _) = to.spot().tell(doing)?;
+    sync_around(to, &new_dir)?;
+    unlinkat(&old_dir, old, UnlinkatFlags::RemoveDir).tell(doing)?;
+    sync_around(from, &old_dir)
+}
+
+/// Lets this user write to a directory of its own; root needs no leave for that. A crash may leave the owner that leave.
+fn open_up(parent: &Parent, name: &OsStr) -> nix::Result<()> {
+    if effective_uid() == 0 { Ok(()) } else { unlock(parent, name) }
+}
+
+/// What has to be added to the mode of a directory while this user fills it.
+fn writable() -> u32 {
+    if effective_uid() == 0 { 0 } else { 0o700 }
+}
+
+/// Makes a directory like another one, which this user can write to for now; tells whether it was not there.
+fn make(to: &Place, like: &FileStat) -> nix::Result<bool> {
+    let (parent, name) = to.spot()?;
+    match mkdirat(&parent, name, permissions(0o700)) {
+        Err(Errno::EEXIST) => open_up(&parent, name).map(|()| false),
+        made => {
+            made?;
+            let dir = openat(&parent, name, LIST, Mode::empty())?;
+            let stat = fstat(&dir)?;
+            if (stat.st_uid, stat.st_gid) != (like.st_uid, like.st_gid) {
+                fchown(&dir, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid)))?;
+            }
+            fchmod(&dir, permissions(like.st_mode & 0o7777 | writable())).map(|()| true)
+        }
+    }
+}
+
+fn shift(from: &Place, to: &Place) -> nix::Result<()> {
+    let ((old_dir, old), (new_dir, new)) = (from.spot()?, to.spot()?);
+    match rename_with(&old_dir, old, &new_dir, new, RenameFlags::NOREPLACE) {
+        Err(Errno::EINVAL | Errno::ENOSYS) if !exists(to) => {
+            nix::fcntl::renameat(&old_dir, old, &new_dir, new)
+        }
+        moved => moved,
+    }
+}
+
+/// The names in a directory, whatever they consist of.
+fn names(dir: &Place) -> nix::Result<Vec<OsString>> {
+    let mut dir = Dir::from_fd(dir.open(LIST)?)?;
+    let name = |entry: nix::Result<nix::dir::Entry>| {
+        entry.map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned())
+    };
+    let mut names = dir.iter().map(name).collect::<nix::Result<Vec<_>>>()?;
+    names.retain(|name| name != "." && name != "..");
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_was_moved_in_part_is_put_together_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path();
+        let place = Place::of(File::open(top).unwrap().into(), top.to_owned());
+        fs::create_dir_all(top.join("release/bin/deep")).unwrap();
+        fs::write(top.join("release/bin/deep/a"), "a").unwrap();
+        fs::write(top.join("release/b"), "b").unwrap();
+        fs::set_permissions(top.join("release/bin"), fs::Permissions::from_mode(0o555)).unwrap();
+        let (release, thrown) = (place.join("release"), place.join("thrown"));
+        merge(&release, &parts(&thrown)).unwrap();
+        assert!(!top.join("release").exists() && top.join("thrown.parts/bin/deep/a").exists());
+        // As a crash in the middle of the way there leaves it, and one in the middle of the way back.
+        fs::create_dir_all(top.join("release/bin")).unwrap();
+        fs::rename(top.join("thrown.parts/b"), top.join("release/b")).unwrap();
+        bring_back(&thrown, &release).unwrap();
+        bring_back(&thrown, &release).unwrap();
+        assert_eq!(fs::read(top.join("release/bin/deep/a")).unwrap(), b"a");
+        assert_eq!(fs::read(top.join("release/b")).unwrap(), b"b");
+        assert!(!top.join("thrown.parts").exists());
+    }
+}
