@@ -65,7 +65,16 @@ fn failed_release_is_refused_without_retry() {
     let page = host.run(["status", "--format", "prometheus"]).ok();
     page.stdout_has("name=\"greeter\",version=\"5.0.1\"} 1\n")
         .stdout_has("# TYPE tenure_release_failed gauge\n");
-    // It may be there, and is shown as what it is.
+}
+
+#[test]
+fn failed_release_is_shown_where_it_is_on_disk() {
+    let serving = Serving::start("");
+    let host = &serving.host;
+    serving.pack(&Greeter { conf: SICK, ..Greeter::well("5.0.1") });
+    host.run(["upgrade", "5.0.1"]).code(3);
+    let why = failed(&serving)[0].1.clone();
+    // It may be prepared, and is not tried by that.
     host.run(["upgrade", "--prepare-only", "5.0.1"]).ok();
     host.run(["versions"])
         .ok()
