@@ -5,6 +5,9 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::fs::Origin;
 
+/// The ending of its name.
+pub const DIGEST: &str = ".sha256";
+
 /// The largest digest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
@@ -13,7 +16,7 @@ const LIMIT: u64 = 1 << 20;
 /// # Errors
 /// Refused where the digests differ, or where the file tells none for this archive.
 pub fn check(archive: &Origin, sha256: &str) -> Result<bool> {
-    let beside = archive.beside(".sha256");
+    let beside = archive.beside(DIGEST);
     let Some(text) = beside.read_text(LIMIT)? else { return Ok(false) };
     let file_name = archive.path().file_name().unwrap_or_default().to_string_lossy();
     let expected = find(&text, &file_name).ok_or_else(|| {

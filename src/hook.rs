@@ -4,10 +4,11 @@ use std::fs::File;
 use std::time::Duration;
 
 use crate::error::{Doing, Error, Result};
-use crate::fs::{self as disk, Place};
+use crate::fs::Place;
 use crate::health::Argv;
 use crate::manifest::{Hooks, Manifest};
-use crate::process::{self, Account, End, Program};
+use crate::privilege;
+use crate::process::{self, End, Program};
 use crate::root::Root;
 use crate::version::Version;
 use crate::watch::Watch;
@@ -174,12 +175,13 @@ impl<'a> Hook<'a> {
     /// Where it cannot be started, or on interruption.
     pub fn run(&self, errand: &Errand<'_>, output: &File, watch: &dyn Watch) -> Result<End> {
         let dir = errand.dir(self.root, self.release);
+        let path = dir.path().join(self.argv.program());
         let program = Program {
-            path: &dir.path().join(self.argv.program()),
+            path: &path,
             arguments: self.argv.arguments(),
             dir: dir.path(),
             environment: &environment(self.root, errand),
-            account: Some(&account(self.root)?),
+            account: Some(&privilege::of_release(self.root, dir.path(), &path)?),
             within: self.within,
             output,
         };
@@ -193,24 +195,6 @@ impl<'a> Hook<'a> {
     fn cannot(&self) -> String {
         format!("the {} program of {}, {}, failed", self.name, self.release, self.argv.program())
     }
-}
-
-/// Whom the programs of a release run as: never as more than whoever could have written them.
-///
-/// # Errors
-/// Refused where there is no such user, or where this one may not run programs as that one.
-pub fn account(root: &Root) -> Result<Account> {
-    let owner = root.owner();
-    let account = match root.user()? {
-        Some(name) => Account::named(name)?,
-        None => Account::of(owner.uid, owner.gid),
-    };
-    let own = disk::effective_uid();
-    if own != 0 && own != account.uid() {
-        return Err(Error::refused(format!("cannot run programs of a release as {}", account.name()))
-            .hint("run it as root"));
-    }
-    Ok(account)
 }
 
 fn environment(root: &Root, errand: &Errand<'_>) -> Vec<(&'static str, String)> {

@@ -31,6 +31,8 @@ pub mod walk;
 pub mod tree;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod outside;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod ownership;
 pub mod fs;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod archive;
@@ -47,6 +49,7 @@ pub mod platform;
 // Floor 3: what a root and a service consist of.
 pub mod root;
 pub mod journal;
+pub mod privilege;
 pub mod hook;
 pub mod service;
 pub mod probe;

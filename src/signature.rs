@@ -8,6 +8,9 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Origin;
 use crate::settings::TrustedKey;
 
+/// The ending of its name.
+pub const SIGNATURE: &str = ".minisig";
+
 /// The largest signature that is read, in bytes; its comments are of any length.
 const LIMIT: u64 = 1 << 14;
 
@@ -34,7 +37,7 @@ pub fn vouch<T>(
     if keys.is_empty() {
         return Ok(Vouched { made: read(&mut |_| {}, true)?, signed_as: Ok(None) });
     }
-    let beside = archive.beside(".minisig");
+    let beside = archive.beside(SIGNATURE);
     let signature = match load(archive, &beside) {
         Err(error) if error.kind() == Kind::Refused => return unsigned(error, read),
         signature => signature?,

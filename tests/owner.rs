@@ -172,10 +172,12 @@ fn checking(script: &str) -> Host {
 #[test]
 #[ignore = "needs root; run by .ci/run"]
 fn programs_of_a_release_run_with_all_groups_of_their_user_and_no_other() {
-    let host = checking("#!/bin/sh\nid >\"$TENURE_ROOT/../told\"\n");
+    let host = checking("#!/bin/sh\nid >\"$TENURE_ROOT/../out/told\"\n");
     fs::write(host.root().join("tenure.toml"), "user = 'nobody'\n").unwrap();
     let around = host.root().parent().unwrap();
-    fs::set_permissions(around, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(around, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(around.join("out")).unwrap();
+    fs::set_permissions(around.join("out"), fs::Permissions::from_mode(0o777)).unwrap();
     fs::write(around.join("group"), "root:x:0:\nnogroup:x:65534:\nwatchers:x:4711:somebody,nobody\n")
         .unwrap();
     // As one who is in a group of root's that is none of nobody's.
@@ -186,7 +188,7 @@ fn programs_of_a_release_run_with_all_groups_of_their_user_and_no_other() {
     let out = out.env("TENURE_ROOT", host.root()).output().unwrap();
     assert!(out.status.success(), "{out:?}");
     assert_eq!(
-        fs::read_to_string(around.join("told")).unwrap(),
+        fs::read_to_string(around.join("out/told")).unwrap(),
         "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup),4711(watchers)\n"
     );
 }

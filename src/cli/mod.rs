@@ -176,6 +176,7 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
     if works_damaged(&command) {
         root.damage().iter().for_each(|wrong| console.report(wrong));
     }
+    warn_of_modes(&command, root, console);
     match command {
         Command::Versions => Shown::of(style, &ops::versions(root)?),
         Command::RootDir => Shown::of(style, &human::RootDir { root: root.path().display().to_string() }),
@@ -234,6 +235,15 @@ fn works_damaged(command: &Command) -> bool {
             | Command::Revert { .. }
             | Command::Boot { .. }
     )
+}
+
+/// What these commands list may have been written by another user.
+fn warn_of_modes(command: &Command, root: &Root, console: &mut Console) {
+    let lists = matches!(command, Command::Versions | Command::History | Command::Verify { .. });
+    if let Some(error) = root.check_modes().err().filter(|_| lists) {
+        console.warn(&error.in_one_line());
+        error.hints().into_iter().for_each(|hint| console.warn(hint));
+    }
 }
 
 fn change(command: Command, root: &Root, order: Order, console: &mut Console) -> Result<Shown> {

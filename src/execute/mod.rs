@@ -24,6 +24,7 @@ use crate::watch::{Unwatched, Watch};
 
 pub use stage::{Staged, Staging};
 use step::Hands;
+use task::Source;
 pub use task::{begin_migration, end_left_over, migration_post};
 
 /// Is told what happens while it happens.
@@ -117,7 +118,7 @@ pub fn run(
     guarded(root, &record)?;
     let journal = Journal::open(root, &record)?;
     let staged = staged.map(Staged::parts);
-    let hands = Hands { root, lock, transaction: &record.transaction, staged };
+    let hands = Hands { root, lock, transaction: &record.transaction, staged, source: Source::Command };
     let done = forward(&hands, &journal, plan, observer);
     let took = clock::since_boot().saturating_sub(begun);
     match done {
@@ -322,7 +323,8 @@ fn resume(
     if scope == Scope::All {
         process::end_orphans(&record.transaction);
     }
-    let hands = Hands { root, lock, transaction: &record.transaction, staged: None };
+    let (transaction, source) = (record.transaction.as_str(), Source::Journal);
+    let hands = Hands { root, lock, transaction, staged: None, source };
     for step in &steps {
         let applied = hands.apply(step, observer);
         match (step, applied) {

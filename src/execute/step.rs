@@ -14,7 +14,7 @@ use crate::watch::Watch;
 use super::carry::Carrier;
 use super::shared;
 use super::stage::Parts;
-use super::task::Tasks;
+use super::task::{Source, Tasks};
 
 pub(super) struct Hands<'a> {
     pub root: &'a Root,
@@ -22,6 +22,8 @@ pub(super) struct Hands<'a> {
     pub transaction: &'a str,
     /// Where this command staged the release that is to be published; held open, so it is the very one.
     pub staged: Option<&'a Parts>,
+    /// Where the steps come from.
+    pub source: Source,
 }
 
 impl Hands<'_> {
@@ -57,7 +59,7 @@ impl Hands<'_> {
     }
 
     fn tasks(&self) -> Tasks<'_> {
-        Tasks { root: self.root, transaction: self.transaction }
+        Tasks { root: self.root, transaction: self.transaction, source: self.source }
     }
 
     /// Lets the release appear by one rename; it is complete and durable in staging.

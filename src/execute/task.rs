@@ -9,6 +9,7 @@ use crate::data::{Format, Migration, OnDisk, Stage};
 use crate::detach;
 use crate::error::{Doing, Error, Result};
 use crate::hook::{self, Errand, Hook, Task};
+use crate::privilege;
 use crate::process::{self, Program};
 use crate::root::{MigrationPost, Root};
 use crate::version::Version;
@@ -20,9 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long before it is looked again.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Where the steps that are applied come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// From the plan of this very command.
+    Command,
+    /// From the journal, as the owner of the root may have written it.
+    Journal,
+}
+
 pub(super) struct Tasks<'a> {
     pub root: &'a Root,
     pub transaction: &'a str,
+    pub source: Source,
 }
 
 impl Tasks<'_> {
@@ -64,8 +75,12 @@ impl Tasks<'_> {
         hook.run_logged(&errand, watch)
     }
 
-    /// The operator's own command runs as the operator.
+    /// The operator's own command runs as the operator; one in the journal as the owner of the journal.
     fn shell(&self, command: &str, within: Duration, watch: &dyn Watch) -> Result<()> {
+        let account = match self.source {
+            Source::Command => None,
+            Source::Journal => privilege::of_journal(self.root)?,
+        };
         let (log, place) = self.root.new_log(&format!("{}-backup.log", self.transaction))?;
         let environment = [
             ("TENURE_ACTION", "backup".to_owned()),
@@ -77,7 +92,7 @@ impl Tasks<'_> {
             arguments: &["-c".to_owned(), command.to_owned()],
             dir: self.root.path(),
             environment: &environment,
-            account: None,
+            account: account.as_ref(),
             within,
             output: &log,
         };

@@ -145,7 +145,7 @@ fn bring<'a>(
         return Ok(Ok(Fetch::default()));
     };
     let is_free = free_name(root, version);
-    let archive = candidate.open()?;
+    let archive = candidate.open_to_install(root)?;
     if want.mode == Mode::Act {
         execute::make_room(root, observer);
     }

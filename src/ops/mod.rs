@@ -36,7 +36,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::detach;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::execute::{self, Observer, Order, Recovered, Scope, Staged};
 use crate::journal::{self, Found};
 use crate::plan::{Plan, Recovery, recover};
@@ -157,6 +157,11 @@ impl<'a> Session<'a> {
         root.adopted()?;
         let (lock, recovered, pending) = match common.mode {
             Mode::Act => {
+                match root.check_modes() {
+                    // The service is to start, and to start it no program is run.
+                    Err(error) if scope == Scope::Links => observer.warn(&error.in_one_line()),
+                    checked => checked.doing(|| format!("cannot change {}", root.path().display()))?,
+                }
                 let lock = RootLock::take(root, &common.order.command, common.wait, observer)?;
                 let recovered = execute::restore_order(root, &lock, scope, observer)?;
                 (Some(Rc::new(lock)), recovered, None)

@@ -1,15 +1,20 @@
 //! Where a release comes from: the one archive that holds it.
 
+use std::fs::File;
 use std::path::Path;
 
 use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
-use crate::error::{Error, Result};
+use crate::digest::DIGEST;
+use crate::error::{Doing, Error, Result};
 use crate::fs::{self as disk, Origin};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::naming::{self, Format};
+use crate::ownership::Owned;
 use crate::plan::{Item, Step};
+use crate::process;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
+use crate::signature::SIGNATURE;
 use crate::version::{Version, nearest};
 use crate::watch::Watch;
 
@@ -200,6 +205,36 @@ impl Candidate {
     pub fn open(&self) -> Result<Archive> {
         Archive::of(self.origin.open()?, self.origin.path(), self.format)
     }
+
+    /// Opens it to be installed in this root. Run by root, Tenure installs only what root or the owner of the root owns.
+    ///
+    /// # Errors
+    /// Refused where the archive, or the digest or signature beside it, belongs to another user or can be written by
+    /// one.
+    pub fn open_to_install(&self, root: &Root) -> Result<Archive> {
+        let file = self.origin.open()?;
+        check_owner(root, &file, &self.origin)?;
+        for beside in [DIGEST, SIGNATURE].map(|ending| self.origin.beside(ending)) {
+            // A file that cannot be opened is reported where it is read.
+            beside.open().map_or(Ok(()), |file| check_owner(root, &file, &beside))?;
+        }
+        Archive::of(file, self.origin.path(), self.format)
+    }
+}
+
+fn check_owner(root: &Root, file: &File, origin: &Origin) -> Result<()> {
+    if disk::effective_uid() != 0 {
+        return Ok(());
+    }
+    let (owned, path) = (Owned::of(file, origin.path())?, origin.display());
+    if owned.uid != 0 && owned.uid != root.owner().uid {
+        return Err(Error::refused(format!(
+            "cannot install {path} as root: it belongs to {}, who is neither root nor the owner of the root",
+            process::user_name(owned.uid)
+        ))
+        .hint(format!("check that this is the file to install, then run `chown root {path}`")));
+    }
+    owned.not_shared().doing(|| format!("cannot install {path} as root"))
 }
 
 fn no_archive(path: &Path) -> Error {

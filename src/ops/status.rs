@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::data::{Format, Migration, OnDisk, Stage};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fs as disk;
 use crate::health::Sample;
 use crate::journal::{self, Found};
@@ -153,7 +153,9 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let mut problems: Vec<Problem> = now.faults().iter().map(|fault| problem(State::Broken, fault)).collect();
     problems.extend(root.damage().iter().map(|wrong| problem(State::Broken, wrong)));
     let unfinished = unfinished(root, &now, &mut problems)?;
-    let service = serving(root, &now, watch)?;
+    let before = problems.len();
+    let service = serving(root, &now, watch, &mut problems)?;
+    let is_told = problems.len() > before;
     problems.extend(unfinished.as_ref().and_then(|unfinished| left_undone(root, unfinished)));
     let data = known(data(root, &now), &mut problems);
     let failed_migration = data.migration.as_ref().filter(|m| m.stage == Stage::Failed);
@@ -162,7 +164,7 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     let last_trial = trials(&entries).pop().map(|(_, trial)| trial);
     let at_work = unfinished.as_ref().map_or(Some(false), |unfinished| unfinished.at_work);
     // In the middle of a move the service runs something else, and rightly so.
-    let moored = service.as_ref().filter(|_| at_work == Some(false));
+    let moored = service.as_ref().filter(|_| at_work == Some(false) && !is_told);
     problems.extend(moored.and_then(|service| astray(service, &now).or_else(|| down(service, &now))));
     let calm = State::of(&now, at_work == Some(true), data.unfinished().is_some());
     Ok(Status {
@@ -288,15 +290,32 @@ fn data(root: &Root, now: &Snapshot) -> Result<OnDisk> {
     root.data_as_told(now)
 }
 
-fn serving(root: &Root, now: &Snapshot, watch: &dyn Watch) -> Result<Option<Serving>> {
-    let (Some(service), Some(current)) = (Service::of(root), now.current.version()) else { return Ok(None) };
+/// Looks at the service. That the service must not be looked at is a problem of its own.
+fn serving(
+    root: &Root,
+    now: &Snapshot,
+    watch: &dyn Watch,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<Serving>> {
+    let (Some(service), Some(current)) = (Service::of(root), now.current.version()) else {
+        problems.extend(root.check_modes().err().map(|error| problem(State::Broken, &error)));
+        return Ok(None);
+    };
+    let unasked = |why: &Error| Serving { up: None, runs: Running::Unknown(why.in_one_line()), health: None };
+    if let Err(error) = root.check_modes() {
+        problems.push(problem(State::Broken, &error));
+        return Ok(Some(unasked(&error)));
+    }
     let (up, runs) = match service.is_up(watch) {
         Ok(true) => {
             let runs = service.running(current, watch).unwrap_or_else(|e| Running::Unknown(e.in_one_line()));
             (Some(true), runs)
         }
         Ok(false) => (Some(false), Running::Nothing),
-        Err(e) => (None, Running::Unknown(e.in_one_line())),
+        Err(e) => {
+            problems.extend((e.kind() == Kind::Refused).then(|| problem(State::Unknown, &e)));
+            return Ok(Some(unasked(&e)));
+        }
     };
     let health = match up {
         Some(true) => Some(match root.health(current) {

@@ -55,6 +55,13 @@ impl Account {
         Self { gid, ..user.unwrap_or_else(nameless) }
     }
 
+    /// The user of this number, in its own first group; in `gid` where the host knows no such user.
+    #[must_use]
+    pub fn numbered(uid: u32, gid: u32) -> Self {
+        let account = Self::of(uid, gid);
+        Self { gid: account.first.unwrap_or(gid), ..account }
+    }
+
     /// Starts a program as this user: as root does it, with the user's groups, those beside the first as well. Any other
     /// process can start it as itself alone.
     ///

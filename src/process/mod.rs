@@ -185,6 +185,21 @@ pub fn in_other_namespace(pid: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u
     found.next().filter(|_| found.next().is_none())
 }
 
+/// The program that a process executes; none where this user may not look.
+#[must_use]
+pub fn executable(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// The users who may signal a process beside root: its real and its saved user (kill(2)). None where it is gone.
+#[must_use]
+pub fn users_of(pid: u32) -> Option<[u32; 2]> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let uids: Vec<u32> = line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect();
+    Some([*uids.first()?, *uids.get(2)?])
+}
+
 /// Sends a signal.
 ///
 /// # Errors

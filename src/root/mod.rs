@@ -27,6 +27,7 @@ use crate::fs::{self as disk, Place, Standing};
 use crate::health::Health;
 use crate::manifest::{MANIFEST, Manifest, Timeouts};
 use crate::outside;
+use crate::ownership::Owned;
 use crate::process;
 use crate::release::LinkName;
 use crate::settings::{SETTINGS, Settings};
@@ -118,6 +119,7 @@ impl Root {
         outside::make_dirs(path)?;
         let made = !Self::is_at(path);
         let place = open(path)?;
+        check_modes([&place])?;
         let releases = place.join("releases");
         // The operator may keep them on another disk, behind a link.
         if !outside::leads_to_dir(releases.path()) {
@@ -236,6 +238,15 @@ impl Root {
             process::user_name(user)
         ))
         .hint(self.as_whom()))
+    }
+
+    /// Refuses, as root alone, a root that other users can write, as sshd's `StrictModes` does: what is in it may be
+    /// theirs. A sticky directory is no exception, for they can add to it.
+    ///
+    /// # Errors
+    /// Refused, naming the directory.
+    pub fn check_modes(&self) -> Result<()> {
+        check_modes([&self.place, &self.releases(), &self.own()])
     }
 
     /// What a user is told who may not look or change here.
@@ -374,6 +385,13 @@ impl Root {
     fn own(&self) -> Place {
         self.place.join(".tenure")
     }
+}
+
+fn check_modes<'a>(dirs: impl IntoIterator<Item = &'a Place>) -> Result<()> {
+    if disk::effective_uid() != 0 {
+        return Ok(());
+    }
+    dirs.into_iter().try_for_each(|dir| Owned::at(dir.path())?.as_ref().map_or(Ok(()), Owned::not_shared))
 }
 
 /// The manifest at the top of this directory; none where it has none.

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::evidence::Evidence;
 use super::{Condition, Running, ServiceManager, Tools, running};
 use crate::error::{Error, Result};
+use crate::privilege;
 use crate::root::Root;
 use crate::settings::Commands;
 
@@ -15,18 +16,26 @@ pub struct ByCommand<'a> {
     pub root: &'a Root,
 }
 
-fn order(tools: &Tools<'_>, words: &[String]) -> Result<()> {
-    let (program, arguments) =
-        words.split_first().ok_or_else(|| Error::failed("tenure.toml names no program for it"))?;
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    tools.order(Path::new(program), &arguments).map(drop)
+impl ByCommand<'_> {
+    fn order(&self, tools: &Tools<'_>, words: &[String]) -> Result<()> {
+        let (program, arguments) =
+            words.split_first().ok_or_else(|| Error::failed("tenure.toml names no program for it"))?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let account = privilege::of_command(self.root, program)?;
+        let path = Path::new(program);
+        tools.ask_as(account.as_ref(), path, &arguments)?.good(path, &arguments).map(drop)
+    }
+
+    fn pid(&self) -> Result<Option<u32>> {
+        running::by_file(self.pid_file, self.root.releases().path())
+    }
 }
 
 impl ByCommand<'_> {
     fn is_up(&self) -> Result<bool> {
         let releases = self.root.releases();
         if self.pid_file.is_some() {
-            return Ok(running::by_file(self.pid_file, releases.path()).is_some());
+            return Ok(self.pid()?.is_some());
         }
         if Evidence::look(releases.path(), &Condition::default()).running() != Running::Nothing {
             return Ok(true);
@@ -42,9 +51,9 @@ impl ByCommand<'_> {
 impl ServiceManager for ByCommand<'_> {
     fn condition(&self, _: &Tools<'_>) -> Result<Condition> {
         let up = self.is_up()?;
-        let main = running::by_file(self.pid_file, self.root.releases().path());
+        let main = self.pid()?;
         let ended = match self.pid_file {
-            Some(file) => running::ended_by_file(file, self.root.releases().path()),
+            Some(file) => running::ended_by_file(file, self.root.releases().path())?,
             None => (!up).then(|| "no process runs from a release".to_owned()),
         };
         Ok(Condition { up, ended, main, ..Condition::default() })
@@ -59,7 +68,7 @@ impl ServiceManager for ByCommand<'_> {
             return if self.is_up()? { stopped.and_then(|()| self.start(tools)) } else { self.start(tools) };
         }
         clear();
-        let restarted = order(tools, restart);
+        let restarted = self.order(tools, restart);
         match restarted.is_err() && !start.is_empty() && !self.is_up()? {
             true => self.start(tools),
             false => restarted,
@@ -68,14 +77,14 @@ impl ServiceManager for ByCommand<'_> {
 
     fn start(&self, tools: &Tools<'_>) -> Result<()> {
         let Commands { restart, start, .. } = self.commands;
-        order(tools, if start.is_empty() { restart } else { start })
+        self.order(tools, if start.is_empty() { restart } else { start })
     }
 
     fn stop(&self, tools: &Tools<'_>) -> Result<()> {
-        order(tools, &self.commands.stop)
+        self.order(tools, &self.commands.stop)
     }
 
     fn reload(&self, tools: &Tools<'_>) -> Result<()> {
-        order(tools, &self.commands.reload)
+        self.order(tools, &self.commands.reload)
     }
 }

@@ -14,7 +14,8 @@ use crate::error::{Doing, Error, Result};
 use crate::hook::{Errand, Hook, Task};
 use crate::manifest::{Manifest, Timeouts};
 use crate::plan::Way;
-use crate::process::{self, Program};
+use crate::privilege;
+use crate::process::{self, Account, Program};
 use crate::root::Root;
 use crate::settings::{Hot, Manager};
 use crate::version::Version;
@@ -91,9 +92,24 @@ struct Answer {
     ended: Result<()>,
 }
 
+impl Answer {
+    fn good(self, path: &Path, arguments: &[&str]) -> Result<String> {
+        let Self { said, ended } = self;
+        ended.map(|()| said).doing(|| format!("`{} {}` failed", path.display(), arguments.join(" ")))
+    }
+}
+
 impl Tools<'_> {
     /// Runs a program of the host as the user of this process.
     fn ask(&self, path: &Path, arguments: &[&str]) -> Result<Answer> {
+        if path.is_absolute() {
+            privilege::check_program(path)?;
+        }
+        self.ask_as(None, path, arguments)
+    }
+
+    /// Runs a program as this user, or else as the user of this process.
+    fn ask_as(&self, account: Option<&Account>, path: &Path, arguments: &[&str]) -> Result<Answer> {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let output = process::output_in_memory()?;
         let (dir, within) = (self.dir, self.within);
@@ -104,7 +120,7 @@ impl Tools<'_> {
             arguments: &arguments,
             dir,
             environment: &told,
-            account: None,
+            account,
             within,
             output: &output,
         };
@@ -114,8 +130,7 @@ impl Tools<'_> {
 
     /// The same, which has to end well.
     fn order(&self, path: &Path, arguments: &[&str]) -> Result<String> {
-        let Answer { said, ended } = self.ask(path, arguments)?;
-        ended.map(|()| said).doing(|| format!("`{} {}` failed", path.display(), arguments.join(" ")))
+        self.ask(path, arguments)?.good(path, arguments)
     }
 }
 

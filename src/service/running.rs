@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::Condition;
 use super::evidence::Evidence;
+use crate::error::Result;
 use crate::outside;
+use crate::privilege;
 use crate::process;
 use crate::version::Version;
 
@@ -48,30 +50,36 @@ pub fn parsed(said: &str) -> Running {
 
 /// The process whose id is in this file, where it lives. A service in a pid namespace of its own writes the id by which
 /// it is known there.
-pub fn by_file(file: Option<&Path>, releases: &Path) -> Option<u32> {
-    let text = outside::read_text(file?, 64).ok().flatten()?;
-    let pid = text.trim().parse().ok()?;
+///
+/// # Errors
+/// Refused where the owner of the file could not signal that process, and it runs from no release under `releases`.
+pub fn by_file(file: Option<&Path>, releases: &Path) -> Result<Option<u32>> {
+    let Some(file) = file else { return Ok(None) };
+    let text = outside::read_text(file, 64).ok().flatten().unwrap_or_default();
+    let Ok(pid) = text.trim().parse() else { return Ok(None) };
     let shows = |pid| process::signs_of(pid).any(|place| release_in(releases, &place).is_some());
     let is_here = process::is_alive(pid);
-    if is_here && shows(pid) {
-        return Some(pid);
-    }
-    process::in_other_namespace(pid, shows).or(is_here.then_some(pid))
+    let elsewhere = || process::in_other_namespace(pid, shows);
+    let found = if is_here && shows(pid) { Some(pid) } else { elsewhere().or(is_here.then_some(pid)) };
+    found.map(|pid| privilege::check_process(file, pid, releases).map(|()| pid)).transpose()
 }
 
 /// How a service ended whose manager knows it by a pid file; none where the process runs that the file names. While the
 /// file is missing, as when it is written anew, any process from a release is taken for the service.
-pub fn ended_by_file(file: &Path, releases: &Path) -> Option<String> {
-    if by_file(Some(file), releases).is_some() {
-        return None;
+///
+/// # Errors
+/// As [`by_file`].
+pub fn ended_by_file(file: &Path, releases: &Path) -> Result<Option<String>> {
+    if by_file(Some(file), releases)?.is_some() {
+        return Ok(None);
     }
     let text = outside::read_text(file, 64).ok().flatten().unwrap_or_default();
-    if text.trim().is_empty() {
-        let is_left = Evidence::look(releases, &Condition::default()).running() != Running::Nothing;
-        return (!is_left)
-            .then(|| format!("{} is missing, and no process runs from a release", file.display()));
+    if !text.trim().is_empty() {
+        return Ok(Some(format!("the process that {} names does not run", file.display())));
     }
-    Some(format!("the process that {} names does not run", file.display()))
+    let is_left = Evidence::look(releases, &Condition::default()).running() != Running::Nothing;
+    let why = || format!("{} is missing, and no process runs from a release", file.display());
+    Ok((!is_left).then(why))
 }
 
 /// The release that a path leads into. A file that was removed while it is in use says so behind its name.

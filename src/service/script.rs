@@ -34,13 +34,13 @@ impl<'a> Script<'a> {
         tools.order(&self.program, &self.words(verb)).map(drop)
     }
 
-    fn main(&self) -> Option<u32> {
+    fn main(&self) -> Result<Option<u32>> {
         running::by_file(self.pid_file, self.root.releases().path())
     }
 
     /// Every script knows `status`, by the word of the Linux Standard Base: 0 is running, 1 to 3 are not.
     fn is_up(&self, tools: &Tools<'_>) -> Result<bool> {
-        if self.main().is_some() {
+        if self.main()?.is_some() {
             return Ok(true);
         }
         let answer = tools.ask(&self.program, &self.words("status"))?;
@@ -52,7 +52,7 @@ impl<'a> Script<'a> {
 
     fn is_gone(&self, tools: &Tools<'_>) -> Result<bool> {
         match self.pid_file {
-            Some(_) => Ok(self.main().is_none()),
+            Some(_) => Ok(self.main()?.is_none()),
             None => self.is_up(tools).map(|up| !up),
         }
     }
@@ -60,10 +60,10 @@ impl<'a> Script<'a> {
 
 impl ServiceManager for Script<'_> {
     fn condition(&self, tools: &Tools<'_>) -> Result<Condition> {
-        let (main, up) = (self.main(), self.is_up(tools)?);
+        let (main, up) = (self.main()?, self.is_up(tools)?);
         // To OpenRC a service that crashed is up.
         let ended = match self.pid_file {
-            Some(file) => running::ended_by_file(file, self.root.releases().path()),
+            Some(file) => running::ended_by_file(file, self.root.releases().path())?,
             None => (!up).then(|| "its script says that it does not run".to_owned()),
         };
         Ok(Condition { up, ended, main, ..Condition::default() })

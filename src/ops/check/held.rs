@@ -5,10 +5,11 @@ use crate::error::{Error, Kind, Result};
 use crate::execute::Observer;
 use crate::fs::{self as disk, Place};
 use crate::health::Baseline;
-use crate::hook::{self, Errand, Hook, Task};
+use crate::hook::{Errand, Hook, Task};
 use crate::manifest::Manifest;
 use crate::plan::{Motion, Request};
 use crate::platform;
+use crate::privilege;
 use crate::process;
 use crate::release::{END_TRIAL, ReleaseState, Snapshot};
 use crate::requires::{Finding, Requires};
@@ -89,16 +90,17 @@ pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<Ou
     let mut outcomes = vec![("trial", trial(root, now, &request.target)?)];
     outcomes.extend(owner(root, now)?.map(|outcome| ("owner", outcome)));
     outcomes.extend(spread(root).map(|outcome| ("releases", outcome)));
+    outcomes.extend(root.check_modes().err().map(|error| ("permissions", Err(error))));
     if root.settings().user.is_some() {
         let found = |name: String| format!("programs of releases run as {name}");
-        outcomes.push(("user", hook::account(root).map(|account| found(account.name().to_owned()))));
+        outcomes.push(("user", privilege::of_settings(root).map(|account| found(account.name().to_owned()))));
     }
     Ok(outcomes)
 }
 
 /// Whether programs of releases can be run; why not is told once.
 fn has_user(root: &Root) -> bool {
-    root.settings().user.is_none() || hook::account(root).is_ok()
+    root.settings().user.is_none() || privilege::of_settings(root).is_ok()
 }
 
 /// A trial that ends by itself belongs to somebody who waits for its end.

@@ -107,7 +107,7 @@ fn staged<'a>(
     observer: &mut dyn Observer,
 ) -> Result<Option<(Fetch<'a>, RootLock)>> {
     let has_check = looked.manifest.as_ref().is_some_and(|manifest| manifest.hooks.check.is_some());
-    if looked.steps.is_empty() || !has_check {
+    if looked.steps.is_empty() || !has_check || root.check_modes().is_err() {
         return Ok(None);
     }
     let lock = RootLock::take(root, &session.common.order.command, session.common.wait, observer)?;

@@ -1,0 +1,172 @@
+//! As which user programs run: with no more privilege than the owners of the files that name them, of the programs
+//! themselves, and of every directory above these. Only they could have decided what such a program does.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing, Error, Result};
+use crate::fs::effective_uid;
+use crate::manifest::MANIFEST;
+use crate::ownership::{Owned, Trail};
+use crate::process::{self, Account};
+use crate::root::Root;
+use crate::settings::SETTINGS;
+
+/// The user that a program of the release in `dir` runs as: the one that the settings name, or else the owner.
+///
+/// # Errors
+/// Refused where the owners differ, where other users can write one of the files or directories, where the settings
+/// name a user who is not the owner, and where this process cannot run programs as that user.
+pub fn of_release(root: &Root, dir: &Path, program: &Path) -> Result<Account> {
+    of_files(root, &[settings(root), dir.join(MANIFEST), program.to_owned()])
+        .doing(|| format!("cannot run {}", program.display()))
+}
+
+/// The user that programs of releases run as, as far as the root and its settings decide.
+///
+/// # Errors
+/// As [`of_release`].
+pub fn of_settings(root: &Root) -> Result<Account> {
+    of_files(root, &[settings(root)])
+}
+
+fn of_files(root: &Root, files: &[PathBuf]) -> Result<Account> {
+    root.check_modes()?;
+    let owner = owner(files)?;
+    let named = root.user()?.map(Account::named).transpose()?;
+    let account = match (owner, named) {
+        (Some(owner), Some(named)) if owner.uid != named.uid() => return Err(more(root, &owner, &named)),
+        (_, Some(named)) => named,
+        (Some(owner), None) => account(root, &owner),
+        (None, None) => Account::of(root.owner().uid, root.owner().gid),
+    };
+    let own = effective_uid();
+    if own != 0 && own != account.uid() {
+        return Err(Error::refused(format!("cannot run programs of a release as {}", account.name()))
+            .hint("run it as root"));
+    }
+    Ok(account)
+}
+
+/// The user that a command of the settings runs as; none for the user of this process, where all of it is root's.
+///
+/// # Errors
+/// Refused where the owners differ, where other users can write one of the files or directories, and where this
+/// process cannot run programs as the owner.
+pub fn of_command(root: &Root, program: &str) -> Result<Option<Account>> {
+    // A bare name is looked up in the directories of the host's programs.
+    let file = program.contains('/').then(|| root.path().join(program));
+    let files: Vec<PathBuf> = [settings(root)].into_iter().chain(file).collect();
+    at_most(root, &files).doing(|| format!("cannot run {program}"))
+}
+
+/// The user that a command in the journal runs as; none for the user of this process, where all of it is root's.
+///
+/// # Errors
+/// As [`of_command`].
+pub fn of_journal(root: &Root) -> Result<Option<Account>> {
+    at_most(root, &[root.journal().path().to_owned()]).doing(|| "cannot run a command of the journal")
+}
+
+fn at_most(root: &Root, files: &[PathBuf]) -> Result<Option<Account>> {
+    root.check_modes()?;
+    let own = effective_uid();
+    match owner(files)? {
+        Some(owner) if owner.uid == own => Ok(None),
+        Some(owner) if own == 0 => Ok(Some(account(root, &owner))),
+        Some(owner) => Err(Error::refused(belongs(&owner)).hint("run it as root")),
+        None => Ok(None),
+    }
+}
+
+/// Refuses to run a program of the host as root that is not root's own.
+///
+/// # Errors
+/// Refused where it belongs to another user, or where other users can write it.
+pub fn check_program(program: &Path) -> Result<()> {
+    if effective_uid() != 0 {
+        return Ok(());
+    }
+    let doing = || format!("cannot run {} as root", program.display());
+    match owner(&[program.to_owned()]).doing(doing)? {
+        None => Ok(()),
+        Some(owner) => Err(Error::refused(belongs(&owner)).hint(format!(
+            "make sure that its contents are right, then run `chown root {}`",
+            owner.path.display()
+        )))
+        .doing(doing),
+    }
+}
+
+/// Refuses to take a process for the service because of a pid file whose owner could not signal it. What runs from the
+/// releases under `releases` is the service.
+///
+/// # Errors
+/// Refused, naming both owners.
+pub fn check_process(pid_file: &Path, pid: u32, releases: &Path) -> Result<()> {
+    let doing = || format!("cannot use the pid file {}", pid_file.display());
+    let trail = Trail::of(pid_file)?;
+    trail.not_shared().doing(doing)?;
+    let Some(users) = process::users_of(pid) else { return Ok(()) };
+    let mut strangers = trail.others().filter(|owner| !users.contains(&owner.uid));
+    let Some(owner) = strangers.next() else { return Ok(()) };
+    if process::executable(pid).is_some_and(|program| program.starts_with(releases)) {
+        return Ok(());
+    }
+    let users = users.map(process::user_name);
+    Err(Error::refused(format!("{}, and process {pid} to {}", belongs(owner), users[0])).hint(format!(
+        "have root write the pid file, in a directory of root's, or give {} to {}",
+        owner.path.display(),
+        users[0]
+    )))
+    .doing(doing)
+}
+
+/// The settings; where there are none, only the directory that they would be in decides.
+fn settings(root: &Root) -> PathBuf {
+    root.path().join(SETTINGS)
+}
+
+/// What belongs to the one user other than root who owns any of this; none where all of it is root's.
+fn owner(files: &[PathBuf]) -> Result<Option<Owned>> {
+    let mut found: Option<Owned> = None;
+    for file in files {
+        let trail = Trail::of(file)?;
+        // As another user, Tenure runs programs as that user alone, whoever can write them.
+        if effective_uid() == 0 {
+            trail.not_shared()?;
+        }
+        for other in trail.others() {
+            match &found {
+                Some(first) if first.uid != other.uid => {
+                    let words = format!("{}, and {}", belongs(first), belongs(other));
+                    return Err(Error::refused(words).hint("give both to one user with `chown`"));
+                }
+                Some(_) => {}
+                None => found = Some(other.clone()),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The owner, with the group of the root where it is this user's as well.
+fn account(root: &Root, owner: &Owned) -> Account {
+    match root.owner() {
+        of_root if of_root.uid == owner.uid => Account::of(owner.uid, of_root.gid),
+        _ => Account::numbered(owner.uid, owner.gid),
+    }
+}
+
+fn belongs(owner: &Owned) -> String {
+    format!("{} belongs to {}", owner.path.display(), process::user_name(owner.uid))
+}
+
+/// The settings name a user who may do what the owner may not.
+fn more(root: &Root, owner: &Owned, named: &Account) -> Error {
+    let (path, user) = (owner.path.display(), process::user_name(owner.uid));
+    Error::refused(format!("{} names the user {}, but {}", settings(root).display(), named.name(), belongs(owner)))
+        .hint(format!(
+            "remove `user` from the settings to run programs as {user}, or make sure that {path} is as it should be \
+             and run `chown -R root {path}`"
+        ))
+}
