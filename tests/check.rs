@@ -205,7 +205,7 @@ fn who_is_at_work_and_who_owns_what_is_told() {
             .unwrap();
         host.run(["check", "5.0.1"]).ok().stdout_has("ok      user: programs of releases run as nobody\n");
         std::os::unix::fs::chown(host.root(), Some(65_534), None).unwrap();
-        let run = host.run(["check", "5.0.1"]).code(2);
+        let run = host.run(["--root", ".", "check", "5.0.1"]).code(2);
         run.stdout_has(
             "FAILED  owner: the root belongs to nobody (group 0), and 5.0.0, which runs, to root (group 0)",
         )

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use support::Host;
+use support::{Host, Run};
 
 const NOBODY: u32 = 65534;
 const SOMEBODY: u32 = 12345;
@@ -32,6 +32,13 @@ fn owners(path: &Path, found: &mut Vec<(String, u32)>) {
     }
 }
 
+/// As root, with the root named, for it belongs to another user.
+fn named(host: &Host, args: &[&str]) -> Run {
+    let mut command = host.command(args);
+    command.env("TENURE_ROOT", host.root());
+    Run::of(command.output().unwrap(), &command)
+}
+
 #[test]
 #[ignore = "needs root; run by .ci/run"]
 fn everything_belongs_to_the_owner_of_the_root() {
@@ -39,9 +46,9 @@ fn everything_belongs_to_the_owner_of_the_root() {
     host.archive("5.0.0");
     host.archive("5.0.1");
     give(host.root(), SOMEBODY);
-    host.run(["install", "5.0.0"]).ok();
-    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
-    host.run(["confirm"]).ok();
+    named(&host, &["install", "5.0.0"]).ok();
+    named(&host, &["upgrade", "--no-permanent", "5.0.1"]).ok();
+    named(&host, &["confirm"]).ok();
     let mut found = Vec::new();
     owners(host.root(), &mut found);
     assert!(found.len() > 30, "{found:?}");
@@ -61,7 +68,9 @@ fn others_may_read_and_not_change() {
     let around = host.root().parent().unwrap();
     fs::set_permissions(around, fs::Permissions::from_mode(0o755)).unwrap();
     let before = host.tree();
-    let run = |args: &[&str]| host.command(args).uid(NOBODY).gid(NOBODY).output().unwrap();
+    let root = host.root();
+    let run =
+        |args: &[&str]| host.command(args).env("TENURE_ROOT", root).uid(NOBODY).gid(NOBODY).output().unwrap();
     for args in
         [&["versions"][..], &["versions", "--json"], &["status"], &["history"], &["root-dir"], &["verify"]]
     {
@@ -202,7 +211,7 @@ fn programs_of_a_release_run_with_the_first_group_of_their_user_also_where_the_r
         chown(host.root().join(path), Some(user.uid.as_raw()), Some(4)).unwrap();
     }
     fs::set_permissions(host.root().parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
-    host.run(["check", "5.0.0"]).ok();
+    named(&host, &["check", "5.0.0"]).ok();
     let told = fs::read_to_string(host.root().join("told")).unwrap();
     assert_eq!(told, format!("{}\n4 {}\n", user.uid, user.gid));
 }

@@ -152,6 +152,62 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// Commands that look, and commands that change something.
+const COMMANDS: &[&[&str]] = &[
+    &["status"],
+    &["status", "--format", "prometheus"],
+    &["check", "1.0.1"],
+    &["check", "--restart", "1.0.1"],
+    &["versions"],
+    &["history"],
+    &["root-dir"],
+    &["verify"],
+    &["plan", "1.0.1"],
+    &["upgrade", "1.0.1"],
+    &["upgrade", "--restart", "1.0.1"],
+    &["install", "--dry-run", "1.0.1"],
+    &["boot"],
+    &["revert"],
+    &["confirm"],
+    &["migrate"],
+    &["prune"],
+];
+
+#[test]
+#[ignore = "needs root; run by .ci/run"]
+fn root_of_another_user_is_not_used_from_the_working_directory() {
+    let eve = Prepared::by(EVE);
+    for top in ["", "user = 'root'\n"] {
+        eve.settings(top);
+        let before = eve.host.tree();
+        let words = "it was found from the working directory and belongs to 12345";
+        let hint =
+            format!("hint: if you trust that user, name the root: `--root {}`\n", eve.root().display());
+        for below in ["", "releases/1.0.0/bin"] {
+            for args in COMMANDS {
+                let run = eve.host.run_in(&eve.root().join(below), *args).code(2);
+                run.stdout("").stderr_has(words).stderr_has(&hint);
+                eve.ran_nothing(&format!("{args:?}"));
+            }
+        }
+        for args in [&["init"][..], &["adopt", "/etc/skel", "1.0.2"]] {
+            eve.host.run(args).code(2).stderr_has(words);
+        }
+        let mut complete = eve.host.command(["--", "tenure", "install", "1"]);
+        complete.envs([("_TENURE_COMPLETE", "bash"), ("_CLAP_COMPLETE_INDEX", "2"), ("_CLAP_IFS", "\n")]);
+        assert_eq!(String::from_utf8(complete.output().unwrap().stdout).unwrap(), "");
+        eve.ran_nothing("completions");
+        assert_eq!(eve.host.tree(), before);
+    }
+    // The owner, and root in a root of its own, need not name it.
+    let out = eve.host.command(["versions"]).uid(EVE).gid(EVE).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    give(eve.root(), 0);
+    eve.host.run(["versions"]).ok();
+    let out = eve.host.command(["versions"]).uid(EVE).gid(EVE).output().unwrap();
+    assert!(out.status.success(), "root's root is used by all: {out:?}");
+}
+
 #[test]
 #[ignore = "needs root; run by .ci/run"]
 fn programs_run_as_the_owner_of_the_root() {

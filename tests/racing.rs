@@ -88,7 +88,7 @@ fn round(seed: u64, tally: &mut Tally) {
     let attacker = start(&host, seed);
     let last: &[&str] = &["prune", "--keep", "0"];
     for args in COMMANDS.iter().chain(COMMANDS).chain([&last]) {
-        let run = host.run(*args);
+        let run = host.run([&["--root", "."], *args].concat());
         *tally.codes.entry(run.code.unwrap_or(-1)).or_default() += 1;
         let now = canaries.now();
         let touched = |(path, what): &(&String, &String)| before.get(*path) != Some(*what);
@@ -170,7 +170,7 @@ fn each_swapped(start: &Host, args: &[&str], moment: usize) -> bool {
         give(host.root(), NOBODY);
         let canaries = Canaries::beside(&host);
         let before = canaries.now();
-        let ended = stepper::disturb_naming(&host.command(args), moment, || {
+        let ended = stepper::disturb_naming(&host.command([&["--root", "."], args].concat()), moment, || {
             reached = true;
             swap(&host, &canaries, *what);
         });

@@ -29,7 +29,7 @@ use tenure::plan::{Permanence, Request};
 use tenure::policy::Direction;
 use tenure::process::{self, Interrupt};
 use tenure::requires::Named;
-use tenure::root::Root;
+use tenure::root::{Root, check_found};
 use tenure::settings::check_product;
 use tenure::version::Version;
 
@@ -131,18 +131,21 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
     let here = std::env::current_dir().doing(|| "cannot tell the working directory")?;
     let given = cli.root.or_else(root_of_environment);
     let find = || Root::find(given.as_deref(), &here);
-    let place = || given.clone().unwrap_or_else(|| here.clone());
+    let place = || match &given {
+        Some(given) => Ok(given.clone()),
+        None => check_found(&here).map(|()| here.clone()),
+    };
     match cli.command {
         Command::Init { name, change } => Shown::of(
             console.style(),
-            &ops::init(&place(), name.as_deref(), &common(order, change, console)?)?,
+            &ops::init(&place()?, name.as_deref(), &common(order, change, console)?)?,
         ),
         Command::Adopt { dir, version, name, change } => {
             let version = parse(&version)?;
             let common = common(order, change, console)?;
-            let absolute = std::path::absolute(place()).doing(|| "cannot tell where the root is to be")?;
+            let absolute = std::path::absolute(place()?).doing(|| "cannot tell where the root is to be")?;
             ops::adoptable(&dir, &absolute, &version, name.as_deref())?;
-            let root = root_to_adopt_into(find, &place(), name.as_deref(), common.mode)?;
+            let root = root_to_adopt_into(find, &place()?, name.as_deref(), common.mode)?;
             Shown::of(console.style(), &ops::adopt(&root, &Adopt { common, from: dir, version }, console)?)
         }
         Command::Completions { shell } => {

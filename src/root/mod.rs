@@ -50,6 +50,22 @@ fn is_release(dir: &Path) -> bool {
         && dir.parent().and_then(name).as_deref() == Some("releases")
 }
 
+/// Refuses a directory that was found from the working directory and that belongs to neither root nor this user:
+/// otherwise a user could prepare a root for another one to step into.
+///
+/// # Errors
+/// Refused, with `--root` as the hint.
+pub fn check_found(dir: &Path) -> Result<()> {
+    let trusted = [0, disk::effective_uid()];
+    let Some(found) = Owned::at(dir)?.filter(|found| !trusted.contains(&found.uid)) else { return Ok(()) };
+    Err(Error::refused(format!(
+        "cannot use the root {}: it was found from the working directory and belongs to {}",
+        dir.display(),
+        process::user_name(found.uid)
+    ))
+    .hint(format!("if you trust that user, name the root: `--root {}`", dir.display())))
+}
+
 fn open(path: &Path) -> Result<Place> {
     outside::open_root(path).map(|(dir, path)| Place::of(dir, path))
 }
@@ -67,7 +83,8 @@ impl Root {
     /// The root at `given`, or else at the nearest parent of `here` that holds releases/.
     ///
     /// # Errors
-    /// Refused where there is none. Settings that cannot be used are for [`Self::ruled`] to refuse.
+    /// Refused where there is none, and where the nearest parent belongs to another user. Settings that cannot be used
+    /// are for [`Self::ruled`] to refuse.
     pub fn find(given: Option<&Path>, here: &Path) -> Result<Self> {
         let is_root = |dir: &Path| outside::leads_to_dir(&dir.join("releases")) && !is_release(dir);
         let path = match given {
@@ -86,13 +103,17 @@ impl Root {
                 return Err(Error::refused(format!("{} is no root: it holds no releases/", dir.display()))
                     .hint(format!("`tenure init --root {}` makes one there", dir.display())));
             }
-            None => here.ancestors().find(|dir| is_root(dir)).ok_or_else(|| {
-                Error::refused(format!(
-                    "no root here: neither {} nor a parent holds releases/",
-                    here.display()
-                ))
-                .hint("name one with --root or TENURE_ROOT, or make one with `tenure init`")
-            })?,
+            None => {
+                let nearest = here.ancestors().find(|dir| is_root(dir)).ok_or_else(|| {
+                    Error::refused(format!(
+                        "no root here: neither {} nor a parent holds releases/",
+                        here.display()
+                    ))
+                    .hint("name one with --root or TENURE_ROOT, or make one with `tenure init`")
+                })?;
+                check_found(nearest)?;
+                nearest
+            }
         };
         Self::open(path)
     }
