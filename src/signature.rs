@@ -14,14 +14,22 @@ pub const SIGNATURE: &str = ".minisig";
 /// The largest signature that is read, in bytes; its comments are of any length.
 const LIMIT: u64 = 1 << 14;
 
+/// What a signature says; nothing where nothing need be signed.
+#[derive(Clone, Debug, Default)]
+pub struct Signed {
+    /// The file name that the signer wrote into it.
+    pub name: Option<String>,
+    /// The public key by which it was verified.
+    pub by: Option<String>,
+}
+
 /// What was made of an archive whose every byte was read, and whether a trusted key vouches for it.
 #[derive(Debug)]
 pub struct Vouched<T> {
     /// What `read` made of it.
     pub made: T,
-    /// The file name that the signer wrote into the signature; none where nothing need be signed, or where the comment
-    /// tells none. Refused where the signature is missing, damaged, another's, or of other bytes.
-    pub signed_as: Result<Option<String>>,
+    /// What the signature says. Refused where it is missing, damaged, another's, or of other bytes.
+    pub signed: Result<Signed>,
 }
 
 /// Verifies the signature of an archive over the very bytes that `read` hands on while it takes them in, and which it is
@@ -35,29 +43,30 @@ pub fn vouch<T>(
     read: impl FnOnce(&mut (dyn FnMut(&[u8]) + Send), bool) -> Result<T>,
 ) -> Result<Vouched<T>> {
     if keys.is_empty() {
-        return Ok(Vouched { made: read(&mut |_| {}, true)?, signed_as: Ok(None) });
+        return Ok(Vouched { made: read(&mut |_| {}, true)?, signed: Ok(Signed::default()) });
     }
     let beside = archive.beside(SIGNATURE);
     let signature = match load(archive, &beside) {
         Err(error) if error.kind() == Kind::Refused => return unsigned(error, read),
         signature => signature?,
     };
-    let mut verifiers = keys.iter().map(|key| key.public_key().verify_stream(&signature));
-    let mut verifier = match verifiers.find(|v| !matches!(v, Err(Fault::UnexpectedKeyId))) {
-        Some(Ok(verifier)) => verifier,
-        Some(Err(fault)) => return unsigned(refuse(&beside, &fault), read),
+    let mut verifiers = keys.iter().map(|key| (key, key.public_key().verify_stream(&signature)));
+    let (key, mut verifier) = match verifiers.find(|(_, v)| !matches!(v, Err(Fault::UnexpectedKeyId))) {
+        Some((key, Ok(verifier))) => (key, verifier),
+        Some((_, Err(fault))) => return unsigned(refuse(&beside, &fault), read),
         None => return unsigned(refuse(&beside, &Fault::UnexpectedKeyId), read),
     };
     let made = read(&mut |bytes| verifier.update(bytes), true)?;
     let verified = verifier.finalize().map_err(|fault| refuse(&beside, &fault));
-    Ok(Vouched { made, signed_as: verified.map(|()| signed_as(signature.trusted_comment())) })
+    let (name, by) = (signed_as(signature.trusted_comment()), Some(key.text().to_owned()));
+    Ok(Vouched { made, signed: verified.map(|()| Signed { name, by }) })
 }
 
 fn unsigned<T>(
     why: Error,
     read: impl FnOnce(&mut (dyn FnMut(&[u8]) + Send), bool) -> Result<T>,
 ) -> Result<Vouched<T>> {
-    Ok(Vouched { made: read(&mut |_| {}, false)?, signed_as: Err(why) })
+    Ok(Vouched { made: read(&mut |_| {}, false)?, signed: Err(why) })
 }
 
 fn load(archive: &Origin, beside: &Origin) -> Result<Signature> {

@@ -59,9 +59,9 @@ fn what_is_signed_is_installed() {
     vendor.host.run(["upgrade", "5.0.1"]).ok();
     vendor.host.complete("5.0.1");
     // The signature goes with its archive.
+    vendor.trust(&[]);
     vendor.host.run(["install", "5.0.0"]).ok();
     vendor.host.archive("5.0.2");
-    vendor.trust(&[]);
     vendor.host.run(["install", "5.0.2"]).ok();
     vendor.host.run(["prune", "--keep", "0"]).ok();
     assert!(!vendor.archive().exists());
@@ -85,6 +85,119 @@ fn what_is_not_signed_is_refused() {
     vendor.host.run(["upgrade", "--replace", "--restart", "5.0.1"]).code(2).stderr_has("is not signed");
     vendor.host.run(["unpack", "releases/emqx-5.0.1.zip"]).code(2).stderr_has("is not signed");
     vendor.host.run(["upgrade", "--insecure", "5.0.1"]).code(64);
+}
+
+const COMMENT: &str = "timestamp:1\tfile:emqx-5.0.1.zip\thashed";
+
+impl Vendor {
+    /// What is installed and unsigned does not become current.
+    fn unsigned(&self, version: &str, why: &str) {
+        let (before, host) = (self.host.tree(), &self.host);
+        let words = format!("cannot make {version} current: {why}");
+        let hint = format!("get the archive of {version} and its .minisig from the vendor into ");
+        for args in [
+            &["install", version][..],
+            &["install", "--no-permanent", "--restart", version],
+            &["install", "--dry-run", version],
+            &["install", "--prepare-only", version],
+        ] {
+            host.run(args).code(2).stdout("").stderr_has(&words).stderr_has(&hint);
+        }
+        let run = host.run(["check", version]).code(2);
+        run.stdout_has(&format!("FAILED  signature: {words}\n        hint: {hint}"));
+        assert_eq!(host.tree(), before);
+    }
+
+    fn replace(&self, args: &[&str]) {
+        self.host.run(args).ok().stdout_has("Installed Release: 5.0.1\n");
+        self.host.complete("5.0.1");
+    }
+}
+
+#[test]
+fn release_made_by_hand_does_not_become_current() {
+    let vendor = Vendor::new();
+    std::fs::remove_file(vendor.archive()).unwrap();
+    vendor.host.release("5.0.1");
+    vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
+    vendor.host.run(["upgrade", "--multi-hop", "5.0.1"]).code(2).stderr_has("it was not unpacked by Tenure");
+    vendor.host.run(["upgrade", "--replace", "5.0.1"]).code(2).stderr_has("it was not unpacked by Tenure");
+    // An archive beside it changes nothing, until it replaces the directory.
+    vendor.host.archive("5.0.1");
+    vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
+    vendor.host.run(["upgrade", "--replace", "5.0.1"]).code(2).stderr_has("is not signed: there is no");
+    vendor.sign(&vendor.keys, COMMENT);
+    vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
+    vendor.replace(&["upgrade", "--replace", "5.0.1"]);
+    vendor.host.run(["check", "5.0.1"]).ok();
+}
+
+#[test]
+fn receipt_remembers_the_key() {
+    let vendor = Vendor::new();
+    vendor.sign(&vendor.keys, COMMENT);
+    vendor.host.run(["unpack", "5.0.1"]).ok();
+    let receipt = vendor.host.root().join(".tenure/receipts/5.0.1/receipt.json");
+    let key = vendor.keys.pk.to_base64();
+    assert!(fs::read_to_string(receipt).unwrap().contains(&format!("\"signed_by\":\"{key}\"")));
+    std::fs::remove_file(vendor.archive()).unwrap();
+    let words = "ok      signature: it was unpacked from an archive that a trusted key signed\n";
+    vendor.host.run(["check", "5.0.1"]).ok().stdout_has(words);
+    // A key that is no longer trusted vouches for nothing.
+    let other = KeyPair::generate_unencrypted_keypair().unwrap();
+    vendor.trust(&[&other.pk.to_base64()]);
+    vendor
+        .unsigned("5.0.1", "no key in `[trust] keys` of tenure.toml is known to have signed emqx-5.0.1.zip");
+    vendor.trust(&[&other.pk.to_base64(), &key]);
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn receipt_without_a_key_is_made_good_by_the_archive() {
+    let vendor = Vendor::new();
+    let key = vendor.keys.pk.to_base64();
+    vendor.trust(&[]);
+    vendor.host.run(["unpack", "5.0.1"]).ok();
+    vendor.trust(&[&key]);
+    let unknown = "no key in `[trust] keys` of tenure.toml is known to have signed emqx-5.0.1.zip";
+    vendor.unsigned("5.0.1", unknown);
+    vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.0.zip\thashed");
+    vendor.unsigned("5.0.1", unknown);
+    vendor.sign(&KeyPair::generate_unencrypted_keypair().unwrap(), COMMENT);
+    vendor.unsigned("5.0.1", unknown);
+    vendor.sign(&vendor.keys, COMMENT);
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn way_back_needs_no_signature() {
+    let vendor = Vendor::new();
+    vendor.sign(&vendor.keys, COMMENT);
+    vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    vendor.host.run(["revert"]).ok();
+    vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    vendor.host.run(["install", "5.0.0"]).ok().stdout_has("5.0.0");
+    vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    vendor.host.run(["boot"]).ok();
+    assert_eq!(vendor.host.link("current").unwrap(), "releases/5.0.0");
+    // A downgrade is no way back: 5.0.0 was installed before keys were trusted.
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+    vendor
+        .unsigned("5.0.0", "no key in `[trust] keys` of tenure.toml is known to have signed emqx-5.0.0.zip");
+    vendor.host.run(["downgrade", "5.0.0"]).code(2).stderr_has("cannot make 5.0.0 current");
+}
+
+#[test]
+fn directory_is_not_adopted_where_keys_are_trusted() {
+    let vendor = Vendor::new();
+    let install = tempfile::tempdir().unwrap();
+    fs::write(install.path().join("emqx"), "").unwrap();
+    let before = vendor.host.tree();
+    let run = vendor.host.run(["adopt", install.path().to_str().unwrap(), "5.0.2"]).code(2);
+    run.stderr_has("tenure.toml names trusted keys, and a directory has no signature\n").stderr_has(
+        "hint: get the archive of 5.0.2 and its .minisig from the vendor, then run `tenure unpack ARCHIVE`\n",
+    );
+    assert_eq!(vendor.host.tree(), before);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::root::{Entry, Outcome, Root, RootLock};
 use crate::version::Version;
 use crate::watch::{Unwatched, Watch};
 
-pub use stage::{Staged, Staging};
+pub use stage::{Archived, Staged, Staging};
 use step::Hands;
 use task::Source;
 pub use task::{begin_migration, end_left_over, migration_post};

@@ -31,6 +31,17 @@ pub struct Staging<'a> {
 /// A release that is complete and durable in staging.
 pub struct Staged<'a>(Staging<'a>);
 
+/// What is known of the archive that a release was unpacked from.
+#[derive(Default)]
+pub struct Archived {
+    /// Its file name.
+    pub name: Option<String>,
+    /// Its SHA-256, in hex.
+    pub sha256: Option<String>,
+    /// The public key by which it was verified.
+    pub signed_by: Option<String>,
+}
+
 /// Where the parts of a transaction are, in its part of staging.
 #[derive(Clone)]
 pub(super) struct Parts {
@@ -149,7 +160,7 @@ impl<'a> Staging<'a> {
     }
 
     /// Writes down what is known of the release, and makes all of it durable. `top` is left out of the release,
-    /// where everything lies in that directory; `archive` is the file's name and its SHA-256, `packed` as in
+    /// where everything lies in that directory; `archive` is none for a copied directory, `packed` as in
     /// [`archive::Reading::packed`].
     ///
     /// # Errors
@@ -157,7 +168,7 @@ impl<'a> Staging<'a> {
     pub fn complete(
         self,
         top: Option<&str>,
-        archive: Option<(String, String)>,
+        archive: Option<Archived>,
         tree: impl Iterator<Item = TreeEntry>,
         packed: &[PackedSum],
     ) -> Result<Staged<'a>> {
@@ -166,9 +177,9 @@ impl<'a> Staging<'a> {
         disk::move_staged(&raw, &parts.tree)?;
         shared::link(self.root, parts)?;
         disk::ensure_dir(&parts.receipt, 0o755, self.root.owner())?;
-        let (archive, sha256) = archive.unzip();
+        let Archived { name, sha256, signed_by } = archive.unwrap_or_default();
         let (transaction, unpacked_at) = (self.transaction.clone(), clock::now());
-        let known = Receipt { transaction, unpacked_at, archive, sha256 };
+        let known = Receipt { transaction, unpacked_at, archive: name, sha256, signed_by };
         known.stage(&parts.receipt, shared::linked(self.root, tree), packed, self.root.owner())?;
         disk::sync_tree(&parts.whole)?;
         if self.root.is_spread() {

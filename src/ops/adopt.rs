@@ -52,6 +52,7 @@ pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Resul
         return Err(Error::refused(format!("cannot adopt {}: it lies among the releases", from.display()))
             .hint("`tenure versions` lists it if it is one"));
     }
+    check_trust(root, &from, version)?;
     let session = Session::begin(root, &options.common, observer)?;
     session.now.sound()?;
     if session.now.state(version).is_some() {
@@ -89,6 +90,19 @@ pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Resul
         from: shown,
         state,
     })
+}
+
+fn check_trust(root: &Root, from: &Path, version: &Version) -> Result<()> {
+    if root.settings().trust.keys.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "cannot adopt {}: tenure.toml names trusted keys, and a directory has no signature",
+        from.display()
+    ))
+    .hint(format!(
+        "get the archive of {version} and its .minisig from the vendor, then run `tenure unpack ARCHIVE`"
+    )))
 }
 
 fn stage<'a>(root: &'a Root, from: &Path, observer: &mut dyn Observer) -> Result<Staged<'a>> {

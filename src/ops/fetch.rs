@@ -5,14 +5,14 @@ use std::sync::Arc;
 use crate::archive::{self, Archive, Inspection, Reading, Twins};
 use crate::digest;
 use crate::error::{Error, Kind, Result};
-use crate::execute::{self, Observer, Staged, Staging};
+use crate::execute::{self, Archived, Observer, Staged, Staging};
 use crate::fs as disk;
 use crate::manifest::Manifest;
 use crate::naming;
 use crate::plan::Step;
 use crate::release::Snapshot;
 use crate::root::Root;
-use crate::signature::{self, Vouched};
+use crate::signature::{self, Signed, Vouched};
 use crate::version::Version;
 use crate::watch::Watch;
 
@@ -201,6 +201,8 @@ struct Sound {
 struct Declared {
     reading: Reading,
     has_digest: bool,
+    /// The trusted key that signed it.
+    signed_by: Option<String>,
     manifest: Option<Manifest>,
 }
 
@@ -244,7 +246,7 @@ impl<'a> Job<'_, 'a> {
             Tell::All => room.generous(archive.length(), &refuse),
         };
         let told = |Inspection { sha256, read }| Some((sha256, Some(read)));
-        let Vouched { made, signed_as } =
+        let Vouched { made, signed } =
             signature::vouch(&candidate.origin, &root.settings().trust.keys, |also, may_be_signed| {
                 match (may_be_signed, staging, tell) {
                     (false, _, Tell::First) => Ok(None),
@@ -255,30 +257,38 @@ impl<'a> Job<'_, 'a> {
                     (true, None, _) => archive.inspect(None, &limits, &beyond, also, watch).map(told),
                 }
             })?;
-        let signature = signed_as.and_then(|name| named_as(root, room.version, candidate, name));
+        let signature =
+            signed.and_then(|Signed { name, by }| named_as(root, room.version, candidate, name).map(|()| by));
         let Some((sha256, read)) = made else { return Ok(Err(foreign(None, signature.err()))) };
         let digest = refusal(digest::check(&candidate.origin, &sha256))?;
         match (digest, signature, read) {
-            (Ok(has_digest), Ok(()), Some(Ok(read))) => self.declared(read, has_digest),
-            (Ok(_), Ok(()), Some(Err(broken))) => Ok(Err(Faults::Broken(broken))),
+            (Ok(has_digest), Ok(signed_by), Some(Ok(read))) => self.declared(read, has_digest, signed_by),
+            (Ok(_), Ok(_), Some(Err(broken))) => Ok(Err(Faults::Broken(broken))),
             // Where these are not the vendor's bytes, that says more than what is wrong with them.
             (digest, signature, _) => Ok(Err(foreign(digest.err(), signature.err()))),
         }
     }
 
-    fn declared(&self, read: archive::Inspected, has_digest: bool) -> Result<Inspected> {
+    fn declared(
+        &self,
+        read: archive::Inspected,
+        has_digest: bool,
+        signed_by: Option<String>,
+    ) -> Result<Inspected> {
         let archive::Inspected { reading, excess } = read;
         let text = reading.survey.manifest.as_deref();
         let manifest = refusal(manifest(self.root, self.room.version, self.candidate, text))?;
         Ok(match manifest {
-            Ok(manifest) => Ok(Sound { inspected: Declared { reading, has_digest, manifest }, excess }),
+            Ok(manifest) => {
+                Ok(Sound { inspected: Declared { reading, has_digest, signed_by, manifest }, excess })
+            }
             Err(unfit) => Err(Faults::Broken(unfit)),
         })
     }
 
     /// What was found of an archive that is not unpacked, or not yet; and whether it fits, where that is not known.
     fn found(&self, inspected: Declared, steps: Vec<Step>, weigh: bool) -> Result<Fetch<'a>> {
-        let Declared { reading, has_digest, manifest } = inspected;
+        let Declared { reading, has_digest, manifest, .. } = inspected;
         let (room, survey) = (self.room, &reading.survey);
         let fits = match weigh {
             true => refusal(room.fits(survey.space(room.block()), survey.entries()))?,
@@ -300,7 +310,8 @@ impl<'a> Job<'_, 'a> {
     ) -> Result<Fetch<'a>> {
         let Some(staging) = staging else { return self.found(inspected, steps, false) };
         let reading = &inspected.reading;
-        let known = Some((self.candidate.file_name.clone(), reading.sha256.clone()));
+        let (name, sha256) = (Some(self.candidate.file_name.clone()), Some(reading.sha256.clone()));
+        let known = Some(Archived { name, sha256, signed_by: inspected.signed_by.clone() });
         let staged =
             staging.complete(reading.survey.top.as_deref(), known, reading.tree(), reading.packed())?;
         let fetch = self.found(inspected, steps, false)?;
@@ -319,7 +330,12 @@ fn foreign(digest: Option<Error>, signature: Option<Error>) -> Faults<'static> {
 }
 
 /// Refuses an archive that is signed and renamed: it would bring back a release that was left for a reason.
-fn named_as(root: &Root, version: &Version, candidate: &Candidate, signed_as: Option<String>) -> Result<()> {
+pub(super) fn named_as(
+    root: &Root,
+    version: &Version,
+    candidate: &Candidate,
+    signed_as: Option<String>,
+) -> Result<()> {
     match signed_as {
         Some(name) if !naming::holds(&name, root.settings().name.as_deref(), version) => Err(Error::refused(
             format!("{} was signed as {}, which is not {version}", candidate.shown, name.escape_debug()),

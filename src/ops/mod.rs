@@ -24,6 +24,7 @@ mod share;
 mod source;
 mod state;
 mod status;
+mod trust;
 mod uninstall;
 mod unpack;
 mod verify;

@@ -333,7 +333,8 @@ impl Target {
         let vouched = signature::vouch(&Origin::Inside(place.clone()), &keys, |also, _| {
             Archive::of(disk::open_file(&place)?, place.path(), self.format)?.sha256(also, observer)
         });
-        vouched.is_ok_and(|vouched| vouched.signed_as.is_ok_and(|name| name.as_ref() == Some(&self.file)))
+        vouched
+            .is_ok_and(|vouched| vouched.signed.is_ok_and(|signed| signed.name.as_ref() == Some(&self.file)))
     }
 
     /// The small file beside the archive; none where it cannot be read.

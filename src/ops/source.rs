@@ -18,8 +18,8 @@ use crate::signature::SIGNATURE;
 use crate::version::{Version, nearest};
 use crate::watch::Watch;
 
-use super::Mode;
 use super::room::Claim;
+use super::{Mode, trust};
 
 /// Whether a release may be unpacked anew over an installed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,15 +81,20 @@ pub(super) fn source(
     let version = want.version;
     let candidates = match want.given {
         Some(path) => vec![Candidate::given(path)?],
-        None => root.archives(version)?.into_iter().map(|file| Candidate::beside(root, file)).collect(),
+        None => beside(root, version)?,
     };
     let Some(state) = now.state(version) else {
         return Ok(Some(Source { archive: the_one(root, version, candidates)?, first: None }));
     };
-    let Some(differing) = differing(root, version, &candidates, watch)? else {
-        return Ok(None);
-    };
     let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
+    let is_replaced = want.replace == Replace::Yes && !in_use && !root.settings().trust.keys.is_empty();
+    let differing = match differing(root, version, &candidates, watch)? {
+        None if is_replaced && !trust::is_signed(root, version, watch)? => {
+            candidates.first().map(|candidate| candidate.shown.clone())
+        }
+        differing => differing,
+    };
+    let Some(differing) = differing else { return Ok(None) };
     match want.replace {
         Replace::Yes if in_use => Err(Error::refused(format!("cannot replace {version}: it is {state}"))
             .hint("install another release first")),
@@ -100,6 +105,14 @@ pub(super) fn source(
         }
         Replace::No => Err(changed(version, &differing, in_use)),
     }
+}
+
+/// The archives of a release in releases/.
+///
+/// # Errors
+/// Where releases/ cannot be read.
+pub(super) fn beside(root: &Root, version: &Version) -> Result<Vec<Candidate>> {
+    Ok(root.archives(version)?.into_iter().map(|file| Candidate::beside(root, file)).collect())
 }
 
 fn changed(version: &Version, archive: &str, in_use: bool) -> Error {
@@ -249,8 +262,7 @@ fn no_archive(path: &Path) -> Error {
 /// # Errors
 /// Refused where there is no archive, or several, or where its manifest cannot be used.
 pub(super) fn manifest_of(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<Option<Manifest>> {
-    let archives = root.archives(version)?.into_iter().map(|file| Candidate::beside(root, file));
-    let candidate = the_one(root, version, archives.collect())?;
+    let candidate = the_one(root, version, beside(root, version)?)?;
     let text = survey(&candidate, watch)?.survey.manifest;
     manifest(root, version, &candidate, text.as_deref())
 }

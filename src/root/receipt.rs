@@ -44,6 +44,9 @@ pub struct Receipt {
     pub archive: Option<String>,
     /// The archive's SHA-256, in hex.
     pub sha256: Option<String>,
+    /// The minisign public key by which the archive was verified; none where no key was trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]

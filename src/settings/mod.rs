@@ -111,13 +111,22 @@ pub struct Trust {
 /// A minisign public key, by whose owner a release may be signed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct TrustedKey(PublicKey);
+pub struct TrustedKey {
+    key: PublicKey,
+    text: String,
+}
 
 impl TrustedKey {
     /// The key itself.
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
-        &self.0
+        &self.key
+    }
+
+    /// The key as the settings have it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -125,11 +134,12 @@ impl TryFrom<String> for TrustedKey {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self> {
-        PublicKey::from_base64(&text).map(Self).map_err(|_| {
-            Error::refused(format!(
+        match PublicKey::from_base64(&text) {
+            Ok(key) => Ok(Self { key, text }),
+            Err(_) => Err(Error::refused(format!(
                 "{text:?} is no minisign public key: it begins with RWQ and has 56 characters"
-            ))
-        })
+            ))),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::root::Root;
 
 use super::super::fetch::{Faults, Fetch, Looked, fetch_or_tell};
 use super::super::source::Want;
+use super::super::trust;
 use super::held::Outcome;
 
 /// Brings a release as far as it is wanted, and tells what was found of its archive; with what it declares, where it is
@@ -26,7 +27,14 @@ pub fn looked<'a>(
         Err(error) => Err(error),
     };
     match fetched {
-        Ok(mut fetched) => Ok((found(&mut fetched), Some(fetched))),
+        Ok(mut fetched) => {
+            let mut outcomes = found(&mut fetched);
+            if fetched.steps.is_empty() {
+                let signature = trust::signature(root, now, want.version, observer)?;
+                outcomes.extend(signature.map(|outcome| ("signature", outcome)));
+            }
+            Ok((outcomes, Some(fetched)))
+        }
         Err(error) if error.kind() == Kind::Refused => Ok((vec![("archive", Err(error))], None)),
         Err(error) => Err(error),
     }

@@ -1,0 +1,70 @@
+//! `[trust] keys` and installed releases: one that is to become current needs a receipt of a good signature.
+
+use crate::error::{Error, Result};
+use crate::release::{ReleaseState, Snapshot};
+use crate::root::Root;
+use crate::signature;
+use crate::version::Version;
+use crate::watch::Watch;
+
+use super::fetch::named_as;
+use super::source::beside;
+
+/// The signature of an installed release that is to become current, or why it counts for nothing; none where no key is
+/// trusted, and where the release is current or permanent already.
+///
+/// # Errors
+/// Where its archive cannot be read.
+pub(super) fn signature(
+    root: &Root,
+    now: &Snapshot,
+    version: &Version,
+    watch: &mut dyn Watch,
+) -> Result<Option<std::result::Result<String, Error>>> {
+    let is_next = matches!(now.state(version), Some(ReleaseState::Unpacked | ReleaseState::Old));
+    if root.settings().trust.keys.is_empty() || !is_next {
+        return Ok(None);
+    }
+    Ok(Some(match is_signed(root, version, watch)? {
+        true => Ok("it was unpacked from an archive that a trusted key signed".to_owned()),
+        false => Err(unsigned(root, version)),
+    }))
+}
+
+/// Whether a key that is trusted now signed the archive that a release was unpacked from: by the receipt, or else by
+/// that archive, where it is still in releases/ with its signature.
+///
+/// # Errors
+/// Where the archive cannot be read.
+pub(super) fn is_signed(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<bool> {
+    let keys = &root.settings().trust.keys;
+    let Some(receipt) = root.receipt(version) else { return Ok(false) };
+    if receipt.signed_by.is_some_and(|by| keys.iter().any(|key| key.text() == by)) {
+        return Ok(true);
+    }
+    for candidate in beside(root, version)? {
+        let archive = candidate.open()?;
+        let vouched = signature::vouch(&candidate.origin, keys, |also, _| archive.sha256(also, watch))?;
+        let is_same = receipt.sha256.as_ref() == Some(&vouched.made);
+        let named = vouched.signed.and_then(|signed| named_as(root, version, &candidate, signed.name));
+        if is_same && named.is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn unsigned(root: &Root, version: &Version) -> Error {
+    let why = match root.receipt(version).map(|receipt| receipt.archive) {
+        None => "it was not unpacked by Tenure".to_owned(),
+        Some(None) => "it was copied from a directory".to_owned(),
+        Some(Some(archive)) => {
+            format!("no key in `[trust] keys` of tenure.toml is known to have signed {archive}")
+        }
+    };
+    Error::refused(format!("cannot make {version} current: {why}")).hint(format!(
+        "get the archive of {version} and its .minisig from the vendor into {}, then run `tenure install --replace \
+         {version}`",
+        root.releases().display()
+    ))
+}
