@@ -269,7 +269,7 @@ fn taken_over_with((right, wrong): (&str, &str), corrected: bool) {
     serving.until("the guards have left", || guards(&serving.host).is_empty());
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
-    serving.host.run(["history"]).ok().stdout_has("nobody confirmed 5.0.1 in time");
+    serving.host.run(["history"]).ok().stdout_has("5.0.1 was not confirmed in time");
 }
 
 #[test]

@@ -210,7 +210,15 @@ impl Drop for Guards<'_> {
         let pids =
             || fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
         // Each stands in for the other.
-        while pids().filter(is_guard).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL)).count() > 0 {}
+        loop {
+            let guards: Vec<i32> = pids().filter(is_guard).collect();
+            if guards.is_empty() {
+                return;
+            }
+            for pid in guards {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 }
 

@@ -48,10 +48,7 @@ pub struct Adopted {
 pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Result<Report<Adopted>> {
     let version = &options.version;
     let from = adoptable(&options.from, root.path(), version, root.settings().name.as_deref())?;
-    if from.starts_with(root.releases().path()) {
-        return Err(Error::refused(format!("cannot adopt {}: it lies among the releases", from.display()))
-            .hint("`tenure versions` lists it if it is one"));
-    }
+    outside_releases(root, &from)?;
     check_trust(root, &from, version)?;
     let session = Session::begin(root, &options.common, observer)?;
     session.now.sound()?;
@@ -103,6 +100,15 @@ fn check_trust(root: &Root, from: &Path, version: &Version) -> Result<()> {
     .hint(format!(
         "get the archive of {version} and its .minisig from the vendor, then run `tenure unpack ARCHIVE`"
     )))
+}
+
+/// Refuses what lies among the releases, wherever these are.
+fn outside_releases(root: &Root, from: &Path) -> Result<()> {
+    if from.starts_with(root.releases().path()) {
+        return Err(Error::refused(format!("cannot adopt {}: it lies among the releases", from.display()))
+            .hint("`tenure versions` lists it if it is one"));
+    }
+    Ok(())
 }
 
 fn stage<'a>(root: &'a Root, from: &Path, observer: &mut dyn Observer) -> Result<Staged<'a>> {

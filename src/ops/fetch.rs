@@ -77,7 +77,7 @@ pub(super) enum Faults<'a> {
         /// What there is too little of.
         why: Error,
         /// What the archive would bring.
-        fetched: Fetch<'a>,
+        fetched: Box<Fetch<'a>>,
     },
 }
 
@@ -174,7 +174,7 @@ fn bring<'a>(
     let steps = first.into_iter().chain([unpack]).collect();
     match (has_room.err().or(sound.excess), sound.inspected) {
         (Some(why), inspected) => {
-            Ok(Err(Faults::TooLarge { why, fetched: job.found(inspected, steps, true)? }))
+            Ok(Err(Faults::TooLarge { why, fetched: Box::new(job.found(inspected, steps, true)?) }))
         }
         (None, inspected) => job.stage(inspected, steps, staging).map(Ok),
     }

@@ -206,7 +206,11 @@ impl Root {
             }
         }
         self.forget_trial()?;
-        self.left().iter().map(|dir| disk::purge(dir, goes_on)).fold(Ok(()), |all, one| one.and(all))
+        let mut swept = Ok(());
+        for dir in self.left() {
+            swept = disk::purge(&dir, goes_on).and(swept);
+        }
+        swept
     }
 
     /// The bytes that [`Self::sweep`] removes.

@@ -51,7 +51,7 @@ fn all(faults: Faults<'_>) -> (Vec<Outcome>, Option<Fetch<'_>>) {
             let outcomes = found(&mut fetched);
             match outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
                 true => (vec![("archive", Err(why))], None),
-                false => (outcomes, Some(fetched)),
+                false => (outcomes, Some(*fetched)),
             }
         }
     }
