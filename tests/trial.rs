@@ -98,7 +98,7 @@ fn what_falls_ill_while_it_is_watched_is_reverted() {
     let load = serving.load();
     serving.pack(&Greeter { conf: "sick-after-ms = 700\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(3);
-    run.stderr_has("error: release 5.0.1 failed its trial and was rolled back; the service runs 5.0.0\n")
+    run.stderr_has("error: release 5.0.1 failed its trial: rolled back; 5.0.0 is running\n")
         .stderr_has("caused by: 5.0.1 is unhealthy: http://127.0.0.1:")
         .stderr_has("hint: run `tenure upgrade --retry 5.0.1` to try it again\n");
     is_reverted(&serving, "5.0.1 is unhealthy");
@@ -162,7 +162,7 @@ fn failed_trial(serving: &Serving) -> String {
     serving.pack(&Greeter::well("5.0.3"));
     let why = format!("5.0.1 is unhealthy: http://127.0.0.1:{}/healthz answers 503", serving.port);
     serving.host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(3).stderr(&format!(
-        "error: release 5.0.1 failed its trial and was rolled back; the service runs 5.0.0\n\
+        "error: release 5.0.1 failed its trial: rolled back; 5.0.0 is running\n\
          caused by: {why}\n\
          hint: run `tenure upgrade --retry 5.0.1` to try it again\n"
     ));

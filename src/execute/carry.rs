@@ -8,7 +8,7 @@ use crate::health::{Baseline, Health, Judge, Probe, Sample, Verdict};
 use crate::plan::{Motion, Way};
 use crate::probe;
 use crate::root::{Root, RootLock};
-use crate::service::{Move, Running, Service, Vitals};
+use crate::service::{Ailment, Move, Running, Service, Vitals};
 use crate::version::Version;
 use crate::watch::Watch;
 
@@ -23,7 +23,24 @@ pub(super) struct Carrier<'a> {
 
 impl Carrier<'_> {
     pub fn go(&self, from: &Version, to: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
-        self.travel(&Move { from, to, way: &motion.way, is_back: false }, watch)
+        let move_ = Move { from, to, way: &motion.way, is_back: false };
+        let (service, health) = (self.service()?, self.root.health(to).unwrap_or_default());
+        if motion.baseline == Baseline::Failing || health.probe == Probe::Runs {
+            return self.travel(&move_, &mut |_| Ok(None), watch);
+        }
+        let startup = health.startup_after(motion.way == Way::Restart);
+        let (mut judge, begun) = (Judge::new(&health), clock::since_boot());
+        let mut next = begun;
+        let mut ailment = |watch: &dyn Watch| {
+            if clock::since_boot() < next {
+                return Ok(None);
+            }
+            let sample = probe::sample(&service, to, &health, watch)?;
+            let is_starting = clock::since_boot().saturating_sub(begun) < startup;
+            next = clock::since_boot() + health.interval;
+            Ok((judge.take(&sample, is_starting) == Verdict::Unhealthy).then(|| sample.to_string()))
+        };
+        self.travel(&move_, &mut ailment, watch)
     }
 
     /// By whatever works: nothing where it is back already, the way it came, and a restart where that fails.
@@ -34,15 +51,15 @@ impl Carrier<'_> {
         }
         let back = Move { from, to, way: &motion.way, is_back: true };
         let hot = motion.way != Way::Restart && service.is_up(watch).unwrap_or(false);
-        if hot && self.travel(&back, watch).is_ok() {
+        if hot && self.travel(&back, &mut |_| Ok(None), watch).is_ok() {
             return Ok(());
         }
-        self.travel(&Move { way: &Way::Restart, ..back }, watch)
+        self.travel(&Move { way: &Way::Restart, ..back }, &mut |_| Ok(None), watch)
     }
 
-    fn travel(&self, move_: &Move<'_>, watch: &mut dyn Watch) -> Result<()> {
+    fn travel(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, watch: &mut dyn Watch) -> Result<()> {
         self.lock.restarting(*move_.way == Way::Restart);
-        let moved = self.service()?.go(move_, watch);
+        let moved = self.service()?.go(move_, ailment, watch);
         self.lock.restarting(false);
         moved
     }
@@ -85,7 +102,9 @@ impl Carrier<'_> {
                 return Err(ended(version, &how));
             }
             // A good answer at the end of the time is followed until a few more, or a bad one, decide.
-            if verdict == Verdict::Unhealthy || waited >= within && sample != Sample::Healthy {
+            // There is nothing to go back to from the release that was gone back to.
+            let is_decided = verdict == Verdict::Unhealthy && motion.baseline != Baseline::Known;
+            if is_decided || waited >= within && sample != Sample::Healthy {
                 return conclude(version, &sample, motion.baseline, verdict, within);
             }
             let left = within.saturating_sub(waited);

@@ -13,7 +13,7 @@ use crate::journal;
 use crate::plan::{self, Motion, Permanence, Request, Term};
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::{Root, TrialOutcome, TrialRecord};
-use crate::service::Service;
+use crate::service::{Running, Service};
 use crate::version::Version;
 use crate::watch::Watch;
 
@@ -150,10 +150,13 @@ fn follow(root: &Root, version: &Version, observer: &mut dyn Observer) -> Result
 fn reverted(root: &Root, now: &Snapshot, version: &Version, watch: &dyn Watch) -> Error {
     let current = now.current.version();
     let runs = match (Service::of(root), current) {
-        (Some(service), Some(current)) => service.running(current, watch).map_or_else(
-            |error| format!("cannot determine which release the service runs: {}", error.in_one_line()),
-            |running| running.to_string(),
-        ),
+        (Some(service), Some(current)) => match service.running(current, watch) {
+            Ok(Running::Release(running)) => format!("{running} is running"),
+            Ok(other) => other.to_string(),
+            Err(error) => {
+                format!("cannot determine which release the service runs: {}", error.in_one_line())
+            }
+        },
         (None, Some(current)) => format!("{current} is current"),
         (_, None) => "no release is current".to_owned(),
     };
@@ -161,8 +164,7 @@ fn reverted(root: &Root, now: &Snapshot, version: &Version, watch: &dyn Watch) -
     let last = root.trials().unwrap_or_default().into_iter().rfind(|trial| trial.version == *version);
     let error = match last {
         Some(TrialRecord { outcome: TrialOutcome::Failed, why: Some(why), .. }) => {
-            failed(&format!("release {version} failed its trial and was rolled back"))
-                .because(Error::failed(why))
+            failed(&format!("release {version} failed its trial: rolled back")).because(Error::failed(why))
         }
         Some(trial) => {
             failed(&format!("the trial of {version} is over")).because(Error::failed(trial.to_string()))

@@ -108,13 +108,12 @@ impl Evidence {
         })
     }
 
-    /// The processes of the release that listen and that the manager does not stop, with their names.
-    pub fn strays(&self, version: &Version) -> Vec<(Identity, String)> {
+    /// The processes of the release that listen and that the manager does not stop.
+    pub fn strays(&self, version: &Version) -> Vec<Identity> {
         let is_stray = |member: &&Member| {
             member.release.as_ref() == Some(version) && !member.addresses.is_empty() && !member.is_managed
         };
-        let named = |member: &Member| Some((Identity::of(member.pid)?, process::name_of(member.pid)));
-        self.members.iter().filter(is_stray).filter_map(named).collect()
+        self.members.iter().filter(is_stray).filter_map(|member| Identity::of(member.pid)).collect()
     }
 
     fn listens(&self) -> bool {

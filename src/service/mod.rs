@@ -21,7 +21,7 @@ use crate::settings::{Hot, Manager};
 use crate::version::Version;
 use crate::watch::Watch;
 
-pub use moving::{Move, Vitals};
+pub use moving::{Ailment, Move, Vitals};
 pub use running::Running;
 
 use evidence::Evidence;

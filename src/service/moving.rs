@@ -39,6 +39,9 @@ pub struct Move<'a> {
     pub is_back: bool,
 }
 
+/// Tells why a service is unhealthy; none while it is not, or not yet.
+pub type Ailment<'a> = dyn FnMut(&dyn Watch) -> Result<Option<String>> + 'a;
+
 /// Notices that a service has ended.
 #[derive(Debug, Default)]
 pub struct Vitals {
@@ -100,11 +103,12 @@ impl Service<'_> {
             && self.running(to, watch)? == Running::Release(to.clone()))
     }
 
-    /// Moves the running service, and returns once it runs there. May be asked again for a move that was made.
+    /// Moves the running service, and returns once it runs there. May be asked again for a move that was made. While it
+    /// cannot be told what runs, `ailment` is asked time and again whether the service is unhealthy.
     ///
     /// # Errors
     /// Where it does not run the release afterwards.
-    pub fn go(&self, move_: &Move<'_>, watch: &mut dyn Watch) -> Result<()> {
+    pub fn go(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, watch: &mut dyn Watch) -> Result<()> {
         let doing = || format!("cannot move the service from {} to {}", move_.from, move_.to);
         let vitals = match move_.way {
             Way::Restart => Vitals::default(),
@@ -115,7 +119,7 @@ impl Service<'_> {
             Way::Restart => self.stop_timeout(move_.to),
             _ => self.hook_timeout(move_.to),
         };
-        self.arrive(move_, vitals, within, watch).doing(doing)
+        self.arrive(move_, vitals, ailment, within, watch).doing(doing)
     }
 
     /// Starts the service, which is down, into the release that `current` leads to.
@@ -128,7 +132,7 @@ impl Service<'_> {
         let started = self.manager.start(&Tools { within, ..self.tools(watch) });
         started.doing(doing)?;
         let move_ = Move { from: to, to, way: &Way::Restart, is_back: true };
-        self.arrive(&move_, Vitals::default(), within, watch).doing(doing)
+        self.arrive(&move_, Vitals::default(), &mut |_| Ok(None), within, watch).doing(doing)
     }
 
     /// Stops the service, where it runs.
@@ -147,9 +151,7 @@ impl Service<'_> {
         match move_.way {
             Way::Hook => self.run_hook(move_, watch),
             Way::Reload => self.manager.reload(&tools),
-            Way::Restart if move_.is_back => {
-                self.manager.restart(&tools, &|| self.end_strays(move_.from, watch))
-            }
+            Way::Restart if move_.is_back => self.manager.restart(&tools, &|| self.end_strays(move_, watch)),
             Way::Restart => self.manager.restart(&tools, &|| {}),
             Way::Signal(name) => {
                 let signal: Signal = format!("SIG{name}")
@@ -164,11 +166,12 @@ impl Service<'_> {
         }
     }
 
-    /// Ends the processes of a release that is given up which its manager does not stop, and which would keep the other
-    /// release from the address that they listen on.
-    fn end_strays(&self, release: &Version, watch: &dyn Watch) {
-        let strays = self.evidence(watch).map(|evidence| evidence.strays(release)).unwrap_or_default();
-        let strays: Vec<Identity> = strays.into_iter().map(|(stray, _)| stray).collect();
+    /// Ends the processes of both releases that listen and that the manager does not stop: they would keep the release
+    /// that is started from its address.
+    fn end_strays(&self, move_: &Move<'_>, watch: &dyn Watch) {
+        let Ok(evidence) = self.evidence(watch) else { return };
+        let strays: Vec<Identity> =
+            [move_.from, move_.to].into_iter().flat_map(|release| evidence.strays(release)).collect();
         if !strays.is_empty() {
             process::end_all(&strays);
         }
@@ -201,6 +204,7 @@ impl Service<'_> {
         &self,
         move_: &Move<'_>,
         mut vitals: Vitals,
+        ailment: &mut Ailment<'_>,
         within: Duration,
         watch: &mut dyn Watch,
     ) -> Result<()> {
@@ -215,6 +219,9 @@ impl Service<'_> {
             }
             if let Some(how) = vitals.ended(&condition) {
                 return Err(Error::failed(format!("the service ended: {how}")));
+            }
+            if let (Running::Unknown(_) | Running::Nothing, Some(why)) = (&running, ailment(watch)?) {
+                return Err(Error::failed(format!("the service is {why}")));
             }
             let waited = clock::since_boot().saturating_sub(begun);
             is_shown = is_shown || self.shows(to, &running, watch)?;
