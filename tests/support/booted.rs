@@ -40,11 +40,12 @@ impl Init {
         }
     }
 
-    /// The tree of a Debian system, made once and kept beside the tests' binaries.
-    fn base(self) -> PathBuf {
+    /// The tree of a Debian system with these packages, made once and kept beside the tests' binaries.
+    fn base(self, packages: &str) -> PathBuf {
         let bases = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");
         fs::create_dir_all(&bases).unwrap();
-        let packages = blake3::hash(self.packages().as_bytes()).to_hex();
+        let include = format!("--include={packages},procps,curl,wrk");
+        let packages = blake3::hash(packages.as_bytes()).to_hex();
         let name = format!("{}-{}", self.name(), &packages[..8]);
         let base = bases.join(&name);
         let lock = File::create(bases.join(format!("{name}.lock"))).unwrap();
@@ -55,7 +56,7 @@ impl Init {
             let mut debian = Command::new("mmdebstrap");
             debian.args(["--variant=minbase", "--format=directory"]);
             debian.args(["man", "locale", "doc"].map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")));
-            debian.arg(format!("--include={},procps,curl,wrk", self.packages()));
+            debian.arg(include);
             let out = debian.arg("bookworm").arg(&making).output().expect("mmdebstrap is needed");
             assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
             self.tame(&making);
@@ -79,6 +80,8 @@ impl Init {
             .into_iter()
             .chain(["apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"])
             .chain(["epmd.service", "epmd.socket", "systemd-networkd.service"])
+            .chain(["haproxy.service", "redis-server.service", "prometheus.service"])
+            .chain(["prometheus-node-exporter.service", "ifupdown-wait-online.service"])
         {
             let _ = fs::remove_file(base.join("etc/systemd/system").join(unit));
             symlink("/dev/null", base.join("etc/systemd/system").join(unit)).unwrap();
@@ -90,6 +93,7 @@ impl Init {
 /// A host; off, and gone, when it is dropped.
 pub struct Booted {
     init: Init,
+    packages: &'static str,
     name: String,
     dir: tempfile::TempDir,
     keeper: Option<Child>,
@@ -104,11 +108,18 @@ impl Booted {
         host
     }
 
+    /// A host that is off, with Tenure and these packages of Debian installed; `systemd-sysv` has to be among them.
+    pub fn with_packages(packages: &'static str) -> Self {
+        let mut host = Self::off(Init::Systemd);
+        host.packages = packages;
+        host
+    }
+
     /// A host that is off.
     pub fn without_tenure(init: Init) -> Self {
         let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().replace('.', "-");
-        Self { init, name, dir, keeper: None }
+        Self { init, packages: init.packages(), name, dir, keeper: None }
     }
 
     /// The file as the host sees it.
@@ -146,7 +157,7 @@ impl Booted {
         assert!(self.keeper.is_none(), "it is on");
         let console = File::create(self.dir.path().join("console")).unwrap();
         let mut boot = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hosts/boot"));
-        boot.arg(&self.name).arg(self.init.base()).arg(self.dir.path());
+        boot.arg(&self.name).arg(self.init.base(self.packages)).arg(self.dir.path());
         boot.stdin(Stdio::null()).stdout(console.try_clone().unwrap()).stderr(console);
         self.keeper = Some(boot.spawn().unwrap());
         self.await_up();
@@ -178,6 +189,11 @@ impl Booted {
         command.args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "sh", "-c", script]);
         command.stdin(Stdio::null());
         command
+    }
+
+    /// The network of the host, to be entered by a thread.
+    pub fn network(&self) -> File {
+        File::open(format!("/proc/{}/ns/net", self.leader().unwrap())).unwrap()
     }
 
     /// Waits until something is so.
