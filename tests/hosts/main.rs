@@ -13,6 +13,10 @@ mod otp;
 mod own;
 mod packages;
 mod product;
+mod services;
+mod services_kinds;
+mod services_load;
+mod services_more;
 #[path = "../support/mod.rs"]
 mod support;
 mod web;

@@ -1,0 +1,117 @@
+//! Clients of a service on a host: what each answer said, how many were lost, and how long no answer came.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::support::booted::Booted;
+
+/// A client waits no longer for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Returns the version that a good answer contains; the path leads to the files of the host.
+pub type Ask = fn(&Path) -> Option<String>;
+
+/// Runs `work` on a thread in this network.
+fn in_network<T: Send + 'static>(net: File, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    thread::spawn(move || {
+        setns(net, CloneFlags::CLONE_NEWNET).unwrap();
+        work()
+    })
+}
+
+/// The answers to so many requests, one after the other.
+pub fn ask(host: &Booted, ask: Ask, count: usize) -> Vec<Option<String>> {
+    let files = host.path("/");
+    in_network(host.network(), move || (0..count).map(|_| ask(&files)).collect()).join().unwrap()
+}
+
+/// What the clients have seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub asked: usize,
+    pub lost: usize,
+    /// The longest time without a good answer.
+    pub outage: Duration,
+    /// Each version that answered, in the order of its first answer after another one's.
+    pub versions: Vec<String>,
+    good_at: Instant,
+}
+
+impl Seen {
+    fn take(&mut self, answer: Option<String>) {
+        self.asked += 1;
+        let Some(version) = answer else {
+            self.lost += 1;
+            return;
+        };
+        self.outage = self.outage.max(self.good_at.elapsed());
+        self.good_at = Instant::now();
+        if self.versions.last() != Some(&version) {
+            self.versions.push(version);
+        }
+    }
+}
+
+/// Clients at work, each request by a connection of its own.
+pub struct Clients {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Clients {
+    pub fn start(host: &Booted, ask: Ask) -> Self {
+        let now = Instant::now();
+        let none = Seen { asked: 0, lost: 0, outage: Duration::ZERO, versions: Vec::new(), good_at: now };
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(none)));
+        let client = |_| {
+            let (stop, seen, files) = (Arc::clone(&stop), Arc::clone(&seen), host.path("/"));
+            in_network(host.network(), move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = ask(&files);
+                    seen.lock().unwrap().take(answer);
+                    thread::sleep(Duration::from_millis(20));
+                }
+            })
+        };
+        let threads = (0..2).map(client).collect();
+        Self { stop, seen, threads }
+    }
+
+    pub fn stop(self) -> Seen {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let mut seen = self.seen.lock().unwrap().clone();
+        if seen.lost > 0 {
+            seen.outage = seen.outage.max(seen.good_at.elapsed());
+        }
+        seen
+    }
+}
+
+/// Sends a request to a port of the host, and returns all that is answered until the other end closes.
+pub fn exchange(port: u16, request: &str) -> Option<String> {
+    let address = ([127, 0, 0, 1], port).into();
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// The body of a good HTTP answer.
+pub fn get(path: &str) -> Option<String> {
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    let answer = exchange(8080, &request)?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    (head.starts_with("HTTP/1.1 200 ") || head.starts_with("HTTP/1.0 200 ")).then(|| body.trim().to_owned())
+}
