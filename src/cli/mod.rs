@@ -9,6 +9,7 @@ mod history;
 mod human;
 mod json;
 mod moves;
+mod notices;
 mod progress;
 mod prometheus;
 mod status;
@@ -23,7 +24,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use tenure::error::{Doing, Error, Kind, Result};
-use tenure::execute::{Observer, Order};
+use tenure::execute::Order;
 use tenure::ops::{self, Adopt, Common, Journey, Mode, Replace, Unpack, Wanted};
 use tenure::plan::{Permanence, Request};
 use tenure::policy::Direction;
@@ -173,13 +174,7 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
 /// What changes nothing; all else is for `change`.
 fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Result<Shown> {
     let style = console.style();
-    if matches!(command, Command::Versions | Command::Status { .. } | Command::History) {
-        guard_trial(root, console);
-    }
-    if works_damaged(&command) {
-        root.damage().iter().for_each(|wrong| console.report(wrong));
-    }
-    warn_of_modes(&command, root, console);
+    notices::show(&command, root, console);
     match command {
         Command::Versions => Shown::of(style, &ops::versions(root)?),
         Command::RootDir => Shown::of(style, &human::RootDir { root: root.path().display().to_string() }),
@@ -215,37 +210,6 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
             Shown::of(style, &ops::supported(root, &os)?)
         }
         command => change(command, root, order, console),
-    }
-}
-
-/// Starts the guards of a trial again, where all of them were killed. A look at the root does not fail for that.
-fn guard_trial(root: &Root, console: &mut Console) {
-    if let Err(error) = ops::guard_trial(root) {
-        console.warn(&format!("the deadline of the trial is not guarded: {}", error.in_one_line()));
-    }
-}
-
-/// Whether a command does its work, and reports it, where what people wrote is wrong. `status` shows it by itself.
-fn works_damaged(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Versions
-            | Command::RootDir
-            | Command::History
-            | Command::Verify { .. }
-            | Command::Check { version: None, .. }
-            | Command::Confirm { .. }
-            | Command::Revert { .. }
-            | Command::Boot { .. }
-    )
-}
-
-/// What these commands list may have been written by another user.
-fn warn_of_modes(command: &Command, root: &Root, console: &mut Console) {
-    let lists = matches!(command, Command::Versions | Command::History | Command::Verify { .. });
-    if let Some(error) = root.check_modes().err().filter(|_| lists) {
-        console.warn(&error.in_one_line());
-        error.hints().into_iter().for_each(|hint| console.warn(hint));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 /// The state of a TCP socket that listens, in /proc/net/tcp.
@@ -73,12 +74,12 @@ fn held(proc: &Path) -> Vec<u64> {
 
 fn listening(net: &Path) -> BTreeMap<u64, Socket> {
     let lines = |file: &str| {
-        let text = fs::read(net.join(file)).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        let lines = fs::File::open(net.join(file)).into_iter().flat_map(|file| BufReader::new(file).lines());
+        lines.map_while(Result::ok).skip(1)
     };
-    let tcp = ["tcp", "tcp6"].into_iter().flat_map(lines);
-    let tcp = tcp.filter_map(|line| tcp_listener(&line)).collect::<Vec<_>>();
-    tcp.into_iter().chain(lines("unix").iter().filter_map(|line| unix_listener(line))).collect()
+    // The kernel lists those that listen first, and may have many thousands of others, which take long to read.
+    let tcp = ["tcp", "tcp6"].into_iter().flat_map(|file| lines(file).map_while(|line| tcp_listener(&line)));
+    tcp.chain(lines("unix").filter_map(|line| unix_listener(&line))).collect()
 }
 
 /// A line of /proc/net/tcp: number, local address, remote address, state, ..., the inode as the tenth field.

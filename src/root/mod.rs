@@ -1,6 +1,7 @@
 //! The root of one service: every path in it, and who may change it.
 
 mod data;
+mod declared;
 mod failure;
 mod history;
 mod home;
@@ -15,6 +16,7 @@ use std::fs::File;
 use std::path::Path;
 
 pub use data::MigrationPost;
+pub use declared::manifest_in;
 pub use failure::Failure;
 pub use history::{Entry, Outcome};
 pub use lock::{Holder, RootLock};
@@ -24,8 +26,7 @@ pub use trials::{TrialOutcome, TrialRecord, trials};
 
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, Place, Standing};
-use crate::health::Health;
-use crate::manifest::{MANIFEST, Manifest, Timeouts};
+use crate::manifest::Timeouts;
 use crate::outside;
 use crate::ownership::Owned;
 use crate::process;
@@ -343,27 +344,6 @@ impl Root {
         self.receipts().join(version.to_string())
     }
 
-    /// The manifest of an installed release; none where it has none.
-    ///
-    /// # Errors
-    /// Refused where it cannot be used.
-    pub fn manifest(&self, version: &Version) -> Result<Option<Manifest>> {
-        manifest_in(&self.release(version))
-    }
-
-    /// How the health of a release is told: as the settings say, otherwise as its manifest does, otherwise by whether it
-    /// runs.
-    ///
-    /// # Errors
-    /// Refused where its manifest cannot be used.
-    pub fn health(&self, version: &Version) -> Result<Health> {
-        let declared = match self.settings().health.clone() {
-            Some(health) => Some(health),
-            None => self.manifest(version)?.and_then(|manifest| manifest.health),
-        };
-        Ok(declared.unwrap_or_default())
-    }
-
     /// A new file for all that a program of a release says; of those before it the newest are kept.
     ///
     /// # Errors
@@ -417,14 +397,4 @@ fn check_modes<'a>(dirs: impl IntoIterator<Item = &'a Place>) -> Result<()> {
         return Ok(());
     }
     dirs.into_iter().try_for_each(|dir| Owned::at(dir.path())?.as_ref().map_or(Ok(()), Owned::not_shared))
-}
-
-/// The manifest at the top of this directory; none where it has none.
-///
-/// # Errors
-/// Refused where it cannot be used.
-pub fn manifest_in(dir: &Place) -> Result<Option<Manifest>> {
-    let file = dir.join(MANIFEST);
-    let text = disk::read_text(&file, TEXT_LIMIT)?;
-    text.map(|text| Manifest::parse(&file.display().to_string(), &text)).transpose()
 }
