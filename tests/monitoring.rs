@@ -78,13 +78,13 @@ fn metrics(host: &Host) -> BTreeMap<String, f64> {
 fn is(host: &Host, state: &str) {
     let run = host.run(["status", "--json"]);
     assert_eq!(run.json()["state"], state, "{run:#?}");
-    let grave = ["unknown", "drift", "migration-failed", "interrupted", "broken"].contains(&state);
+    let grave = ["unknown", "drift", "down", "migration-failed", "interrupted", "broken"].contains(&state);
     assert_eq!(run.code, Some(i32::from(grave)), "{run:#?}");
     let metrics = metrics(host);
     let states = metrics.iter().filter(|(name, _)| name.starts_with("tenure_state{"));
     let (on, off): (Vec<_>, Vec<_>) = states.partition(|(_, value)| **value == 1.0);
     assert_eq!(on, [(&format!("tenure_state{{state={state}}}"), &1.0)]);
-    assert!(off.len() == 9 && off.iter().all(|(_, value)| **value == 0.0), "{off:?}");
+    assert!(off.len() == 10 && off.iter().all(|(_, value)| **value == 0.0), "{off:?}");
     assert_eq!(metrics["tenure_problems{}"] > 0.0, grave);
 }
 
@@ -194,7 +194,7 @@ fn what_nobody_can_tell_is_told_as_that() {
     is(&serving.host, "unknown");
     let told = status(&serving.host);
     assert_eq!((&told["service"]["up"], &told["drift"]), (&true.into(), &Value::Null));
-    assert!(told["service"]["runs"]["unknown"].as_str().unwrap().contains("run from no release"), "{told:#}");
+    assert!(told["service"]["runs"]["unknown"].as_str().unwrap().contains("shows no release"), "{told:#}");
     assert!(!metrics(&serving.host).contains_key("tenure_drift{}"));
     fs::write(&file, pid.to_string()).unwrap();
     other.kill().unwrap();
@@ -204,8 +204,8 @@ fn what_nobody_can_tell_is_told_as_that() {
 #[test]
 fn a_service_that_is_down_is_no_drift() {
     let serving = Serving::down("");
-    is(&serving.host, "steady");
-    let told = status(&serving.host);
+    is(&serving.host, "down");
+    let told = serving.host.run(["status", "--json"]).code(1).json();
     let service = json!({"up": false, "runs": "nothing", "health": null});
     assert_eq!((&told["service"], &told["drift"]), (&service, &false.into()));
     let page = metrics(&serving.host);

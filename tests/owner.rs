@@ -141,10 +141,7 @@ fn who_may_not_look_at_the_service_is_not_told_that_it_runs_no_release() {
     let (settings, command) = (host.root().join("tenure.toml"), r#"["true"]"#);
     let service = format!("[service]\nmanager = \"command\"\nstart = {command}\nstop = {command}\n");
     fs::write(settings, format!("{service}pid-file = {pid:?}\n")).unwrap();
-    host.run(["status"])
-        .code(1)
-        .stdout_has("run from no release")
-        .stdout_has("hint: a restart of the service");
+    host.run(["status"]).code(1).stdout_has("shows no release").stdout_has("hint: a restart of the service");
     let status = told_to_nobody(&host, &["status"]);
     assert!(
         status.contains(" does not show to this user what it runs, and `current` leads to 5.0.0\n"),
@@ -155,7 +152,7 @@ fn who_may_not_look_at_the_service_is_not_told_that_it_runs_no_release() {
     host.run(["status"]).stdout_has("Service: the service does not run\n");
     let status = told_to_nobody(&host, &["status"]);
     assert!(
-        status.contains("cannot tell whether the service is up: processes of others do not show to this user what they run"),
+        status.contains("cannot tell whether the service is up: processes of other users do not show to this user what they run"),
         "{status}"
     );
 }

@@ -226,12 +226,15 @@ fn a_release_that_ends_is_noticed_and_the_old_one_runs_again() {
         serving.pack(&Greeter { conf: "exit-after-ms = 1\n", ..Greeter::well("5.0.1") });
         let hot = HOT.replace("exit 0", "sleep 1; exit 0");
         serving.pack(&Greeter { conf: "exit-after-ms = 300\n", hot: &hot, ..Greeter::well("5.0.2") });
-        for version in ["5.0.1", "5.0.2"] {
+        // Without a hook that takes so long it proves itself before it ends.
+        let versions: &[&str] =
+            if way.contains("signal") || way.contains("reload") { &["5.0.1"] } else { &["5.0.1", "5.0.2"] };
+        for version in versions {
             let run = serving.host.run(["upgrade", version]).code(3);
             run.stderr_has(": rolled back; 5.0.0 is running\n");
             is_back(&serving);
         }
-        let run = serving.host.run(["upgrade", "--restart", "5.0.1"]).code(3);
+        let run = serving.host.run(["upgrade", "--restart", "--retry", "5.0.1"]).code(3);
         run.stderr_has(": rolled back; 5.0.0 is running\n");
         is_back(&serving);
     }
@@ -282,9 +285,7 @@ fn a_service_that_shows_no_release_is_refused_before_it_is_moved() {
     for command in ["check", "upgrade"] {
         let run = serving.host.run([command, "--restart", "5.1.1"]).code(2);
         let said = format!("{}{}", run.stdout, run.stderr);
-        for words in
-            ["cannot determine which release the service runs: neither the program", "`running-version`"]
-        {
+        for words in ["cannot determine which release the service runs: process ", "`running-version`"] {
             assert!(said.contains(words), "{said}");
         }
     }

@@ -95,13 +95,12 @@ impl Carrier<'_> {
             let verdict = judge.take(&sample, was_failing || waited < startup);
             silent = if matches!(sample, Sample::CannotTell(_)) { silent + 1 } else { 0 };
             let is_enough = motion.baseline == Baseline::Known && silent >= health.healthy_after;
-            if verdict == Verdict::Healthy || is_enough {
-                return Ok(());
-            }
             if !was_failing && let Some(how) = vitals.lost(&service, watch)? {
                 return Err(ended(version, &how));
             }
-            // A good answer at the end of the time is followed until a few more, or a bad one, decide.
+            if (verdict == Verdict::Healthy || is_enough) && !vitals.is_in_doubt() {
+                return Ok(());
+            }
             // There is nothing to go back to from the release that was gone back to.
             let is_decided = verdict == Verdict::Unhealthy && motion.baseline != Baseline::Known;
             if is_decided || waited >= within && sample != Sample::Healthy {

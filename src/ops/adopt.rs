@@ -48,8 +48,7 @@ pub struct Adopted {
 pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Result<Report<Adopted>> {
     let version = &options.version;
     let from = adoptable(&options.from, root.path(), version, root.settings().name.as_deref())?;
-    outside_releases(root, &from)?;
-    check_trust(root, &from, version)?;
+    outside_releases(root, &from).and_then(|()| check_trust(root, &from, version))?;
     let session = Session::begin(root, &options.common, observer)?;
     session.now.sound()?;
     if session.now.state(version).is_some() {

@@ -299,14 +299,24 @@ fn is_group_alive(leader: u32) -> bool {
 /// Ends the programs that a transaction was running when its Tenure was killed: else they would go on with what is
 /// being taken back. What such a program left behind on purpose, a daemon in a session of its own, lives on.
 pub fn end_orphans(transaction: &str) {
-    let told = format!("TENURE_TRANSACTION={transaction}");
-    let is_one = |pid: u32| {
-        let leads = stat(pid).is_some_and(|s| s.group == pid && s.session != pid && !s.is_zombie);
-        let environment = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        leads && environment().split(|byte| *byte == 0).any(|entry| entry == told.as_bytes())
-    };
-    let orphans: Vec<u32> = ids().filter(|pid| is_one(*pid)).collect();
+    let leads = |pid: u32| stat(pid).is_some_and(|s| s.group == pid && s.session != pid && !s.is_zombie);
+    let orphans: Vec<u32> = ids().filter(|pid| leads(*pid) && is_of(*pid, transaction)).collect();
     orphans.into_iter().for_each(|pid| run::end_group(pid, &mut || {}));
+}
+
+/// Whether a process was started by a transaction, by what its environment was then.
+fn is_of(pid: u32, transaction: &str) -> bool {
+    let told = format!("TENURE_TRANSACTION={transaction}");
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == told.as_bytes())
+}
+
+/// The processes that a transaction has started and that listen.
+#[must_use]
+pub fn listeners_of_transaction(transaction: &str) -> Vec<u32> {
+    let mut listeners = Listeners::default();
+    let started: Vec<u32> = ids().filter(|pid| is_of(*pid, transaction)).collect();
+    started.into_iter().filter(|pid| !listeners.of(*pid).is_empty()).collect()
 }
 
 /// A file of the program that this process runs: where a package has replaced it meanwhile, the one in its place; where

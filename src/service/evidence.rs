@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Condition;
 use super::running::{Running, release_in};
-use crate::process::{self, Address, Identity, Listeners};
+use crate::process::{self, Address, Listeners};
 use crate::version::Version;
 
 /// One process of a service.
@@ -108,12 +108,20 @@ impl Evidence {
         })
     }
 
-    /// The processes of the release that listen and that the manager does not stop.
-    pub fn strays(&self, version: &Version) -> Vec<Identity> {
+    /// The processes of the release that the manager does not stop: those that listen; in a service that listens nowhere,
+    /// all of them.
+    pub fn strays(&self, version: &Version) -> Vec<u32> {
+        let listens = self.listens();
         let is_stray = |member: &&Member| {
-            member.release.as_ref() == Some(version) && !member.addresses.is_empty() && !member.is_managed
+            let counts = !listens || !member.addresses.is_empty();
+            counts && member.release.as_ref() == Some(version) && !member.is_managed
         };
-        self.members.iter().filter(is_stray).filter_map(|member| Identity::of(member.pid)).collect()
+        self.members.iter().filter(is_stray).map(|member| member.pid).collect()
+    }
+
+    /// Whether the manager stops this process.
+    pub fn manages(&self, pid: u32) -> bool {
+        self.members.iter().any(|member| member.pid == pid && member.is_managed)
     }
 
     fn listens(&self) -> bool {
@@ -146,10 +154,7 @@ fn other(releases: &Path, pid: u32, alone: bool, listeners: &mut Listeners) -> O
 fn silent(pid: u32) -> String {
     match process::executable_of(pid) {
         None => format!("process {pid} does not show to this user what it runs"),
-        Some(program) => format!(
-            "neither the program, the files, the working directory nor the arguments of process {pid} ({}) are in a release",
-            program.display()
-        ),
+        Some(program) => format!("process {pid} ({}) shows no release", program.display()),
     }
 }
 

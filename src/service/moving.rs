@@ -1,5 +1,6 @@
 //! How a running service is moved from one release to another, started and stopped; and the proof that it got there.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -61,14 +62,25 @@ impl Vitals {
 
     /// How the service ended; none while it runs, or may do so again in a moment.
     fn ended(&mut self, condition: &Condition) -> Option<String> {
-        let Some(how) = &condition.ended else {
-            (self.seen, self.ended_since) = (true, None);
-            return None;
+        let how = match &condition.ended {
+            None if condition.up => {
+                (self.seen, self.ended_since) = (true, None);
+                return None;
+            }
+            None => "processes of it run, and its manager does not know them".to_owned(),
+            Some(how) => how.clone(),
         };
         let now = clock::since_boot();
         let since = *self.ended_since.get_or_insert(now);
-        let long_enough = if self.seen { ENDED_FOR } else { UNSEEN_FOR };
-        (condition.is_sure || now.saturating_sub(since) >= long_enough).then(|| how.clone())
+        let long_enough = if self.seen && condition.ended.is_some() { ENDED_FOR } else { UNSEEN_FOR };
+        let is_sure = condition.is_sure && condition.ended.is_some();
+        (is_sure || now.saturating_sub(since) >= long_enough).then_some(how)
+    }
+
+    /// Whether the service looked ended at the last look, and may run again in a moment.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.ended_since.is_some()
     }
 
     /// How the service ended, also where its manager has started it again since the first look: its main process is
@@ -166,12 +178,16 @@ impl Service<'_> {
         }
     }
 
-    /// Ends the processes of both releases that listen and that the manager does not stop: they would keep the release
-    /// that is started from its address.
+    /// Ends the processes of both releases that listen and that the manager does not stop, and those that these started,
+    /// which may have inherited their sockets: they would keep the release that is started from its address.
     fn end_strays(&self, move_: &Move<'_>, watch: &dyn Watch) {
         let Ok(evidence) = self.evidence(watch) else { return };
-        let strays: Vec<Identity> =
-            [move_.from, move_.to].into_iter().flat_map(|release| evidence.strays(release)).collect();
+        let strays = [move_.from, move_.to].into_iter().flat_map(|release| evidence.strays(release));
+        // What this transaction has started shows it, also where it shows no release.
+        let started = self.transaction.map(process::listeners_of_transaction).unwrap_or_default();
+        let started = started.into_iter().filter(|pid| !evidence.manages(*pid));
+        let families: BTreeSet<u32> = strays.chain(started).flat_map(process::family_of).collect();
+        let strays: Vec<Identity> = families.into_iter().filter_map(Identity::of).collect();
         if !strays.is_empty() {
             process::end_all(&strays);
         }
