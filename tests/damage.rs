@@ -6,7 +6,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -248,15 +248,25 @@ fn a_guard_moves_the_service_once_the_settings_are_corrected() {
     taken_over_with(("[service]", "[servce]"), true);
 }
 
+/// The guard that holds the lock of those that are on duty.
+fn on_duty(host: &Host) -> Option<i32> {
+    let inode = fs::metadata(host.root().join(".tenure/guard")).unwrap().ino();
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let held = locks.lines().find(|line| line.contains("FLOCK") && line.contains(&format!(":{inode} ")))?;
+    held.split_whitespace().nth(4)?.parse().ok()
+}
+
 /// A trial comes to its end under guards that were started after the settings had become wrong.
 fn taken_over_with((right, wrong): (&str, &str), corrected: bool) {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--confirm-within", "8s", "5.0.1"]).ok();
-    let first = guards(&serving.host);
+    serving.until("one is on duty", || on_duty(&serving.host).is_some());
+    let mut first = guards(&serving.host);
     assert_eq!(first.len(), 2);
+    first.sort_by_key(|pid| Some(*pid) != on_duty(&serving.host));
     serving.changed(right, wrong);
-    // Each that is killed has one more stand in, which reads the settings as they are now.
+    // One that is killed on duty has one more stand in, which reads the settings as they are now.
     for pid in &first {
         serving.until("two stand guard", || guards(&serving.host).len() == 2);
         kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();

@@ -203,7 +203,8 @@ fn a_link_of_another_user_is_not_followed() {
     std::os::unix::fs::chown(&bigger, Some(0), None).unwrap();
     std::os::unix::fs::chown(host.root(), Some(65534), None).unwrap();
     std::os::unix::fs::lchown(host.root().join("releases"), Some(65534), None).unwrap();
-    host.run(["versions"]).code(2).stderr_has("which belongs to root: the root belongs to nobody");
+    let versions = ["--root", host.root().to_str().unwrap(), "versions"];
+    host.run(versions).code(2).stderr_has("which belongs to root: the root belongs to nobody");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -139,7 +139,9 @@ fn swap(host: &Host, canaries: &Canaries, (name, to): (&str, &str)) {
         place = any.unwrap().path();
     }
     let _ = fs::rename(&place, place.with_extension("away"));
-    let _ = symlink(canaries.dir.join(to), place);
+    if symlink(canaries.dir.join(to), &place).is_ok() {
+        lchown(&place, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
 }
 
 #[test]

@@ -30,7 +30,9 @@ impl Disk {
     pub fn tmpfs(options: &str) -> Self {
         let disk = Self::new();
         fs::create_dir(&disk.place).unwrap();
-        mount(Some("none"), &disk.place, Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
+        // A tmpfs is writable by all users by default, which is refused for a root.
+        let options = format!("mode=755,{options}");
+        mount(Some("none"), &disk.place, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
         disk
     }
 
