@@ -68,7 +68,9 @@ pub(super) fn back(
     let Some(service) = named(root, observer) else { return Ok(None) };
     let by = |way| Ok(Some(Motion { way, baseline: Baseline::Sound }));
     if service.has_ended(observer)? {
-        if from.is_some_and(|from| root.has_moved_service_to(from)) {
+        // After a restart of the host it is for the host to start the service.
+        let is_earlier = root.trial(&root.observe()?)?.is_some_and(|trial| !trial.is_of_this_boot());
+        if !is_earlier && from.is_some_and(|from| root.has_moved_service_to(from)) {
             return by(Way::Restart);
         }
         observer.warn(IS_DOWN);

@@ -48,10 +48,16 @@ impl Trial {
         })
     }
 
+    /// Whether it began since the host was started.
+    #[must_use]
+    pub fn is_of_this_boot(&self) -> bool {
+        clock::boot().is_ok_and(|boot| boot == self.boot)
+    }
+
     /// How much of it is left; nothing where it is over, or where the host was started anew since.
     #[must_use]
     pub fn left(&self) -> Duration {
-        if clock::boot().is_ok_and(|boot| boot == self.boot) {
+        if self.is_of_this_boot() {
             Duration::from_millis(self.ends_ms).saturating_sub(clock::since_boot())
         } else {
             Duration::ZERO
