@@ -21,6 +21,9 @@ use super::ready::ready;
 use super::source::Replace;
 use super::{Common, Report, Session, data, late};
 
+/// How long a trial that is followed may be without a guard: one that is killed has another one in its place at once.
+const UNATTENDED: Duration = Duration::from_secs(15);
+
 /// How long before it is looked again whether a trial has ended.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -128,7 +131,11 @@ fn watchable(root: &Root, request: &Request, motion: Option<&Motion>, observer: 
 }
 
 /// Waits for the end of a trial that the guard watches.
+///
+/// # Errors
+/// Reverted where the trial ended without the release becoming permanent; stuck where no guard can end it.
 fn follow(root: &Root, version: &Version, observer: &mut dyn Observer) -> Result<ReleaseState> {
+    let mut attended = clock::since_boot();
     loop {
         let now = root.observe()?;
         match (root.trial(&now)?, now.state(version)) {
@@ -141,6 +148,15 @@ fn follow(root: &Root, version: &Version, observer: &mut dyn Observer) -> Result
         if observer.interrupted() {
             observer.warn("the trial goes on without this command; `tenure status` tells how it stands");
             return Ok(ReleaseState::Current);
+        }
+        if root.is_guarded()? || root.lock_holder().is_some() {
+            attended = clock::since_boot();
+        } else if clock::since_boot().saturating_sub(attended) >= UNATTENDED {
+            return Err(Error::new(
+                Kind::Stuck,
+                format!("the trial of {version} is not at its end, and no guard is left"),
+            )
+            .hint("`tenure status` shows what runs; `tenure revert` ends the trial"));
         }
         clock::sleep(PAUSE);
     }
