@@ -223,7 +223,6 @@ pub const HAPROXY: Kind = Kind {
         Fault::BadConfig,
         Fault::Answers500,
         Fault::Hangs,
-        Fault::NeverAnswers,
         Fault::LosesParent,
         Fault::IgnoresSignal,
     ],
@@ -233,7 +232,6 @@ fn haproxy(tree: &Tree<'_>) {
     let answer = match tree.fault {
         Fault::BadConfig => "no-such-directive",
         Fault::Answers500 => "http-request return status 500",
-        Fault::NeverAnswers => "http-request tarpit",
         _ => "http-request return status 200 content-type text/plain string VERSION",
     };
     let conf = format!(
@@ -244,7 +242,6 @@ defaults
   timeout connect 5s
   timeout client 600s
   timeout server 600s
-  timeout tarpit 600s
 frontend web
   bind 127.0.0.1:8080
   {answer}
