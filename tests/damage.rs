@@ -269,6 +269,8 @@ fn taken_over_with((right, wrong): (&str, &str), corrected: bool) {
     // One that is killed on duty has one more stand in, which reads the settings as they are now.
     for pid in &first {
         serving.until("two stand guard", || guards(&serving.host).len() == 2);
+        // One that has just been started has not yet seen that another one is on duty.
+        std::thread::sleep(std::time::Duration::from_millis(500));
         kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
         serving.until("it is gone", || !guards(&serving.host).contains(pid));
     }
