@@ -10,8 +10,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::Host;
 use support::serving::{Greeter, Serving};
+use support::{Host, guards};
 
 /// Settings that are wrong, each with the words of its error.
 const WRONG: [(&str, &str); 4] = [
@@ -191,18 +191,6 @@ fn what_stands_in_the_place_of_a_file_of_tenures_keeps_no_service_from_starting(
     fs::write(host.root().join(".tenure"), "x").unwrap();
     host.run(["boot"]).ok().stderr_has("warning: ");
     host.run(["versions"]).ok();
-}
-
-/// The guards of a root that live.
-fn guards(host: &Host) -> Vec<i32> {
-    let root = host.root().to_str().unwrap().as_bytes().to_vec();
-    let is_guard = |pid: &i32| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        words.contains(&root.as_slice()) && words.contains(&b"guard".as_slice())
-    };
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
-    pids.filter(is_guard).collect()
 }
 
 #[test]

@@ -13,20 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
-use support::Host;
 use support::serving::{Greeter, HOT, Serving};
-
-/// The guards of a root that live.
-fn guards(host: &Host) -> Vec<i32> {
-    let root = host.root().to_str().unwrap().as_bytes().to_vec();
-    let is_guard = |pid: &i32| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        words.contains(&root.as_slice()) && words.contains(&b"guard".as_slice())
-    };
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
-    pids.filter(is_guard).collect()
-}
+use support::{Host, guards};
 
 /// Sends every guard a signal at once, and again to those that took its place meanwhile.
 fn kill_guards(host: &Host) {

@@ -12,25 +12,13 @@ use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use serde_json::Value;
-use support::Host;
 use support::serving::{Greeter, HOT, Serving};
 use support::stepper::{self, Ended};
+use support::{Host, guards};
 
 fn states(serving: &Serving) -> Vec<String> {
     let listed = serving.host.run(["versions"]).ok().listed();
     listed.into_iter().map(|(version, state)| format!("{version} {state}")).collect()
-}
-
-/// The guards of a root that live.
-fn guards(host: &Host) -> Vec<i32> {
-    let root = host.root().to_str().unwrap().as_bytes().to_vec();
-    let is_guard = |pid: &i32| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        words.contains(&root.as_slice()) && words.contains(&b"guard".as_slice())
-    };
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
-    pids.filter(is_guard).collect()
 }
 
 /// The trial was reverted: the old release answers and is permanent, and in the end no guard is left.

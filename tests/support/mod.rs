@@ -153,6 +153,18 @@ impl Drop for Host {
     }
 }
 
+/// The guards of a root that live.
+pub fn guards(host: &Host) -> Vec<i32> {
+    let root = host.root().to_str().unwrap().as_bytes().to_vec();
+    let is_guard = |pid: &i32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+        words.contains(&root.as_slice()) && words.contains(&b"guard".as_slice())
+    };
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(is_guard).collect()
+}
+
 /// How a command ended.
 #[derive(Debug)]
 #[must_use = "look at how it ended"]
