@@ -50,8 +50,8 @@ impl ByCommand<'_> {
 
 impl ServiceManager for ByCommand<'_> {
     fn condition(&self, _: &Tools<'_>) -> Result<Condition> {
-        let up = self.is_up()?;
         let main = self.pid()?;
+        let up = if self.pid_file.is_some() { main.is_some() } else { self.is_up()? };
         let ended = match self.pid_file {
             Some(file) => running::ended_by_file(file, self.root.releases().path())?,
             None => (!up).then(|| "no process runs from a release".to_owned()),
