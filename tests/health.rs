@@ -135,7 +135,7 @@ fn programs_of_a_release_run_as_the_user_that_is_named() {
     let run = serving.host.run(["upgrade", "5.0.1"]);
     match is_root {
         true => run.code(3).stderr_has("\nas 65534, nobody\n".trim_start()),
-        false => run.code(2).stderr_has("cannot run programs of a release as root"),
+        false => run.code(2).stderr_has("names the user root"),
     };
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
 }
