@@ -1,0 +1,265 @@
+//! What is checked before an upgrade, by `check` and by the upgrade itself.
+
+use std::fs;
+use std::process::Command;
+
+use crate::support::serving::{Greeter, Serving};
+use crate::support::{Host, Run};
+
+fn host(requires: &str) -> Host {
+    let host = Host::new();
+    host.archive("5.0.0");
+    let manifest = format!("name = \"emqx\"\nversion = \"5.0.1\"\n[requires]\n{requires}\n");
+    host.build("5.0.1").file("release.toml", &manifest).write();
+    host.run(["install", "5.0.0"]).ok();
+    host
+}
+
+fn uname() -> String {
+    String::from_utf8(Command::new("uname").arg("-m").output().unwrap().stdout).unwrap().trim().to_owned()
+}
+
+/// `ID` and `VERSION_ID` of this host.
+fn os() -> (String, String) {
+    let text = fs::read_to_string("/etc/os-release").unwrap();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("=1");
+        line.trim_start_matches('=').trim_matches('"').to_owned()
+    };
+    (value("ID"), value("VERSION_ID"))
+}
+
+#[test]
+fn all_that_is_in_the_way_is_told_at_once() {
+    let host = host("arch = ['sparc']\nos = ['plan9 >= 4', 'beos']\nfree-space = '1 EiB'");
+    fs::write(host.root().join("releases/paths.toml"), "[[path]]\nto = '~5.0'\nfrom = ['~4.9']\n").unwrap();
+    let before = host.tree();
+    let (id, version) = os();
+    let path = "cannot go from 5.0.0 to 5.0.1: by releases/paths.toml it is reached from `~4.9` only";
+    let arch = format!("this host has {}, and the release needs sparc", uname());
+    let system = format!("this host has {id} {version}, and the release needs plan9 >= 4 or beos");
+    let run = host.run(["check", "5.0.1"]).code(2);
+    let run = run
+        .stdout_has("ok      links: 5.0.0 is current\n")
+        .stdout_has("ok      archive: would unpack releases/emqx-5.0.1.zip into releases/5.0.1\n")
+        .stdout_has(&format!("FAILED  path: {path}\n        hint: "))
+        .stdout_has(&format!("FAILED  arch: {arch}\n"))
+        .stdout_has(&format!("FAILED  os: {system}\n"))
+        .stdout_has(" free once it is unpacked, and the release needs 1.0 EiB free\n");
+    assert!(
+        run.stdout.ends_with("ok      service: no service is moved\n4 things are in the way of 5.0.1.\n"),
+        "{run:#?}"
+    );
+    // The upgrade says the same, and does nothing.
+    let run = host.run(["upgrade", "5.0.1"]).code(2);
+    let run = run.stderr_has("error: cannot go to 5.0.1: 4 things are in the way\n");
+    [path, &arch, &system].iter().fold(run, |run, cause| run.stderr_has(&format!("caused by: {cause}\n")));
+    assert_eq!(host.tree(), before);
+    let json = host.run(["check", "--json", "5.0.1"]).code(2).json();
+    let failed = json["checks"].as_array().unwrap().iter().filter(|told| told["ok"] == false);
+    let failed: Vec<&str> = failed.map(|told| told["check"].as_str().unwrap()).collect();
+    assert_eq!((failed, &json["ok"]), (vec!["path", "arch", "os", "free-space"], &false.into()));
+}
+
+#[test]
+fn what_this_host_has_is_in_nobodys_way() {
+    let (id, version) = os();
+    let requires = format!(
+        "arch = ['sparc', '{}']\nos = ['{id} >= {version}']\nlibc = ['glibc >= 2.17', 'musl']\nfree-space = '1 MiB'",
+        uname()
+    );
+    let host = host(&requires);
+    let before = host.tree();
+    let run = host.run(["check", "5.0.1"]).ok();
+    run.stdout_has(&format!("ok      arch: {}\n", uname())).stdout_has("Nothing is in the way of 5.0.1.\n");
+    assert_eq!(host.tree(), before);
+    host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn an_archive_that_is_missing_or_bad_is_one_of_the_things() {
+    let host = host("");
+    host.run(["check", "5.0.2"]).code(2).stdout_has("FAILED  archive: release 5.0.2 is not installed");
+    fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), "0".repeat(64)).unwrap();
+    let run = host.run(["check", "5.0.1"]).code(2);
+    let run = run.stdout_has("FAILED  digest: ");
+    // What is not known to be good says nothing.
+    assert!(
+        !run.stdout.contains("service:") && run.stdout.ends_with("\nOne thing is in the way of 5.0.1.\n")
+    );
+    host.run(["check", "--restart", "5.0.0"]).ok().stdout_has("ok      archive: it is installed\n");
+    for wrong in [
+        &["check"][..],
+        &["check", "five"],
+        &["check", "5.0.1", "--os", "debian 13"],
+        &["check", "--os", "a b c"],
+    ] {
+        host.run(wrong).code(64);
+    }
+}
+
+#[test]
+fn what_is_found_of_an_archive_is_told_thing_by_thing() {
+    let host = host("");
+    let sha256 = host.sha256("releases/emqx-5.0.1.zip");
+    let run = host.run(["check", "5.0.1"]).ok();
+    run.stdout_has("ok      archive: would unpack releases/emqx-5.0.1.zip into releases/5.0.1\n")
+        .stdout_has(&format!("ok      digest: SHA-256 {sha256}; no digest lies beside it\n"))
+        .stdout_has("ok      signature: none is needed: tenure.toml names no trusted keys\n")
+        .stdout_has("ok      space: it takes up to ")
+        .stdout_has(" free, 0 B in reserve\n");
+    fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), &sha256).unwrap();
+    let run = host.run(["check", "5.0.1"]).ok();
+    run.stdout_has(&format!("ok      digest: SHA-256 {sha256}, as the file beside it tells\n"));
+    let settings = "name = \"emqx\"\n[space]\nreserve = \"1 EiB\"\n";
+    fs::write(host.root().join("tenure.toml"), settings).unwrap();
+    let run = host.run(["check", "5.0.1"]).code(2);
+    run.stdout_has("FAILED  space: not enough space for 5.0.1").stdout_has("1.0 EiB in reserve");
+}
+
+#[test]
+fn what_is_wrong_with_an_archive_hides_nothing_else() {
+    let host = host("arch = ['sparc']\nfree-space = '1 EiB'");
+    let settings = "name = \"emqx\"\nuser = \"nobody-of-this-name\"\n[space]\nreserve = \"1 EiB\"\n";
+    fs::write(host.root().join("tenure.toml"), settings).unwrap();
+    let kept = |host: &Host| {
+        let mut tree = host.tree();
+        tree.retain(|path, _| path != "tenure.toml" && !path.ends_with(".sha256"));
+        tree
+    };
+    let before = kept(&host);
+    let run = host.run(["check", "5.0.1"]).code(2);
+    let run = [
+        "FAILED  user: ",
+        "FAILED  space: not enough space for 5.0.1 on ",
+        ": it needs 5",
+        "FAILED  arch: ",
+        "FAILED  free-space: ",
+    ]
+    .into_iter()
+    .fold(run, Run::stdout_has);
+    run.stdout_has("        hint: get the archive for this architecture from the vendor\n")
+        .stdout_has("\n4 things are in the way of 5.0.1.\n");
+    for options in [&["upgrade"][..], &["upgrade", "--dry-run"], &["install", "--prepare-only"]] {
+        let run = host.run([options, &["5.0.1"]].concat()).code(2);
+        let run =
+            run.stderr_has("error: cannot go to 5.0.1: 4 things are in the way\ncaused by: there is no user");
+        run.stderr_has("caused by: not enough space for 5.0.1").stderr_has(", and the release needs sparc\n");
+    }
+    // Neither by a trusted key nor whole: what it holds may be anybody's.
+    let keys = "[trust]\nkeys = [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"]\n";
+    fs::write(host.root().join("tenure.toml"), format!("name = \"emqx\"\n{keys}")).unwrap();
+    fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), "0".repeat(64)).unwrap();
+    let run =
+        host.run(["check", "5.0.1"]).code(2).stdout_has("FAILED  digest: ").stdout_has("FAILED  signature: ");
+    assert!(!run.stdout.contains("sparc"), "{run:#?}");
+    let run = host.run(["upgrade", "5.0.1"]).code(2).stderr_has(" 2 things are in the way\n");
+    run.stderr_has(" has not the digest that ").stderr_has(" is not signed: there is no ");
+    assert_eq!(kept(&host), before, "something is left");
+}
+
+#[test]
+fn a_trial_that_ends_by_itself_is_in_the_way_of_another_release() {
+    let host = host("");
+    host.archive("5.0.2");
+    fs::write(host.root().join("releases/emqx-5.0.2.zip.sha256"), "0".repeat(64)).unwrap();
+    host.run(["upgrade", "--confirm-within", "1h", "5.0.1"]).ok();
+    let why = "5.0.1 is on trial, to be confirmed within 1h, until ";
+    let run = host.run(["check", "5.0.2"]).code(2);
+    run.stdout_has(&format!("FAILED  trial: {why}"))
+        .stdout_has("        hint: `tenure confirm` makes it permanent, `tenure revert` ends the trial\n")
+        .stdout_has("\n2 things are in the way of 5.0.2.\n");
+    // The upgrade tells both as well, though the archive is not to be had.
+    let run = host.run(["upgrade", "5.0.2"]).code(2);
+    run.stderr_has("error: cannot go to 5.0.2: 2 things are in the way\n")
+        .stderr_has(&format!("caused by: {why}"))
+        .stderr_has(" has not the digest that ");
+    host.run(["check", "5.0.1"]).ok().stdout_has(&format!("ok      trial: {why}"));
+    host.run(["check", "--restart", "5.0.0"]).ok();
+    host.run(["revert"]).ok();
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    let run = host.run(["check", "5.0.2"]).code(2);
+    run.stdout_has("ok      trial: 5.0.1 is on trial; the next start runs 5.0.0\n");
+}
+
+#[test]
+fn who_is_at_work_and_who_owns_what_is_told() {
+    let host = host("");
+    host.run(["check", "5.0.1"]).ok().stdout_has("ok      lock: nobody else is at work\nok      links: ");
+    let lock = fs::File::open(host.root().join(".tenure/lock")).unwrap();
+    lock.lock().unwrap();
+    let run = host.run(["check", "5.0.1"]).code(2);
+    run.stdout_has("FAILED  lock: another Tenure works on ").stdout_has("        hint: `--wait 60` waits");
+    drop(lock);
+    let settings = "name = \"emqx\"\nuser = \"nobody-of-this-name\"\n[space]\nreserve = \"0 B\"\n";
+    fs::write(host.root().join("tenure.toml"), settings).unwrap();
+    let run = host.run(["check", "5.0.1"]).code(2);
+    run.stdout_has("FAILED  user: there is no user nobody-of-this-name\n");
+    host.run(["upgrade", "5.0.1"]).code(2).stderr_has("error: there is no user nobody-of-this-name\n");
+    if nix::unistd::geteuid().is_root() {
+        fs::write(host.root().join("tenure.toml"), settings.replace("nobody-of-this-name", "nobody"))
+            .unwrap();
+        host.run(["check", "5.0.1"]).ok().stdout_has("ok      user: programs of releases run as nobody\n");
+        std::os::unix::fs::chown(host.root(), Some(65_534), None).unwrap();
+        let run = host.run(["--root", ".", "check", "5.0.1"]).code(2);
+        run.stdout_has(
+            "FAILED  owner: the root belongs to nobody (group 0), and 5.0.0, which runs, to root (group 0)",
+        )
+        .stdout_has("        hint: give both to one owner by `chown -R`\n");
+    }
+}
+
+#[test]
+fn what_has_run_here_may_run_again() {
+    let host = host("");
+    host.run(["upgrade", "5.0.1"]).ok();
+    let manifest = "name = \"emqx\"\nversion = \"5.0.0\"\n[requires]\nfree-space = '1 EiB'\n";
+    fs::write(host.root().join("releases/5.0.0/release.toml"), manifest).unwrap();
+    host.run(["check", "5.0.0"]).ok();
+    host.run(["downgrade", "5.0.0"]).ok();
+}
+
+#[test]
+fn another_system_is_asked_about_ahead() {
+    let (id, version) = os();
+    let host = host(&format!("os = ['{id} >= {version}', 'debian >= 11']"));
+    host.run(["check", "--os", "debian 13"]).ok().stdout("* 5.0.0\tpermanent\tdoes not say\n");
+    host.run(["upgrade", "5.0.1"]).ok();
+    host.run(["check", "--os", "debian 13"]).ok().stdout_has("5.0.1\tpermanent\truns on debian 13\n");
+    let run = host.run(["check", "--os", "debian 10"]).code(2);
+    run.stdout_has("* 5.0.1\tpermanent\tdoes not run on debian 10\n");
+    let json = host.run(["check", "--os", "plan9 4", "--json"]).code(2).json();
+    assert_eq!((&json["os"], &json["releases"][0]["runs"]), (&"plan9 4".into(), &false.into()));
+}
+
+#[test]
+fn the_way_of_the_service_is_one_of_the_things() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    let run = serving.host.run(["check", "5.0.1"]).ok();
+    run.stdout_has("ok      service: the service moves hot, by its hook\n");
+    serving.pack(&Greeter { manifest: "[requires]\narch = ['sparc']\n", ..Greeter::well("5.1.0") });
+    let run = serving.host.run(["check", "5.1.0"]).code(2);
+    run.stdout_has("FAILED  arch: ")
+        .stdout_has("FAILED  service: cannot move hot from 5.0.0 to 5.1.0: only a patch");
+    let run = serving.host.run(["check", "--restart", "5.1.0"]).code(2);
+    run.stdout_has(
+        "ok      service: the service moves by a restart\nok      health: the service is not failing\n\
+         One thing is in the way of 5.1.0.\n",
+    );
+    let run = serving.host.run(["upgrade", "--restart", "5.1.0"]).code(2);
+    run.stderr_has("error: this host has ").stderr_has(", and the release needs sparc\n");
+}
+
+#[test]
+fn a_requirement_that_nobody_can_read_is_refused() {
+    for (requires, why) in [
+        ("os = ['debian >= twelve']", "\"twelve\" is no version of a system"),
+        ("os = ['debian 12']", "\"debian 12\" names no system"),
+        ("arhc = ['x86_64']", "the nearest known key is `arch`"),
+        ("free-space = 'much'", "release.toml in releases/emqx-5.0.1.zip, line 4"),
+    ] {
+        let host = host(requires);
+        host.run(["upgrade", "5.0.1"]).code(2).stderr_has(why);
+    }
+}

@@ -1,0 +1,159 @@
+//! What is said beside results: nothing, each step, and what was perhaps meant.
+
+use crate::support::Host;
+
+#[test]
+fn quiet_says_nothing_and_verbose_each_step() {
+    let host = Host::new();
+    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
+    host.run(["install", "--quiet", "5.0.0"]).ok().stdout("").stderr("");
+    // What was asked for is said, and so is what is wrong.
+    host.run(["-q", "versions"]).ok().stdout("Installed versions:\n* 5.0.0\tpermanent\n");
+    host.run(["-q", "upgrade", "5.0.9"])
+        .code(2)
+        .stdout("")
+        .stderr_has("error: release 5.0.9 is not installed");
+    host.run(["-q", "--json", "upgrade", "--no-permanent", "5.0.1"])
+        .ok()
+        .stdout_has("\"state\": \"current\"");
+    host.run(["revert"]).ok();
+    let run = host.run(["upgrade", "-v", "5.0.1"]).ok();
+    let run = run.stdout(
+        "Release 5.0.1 is already unpacked, switching to it.\nInstalled Release: 5.0.1\n\
+         Made release permanent: \"5.0.1\"\n",
+    );
+    let lines: Vec<&str> = run.stderr.lines().map(|line| line.split(", in ").next().unwrap()).collect();
+    assert_eq!(
+        lines,
+        [
+            "check: trial: none is under way",
+            "check: owner: OWNER",
+            "check: archive: it is installed",
+            "check: path: 5.0.1 is reached from 5.0.0",
+            "check: data: no release says in which format it is",
+            "check: service: no service is moved",
+            "step: record that 5.0.0 has been permanent",
+            "done: record that 5.0.0 has been permanent",
+            "step: point current at releases/5.0.1, now releases/5.0.0",
+            "done: point current at releases/5.0.1, now releases/5.0.0",
+            "step: point permanent at releases/5.0.1, now releases/5.0.0",
+            "done: point permanent at releases/5.0.1, now releases/5.0.0",
+        ]
+        .map(|line| if line.ends_with("OWNER") { lines[1] } else { line })
+    );
+    host.run(["-q", "-v", "versions"]).code(64);
+}
+
+#[test]
+fn a_version_that_is_not_there_is_answered_with_the_nearest() {
+    let host = Host::new();
+    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
+    host.run(["install", "5.0.0"]).ok();
+    host.run(["upgrade", "5.0.11"])
+        .code(2)
+        .stderr_has("hint: copy the archive there; or is 5.0.1 meant, which is here?\n");
+    host.run(["upgrade", "--restart", "9.1.7"])
+        .code(2)
+        .stderr_has("hint: copy the archive there; `tenure versions` lists");
+    host.run(["uninstall", "5.0.01"]).code(64);
+    host.run(["uninstall", "5.0.2"]).code(2).stderr_has("hint: 5.0.0 is installed\n");
+    host.run(["uninstall", "77.1.2"]).code(2).stderr_has("hint: `tenure versions` lists what is\n");
+    host.run(["upgrdae", "5.0.1"]).code(64).stderr_has("hint: a similar subcommand exists: 'upgrade'\n");
+    // A product's own command, behind which this one stands.
+    let mut command = host.command(["downgrade", "5.0.1"]);
+    let out = command.env("TENURE_COMMAND", "acme").output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(said.contains("hint: `acme upgrade 5.0.1`"), "{said}");
+    let out = host.command(["upgrade"]).env("TENURE_COMMAND", "acme").output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(said.contains("Usage: acme upgrade <VERSION>\n"), "{said}");
+    // Nothing is suggested that nobody is to give.
+    let run = host.run(["migrater"]).code(64);
+    run.stderr_has(
+        "error: unrecognized subcommand 'migrater'\nhint: a similar subcommand exists: 'migrate'\n",
+    );
+    let run = host.run(["gaurd"]).code(64);
+    assert!(!run.stderr.contains("'guard'"), "{run:#?}");
+    let run = host.run(["upgrade", "--restrat", "5.0.1"]).code(64);
+    run.stderr_has(
+        "error: unexpected argument '--restrat' found\nhint: a similar argument exists: '--restart'\n",
+    );
+}
+
+#[test]
+fn wrong_usage_is_told_in_full_also_as_json() {
+    let host = Host::new();
+    let help = "`tenure --help` shows the usage";
+    for (args, message, hints) in [
+        (&["install"][..], "the following required arguments were not provided: <VERSION>", &[help][..]),
+        (&["pack", "a", "--format", "x"], "[possible values: tar.zst, tar.gz, zip]", &[help]),
+        (&["instal"], "unrecognized subcommand 'instal'", &["a similar subcommand exists: 'install'", help]),
+        (
+            &["versions", "--quie"],
+            "unexpected argument '--quie' found",
+            &["a similar argument exists: '--quiet'", help],
+        ),
+        (
+            &[],
+            "root_dir, unpack, install, upgrade, downgrade, confirm, revert, uninstall, boot, check, plan, migrate, status, \
+          history, prune, completions, lint, pack, manifest, verify]",
+            &[help],
+        ),
+    ] {
+        let error = &host.run([&["--json"], args].concat()).code(64).stderr("").json()["error"];
+        assert!(error["message"].as_str().unwrap().ends_with(message), "{error}");
+        assert_eq!(error["hints"], serde_json::json!(hints), "{args:?}");
+    }
+}
+
+/// Holds nothing that a terminal would obey.
+fn is_plain(text: &str, at: &str) {
+    let obeyed = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
+    assert_eq!(obeyed, None, "{at}: {text:?}");
+}
+
+#[test]
+fn printed_text_has_no_control_characters() {
+    let host = Host::new();
+    host.archive("5.0.0");
+    let eve = "eve\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}2J\rroot";
+    let out = host.command(["install", "5.0.0"]).env("SUDO_USER", format!("{eve}\nroot")).output().unwrap();
+    assert!(out.status.success());
+    // What another program has written into the history is as harmless.
+    let history = host.root().join(".tenure/history");
+    let text = std::fs::read_to_string(&history).unwrap();
+    let mut entry: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    is_plain(entry["by"].as_str().unwrap(), "history file");
+    assert!(!entry["by"].as_str().unwrap().contains('\n'), "{entry}");
+    (entry["by"], entry["transaction"]) = (eve.into(), "another".into());
+    std::fs::write(&history, format!("{text}{entry}\n")).unwrap();
+    for args in [
+        &["history"][..],
+        &["history", "--json"],
+        &["status"],
+        &["status", "--json"],
+        &["status", "--format", "prometheus"],
+        &["plan", "5.0.0", "--format", "dot"],
+        &["upgrade", eve],
+        &["upgrade", eve, "--json"],
+        &[eve],
+        &["--root", eve, "versions"],
+        &["unpack", &format!("{eve}.zip")],
+    ] {
+        let run = host.run(args);
+        is_plain(&run.stdout, &format!("stdout of {args:?}"));
+        is_plain(&run.stderr, &format!("stderr of {args:?}"));
+    }
+    host.run(["history"]).ok().stdout_has("  by eve\\u{1b}[2J\\u{1b}]0;owned\\u{7}\\u{9b}2J\\rroot: done");
+    let entries = host.run(["history", "--json"]).ok().json();
+    assert_eq!(entries["entries"][1]["by"], eve, "JSON keeps the text");
+    // A root whose path holds them, in a page that allows three escapes.
+    let root = host.root().parent().unwrap().join("a\u{1b}b\tc");
+    std::fs::create_dir_all(root.join("releases")).unwrap();
+    let page = host.run_in(&root, ["status", "--format", "prometheus"]).ok().stdout;
+    is_plain(&page, "page");
+    assert!(page.contains(r#"/a\\u{1b}b\\tc"}"#), "{page}");
+    // A script for a shell is given as it is.
+    let script = host.run(["completions", "zsh"]).ok().stdout;
+    assert!(script.contains("_tenure") && !script.contains("\\u{"), "{script}");
+}

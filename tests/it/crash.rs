@@ -1,0 +1,307 @@
+//! Every command killed, signalled or failed at every mutating system call: both links always name a complete
+//! release, the very next command recovers and says so, and it gets where it was going.
+
+use std::fs;
+
+use crate::support::case::{Args, Case, Outcome, host, installed, is_interrupted, lasting, links};
+use crate::support::stepper::{self, Ended, Fate};
+use crate::support::{Host, assert_same};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+fn rebuilt() -> Host {
+    let host = installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]);
+    // What is installed as 5.0.1 came from an archive that has been rebuilt since.
+    host.build("5.0.1").file("lib/version", "first build").write();
+    host.run(["unpack", "5.0.1"]).ok();
+    host.archive("5.0.1");
+    host
+}
+
+fn cases() -> Vec<Case> {
+    let two = &["5.0.0", "5.0.1"];
+    let first: &[&str] = &["install", "5.0.0"];
+    let up: &[&str] = &["upgrade", "5.0.1"];
+    let trial: &[&str] = &["upgrade", "--no-permanent", "5.0.1"];
+    vec![
+        Case::new(&["install", "5.0.1"], host(two)),
+        Case::new(&["install", "5.0.1"], installed(two, &[first])),
+        Case::new(&["upgrade", "5.0.1"], installed(two, &[first])),
+        Case::new(&["upgrade", "--no-permanent", "5.0.1"], installed(two, &[first])),
+        Case::new(&["confirm"], installed(two, &[first, trial])),
+        Case::new(&["revert"], installed(two, &[first, trial])),
+        Case::new(&["boot"], installed(two, &[first, trial])),
+        Case::new(&["downgrade", "5.0.0"], installed(two, &[first, up])),
+        Case::new(&["uninstall", "5.0.0"], installed(two, &[first, up])),
+        Case::new(&["unpack", "5.0.1"], installed(two, &[first])),
+        Case::new(
+            &["prune", "--keep", "0"],
+            installed(
+                &["5.0.0", "5.0.1", "5.0.2", "5.0.3"],
+                &[first, up, &["upgrade", "5.0.2"], &["unpack", "5.0.3"]],
+            ),
+        ),
+    ]
+}
+
+/// Those that begin with a release installed; an `install` upward is an `upgrade`.
+fn running() -> impl Iterator<Item = Case> {
+    cases().into_iter().filter(|case| case.args[0] != "install")
+}
+
+fn upgrade() -> Case {
+    Case::new(&["upgrade", "5.0.1"], installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]))
+}
+
+#[test]
+fn killed_anywhere_every_command_arrives_in_the_end() {
+    let mut all = 0;
+    for case in cases() {
+        let points = case.sweep(|host, at| {
+            case.is_sound(host, at);
+            let run = case.arrives(host, at);
+            case.is_remembered(host, &run, at);
+        });
+        println!("{:?}: {points} kill points, 0 wrong outcomes", case.args);
+        assert!(points > 10, "{:?}: only {points} points", case.args);
+        all += points;
+    }
+    println!("{all} kill points in all");
+}
+
+#[test]
+fn killed_at_its_very_end_a_command_has_done_all() {
+    for case in cases() {
+        let host = case.start.copy();
+        let at = case.kill(&host, stepper::count(&host.copy().command(case.args)));
+        case.is_at_end(&host, &at);
+    }
+}
+
+#[test]
+fn killed_anywhere_a_rebuilt_release_is_old_or_new() {
+    let case = Case::new(&["unpack", "--replace", "5.0.1"], rebuilt());
+    let points = case.sweep(|host, at| {
+        assert_eq!(links(host), links(&case.start), "{at}");
+        // Unpacked anew or not: the same command once more gets there, and says so where it has to recover.
+        case.arrives(host, at);
+        host.complete("5.0.1");
+    });
+    println!("{:?}: {points} kill points, 0 wrong outcomes", case.args);
+}
+
+/// `boot` after a kill: it never fails, never moves the commit point, and leaves nothing to do.
+fn boots(host: &Host, at: &str) {
+    let permanent = host.link("permanent");
+    let run = host.run(["boot"]);
+    assert_eq!(run.code, Some(0), "{at}, then boot: {run:#?}");
+    assert_eq!(links(host), [permanent.clone(), permanent.clone()], "{at}, then boot: {run:#?}");
+    host.complete(permanent.unwrap().strip_prefix("releases/").unwrap());
+    assert!(!is_interrupted(host), "{at}, then boot: the journal is still open");
+    let again = host.run(["boot"]).ok();
+    assert_eq!(again.stderr, "", "{at}, then boot twice: {again:#?}");
+}
+
+#[test]
+fn killed_anywhere_every_command_lets_the_service_start() {
+    for case in running() {
+        let points = case.sweep(boots);
+        println!("boot after {points} kill points of {:?}, 0 wrong outcomes", case.args);
+    }
+    // Once on the disk that ordinary temporary files are on.
+    let host = Host::new();
+    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
+    host.run(["install", "5.0.0"]).ok();
+    Case::new(&["upgrade", "5.0.1"], host).sweep(boots);
+}
+
+/// A recovery, by that command, of what a kill left; it is killed at every point in turn.
+fn recovery_is_killed(case: &Case, start: &Host, args: Args) -> usize {
+    let again = Case::new(args, start.copy());
+    again.sweep(|host, at| {
+        case.is_sound(host, at);
+        case.arrives_again(host, at);
+    })
+}
+
+#[test]
+fn recovery_is_killed_anywhere_as_well() {
+    let case = upgrade();
+    let points = stepper::count(&case.start.copy().command(case.args));
+    for halfway in [["5.0.1", "5.0.0"], ["5.0.1", "5.0.1"]] {
+        let killed = (1..=points).map(|nth| {
+            let host = case.start.copy();
+            case.kill(&host, nth);
+            host
+        });
+        let leads = halfway.map(|version| Some(format!("releases/{version}")));
+        let start = { killed }.find(|host| links(host) == leads && is_interrupted(host)).unwrap();
+        // The same command recovers first and then arrives; `boot` recovers and is done.
+        for args in [&["upgrade", "5.0.1"][..], &["boot"]] {
+            let points = recovery_is_killed(&case, &start, args);
+            println!("{halfway:?}: recovery by {args:?}: {points} kill points, 0 wrong outcomes");
+        }
+    }
+}
+
+#[test]
+fn from_every_open_journal_a_recovery_may_be_killed() {
+    let case = upgrade();
+    let open = std::sync::atomic::AtomicUsize::new(0);
+    case.each(|host, nth| {
+        let at = case.kill(host, nth);
+        if !is_interrupted(host) {
+            return;
+        }
+        open.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // Three recoveries in a row are cut short, each later than the one before, by turns of both kinds.
+        for (round, nth) in [3 + nth % 5, 9 + nth % 11, 17 + nth % 23].into_iter().enumerate() {
+            let args: Args = if round % 2 == 0 { &["boot"] } else { case.args };
+            stepper::kill_before(&host.command(args), nth);
+            case.is_sound(host, &format!("{at}, then {args:?} killed before call {nth}"));
+        }
+        case.arrives_again(host, &at);
+    });
+    println!("{open:?} open journals, 3 kills each of their recoveries, 0 wrong outcomes");
+}
+
+const NEXT: [Args; 9] = [
+    &["upgrade", "5.0.1"],
+    &["install", "5.0.0"],
+    &["uninstall", "5.0.1"],
+    &["unpack", "5.0.1"],
+    &["confirm"],
+    &["revert"],
+    &["boot"],
+    &["downgrade", "5.0.0"],
+    &["prune", "--keep", "0"],
+];
+
+/// The exit code of a command and what it leaves, but for the mark that an interrupted command set early.
+fn then(host: &Host, args: Args, at: &str) -> (Option<i32>, Outcome) {
+    let code = host.run(args).code;
+    let mut outcome = Outcome::of(host, at);
+    outcome.tree.retain(|path, _| !path.ends_with("/tenured"));
+    (code, outcome)
+}
+
+#[test]
+fn killed_anywhere_another_command_finds_it_done_or_not_begun() {
+    for case in running().take(6) {
+        let end = case.start.copy();
+        end.run(case.args).ok();
+        let expected =
+            NEXT.map(|args| [&case.start, &end].map(|host| then(&host.copy(), args, "undisturbed")));
+        let points = case.each(|host, nth| {
+            let at = case.kill(host, nth);
+            for turn in [0, 4] {
+                let which = (nth + turn) % NEXT.len();
+                let found = then(&host.copy(), NEXT[which], &at);
+                // After a move that was rolled back, a late `confirm` is refused.
+                let late = NEXT[which] == ["confirm"] && found.0 == Some(2);
+                let late = late && found.1 == expected[which][0].1;
+                let known = late || expected[which].contains(&found);
+                assert!(
+                    known,
+                    "{at}, then {:?}: {found:#?} is neither of {:#?}",
+                    NEXT[which], expected[which]
+                );
+            }
+        });
+        println!("{:?}: 2 other commands after {points} kill points, 0 wrong outcomes", case.args);
+    }
+}
+
+/// A command that was disturbed and went on: it did all or nothing, and its exit code says which.
+fn did_all_or_nothing(case: &Case, host: &Host, fate: Fate, nth: usize) {
+    let (ended, call) = stepper::meet(&host.command(case.args), nth, fate);
+    let at = format!("{:?}, {fate:?} at call {nth}, {call}", case.args);
+    match ended {
+        // The end itself cannot fail, and `boot` reports what it cannot do.
+        _ if call == "exit_group" => {}
+        Ended::Exited { code: 0, .. } if case.args[0] == "boot" => {}
+        Ended::Exited { code: 0, .. } => {
+            // The next command may have something to sweep, and nothing to take back.
+            let next = host.run(["uninstall", "9.9.9"]).code(2);
+            assert!(!next.stderr.contains("took it back"), "{at}: exit code 0, and then: {next:#?}");
+            case.is_at_end(host, &at);
+        }
+        // All was done, and only telling so failed.
+        Ended::Exited { code: 1, .. } if call == "write" && links(host) == case.end.links => {}
+        Ended::Exited { code: 1, .. } => is_as_before(case, host, &at),
+        ended => panic!("{at}: {ended:?}"),
+    }
+    case.is_sound(host, &at);
+    case.arrives_again(host, &at);
+}
+
+/// Nothing has changed; but where a journal was opened and could not be made durable, it stays, with nothing
+/// of it begun.
+fn is_as_before(case: &Case, host: &Host, at: &str) {
+    let own = |path: &String| is_interrupted(host) && path.starts_with(".tenure/");
+    let kept = |host: &Host| lasting(host).into_iter().filter(|(path, _)| !own(path)).collect();
+    assert_same(&kept(host), &kept(&case.start), &format!("{at}: exit code 1"));
+}
+
+#[test]
+fn asked_to_end_anywhere_a_command_does_all_or_nothing() {
+    for case in running() {
+        let points = case.each(|host, nth| did_all_or_nothing(&case, host, Fate::Hear(Signal::SIGTERM), nth));
+        println!("{:?}: SIGTERM at {points} points, 0 wrong outcomes", case.args);
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn whichever_call_fails_a_command_does_all_or_nothing() {
+    for case in running() {
+        let points = case.each(|host, nth| did_all_or_nothing(&case, host, Fate::Fail(Errno::EIO), nth));
+        println!("{:?}: EIO from {points} calls, 0 wrong outcomes", case.args);
+    }
+}
+
+#[test]
+fn a_torn_journal_blocks_nothing() {
+    let case = upgrade();
+    let cuts = std::sync::atomic::AtomicUsize::new(0);
+    case.each(|host, nth| {
+        let at = case.kill(host, nth);
+        let Ok(whole) = fs::read(host.root().join(".tenure/journal")) else { return };
+        let cut = nth * 7919 % whole.len();
+        let garbage = [&whole[..cut], b"\xff\xfe\0"].concat();
+        for (how, bytes) in [("cut", &whole[..cut]), ("with garbage at its end", &garbage)] {
+            let host = host.copy();
+            fs::write(host.root().join(".tenure/journal"), bytes).unwrap();
+            let at = format!("{at}, the journal {how} after {cut} bytes");
+            boots(&host, &at);
+            host.run(case.args).ok();
+            case.is_sound(&host, &at);
+            cuts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    });
+    println!("{cuts:?} torn journals, 0 wrong outcomes");
+}
+
+#[test]
+fn a_signal_at_any_moment_takes_back_or_lets_arrive() {
+    let case = Case::new(&["upgrade", "5.0.1"], installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]));
+    let points = stepper::count(&case.start.copy().command(case.args));
+    let (mut arrived, mut taken_back) = (0, 0);
+    for nth in 1..=points {
+        let host = case.start.copy();
+        let at = format!("SIGTERM before call {nth}");
+        match stepper::signal_before(&host.command(case.args), nth, Signal::SIGTERM) {
+            Ended::Exited { code: 0, .. } => {
+                case.is_at_end(&host, &at);
+                arrived += 1;
+            }
+            Ended::Exited { code: 1, .. } => {
+                assert_same(&host.tree(), &case.start.tree(), &at);
+                taken_back += 1;
+            }
+            other => panic!("{at}: {other:?}"),
+        }
+    }
+    assert!(arrived > 0 && taken_back > 10, "{arrived} arrived, {taken_back} were taken back");
+    println!("SIGTERM at {points} points: {arrived} arrived, {taken_back} were taken back");
+}

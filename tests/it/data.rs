@@ -1,0 +1,756 @@
+//! Data that outlives releases: formats, backups, migrations; and what a release does ahead of a switch.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::case::{Case, links};
+use crate::support::stepper;
+use crate::support::{Host, Run};
+
+/// What is waited for in vain fails the test after this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A program that says what it was run for.
+const TELLS: &str = r#"#!/bin/sh
+echo "$TENURE_ACTION ${TENURE_OLD_VERSION:-none} ${TENURE_NEW_VERSION:-none}" >>"$TENURE_ROOT/../told"
+"#;
+
+/// A migration that ends once it is let go, well or not, and is counted.
+const MIGRATES: &str = r#"#!/bin/sh
+echo "$TENURE_ACTION ${TENURE_OLD_VERSION:-none} ${TENURE_NEW_VERSION:-none}" >>"$TENURE_ROOT/../told"
+echo $$ >>"$TENURE_ROOT/../pids"
+echo "so far so good"
+while [ -e "$TENURE_ROOT/../hold" ]; do sleep 0.02; done
+[ ! -e "$TENURE_ROOT/../fail" ] || { echo "the index is torn"; exit 7; }
+"#;
+
+/// A root whose release 5.0.0 writes data format 2.
+fn host() -> Host {
+    let host = Host::in_memory();
+    release(&host, "5.0.0", "[data]\nwrites = 2\nreads = [1, 2]\n", &[]);
+    host.run(["install", "5.0.0"]).ok();
+    host
+}
+
+fn release(host: &Host, version: &str, manifest: &str, programs: &[(&str, &str)]) {
+    let manifest = format!("name = \"emqx\"\nversion = \"{version}\"\n{manifest}");
+    let build = host.build(version).file("release.toml", &manifest);
+    programs.iter().fold(build, |build, (path, text)| build.executable(path, text)).write();
+}
+
+/// 5.0.1 migrates from 2 to 3.
+fn migrating(host: &Host, more: &str) {
+    let manifest = format!("[data]\nwrites = 3\nreads = [2, 3]\n[hooks]\nmigrate = ['bin/migrate']\n{more}");
+    release(host, "5.0.1", &manifest, &[("bin/migrate", MIGRATES), ("bin/tell", TELLS)]);
+}
+
+fn beside(host: &Host, name: &str) -> std::path::PathBuf {
+    host.root().parent().unwrap().join(name)
+}
+
+fn set(host: &Host, name: &str) {
+    fs::write(beside(host, name), "").unwrap();
+}
+
+fn clear(host: &Host, name: &str) {
+    fs::remove_file(beside(host, name)).unwrap();
+}
+
+fn told(host: &Host) -> Vec<String> {
+    let text = fs::read_to_string(beside(host, "told")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// How the migration stands.
+fn stage(host: &Host) -> String {
+    host.run(["status", "--json"]).json()["migration"]["stage"].as_str().unwrap_or("none").to_owned()
+}
+
+fn until(host: &Host, wanted: &str) {
+    let begun = Instant::now();
+    while stage(host) != wanted {
+        assert!(begun.elapsed() < PATIENCE, "{wanted}: {}", host.run(["status"]).stdout);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn refused(run: Run, why: &str) {
+    run.code(2).stderr_has(why);
+}
+
+#[test]
+fn a_migration_runs_once_the_release_is_permanent_and_nobody_waits_for_it() {
+    let host = host();
+    migrating(&host, "");
+    set(&host, "hold");
+    host.run(["check", "5.0.1"]).ok().stdout_has(
+        "ok      data: format 2 is on disk; 5.0.1 migrates it to format 3 once it is permanent, and has no hook for a \
+         backup\n",
+    );
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    assert_eq!((told(&host), stage(&host).as_str()), (vec![], "none"), "on trial nothing is migrated");
+    let run = host.run(["upgrade", "5.0.1"]).ok();
+    run.stdout_has(
+        "Made release permanent: \"5.0.1\"\nData migration to data format 3 by 5.0.1, running since ",
+    );
+    until(&host, "running");
+    let run = host.run(["status"]).ok();
+    run.stdout_has("Data: format 2\nData migration: to data format 3 by 5.0.1, running since ");
+    clear(&host, "hold");
+    until(&host, "done");
+    host.run(["status"])
+        .ok()
+        .stdout_has("Data: format 3\nData migration: to data format 3 by 5.0.1, done at ");
+    assert_eq!(told(&host), ["migrate 5.0.0 5.0.1"]);
+    host.run(["history"]).ok().stdout_has("  migrate  by the migrator: done in ");
+    // There is nothing more to do, whoever asks.
+    host.run(["migrate"]).ok().stdout("The data is in format 3.\nThere is nothing to migrate.\n");
+    host.run(["install", "5.0.1"]).ok();
+    assert_eq!(told(&host).len(), 1);
+}
+
+#[test]
+fn while_it_runs_no_release_is_switched_to() {
+    let host = host();
+    migrating(&host, "");
+    release(&host, "5.0.2", "", &[]);
+    set(&host, "hold");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "running");
+    // What it says meanwhile is nobody else's doing.
+    let tree =
+        || host.tree().into_iter().filter(|(path, _)| !path.starts_with(".tenure/log/")).collect::<Vec<_>>();
+    let before = tree();
+    let why = "error: a data migration is not done: to data format 3 by 5.0.1, running since ";
+    refused(host.run(["upgrade", "5.0.2"]), why);
+    refused(host.run(["downgrade", "5.0.0"]), why);
+    refused(host.run(["upgrade", "--prepare-only", "5.0.2"]), why);
+    let run = host.run(["check", "5.0.2"]).code(2);
+    run.stdout_has("FAILED  data: a data migration is not done: to data format 3 by 5.0.1, running since ")
+        .stdout_has("        hint: `tenure migrate` waits for its end\n");
+    assert_eq!(tree(), before);
+    // Of an archive that is not the vendor's nothing else can be told.
+    let digest = host.root().join("releases/emqx-5.0.2.zip.sha256");
+    fs::write(&digest, "0".repeat(64)).unwrap();
+    host.run(["check", "5.0.2"])
+        .code(2)
+        .stdout_has("FAILED  digest: ")
+        .stdout_has("FAILED  data: a data migration is not done");
+    host.run(["upgrade", "5.0.2"])
+        .code(2)
+        .stderr_has("has not the digest")
+        .stderr_has("a data migration is not done");
+    fs::remove_file(digest).unwrap();
+    // Only a look at it is taken by who waits for it.
+    let mut waiting = host.command(["migrate"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(waiting.try_wait().unwrap().is_none());
+    clear(&host, "hold");
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(told(&host).len(), 1);
+    host.run(["upgrade", "5.0.2"]).ok();
+}
+
+#[test]
+fn a_migration_that_failed_is_told_and_run_again() {
+    let host = host();
+    migrating(&host, "");
+    release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
+    set(&host, "fail");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "failed");
+    let run = host.run(["status"]).code(1);
+    run.stdout_has("Data: format 2\nData migration: to data format 3 by 5.0.1, failed at ")
+        .stdout_has("Problem: the data migration failed: ")
+        .stdout_has("it ended with exit status 7: so far so good; the index is torn")
+        .stdout_has("hint: mend the cause; `tenure migrate` runs it again");
+    refused(
+        host.run(["upgrade", "5.0.2"]),
+        "error: a data migration is not done: to data format 3 by 5.0.1, failed",
+    );
+    let run = host.run(["downgrade", "5.0.0"]).code(2);
+    run.stderr_has("release 5.0.0 cannot start on the data: it reads data formats 1 and 2 only, and formats 2 and 3 are on disk");
+    host.run(["migrate"]).code(1).stderr_has("the index is torn");
+    host.run(["migrate", "--dry-run"])
+        .ok()
+        .stdout("Would migrate the data by 5.0.1.\nNothing was changed.\n");
+    assert_eq!(told(&host).len(), 2);
+    clear(&host, "fail");
+    let run = host.run(["migrate"]).ok();
+    run.stdout_has("Data migration to data format 3 by 5.0.1, done at ");
+    assert_eq!(told(&host), ["migrate 5.0.0 5.0.1"; 3], "the release before is still known");
+    host.run(["status"]).ok();
+    host.run(["upgrade", "5.0.2"]).ok();
+}
+
+#[test]
+fn a_migration_that_is_just_about_to_begin_has_not_failed() {
+    let host = host();
+    migrating(&host, "");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "done");
+    let record = host.root().join(".tenure/data/record");
+    let text = fs::read_to_string(&record).unwrap();
+    let mut due: serde_json::Value = serde_json::from_str(&text).unwrap();
+    due["migration"]["stage"] = "due".into();
+    fs::write(&record, due.to_string()).unwrap();
+    let lock = fs::File::open(host.root().join(".tenure/lock")).unwrap();
+    lock.lock().unwrap();
+    host.run(["status"]).ok().stdout_has("Data migration: to data format 3 by 5.0.1, to begin since ");
+    lock.unlock().unwrap();
+    let run = host.run(["status"]).code(1);
+    run.stdout_has("Problem: the data migration failed: ").stdout_has("it never began");
+    host.run(["migrate"]).ok();
+}
+
+/// The ids of the programs that have begun to migrate, once there are so many.
+fn migrators(host: &Host, count: usize) -> Vec<String> {
+    let begun = Instant::now();
+    loop {
+        let pids = fs::read_to_string(beside(host, "pids")).unwrap_or_default();
+        if pids.lines().count() >= count {
+            return pids.lines().map(str::to_owned).collect();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{count} of them never began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a process has ended, whoever has taken note of it or not.
+fn is_over(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
+/// A host whose migration was killed, with what it had begun still at work.
+fn killed() -> Host {
+    let host = host();
+    migrating(&host, "");
+    set(&host, "hold");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "running");
+    migrators(&host, 1);
+    let migrator = format!("{} migrator --for ", host.root().display());
+    let killed = Command::new("pkill").args(["-KILL", "-f", &migrator]).status().unwrap();
+    assert!(killed.success());
+    until(&host, "failed");
+    host
+}
+
+#[test]
+fn a_migration_that_is_killed_has_failed() {
+    let host = killed();
+    host.run(["status"]).code(1).stdout_has("it was cut short");
+    // What it left behind is ended before another one begins: there are never two.
+    let mut again = host.command(["migrate"]).spawn().unwrap();
+    until(&host, "running");
+    assert!(is_over(&migrators(&host, 2)[0]), "two of them are at work");
+    clear(&host, "hold");
+    assert!(again.wait().unwrap().success());
+}
+
+#[test]
+fn what_a_killed_migration_left_at_work_is_ended_before_data_is_said_to_be_restored() {
+    let host = killed();
+    host.run(["migrate", "--restored", "2"]).ok();
+    assert!(is_over(&migrators(&host, 1)[0]), "it is at work");
+}
+
+#[test]
+fn history_tells_who_said_that_data_was_restored() {
+    let host = host();
+    let before = host.run(["history", "--json"]).ok().json()["entries"].as_array().unwrap().len();
+    host.run(["migrate", "--restored", "2", "--dry-run"]).ok();
+    host.run(["migrate", "--restored", "2"]).ok();
+    let entries = host.run(["history", "--json"]).ok().json();
+    let entries = entries["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), before + 1, "{entries:#?}");
+    let last = entries.last().unwrap();
+    assert_eq!((&last["command"], &last["outcome"]), (&"migrate --restored 2".into(), &"done".into()));
+    assert_eq!((&last["to"], &last["by"]), (&"5.0.0".into(), &entries[0]["by"]), "{last}");
+    assert_eq!(last["permanent"], "5.0.0", "{last}");
+}
+
+#[test]
+fn killed_anywhere_nothing_is_migrated_too_early_and_all_of_it_in_the_end() {
+    let host = host();
+    migrating(&host, "backup = ['bin/tell']\nprepare = ['bin/tell']\ncheck = ['bin/tell']\n");
+    let case = Case::new(&["upgrade", "5.0.1"], host);
+    let points = case.each(|host, nth| {
+        let at = format!("killed before call {nth}");
+        stepper::kill_alone_before(&host.command(case.args), nth);
+        let is_permanent = host.link("permanent").unwrap() == "releases/5.0.1";
+        let migrated = |host: &Host| told(host).iter().filter(|line| line.starts_with("migrate")).count();
+        assert!(is_permanent || migrated(host) == 0, "{at}: {:?}", told(host));
+        host.run(["verify"]).ok();
+        host.run(case.args).ok();
+        until(host, "done");
+        assert_eq!((migrated(host), case.end.links.clone()), (1, links(host)), "{at}: {:?}", told(host));
+        assert!(told(host).iter().any(|line| line.starts_with("backup")), "{at}: {:?}", told(host));
+        host.run(["status"]).ok().stdout_has("Data: format 3\n");
+    });
+    println!("{points} kill points of an upgrade that migrates, 0 wrong outcomes");
+    assert!(points > 30, "{points}");
+}
+
+#[test]
+fn a_release_that_cannot_read_the_data_is_refused_before_anything_is_switched() {
+    let host = host();
+    release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
+    release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [3, 4]\n", &[]);
+    release(&host, "5.0.3", "", &[]);
+    let why = "error: release 5.0.2 cannot start on the data: it reads data formats 3 and 4 only, and format 2 is on disk\n";
+    refused(host.run(["upgrade", "5.0.2"]), why);
+    refused(
+        host.run(["upgrade", "5.0.2"]),
+        "hint: `tenure plan 5.0.2` shows the way over releases that read it",
+    );
+    let run = host.run(["plan", "5.0.2"]).ok();
+    run.stdout_has("From 5.0.0 to 5.0.2 in 2 hops:\n  1. 5.0.1, hot, an archive in releases/\n");
+    host.run(["upgrade", "5.0.1"]).ok();
+    let before = host.tree();
+    let why = "release 5.0.0 cannot start on the data: it reads data formats 1 and 2 only, and format 3 is on disk\n";
+    refused(host.run(["downgrade", "5.0.0"]), why);
+    refused(host.run(["downgrade", "--no-permanent", "5.0.0"]), why);
+    assert_eq!(host.tree(), before);
+    // A release that never said anything of it, with no migration ever run, is trusted.
+    host.run(["upgrade", "5.0.3"]).ok();
+    host.run(["status"]).ok().stdout_has("Data: format 3\n");
+    // Data of the older release that was brought back is what the operator says it is.
+    host.run(["migrate", "--restored", "2"]).ok().stdout("The data is in format 2.\n");
+    host.run(["downgrade", "5.0.0"]).ok();
+    host.run(["status"]).ok().stdout_has("Data: format 2\n");
+}
+
+#[test]
+fn the_way_leads_over_releases_that_read_the_data_on_disk() {
+    let host = host();
+    release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
+    release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
+    release(&host, "5.0.3", "[data]\nwrites = 2\nreads = [2]\n", &[]);
+    let run = host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
+    run.stdout_has("Hop 2 of 2: 5.0.1 to 5.0.2\n").stdout_has("Reached 5.0.2 from 5.0.0 in 2 hops.\n");
+    let run = host.run(["plan", "5.0.3"]).code(2);
+    run.stderr_has("error: there is no way from 5.0.2 to 5.0.3").stderr_has(
+        "caused by: 5.0.3 cannot start on the data that it would find: format 3 is on disk then\n\
+         hint: a release between 5.0.2 and 5.0.3 that reads format 3 and writes what 5.0.3 reads would open one\n",
+    );
+    // What is on disk counts, and not what the release that runs would write.
+    host.run(["migrate", "--restored", "2"]).ok();
+    host.run(["plan", "5.0.3"])
+        .ok()
+        .stdout("From 5.0.2 to 5.0.3 in 1 hop:\n  1. 5.0.3, hot, an archive in releases/\n");
+}
+
+/// Nobody waits for the one of the last release.
+#[test]
+fn a_walk_tells_of_the_migration_that_it_leaves_at_work() {
+    let host = host();
+    migrating(&host, "");
+    release(&host, "5.0.2", "", &[]);
+    set(&host, "hold");
+    let run = host.run(["upgrade", "--multi-hop", "5.0.1"]).ok();
+    run.stdout_has(
+        "Reached 5.0.1 from 5.0.0 in 1 hop.\nData migration to data format 3 by 5.0.1, running since ",
+    );
+    set(&host, "fail");
+    clear(&host, "hold");
+    until(&host, "failed");
+    let run = host.run(["upgrade", "--multi-hop", "5.0.1"]).ok();
+    run.stdout_has(
+        "Release 5.0.1 is already installed and permanent.\nData migration to data format 3 by 5.0.1, failed",
+    );
+    let json = host.run(["upgrade", "--multi-hop", "--json", "5.0.1"]).ok().json();
+    assert_eq!(json["migration"]["stage"], "failed");
+    clear(&host, "fail");
+    host.run(["migrate"]).ok();
+    let json = host.run(["upgrade", "--multi-hop", "--json", "5.0.2"]).ok().json();
+    assert_eq!(json["migration"], serde_json::Value::Null);
+}
+
+/// Who says nothing of formats leaves the data as it is: the way over it is no other than over what was before.
+#[test]
+fn no_way_leads_over_a_release_that_would_leave_data_which_the_next_cannot_read() {
+    let host = host();
+    host.build("5.0.2").file("release.toml", "name = 'emqx'\nversion = '5.0.2'\n").write();
+    release(&host, "5.0.3", "[data]\nwrites = 3\nreads = [3]\n", &[]);
+    let rules =
+        "[[path]]\nto = '=5.0.3'\nfrom = ['=5.0.1', '=5.0.2']\n[[path]]\nto = '<5.0.3'\nfrom = ['*']\n";
+    fs::write(host.root().join("releases/paths.toml"), rules).unwrap();
+    for args in [&["plan"][..], &["upgrade", "--multi-hop"]] {
+        host.run([args, &["5.0.3"]].concat())
+            .code(2)
+            .stderr_has("error: there is no way from 5.0.0 to 5.0.3")
+            .stderr_has("hint: this would open one: 5.0.1");
+    }
+    let run = host.run(["plan", "5.0.3", "--available", "5.0.1"]).ok();
+    run.stdout_has("  1. 5.0.1, hot\n");
+    release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
+    host.run(["plan", "5.0.3"]).ok().stdout_has("  1. 5.0.1, hot, an archive in releases/\n");
+    host.run(["upgrade", "5.0.3"]).code(2).stderr_has("hint: this way would do: 5.0.1, then 5.0.3; ");
+    host.run(["upgrade", "--multi-hop", "5.0.3"]).ok();
+}
+
+#[test]
+fn a_lower_release_is_not_believed_to_have_rewritten_the_data() {
+    let host = host();
+    release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
+    release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [3, 4]\n", &[]);
+    host.run(["upgrade", "5.0.1"]).ok();
+    host.run(["upgrade", "5.0.2"]).ok();
+    let why = "release 5.0.1 cannot start on the data: it reads data formats 2 and 3 only, and format 4 is on disk\n";
+    refused(host.run(["downgrade", "5.0.1"]), why);
+    release(&host, "5.0.4", "[data]\nwrites = 3\nreads = [3, 4]\n", &[]);
+    release(&host, "5.0.5", "[data]\nwrites = 4\nreads = [4]\n", &[]);
+    host.run(["upgrade", "5.0.5"]).ok();
+    host.run(["downgrade", "5.0.4"]).ok();
+    host.run(["status"]).ok().stdout_has("Data: formats 3 and 4\n");
+    let why = "it reads data formats 2 and 3 only, and formats 3 and 4 are on disk\n";
+    refused(host.run(["downgrade", "5.0.1"]), why);
+    let why = "error: release 5.0.5 cannot start on the data: it reads data format 4 only, and formats 3 and 4 are on disk\n";
+    refused(host.run(["upgrade", "5.0.5"]), why);
+    let run = host.run(["plan", "5.0.5"]).code(2);
+    run.stderr_has(
+        "caused by: 5.0.5 cannot start on the data that it would find: formats 3 and 4 are on disk then\n",
+    );
+}
+
+/// What the lower release wrote is in its own format, and is migrated on the way up, each time.
+#[test]
+fn data_is_migrated_again_after_a_release_that_wrote_the_lower_format() {
+    let host = Host::in_memory();
+    release(&host, "5.0.0", "[data]\nwrites = 2\nreads = [2, 3]\n", &[]);
+    host.run(["install", "5.0.0"]).ok();
+    migrating(&host, "");
+    release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
+    for times in 1..=2 {
+        host.run(["upgrade", "5.0.1"]).ok();
+        until(&host, "done");
+        assert_eq!(told(&host).len(), times);
+        assert_eq!(host.run(["status", "--json"]).json()["data_formats"], serde_json::json!([3]));
+        let run = host.run(["downgrade", "--dry-run", "5.0.0"]).ok();
+        run.stdout_has("record that the data is in formats 2 and 3\n");
+        host.run(["downgrade", "5.0.0"]).ok();
+        assert_eq!(host.run(["status", "--json"]).json()["data_formats"], serde_json::json!([2, 3]));
+        let why = "it reads data format 3 only, and formats 2 and 3 are on disk\n";
+        refused(host.run(["upgrade", "5.0.2"]), why);
+        host.run(["check", "5.0.1"]).ok().stdout_has(
+            "ok      data: formats 2 and 3 are on disk; 5.0.1 migrates it to format 3 once it is permanent",
+        );
+        let run = host.run(["migrate"]).ok();
+        run.stdout("The data is in formats 2 and 3.\nThere is nothing to migrate.\n");
+    }
+    let run = host.run(["plan", "5.0.2"]).ok();
+    run.stdout_has("From 5.0.0 to 5.0.2 in 2 hops:\n  1. 5.0.1, hot, installed\n");
+    host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
+    assert_eq!(told(&host).len(), 3);
+}
+
+#[test]
+fn below_a_migration_to_nobody_knows_what_no_release_is_gone_to() {
+    let host = host();
+    release(&host, "5.0.1", "[hooks]\nmigrate = ['bin/migrate']\n", &[("bin/migrate", MIGRATES)]);
+    release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
+    for (outcome, formats) in [("fail", serde_json::json!([2])), ("well", serde_json::json!([]))] {
+        set(&host, outcome);
+        host.run(["upgrade", "5.0.1"]).ok();
+        until(&host, if outcome == "fail" { "failed" } else { "done" });
+        assert_eq!(host.run(["status", "--json"]).json()["data_formats"], formats);
+        refused(
+            host.run(["downgrade", "5.0.0"]),
+            "it reads data formats 1 and 2 only, and nobody says to which format 5.0.1 migrates it\n",
+        );
+        if outcome == "fail" {
+            clear(&host, outcome);
+            host.run(["migrate", "--restored", "2"]).ok();
+            host.run(["downgrade", "5.0.0"]).ok();
+        }
+    }
+    host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
+    host.run(["status"]).ok().stdout_has("Data: format 3\n");
+}
+
+/// Data that was there before anybody spoke of formats is in none that is known until all of it was migrated.
+#[test]
+fn what_a_release_is_only_about_to_write_is_not_on_disk() {
+    let host = Host::in_memory();
+    release(&host, "5.0.0", "", &[]);
+    host.run(["install", "5.0.0"]).ok();
+    migrating(&host, "");
+    set(&host, "fail");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "failed");
+    let formats = || host.run(["status", "--json"]).json()["data_formats"].clone();
+    release(&host, "4.9.0", "[data]\nwrites = 3\n", &[]);
+    for _ in 0..2 {
+        assert_eq!(formats(), serde_json::json!([]));
+        refused(
+            host.run(["downgrade", "--restart", "4.9.0"]),
+            "it reads data format 3 only, and nobody says from which format 5.0.1 migrates it\n",
+        );
+        host.run(["migrate"]).code(1);
+    }
+    clear(&host, "fail");
+    host.run(["migrate"]).ok();
+    assert_eq!(formats(), serde_json::json!([3]));
+    host.run(["downgrade", "--restart", "4.9.0"]).ok();
+}
+
+#[test]
+fn a_trial_is_taken_back_whatever_it_would_have_written() {
+    let host = host();
+    release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    host.run(["status"]).ok().stdout_has("Data: format 2\n");
+    host.run(["revert"]).ok();
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    host.run(["install", "5.0.0"]).ok();
+}
+
+#[test]
+fn a_backup_is_made_before_and_without_one_nothing_is_done() {
+    let host = host();
+    migrating(&host, "backup = ['bin/tell']\n");
+    let run = host.run(["upgrade", "--dry-run", "5.0.1"]).ok();
+    run.stdout("Would do:\n  1. unpack releases/emqx-5.0.1.zip into releases/5.0.1\n  2. make a backup by the hook of 5.0.1\n  \
+                3. record that 5.0.0 has been permanent\n  4. point current at releases/5.0.1, now releases/5.0.0\n  \
+                5. point permanent at releases/5.0.1, now releases/5.0.0\n  \
+                6. migrate the data to format 3 by the hook of 5.0.1, in the background\nNothing was changed.\n");
+    let before = host.tree();
+    let run = host.run(["upgrade", "--backup-command", "echo no room on tape; exit 3", "5.0.1"]).code(1);
+    run.stderr_has("error: cannot make a backup, and nothing is done without one\n")
+        .stderr_has("caused by: it ended with exit status 3\ncaused by: no room on tape\n")
+        .stderr_has("hint: all that it said is in ");
+    assert!(told(&host).is_empty());
+    let mut after = host.tree();
+    after.retain(|path, _| !path.starts_with(".tenure/log"));
+    assert_eq!(after, before);
+    let run = host.run(["upgrade", "5.0.1"]).ok();
+    run.stdout_has("Made a backup.\nInstalled Release: 5.0.1\n");
+    until(&host, "done");
+    assert_eq!(told(&host), ["backup 5.0.0 5.0.1", "migrate 5.0.0 5.0.1"]);
+}
+
+/// One that brings the data into its format by itself, as it starts.
+#[test]
+fn a_backup_is_made_of_data_that_a_higher_release_rewrites_without_a_hook() {
+    let host = host();
+    for (version, writes) in [("5.0.1", 2), ("5.0.2", 3)] {
+        let manifest = format!("[data]\nwrites = {writes}\nreads = [2, 3]\n[hooks]\nbackup = ['bin/tell']\n");
+        let fails = format!("{TELLS}[ ! -e \"$TENURE_ROOT/../fail\" ]\n");
+        release(&host, version, &manifest, &[("bin/tell", &fails)]);
+    }
+    host.run(["upgrade", "5.0.1"]).ok();
+    assert!(told(&host).is_empty(), "the data stays as it is");
+    set(&host, "fail");
+    host.run(["check", "5.0.2"]).ok().stdout_has(
+        "ok      data: format 2 is on disk; 5.0.2 writes format 3 once it is permanent, after a backup by its own hook\n",
+    );
+    host.run(["upgrade", "5.0.2"])
+        .code(1)
+        .stderr_has("error: cannot make a backup, and nothing is done without one\n");
+    assert_eq!(host.link("current").unwrap(), "releases/5.0.1");
+    clear(&host, "fail");
+    host.run(["upgrade", "5.0.2"]).ok().stdout_has("Made a backup.\n");
+    assert_eq!(told(&host), ["backup 5.0.1 5.0.2"; 2]);
+    host.run(["downgrade", "5.0.1"]).ok();
+    assert_eq!(told(&host).len(), 2, "what is gone back to does not rewrite it");
+}
+
+#[test]
+fn on_trial_the_backup_comes_with_the_confirmation() {
+    let host = host();
+    migrating(&host, "backup = ['bin/tell']\n");
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    assert!(told(&host).is_empty());
+    host.run(["confirm", "--backup-command", "false"]).code(1).stderr_has("cannot make a backup");
+    assert_eq!(host.link("permanent").unwrap(), "releases/5.0.0");
+    host.run(["confirm"]).ok().stdout_has("Made a backup.\n");
+    until(&host, "done");
+    assert_eq!(told(&host), ["backup 5.0.0 5.0.1", "migrate 5.0.0 5.0.1"]);
+    // One that is asked for is made in any case, before the trial begins.
+    release(&host, "5.0.2", "", &[]);
+    let command = "env | grep ^TENURE_ | cut -d= -f1 | sort | tr '\\n' ' ' >../saved";
+    host.run(["upgrade", "--no-permanent", "--backup-command", command, "5.0.2"]).ok();
+    assert_eq!(
+        fs::read_to_string(beside(&host, "saved")).unwrap(),
+        "TENURE_ACTION TENURE_ROOT TENURE_TRANSACTION "
+    );
+}
+
+#[test]
+fn the_check_of_a_release_comes_before_anything_is_done() {
+    let host = host();
+    let objects = "#!/bin/sh\necho hm\necho \"no $TENURE_ACTION from $TENURE_OLD_VERSION in ${TENURE_NEW_DIR##*/}\"\nexit 1\n";
+    let agrees = "#!/bin/sh\n[ -x \"$TENURE_NEW_DIR/bin/check\" ] && grep -q emqx release.toml && echo the disks are fine\n";
+    release(
+        &host,
+        "5.0.1",
+        "[hooks]\ncheck = ['bin/check']\n[requires]\narch = ['sparc']\n",
+        &[("bin/check", objects)],
+    );
+    release(&host, "5.0.2", "[hooks]\ncheck = ['bin/check']\n", &[("bin/check", agrees)]);
+    let before = host.tree();
+    for command in [&["check", "5.0.1"][..], &["upgrade", "5.0.1"], &["upgrade", "--prepare-only", "5.0.1"]] {
+        let run = host.run(command).code(2);
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(said.contains("the release needs sparc"), "{said}");
+        assert!(said.contains("the check program of 5.0.1, bin/check, failed"), "{said}");
+        assert!(said.contains("no check from 5.0.0 in tree"), "{said}");
+        assert_eq!(host.tree(), before, "{command:?}");
+    }
+    host.run(["check", "5.0.2"]).ok().stdout_has("ok      check hook: the disks are fine\n");
+    assert_eq!(host.tree(), before);
+    host.run(["unpack", "5.0.2"]).ok();
+    host.run(["check", "5.0.2"]).ok().stdout_has("ok      check hook: the disks are fine\n");
+    host.run(["upgrade", "5.0.2"]).ok();
+    // It is not asked of what has run here.
+    host.run(["downgrade", "5.0.0"]).ok();
+}
+
+#[test]
+fn what_outlives_releases_is_where_a_check_looks_for_it() {
+    let host = Host::new();
+    let settings = "name = \"emqx\"\n[space]\nreserve = \"0 B\"\n[shared]\ndirectories = ['etc']\n";
+    fs::write(host.root().join("tenure.toml"), settings).unwrap();
+    host.archive("5.0.0");
+    host.run(["install", "5.0.0"]).ok();
+    fs::write(host.root().join("shared/etc/emqx.conf"), "of this host").unwrap();
+    let looks = "#!/bin/sh\ncat etc/emqx.conf\n";
+    release(&host, "5.0.1", "[hooks]\ncheck = ['bin/check']\n", &[("bin/check", looks)]);
+    host.run(["check", "5.0.1"]).ok().stdout_has("ok      check hook: of this host\n");
+    host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn a_release_is_prepared_once_however_it_gets_there() {
+    let host = host();
+    let prepares = "#!/bin/sh\necho \"$TENURE_ACTION $TENURE_OLD_VERSION $TENURE_NEW_VERSION\" >>\"$TENURE_ROOT/../told\"\n\
+                    echo driver >driver.ko\nmkdir -p cache && echo warm >cache/x\n";
+    for version in ["5.0.1", "5.0.2"] {
+        release(&host, version, "[hooks]\nprepare = ['bin/prepare']\n", &[("bin/prepare", prepares)]);
+    }
+    let run = host.run(["upgrade", "--prepare-only", "5.0.1"]).ok();
+    run.stdout(
+        "Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip\nUnpacked successfully: \"5.0.1\"\n\
+         Prepared successfully: \"5.0.1\"\nRelease 5.0.1 is ready to be switched to; nothing was switched.\n",
+    );
+    let ready = "Release 5.0.1 was ready already; nothing was switched.\n";
+    host.run(["upgrade", "--prepare-only", "5.0.1"]).ok().stdout(ready);
+    assert_eq!(
+        (told(&host), host.link("current").unwrap().as_str()),
+        (vec!["prepare 5.0.0 5.0.1".to_owned()], "releases/5.0.0")
+    );
+    // What it was prepared with belongs to it, and what anybody else changes does not.
+    host.run(["verify", "5.0.1"]).ok();
+    fs::write(host.root().join("releases/5.0.1/driver.ko"), "another").unwrap();
+    host.run(["verify", "5.0.1"]).code(1).stdout_has("  changed: driver.ko\n");
+    let run = host.run(["upgrade", "5.0.1"]).ok();
+    run.stdout("Release 5.0.1 is already unpacked, switching to it.\nInstalled Release: 5.0.1\nMade release permanent: \"5.0.1\"\n");
+    assert_eq!(told(&host).len(), 1);
+    // Unpacked by one call, prepared by the next, tampered with in between.
+    host.run(["unpack", "5.0.2"]).ok();
+    fs::write(host.root().join("releases/5.0.2/bin/emqx"), "tampered").unwrap();
+    host.run(["upgrade", "5.0.2"]).ok().stdout_has("Prepared successfully: \"5.0.2\"\n");
+    let run = host.run(["verify", "5.0.2"]).code(1);
+    run.stdout("Release 5.0.2 differs from what was unpacked:\n  changed: bin/emqx\n");
+    host.run(["downgrade", "5.0.1"]).ok();
+    host.run(["upgrade", "5.0.2"]).ok();
+    assert_eq!(told(&host).len(), 2);
+}
+
+#[test]
+fn a_release_that_cannot_be_prepared_is_taken_back() {
+    let host = host();
+    let fails = "#!/bin/sh\necho x >half\necho no compiler\nexit 1\n";
+    release(&host, "5.0.1", "[hooks]\nprepare = ['bin/prepare']\n", &[("bin/prepare", fails)]);
+    for command in [&["upgrade", "5.0.1"][..], &["upgrade", "--prepare-only", "5.0.1"]] {
+        let run = host.run(command).code(1);
+        run.stderr_has("error: the prepare program of 5.0.1, bin/prepare, failed\n")
+            .stderr_has("caused by: no compiler\n");
+        assert_eq!(host.versions(), [("5.0.0".to_owned(), "permanent".to_owned())]);
+    }
+    for wrong in [
+        &["upgrade", "--prepare-only", "--watch", "1m", "5.0.1"][..],
+        &["migrate", "--restored", "two"],
+        &["migrate", "--restored", "2", "--background"],
+    ] {
+        host.run(wrong).code(64);
+    }
+}
+
+#[test]
+fn formats_that_nobody_could_mean_are_refused() {
+    for (data, why) in [
+        ("writes = 3\nreads = [2]", "reads does not hold 3, which the release writes"),
+        ("reads = [2]", "missing field `writes`"),
+        ("writes = -1", "release.toml in releases/emqx-5.0.1.zip, line 4"),
+        ("writes = 3\nread = [3]", "the nearest known key is `reads`"),
+    ] {
+        let host = host();
+        release(&host, "5.0.1", &format!("[data]\n{data}\n"), &[]);
+        refused(host.run(["upgrade", "5.0.1"]), why);
+    }
+    let host = host();
+    fs::create_dir_all(host.root().join(".tenure/data"));
+    fs::write(host.root().join(".tenure/data/record"), "torn").unwrap();
+    host.run(["status"]).code(1).stdout_has("which tells the format of the data");
+    host.archive("5.0.1");
+    host.run(["upgrade", "5.0.1"]).code(2).stderr_has("`tenure migrate --restored FORMAT` writes it anew");
+    host.run(["boot"]).ok();
+    host.run(["migrate", "--restored", "2"]).ok();
+    host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn a_migration_needs_a_permanent_release_that_has_one() {
+    let host = Host::new();
+    host.run(["migrate"]).code(2).stderr_has("cannot migrate: no release is permanent");
+    let host = self::host();
+    host.run(["migrate"]).ok().stdout("The data is in format 2.\nThere is nothing to migrate.\n");
+    migrating(&host, "");
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    refused(host.run(["migrate"]), "error: cannot migrate: 5.0.1 is on trial\n");
+    assert!(!Path::new(&beside(&host, "told")).exists());
+}
+
+#[test]
+fn a_failed_migration_holds_up_also_who_goes_over_a_trial() {
+    let host = host();
+    migrating(&host, "");
+    release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [2, 3, 4]\n", &[]);
+    release(&host, "4.9.0", "[data]\nwrites = 2\nreads = [2, 3]\n", &[]);
+    set(&host, "fail");
+    host.run(["upgrade", "5.0.1"]).ok();
+    until(&host, "failed");
+    let why = "error: a data migration is not done: to data format 3 by 5.0.1, failed";
+    host.run(["install", "--no-permanent", "--restart", "4.9.0"]).ok();
+    refused(host.run(["upgrade", "--restart", "5.0.2"]), why);
+    host.run(["confirm"]).ok();
+    refused(host.run(["upgrade", "--restart", "5.0.2"]), why);
+    assert_eq!(
+        (stage(&host).as_str(), host.link("permanent").as_deref()),
+        ("failed", Some("releases/4.9.0"))
+    );
+    // Who has the program tries again, and whichever command makes it permanent does.
+    clear(&host, "fail");
+    host.run(["upgrade", "--no-permanent", "--restart", "5.0.1"]).ok();
+    host.run(["install", "5.0.1"]).ok();
+    until(&host, "done");
+    host.run(["status"]).ok().stdout_has("Data: format 3\n");
+}
+
+#[test]
+fn a_release_is_confirmed_with_its_migration_also_where_the_link_to_the_one_before_was_removed() {
+    let host = host();
+    migrating(&host, "");
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    fs::remove_file(host.root().join("permanent")).unwrap();
+    host.run(["confirm", "--backup-command", "touch ../saved"]).ok();
+    until(&host, "done");
+    assert_eq!(told(&host), ["migrate 5.0.0 5.0.1"]);
+    assert!(beside(&host, "saved").exists());
+    host.run(["status"]).ok().stdout_has("Data: format 3\n");
+}

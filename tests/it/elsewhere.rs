@@ -1,0 +1,333 @@
+//! The releases on a bigger disk, behind a link or as a mount, and on overlayfs, where no directory of a lower layer can
+//! be moved: everything works, and what is killed in the middle arrives in the end.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::support::disk::Disk;
+use crate::support::serving::{Greeter, Serving};
+use crate::support::stepper::{self, Ended};
+use crate::support::{Host, copy_tree};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// Moves the releases of a host to another directory, and leaves a link to it.
+fn linked(host: &Host) -> PathBuf {
+    let bigger = host.root().parent().unwrap().join("bigger");
+    fs::rename(host.root().join("releases"), &bigger).unwrap();
+    symlink(&bigger, host.root().join("releases")).unwrap();
+    bigger
+}
+
+/// A host on one disk with its releases mounted from elsewhere. What is mounted goes with the disk.
+fn mounted(on: &Disk, from: &Path) -> Host {
+    let host = Host::on(&on.place);
+    mount(Some(from), &host.root().join("releases"), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    host
+}
+
+fn empty(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|entries| entries.count() == 0)
+}
+
+/// Nothing of a command is left, in either place.
+fn is_swept(host: &Host, at: &str) {
+    for dir in [".tenure/staging", ".tenure/trash", "releases/.tenure/staging", "releases/.tenure/trash"] {
+        assert!(empty(&host.root().join(dir)), "{at}: {dir} is not empty");
+    }
+}
+
+/// Every command that brings, moves or removes a release.
+fn a_whole_life(host: &Host) {
+    ["5.0.0", "5.0.1", "5.0.2", "5.0.3"].iter().for_each(|version| host.archive(version));
+    host.run(["init", "--name", "emqx"]).ok();
+    host.run(["install", "5.0.0"]).ok();
+    host.run(["check", "5.0.1"]).ok().stdout_has("/.tenure/staging");
+    host.run(["upgrade", "5.0.1"]).ok();
+    host.run(["upgrade", "--no-permanent", "5.0.2"]).ok();
+    assert_eq!(host.link("current").as_deref(), Some("releases/5.0.2"));
+    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2: 5.0.1 starts\n").stderr("");
+    host.run(["downgrade", "5.0.0"]).ok();
+    host.run(["uninstall", "5.0.2"]).ok().stderr("");
+    host.run(["unpack", "5.0.2"]).ok();
+    host.build("5.0.2").file("lib/new", "rebuilt").write();
+    host.run(["unpack", "--replace", "5.0.2"]).ok().stderr("");
+    host.run(["verify"]).ok();
+    host.run(["unpack", "5.0.3"]).ok();
+    host.complete("5.0.3");
+    host.run(["install", "5.0.3"]).ok();
+    let run = host.run(["prune", "--keep", "0"]).ok();
+    run.stderr("");
+    assert_eq!(host.versions(), [("5.0.3".into(), "permanent".into()), ("5.0.0".into(), "old".into())]);
+    assert!(!host.root().join("releases/emqx-5.0.2.zip").exists());
+    host.run(["status"]).ok();
+    host.complete("5.0.0");
+    is_swept(host, "in the end");
+}
+
+/// Kills a command before each of its mutating system calls in turn: after the next start every release that is listed is
+/// whole, and the same command once more gets where it was going.
+fn killed_everywhere(make: impl Fn() -> Host, args: &[&str], each: usize) {
+    let mut points = 0;
+    loop {
+        let host = make();
+        let ended = stepper::kill_before(&host.command(args), points + 1);
+        let at = format!("{args:?} before call {}, {ended:?}", points + 1);
+        let run = host.run(["boot"]);
+        assert_eq!(run.code, Some(0), "{at}: {run:#?}");
+        host.run(["boot"]).ok().stderr("");
+        host.versions().iter().for_each(|(version, _)| host.complete(version));
+        let run = host.run(args);
+        assert!(matches!(run.code, Some(0 | 2)), "{at}, once more: {run:#?}");
+        host.versions().iter().for_each(|(version, _)| host.complete(version));
+        // Others delete for a moment only, and this one all of it.
+        host.run(["prune", "--keep", "9"]).ok();
+        for dir in [".tenure/staging", ".tenure/trash", "releases/.tenure/staging", "releases/.tenure/trash"]
+        {
+            let dir = host.root().join(dir);
+            assert!(empty(&dir) || !dir.exists(), "{at}: {} is not empty", dir.display());
+        }
+        if matches!(ended, Ended::Exited { .. }) {
+            break;
+        }
+        points += each;
+    }
+    println!("{args:?}: {points} kill points, 0 wrong outcomes");
+    assert!(points > 10, "{args:?}: only {points} points");
+}
+
+/// 5.0.1 permanent, 5.0.0 old, 5.0.2 as an archive; the releases are moved by `moved` before.
+fn three(host: Host) -> Host {
+    ["5.0.0", "5.0.1", "5.0.2"].iter().for_each(|version| host.archive(version));
+    host.run(["install", "5.0.0"]).ok();
+    host.run(["install", "5.0.1"]).ok();
+    host
+}
+
+const COMMANDS: [&[&str]; 4] =
+    [&["upgrade", "5.0.2"], &["uninstall", "5.0.0"], &["prune", "--keep", "0"], &["downgrade", "5.0.0"]];
+
+#[test]
+fn behind_a_link_everything_works() {
+    let host = Host::new();
+    let bigger = linked(&host);
+    a_whole_life(&host);
+    let listed = host.run(["versions", "--json"]).ok().json();
+    assert_eq!(listed["releases"][0]["path"], bigger.join("5.0.3").to_str().unwrap());
+    // What runs is told apart by where it really is.
+    let host = three(host_behind_a_link());
+    let mut sleeps = std::process::Command::new("sleep");
+    let mut sleeps = sleeps.arg("60").current_dir(host.root().join("releases/5.0.0")).spawn().unwrap();
+    host.run(["uninstall", "5.0.0"]).code(2).stderr_has("in use by sleep");
+    sleeps.kill().unwrap();
+    sleeps.wait().unwrap();
+}
+
+fn host_behind_a_link() -> Host {
+    let host = Host::new();
+    linked(&host);
+    host
+}
+
+#[test]
+fn behind_a_link_what_is_killed_arrives_in_the_end() {
+    for args in COMMANDS {
+        killed_everywhere(|| three(host_behind_a_link()), args, 7);
+    }
+}
+
+#[test]
+fn behind_a_link_the_service_is_moved() {
+    let serving = Serving::start("");
+    linked(&serving.host);
+    serving.pack(&Greeter::well("5.0.1"));
+    // It was started before the releases moved, and runs from where they are now.
+    serving.host.run(["upgrade", "5.0.1"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+    serving.host.run(["status"]).ok().stdout_has("the service runs 5.0.1, healthy");
+    serving.host.run(["downgrade", "5.0.0"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+}
+
+#[test]
+fn behind_a_link_what_outlives_releases_stays_in_the_root() {
+    let host = host_behind_a_link();
+    let settings = "name = 'emqx'\n[space]\nreserve = '0 B'\n[shared]\ndirectories = ['etc']\n";
+    fs::write(host.root().join("tenure.toml"), settings).unwrap();
+    for version in ["5.0.0", "5.0.1"] {
+        let manifest = format!("name = 'emqx'\nversion = '{version}'\n[hooks]\ncheck = ['bin/check']\n");
+        let check = "#!/bin/sh\ncat \"$TENURE_NEW_DIR/etc/emqx.conf\" || echo none\n";
+        let build = host.build(version).file("release.toml", &manifest).file("etc/emqx.conf", version);
+        build.executable("bin/check", check).write();
+    }
+    host.run(["install", "5.0.0"]).ok();
+    assert_eq!(fs::read_to_string(host.root().join("shared/etc/emqx.conf")).unwrap(), "5.0.0");
+    // Also where a check runs before the release is published.
+    host.run(["check", "5.0.1"]).ok().stdout_has("5.0.0");
+    host.run(["upgrade", "5.0.1"]).ok();
+    assert_eq!(fs::read_to_string(host.root().join("current/etc/emqx.conf")).unwrap(), "5.0.0");
+    host.run(["verify"]).ok();
+}
+
+#[test]
+fn a_link_to_a_disk_that_is_not_mounted_is_told() {
+    let host = Host::new();
+    let bigger = linked(&host);
+    fs::rename(&bigger, bigger.with_extension("away")).unwrap();
+    let root = host.root().to_str().unwrap();
+    let error = format!(
+        "error: cannot use {root}: its link releases leads to {}, which is not there\n",
+        bigger.display()
+    );
+    let hint = "hint: mount the disk that holds it, or correct the link\n";
+    host.run(["versions", "--root", root]).code(2).stderr(&format!("{error}{hint}"));
+    host.run(["boot", "--root", root]).code(2).stderr(&format!("{error}{hint}"));
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
+fn a_link_of_another_user_is_not_followed() {
+    let host = Host::new();
+    let bigger = linked(&host);
+    std::os::unix::fs::lchown(host.root().join("releases"), Some(65534), Some(65534)).unwrap();
+    host.run(["versions"]).code(2).stderr_has("error: cannot use the link ").stderr_has("chown");
+    std::os::unix::fs::lchown(host.root().join("releases"), Some(0), Some(0)).unwrap();
+    host.run(["versions"]).ok();
+    std::os::unix::fs::chown(&bigger, Some(65534), None).unwrap();
+    host.run(["versions"]).code(2).stderr_has("which belongs to nobody: the root belongs to root");
+    // Whoever owns a root may not have what belongs to root written to.
+    std::os::unix::fs::chown(&bigger, Some(0), None).unwrap();
+    std::os::unix::fs::chown(host.root(), Some(65534), None).unwrap();
+    std::os::unix::fs::lchown(host.root().join("releases"), Some(65534), None).unwrap();
+    let versions = ["--root", host.root().to_str().unwrap(), "versions"];
+    host.run(versions).code(2).stderr_has("which belongs to root: the root belongs to nobody");
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
+fn on_another_disk_everything_works() {
+    let small = Disk::tmpfs("size=32m");
+    for disk in [Disk::ext4(32 << 20, "4096"), Disk::tmpfs("size=32m")] {
+        let host = mounted(&small, &disk.place);
+        assert_ne!(
+            fs::metadata(host.root()).unwrap().dev(),
+            fs::metadata(host.root().join("releases")).unwrap().dev()
+        );
+        a_whole_life(&host);
+        let host = Host::new();
+        fs::remove_dir(host.root().join("releases")).unwrap();
+        fs::create_dir(disk.place.join("emqx")).unwrap();
+        symlink(disk.place.join("emqx"), host.root().join("releases")).unwrap();
+        a_whole_life(&host);
+    }
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
+fn by_another_mount_of_one_file_system_everything_works() {
+    let disk = Disk::tmpfs("size=32m");
+    let other = disk.place.join("other");
+    fs::create_dir(&other).unwrap();
+    let host = mounted(&disk, &other);
+    assert_eq!(
+        fs::metadata(host.root()).unwrap().dev(),
+        fs::metadata(host.root().join("releases")).unwrap().dev()
+    );
+    a_whole_life(&host);
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
+fn on_another_disk_what_is_killed_arrives_in_the_end() {
+    let (small, disk) = (Disk::tmpfs("size=256m"), Disk::tmpfs("size=256m"));
+    for args in COMMANDS {
+        let make = || {
+            let dir = tempfile::tempdir_in(&disk.place).unwrap().keep();
+            three(mounted(&small, &dir))
+        };
+        killed_everywhere(make, args, 1);
+    }
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
+fn on_another_disk_what_outlives_releases_stays_in_the_root() {
+    let (small, disk) = (Disk::tmpfs("size=32m"), Disk::tmpfs("size=32m"));
+    let host = mounted(&small, &disk.place);
+    let settings = "name = 'emqx'\n[space]\nreserve = '0 B'\n[shared]\ndirectories = ['etc', 'data']\n";
+    fs::write(host.root().join("tenure.toml"), settings).unwrap();
+    for version in ["5.0.0", "5.0.1"] {
+        host.build(version).file("etc/deep/emqx.conf", version).write();
+    }
+    host.run(["install", "5.0.0"]).ok();
+    host.run(["upgrade", "5.0.1"]).ok();
+    assert_eq!(fs::read_to_string(host.root().join("shared/etc/deep/emqx.conf")).unwrap(), "5.0.0");
+    assert_eq!(fs::read_to_string(host.root().join("current/etc/deep/emqx.conf")).unwrap(), "5.0.0");
+    assert_eq!(fs::read_link(host.root().join("current/data")).unwrap(), Path::new("../../shared/data"));
+    host.run(["verify"]).ok();
+    is_swept(&host, "shared");
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
+fn a_release_that_is_a_mount_is_told_before_anything_is_done() {
+    let disk = Disk::tmpfs("size=8m");
+    let host = three(Host::new());
+    let release = host.root().join("releases/5.0.0");
+    mount(Some(&disk.place), &release, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let error = format!("error: cannot uninstall 5.0.0: {} is a mount of its own\n", release.display());
+    let hint = format!("hint: unmount it first: `umount {}`\n", release.display());
+    host.run(["uninstall", "5.0.0"]).code(2).stderr(&format!("{error}{hint}"));
+    host.run(["prune", "--keep", "0"]).ok();
+    umount2(&release, MntFlags::MNT_DETACH).unwrap();
+    host.run(["uninstall", "5.0.0"]).ok();
+    let ro = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    let releases = host.root().join("releases");
+    mount(Some(&releases), &releases, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    mount(None::<&str>, &releases, None::<&str>, ro, None::<&str>).unwrap();
+    let run = host.run(["check", "5.0.2"]).code(2);
+    run.stdout_has(&format!("nothing can be unpacked into {}: it is mounted read-only", releases.display()));
+    umount2(&releases, MntFlags::MNT_DETACH).unwrap();
+}
+
+/// A host on overlayfs, all of whose releases are in the lower layer, as in a container's image.
+fn overlaid(disk: &Disk, lower: &Path) -> Host {
+    let dir = tempfile::tempdir_in(&disk.place).unwrap().keep();
+    for name in ["upper", "work", "root"] {
+        fs::create_dir(dir.join(name)).unwrap();
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=off",
+        lower.display(),
+        dir.join("upper").display(),
+        dir.join("work").display()
+    );
+    let root = dir.join("root");
+    mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())).unwrap();
+    Host::at(root)
+}
+
+#[test]
+#[ignore = "needs root and mounts; run by .ci/run"]
+fn on_overlayfs_what_is_in_a_lower_layer_is_removed_and_comes_back() {
+    let disk = Disk::ext4(256 << 20, "65536");
+    let image = three(Host::new());
+    image.run(["unpack", "5.0.2"]).ok();
+    let lower = disk.place.join("lower");
+    copy_tree(image.root(), &lower);
+    let host = overlaid(&disk, &lower);
+    host.run(["uninstall", "5.0.2"]).ok().stderr("");
+    host.run(["upgrade", "5.0.2"]).ok();
+    host.run(["uninstall", "5.0.0"]).ok().stderr("");
+    host.run(["prune", "--keep", "9"]).ok().stderr("");
+    assert!(empty(&host.root().join(".tenure/trash")));
+    host.run(["boot"]).ok().stderr("");
+    let host = overlaid(&disk, &lower);
+    host.build("5.0.2").file("lib/new", "rebuilt").write();
+    host.run(["unpack", "--replace", "5.0.2"]).ok().stderr("");
+    host.run(["prune", "--keep", "0"]).ok().stderr("");
+    host.archive("5.0.2");
+    for args in [&["uninstall", "5.0.2"][..], &["prune", "--keep", "0"]] {
+        killed_everywhere(|| overlaid(&disk, &lower), args, 3);
+    }
+}

@@ -1,0 +1,137 @@
+//! How health is told, as whom programs of a release run, and what is left to a person.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::support::serving::{Greeter, Serving};
+
+const HTTP: &str = "http = \"http://127.0.0.1:";
+
+/// A service whose health is told by this line of the table [health].
+fn told_by(probe: &str) -> Serving {
+    let serving = Serving::start("");
+    let line = format!("{HTTP}{}/healthz\"", serving.port);
+    serving.changed(&line, &probe.replace("PORT", &serving.port.to_string()));
+    serving.changed("health = \"20s\"", "health = \"600ms\"");
+    serving
+}
+
+fn states(serving: &Serving) -> Vec<String> {
+    serving.host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
+}
+
+#[test]
+fn a_connection_is_enough_where_that_is_asked_for() {
+    let serving = told_by("tcp = \"127.0.0.1:PORT\"");
+    serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.0.0, healthy\n");
+    // It answers 503, which nobody asks about.
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "5.0.1"]).ok();
+    assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_is_unhealthy() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let serving = told_by(&format!("tcp = \"{free}\""));
+    let run = serving.host.run(["status"]).ok();
+    run.stdout_has(&format!("unhealthy: {free}: Connection refused"));
+    // It was so before: the new release is not blamed for it.
+    serving.pack(&Greeter::well("5.0.1"));
+    serving
+        .host
+        .run(["upgrade", "5.0.1"])
+        .ok()
+        .stderr_has("warning: the service is failing on 5.0.0 already");
+}
+
+#[test]
+fn a_program_of_the_release_tells() {
+    let serving = told_by("command = [\"bin/hot\", \"ask\"]");
+    let well = "#!/bin/sh\nif [ \"$TENURE_ACTION\" = health ]; then [ \"$1\" = ask ]; exit; fi\n";
+    let hot = crate::support::serving::HOT.trim_start_matches("#!/bin/sh\n");
+    // The program of 5.0.0 knows of no health, and says no.
+    serving.changed("unhealthy-after = 3", "unhealthy-after = 3\ntimeout = \"200ms\"");
+    serving.pack(&Greeter { hot: &format!("{well}{hot}"), ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "5.0.1"]).ok();
+    serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.0.1, healthy\n");
+    for (what, ill) in [
+        ("bin/hot: it ended with exit status 3: out of order", "echo out of order; exit 3"),
+        ("bin/hot: it was not done within 200ms and was ended", "sleep 1000"),
+    ] {
+        let ill = format!("#!/bin/sh\nif [ \"$TENURE_ACTION\" = health ]; then {ill}; fi\n{hot}");
+        serving.pack(&Greeter { hot: &ill, ..Greeter::well("5.0.2") });
+        let run = serving.host.run(["upgrade", "5.0.2"]).code(3);
+        run.stderr_has("error: release 5.0.2 did not prove healthy").stderr_has(what);
+        assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+        assert_eq!(states(&serving)[0], "5.0.1 permanent");
+    }
+}
+
+#[test]
+fn what_cannot_be_told_neither_confirms_nor_condemns_until_the_time_is_over() {
+    let serving = told_by(&format!("{HTTP}PORT/no-such-page\""));
+    serving.host.run(["status"]).ok().stdout_has("/no-such-page answers 404");
+    serving.pack(&Greeter::well("5.0.1"));
+    let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
+    run.stderr_has(
+        "error: release 5.0.1 did not prove healthy within 600ms: rolled back; 5.0.0 is running\n",
+    )
+    .stderr_has("answers 404");
+    assert_eq!(states(&serving), ["5.0.0 permanent"]);
+    assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+}
+
+#[test]
+fn a_way_back_that_fails_is_left_to_a_person_and_made_once_it_can_be() {
+    let serving = Serving::start("");
+    let start = "start = [\"sh\", \"-c\", \"";
+    serving.changed(start, &format!("{start}[ ! -e ../locked ] || exit 9; "));
+    serving.changed("stop = \"20s\"", "stop = \"300ms\"");
+    let lock = serving.dir().join("locked");
+    serving.pack(&Greeter::well("5.1.0"));
+    fs::write(&lock, "").unwrap();
+    let run = serving.host.run(["upgrade", "--restart", "5.1.0"]).code(4);
+    run.stderr_has("error: cannot move the service back to 5.0.0, after this failed: ")
+        .stderr_has("hint: look at the service and its log; `tenure status` shows what really runs\n")
+        .stderr_has(
+            "hint: mend the cause; the next command, `tenure boot` for instance, then takes it back\n",
+        );
+    // The links are back, whatever becomes of the service: its next start is that of the old release.
+    assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
+    // While the guard tries again, somebody is at work.
+    let seen = std::cell::RefCell::new(None);
+    serving.until("nobody is at work", || {
+        let run = serving.host.run(["status"]);
+        let code = run.code;
+        *seen.borrow_mut() = Some(run);
+        code == Some(1)
+    });
+    seen.take()
+        .unwrap()
+        .stdout_has("Service: the service does not run\n")
+        .stdout_has("Problem: `upgrade --restart 5.1.0` was cut");
+    fs::remove_file(&lock).unwrap();
+    serving.until("the guard takes it back", || serving.answers().as_deref() == Some("5.0.0"));
+    serving.until("it is over", || !serving.host.root().join(".tenure/journal").exists());
+    assert_eq!(states(&serving), ["5.0.0 permanent"]);
+    serving.host.run(["status"]).ok();
+}
+
+#[test]
+fn programs_of_a_release_run_as_the_user_that_is_named() {
+    let serving = Serving::start("");
+    let is_root = nix::unistd::geteuid().is_root();
+    serving.changed(
+        "name = \"greeter\"",
+        &format!("name = \"greeter\"\nuser = \"{}\"", if is_root { "nobody" } else { "root" }),
+    );
+    serving
+        .pack(&Greeter { hot: "#!/bin/sh\necho \"as $(id -u), $USER\"\nexit 1\n", ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "5.0.1"]);
+    match is_root {
+        true => run.code(3).stderr_has("\nas 65534, nobody\n".trim_start()),
+        false => run.code(2).stderr_has("names the user root"),
+    };
+    assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+}

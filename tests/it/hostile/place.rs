@@ -1,0 +1,117 @@
+//! A root, canaries around it and in it, and what of all that a command changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::corpus::bombs::SETTINGS;
+use crate::support::{Host, Run};
+
+/// The version of every archive.
+pub const VERSION: &str = "1.2.3";
+
+/// The root of a host, whose parent holds canaries, with one archive.
+pub struct Place {
+    pub host: Host,
+    pub archive: String,
+}
+
+/// Everything at and around a root, each with all that `stat` tells but the time of the last reading.
+pub type Marks = BTreeMap<PathBuf, String>;
+
+impl Place {
+    /// A place with the limits of the corpus.
+    pub fn new(format: &str, bytes: &[u8]) -> Self {
+        Self::with(SETTINGS, format, bytes)
+    }
+
+    /// A place with these settings beside the usual ones.
+    pub fn with(settings: &str, format: &str, bytes: &[u8]) -> Self {
+        let place = Self::empty(settings, format);
+        place.put(bytes);
+        place
+    }
+
+    /// The same without its archive.
+    pub fn empty(settings: &str, format: &str) -> Self {
+        let host = Host::in_memory();
+        let archive = format!("emqx-{VERSION}.{format}");
+        let usual = "name = \"emqx\"\n[space]\nreserve = \"0 B\"\n";
+        fs::write(host.root().join("tenure.toml"), format!("{usual}{settings}")).unwrap();
+        let place = Self { host, archive };
+        for dir in [place.around(), place.root(), &place.root().join("releases")] {
+            let canaries = dir.join("canaries");
+            fs::create_dir_all(canaries.join("dir")).unwrap();
+            fs::write(canaries.join("file"), "canary").unwrap();
+            symlink("file", canaries.join("link")).unwrap();
+        }
+        place
+    }
+
+    pub fn put(&self, bytes: &[u8]) {
+        fs::write(self.root().join("releases").join(&self.archive), bytes).unwrap();
+    }
+
+    pub fn root(&self) -> &Path {
+        self.host.root()
+    }
+
+    /// The directory that the root is in, where canaries are.
+    pub fn around(&self) -> &Path {
+        self.root().parent().unwrap()
+    }
+
+    pub fn release(&self) -> PathBuf {
+        self.root().join("releases").join(VERSION)
+    }
+
+    /// Runs a command that may take 384 MiB of memory, whatever the archive; it ends with a signal where that is
+    /// too little.
+    pub fn run(&self, args: &[&str]) -> Run {
+        let tenure = self.host.command(args);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "ulimit -d 393216 && exec \"$0\" \"$@\""]).arg(tenure.get_program()).args(args);
+        shell.current_dir(self.root()).env_clear().env("PATH", "/usr/bin:/bin");
+        Run::of(shell.output().unwrap(), &shell)
+    }
+
+    /// All there is but the release.
+    pub fn marks(&self) -> Marks {
+        let mut marks = Marks::new();
+        mark(self.around(), &self.release(), &mut marks);
+        marks
+    }
+
+    /// What differs between two looks, but for what may.
+    pub fn differing(&self, before: &Marks, after: &Marks, may: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let paths: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
+        let inside = |path: &PathBuf| match path.strip_prefix(self.root()) {
+            Ok(inside) => inside.to_str().unwrap().to_owned(),
+            Err(_) => format!("outside {}", path.display()),
+        };
+        paths
+            .into_iter()
+            .filter(|path| before.get(*path) != after.get(*path) && !may(&inside(path)))
+            .map(|path| format!("{}: {:?}, then {:?}", inside(path), before.get(path), after.get(path)))
+            .collect()
+    }
+}
+
+fn mark(path: &Path, skip: &Path, marks: &mut Marks) {
+    let Ok(meta) = fs::symlink_metadata(path) else { return };
+    let stat = [meta.mode(), meta.uid(), meta.gid()];
+    let times = [meta.ino(), meta.nlink(), meta.size()].map(|n| n.to_string()).join(" ");
+    let changed = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+    let held = if meta.is_file() {
+        fs::read(path).map(|bytes| crate::support::hex(&bytes))
+    } else {
+        Ok(String::new())
+    };
+    marks.insert(path.to_owned(), format!("{stat:?} {times} {changed:?} {held:?}"));
+    let inside = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    if meta.is_dir() {
+        inside.filter(|path| path != skip).for_each(|path| mark(&path, skip, marks));
+    }
+}

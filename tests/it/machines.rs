@@ -1,0 +1,253 @@
+//! What programs read: every command prints the documents that the schema has for it, in every case.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{Host, Run, schema};
+use serde_json::Value;
+use tenure::health::Baseline;
+use tenure::plan::{Item, Motion, Step, Term, Way};
+use tenure::release::LinkName;
+
+fn json(host: &Host, args: &[&str]) -> Run {
+    host.run([args, &["--json"]].concat())
+}
+
+/// The commands that `--help` names.
+fn commands() -> BTreeSet<String> {
+    let out = Command::new(env!("CARGO_BIN_EXE_tenure")).env_clear().arg("--help").output().unwrap();
+    let help = String::from_utf8(out.stdout).unwrap();
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let first = |line: &str| line.strip_prefix("  ")?.split_whitespace().next().map(str::to_owned);
+    list.lines().filter(|line| !line.starts_with("   ")).filter_map(first).collect()
+}
+
+/// A root with an old, a permanent and an unpacked release, with archives of higher ones, and with an install beside it.
+fn host() -> Host {
+    let host = crate::support::case::host(&["5.0.0", "5.0.1", "5.0.2", "5.0.3", "5.1.0"]);
+    host.run(["install", "5.0.0"]).ok();
+    host.run(["install", "5.0.1"]).ok();
+    host.run(["unpack", "5.0.2"]).ok();
+    fs::create_dir(host.root().parent().unwrap().join("opt")).unwrap();
+    host
+}
+
+/// What each command would do.
+fn dry(host: &Host) {
+    for args in [
+        &["init", "--root", "made"][..],
+        &["adopt", "../opt", "4.0.0"],
+        &["unpack", "5.0.3"],
+        &["install", "5.0.3"],
+        &["upgrade", "5.0.3"],
+        &["downgrade", "5.0.0"],
+        &["confirm"],
+        &["migrate"],
+        &["revert"],
+        &["uninstall", "5.0.0"],
+        &["boot"],
+        &["prune", "--keep", "0"],
+    ] {
+        json(host, &[args, &["--dry-run"]].concat()).ok();
+    }
+}
+
+/// What each command does, one after another.
+fn done(host: &Host) {
+    for args in [
+        &["init", "--root", "../made"][..],
+        &["adopt", "--root", "../made", "../opt", "4.0.0"],
+        &["versions"],
+        &["root-dir"],
+        &["root_dir"],
+        &["status"],
+        &["check", "5.0.3"],
+        &["check", "--os", "debian 13"],
+        &["plan", "5.1.0"],
+        &["plan", "5.1.0", "--format", "dot", "--available", "5.0.9"],
+        &["unpack", "5.0.3"],
+        &["install", "--prepare-only", "5.0.2"],
+        &["upgrade", "--prepare-only", "5.0.2"],
+        &["downgrade", "--prepare-only", "5.0.0"],
+        &["upgrade", "--no-permanent", "5.0.2"],
+        &["status"],
+        &["revert"],
+        &["upgrade", "--no-permanent", "5.0.2"],
+        &["boot"],
+        &["upgrade", "--no-permanent", "5.0.2"],
+        &["confirm"],
+        &["downgrade", "5.0.1"],
+        &["install", "5.0.2"],
+        &["install", "--multi-hop", "5.0.3"],
+        &["upgrade", "--multi-hop", "--restart", "5.1.0"],
+        &["migrate"],
+        &["uninstall", "5.0.0"],
+        &["verify"],
+        &["prune", "--keep", "0"],
+        &["history"],
+    ] {
+        json(host, args).ok();
+    }
+    for_vendors(host);
+    fs::write(host.root().join("releases/5.1.0/added"), "").unwrap();
+    json(host, &["verify"]).code(1);
+}
+
+/// What vendors are there for, on the last release.
+fn for_vendors(host: &Host) {
+    for args in [
+        &["pack", "releases/5.1.0", "--output", "../emqx-5.1.0.zip"][..],
+        &["pack", "--dry-run", "releases/5.1.0", "--output", "../emqx-5.1.0-other.zip"],
+        &["lint", "releases/5.1.0"],
+        &["manifest", "--example"],
+        &["completions", "bash"],
+    ] {
+        json(host, args).ok();
+    }
+}
+
+/// Each command fails, in as many ways as it comes across.
+fn failed(host: &Host) {
+    for args in [&["pack", "/nowhere"][..], &["lint", "/nowhere"], &["manifest"], &["completions", "tcsh"]] {
+        let error = json(host, args).json();
+        assert!(error["error"]["code"].is_u64(), "{args:?}: {error}");
+    }
+    let needs_root =
+        |command: &String| !["pack", "lint", "manifest", "completions"].contains(&command.as_str());
+    for command in commands().into_iter().filter(needs_root) {
+        let given: &[&str] = match command.as_str() {
+            "init" => &["--name", "../x"],
+            "adopt" => &["/nowhere", "4.0.0"],
+            "unpack" | "install" | "upgrade" | "downgrade" | "uninstall" | "check" | "plan" => &["5.0.9"],
+            _ => &[],
+        };
+        let error = json(host, &[&[command.as_str(), "--root", "/nowhere"], given].concat()).code(2).json();
+        assert_eq!(error["error"]["code"], 2, "{command}: {error}");
+        let error = json(host, &[command.as_str(), "--banana"]).code(64).json();
+        assert_eq!(error["error"]["kind"], "usage", "{command}: {error}");
+    }
+    for args in [&["--banana"][..], &[], &["banana"]] {
+        json(host, args).code(64);
+    }
+}
+
+#[test]
+fn every_command_prints_what_the_schema_has() {
+    let host = host();
+    dry(&host);
+    done(&host);
+    failed(&host);
+    let documents = schema::documents();
+    let of_schema: BTreeSet<String> = documents.iter().map(|(command, _)| command.clone()).collect();
+    assert_eq!(of_schema, commands(), "the schema has the commands that there are");
+    let met = schema::met();
+    let missed: Vec<_> = documents.difference(&met).collect();
+    assert!(missed.is_empty(), "never printed: {missed:?}");
+}
+
+#[test]
+fn what_was_recovered_from_is_told() {
+    let host = host();
+    let record = r#"{"transaction":"t","command":"upgrade 5.0.2","by":"root","started":"2026-01-01T00:00:00Z",
+        "plan":{"from":"5.0.1","to":"5.0.2","steps":[{"step":"point","link":"current","from":"5.0.1","to":"5.0.2"}]}}"#;
+    fs::write(host.root().join(".tenure/journal"), record.replace("\n        ", "") + "\n{\"begun\":1}\n")
+        .unwrap();
+    let status = json(&host, &["status"]).code(1).json();
+    assert_eq!((&status["state"], &status["unfinished"]["at_work"]), (&"interrupted".into(), &false.into()));
+    assert_eq!(json(&host, &["boot", "--dry-run"]).ok().json()["recovery"]["toward"], "back");
+    let boot = json(&host, &["boot"]).ok().json();
+    assert_eq!(boot["recovered"]["command"], "upgrade 5.0.2");
+    assert_eq!(json(&host, &["status"]).ok().json()["state"], "steady");
+}
+
+/// One of each step, in all that it may hold.
+fn steps() -> Vec<Step> {
+    let (from, to) = ("5.0.0".parse().unwrap(), "5.1.0-rc.1+b7".parse().unwrap());
+    let (version, one) = (|| tenure::version::Version::clone(&from), || tenure::version::Version::clone(&to));
+    let motion = |way, baseline| Motion { way, baseline };
+    let signal = motion(Way::Signal("USR2".into()), Baseline::Sound);
+    let second = Duration::from_secs(1);
+    vec![
+        Step::Unpack { version: version(), archive: "releases/a.zip".into() },
+        Step::Copy { version: version(), from: "/opt/a".into() },
+        Step::Prepare { version: version() },
+        Step::Backup { version: version(), command: None },
+        Step::Backup { version: version(), command: Some("true".into()) },
+        Step::Data { formats: [2, 3].into() },
+        Step::Migrate { version: one(), old: None, from: [].into(), to: None },
+        Step::Migrate { version: one(), old: Some(version()), from: [1].into(), to: Some(2) },
+        Step::Withdraw { version: version() },
+        Step::Discard { item: Item::Release(version()) },
+        Step::Restore { item: Item::Archive("a.zip".into()) },
+        Step::Tenure { version: version() },
+        Step::Point { link: LinkName::Current, from: None, to: Some(one()) },
+        Step::Point { link: LinkName::Permanent, from: Some(one()), to: None },
+        Step::Arm { version: version(), term: Term::Confirmation(second) },
+        Step::Arm { version: version(), term: Term::Watch(second) },
+        Step::MoveService { from: version(), to: one(), motion: signal },
+        Step::MoveService { from: version(), to: one(), motion: motion(Way::Hook, Baseline::Known) },
+        Step::ReturnService { from: one(), to: version(), motion: motion(Way::Reload, Baseline::Failing) },
+        Step::StartService { version: one() },
+        Step::StopService { version: one() },
+        Step::Prove { version: one(), motion: motion(Way::Restart, Baseline::Sound) },
+    ]
+}
+
+#[test]
+fn the_schema_has_every_step() {
+    let mut seen = BTreeSet::new();
+    for step in steps() {
+        let value = serde_json::to_value(&step).unwrap();
+        assert_eq!(schema::faults("Step", &value), "", "{value}");
+        seen.insert(value["step"].as_str().unwrap().to_owned());
+    }
+    let steps = schema::SCHEMA["$defs"]["Step"]["oneOf"].as_array().unwrap().iter();
+    let named: BTreeSet<_> =
+        steps.map(|s| s["properties"]["step"]["const"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(seen, named);
+}
+
+/// What is missing in a part of the schema, which stands at `at`.
+fn gaps(at: &str, part: &Value) -> Vec<String> {
+    let mut gaps = Vec::new();
+    if let Some(fields) = part.get("properties").and_then(Value::as_object) {
+        let required: BTreeSet<&str> =
+            part["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        let always: BTreeSet<&str> =
+            fields.keys().map(String::as_str).filter(|name| *name != "recovered").collect();
+        if required != always {
+            gaps.push(format!("{at} does not require all of its fields"));
+        }
+        if part["additionalProperties"] != false {
+            gaps.push(format!("{at} allows more fields"));
+        }
+        let unsaid = fields.iter().filter(|(_, field)| field.get("description").is_none());
+        gaps.extend(unsaid.map(|(name, _)| format!("{at}/{name} is not described")));
+    }
+    let parts: Vec<(String, &Value)> = match part {
+        Value::Object(parts) => parts.iter().map(|(name, part)| (name.clone(), part)).collect(),
+        Value::Array(parts) => parts.iter().enumerate().map(|(n, part)| (n.to_string(), part)).collect(),
+        _ => Vec::new(),
+    };
+    gaps.extend(parts.into_iter().flat_map(|(name, part)| self::gaps(&format!("{at}/{name}"), part)));
+    gaps
+}
+
+#[test]
+fn the_schema_describes_every_field_and_allows_no_other() {
+    assert!(jsonschema::meta::is_valid(&schema::SCHEMA));
+    assert_eq!(gaps("", &schema::SCHEMA), Vec::<String>::new());
+    for (name, part) in schema::SCHEMA["$defs"].as_object().unwrap() {
+        assert!(part["description"].is_string(), "{name} is not described");
+    }
+}
+
+#[test]
+fn an_undocumented_field_is_a_fault() {
+    let mut document = json(&host(), &["root-dir"]).ok().json();
+    assert_eq!(schema::faults("RootDir", &document), "");
+    document["more"] = 1.into();
+    assert!(schema::faults("RootDir", &document).contains("more"));
+}

@@ -1,0 +1,48 @@
+//! Everything that can be tried without a host of its own: the rules of the library, the real binary, and every
+//! system call of it.
+//!
+//! Tests that need root, mounts or a terminal are ignored unless asked for: `cargo test --test it -- --ignored`.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
+
+mod archives;
+mod bad_input;
+mod check;
+mod completions;
+mod console;
+mod crash;
+mod damage;
+mod data;
+mod disk;
+mod durable;
+mod elsewhere;
+mod guard;
+mod health;
+mod hostile;
+mod kept;
+mod lint;
+mod machines;
+mod man;
+mod manifest;
+mod monitoring;
+mod owner;
+mod pack;
+mod paths;
+mod planted;
+mod power;
+mod privilege;
+mod product;
+mod progress;
+mod racing;
+mod retry;
+mod service;
+mod share;
+mod shared;
+mod stress;
+mod structure;
+#[path = "../support/mod.rs"]
+mod support;
+mod transcripts;
+mod trial;
+mod trust;
+mod walk;

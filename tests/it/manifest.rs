@@ -1,0 +1,14 @@
+//! The manifest that vendors are shown.
+
+use std::path::Path;
+
+use crate::support::Host;
+
+#[test]
+fn the_example_is_printed_wherever_one_is() {
+    let host = Host::new();
+    let example = host.run_in(Path::new("/"), ["manifest", "--example"]).ok().stderr("").stdout;
+    assert!(example.starts_with("# release.toml") && example.contains("\n[hooks]\n"), "{example}");
+    assert_eq!(host.run(["--json", "manifest", "--example"]).ok().json()["example"], example.as_str());
+    host.run(["manifest"]).code(64).stdout("");
+}

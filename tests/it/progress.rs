@@ -1,0 +1,123 @@
+//! What is shown of work that takes its time, at terminals of several widths, and while one is made wider or narrower.
+//!
+//! Needs tmux.
+
+use crate::support::Host;
+use crate::support::serving::{Greeter, Serving};
+use crate::support::terminal::Terminal;
+
+/// A root with a release that takes a while to be unpacked: text that is not the same twice, in files of 4 MiB.
+fn slow() -> Host {
+    let host = Host::new();
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut word = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        format!("{state:016x}")
+    };
+    let mut build = host.build("5.0.0").format("tar.zst");
+    for file in 0..48 {
+        let text: String = (0..1 << 18).map(|_| word()).collect();
+        build = build.file(&format!("lib/{file}"), &text);
+    }
+    build.write();
+    host
+}
+
+/// The line of the progress, where it is there alone.
+fn progress<'a>(screen: &'a str, about: &str) -> Option<&'a str> {
+    let mut lines = screen.lines().filter(|line| line.starts_with(about) && line.ends_with(" left"));
+    lines.next().filter(|_| lines.next().is_none())
+}
+
+/// Whether a line says what one of this width is to say: how much, how fast, and how long yet.
+fn is_right(line: &str, columns: usize) -> bool {
+    let has_bar = line.contains("[=") || line.contains("[>");
+    let tells = match columns {
+        40 => !has_bar && line.contains("%, "),
+        60 => has_bar && line.contains("%, "),
+        _ => has_bar && line.contains("iB of "),
+    };
+    let is_whole = !has_bar || line.chars().count() == columns;
+    tells && is_whole && line.chars().count() <= columns && line.contains("iB/s, ")
+}
+
+/// What is done once, however wide the terminal is.
+const DONE: &str = "Unpacked successfully: \"5.0.0\"";
+
+#[test]
+#[ignore = "needs tmux"]
+fn a_progress_fits_the_terminal_as_it_is_by_now() {
+    for (columns, then) in [(40, 200), (200, 60), (80, 40)] {
+        let terminal = Terminal::halted(slow(), columns, "unpack 5.0.0");
+        let shows = |columns: u16| {
+            terminal.comes_by(&format!("a progress at {columns} columns"), |screen| {
+                progress(screen, "Unpacking ").is_some_and(|line| is_right(line, columns.into()))
+            });
+        };
+        shows(columns);
+        terminal.resize(then);
+        shows(then);
+        terminal.go_on();
+        terminal.until("it is done", |screen| screen.contains(DONE));
+        let screen = terminal.screen();
+        assert!(!screen.contains("left") && screen.ends_with(DONE), "what is left of it:\n{screen}");
+    }
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn verifying_and_deleting_are_shown_as_well() {
+    let host = slow();
+    host.archive("5.0.1");
+    host.run(["install", "5.0.1"]).ok();
+    host.run(["unpack", "5.0.0"]).ok();
+    for (command, about) in [("verify", "Checking "), ("prune --keep 0", "Deleting ")] {
+        let host = Host::at(host.root().to_owned());
+        let terminal = Terminal::halted(host, 200, command);
+        terminal.comes_by(about, |screen| progress(screen, about).is_some());
+        terminal.go_on();
+        terminal
+            .until("it is done", |screen| screen.contains("Release 5.0.1 is") || screen.contains("Removed "));
+    }
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn the_time_that_is_left_is_seen_however_narrow_it_is() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    for columns in [40, 200] {
+        let host = Host::at(serving.host.root().to_owned());
+        let terminal = Terminal::open(host, columns, "sh -c 'tenure upgrade --watch 8s 5.0.1; sleep 1000'");
+        let is_seen =
+            |line: &str| line.ends_with("s left") && line.contains("Watching the health of 5.0.1, ");
+        terminal.until("how long it is watched", |screen| screen.lines().any(is_seen));
+        terminal.until("it is permanent", |screen| screen.contains("Made release permanent"));
+        assert!(!terminal.screen().contains(" left"), "{}", terminal.screen());
+        serving.host.run(["downgrade", "5.0.0"]).ok();
+    }
+    // Nobody is well: it says so for as long as it may take, which is told to the end of a narrow line.
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.2") });
+    let host = Host::at(serving.host.root().to_owned());
+    let terminal =
+        Terminal::open(host, 40, "sh -c 'tenure upgrade --restart --health-timeout 3s 5.0.2; sleep 1000'");
+    let is_seen =
+        |line: &str| line.contains("Waiting for 5.0.2") && line.ends_with("s left") && line.contains('…');
+    terminal.until("how long it is waited for", |screen| screen.lines().any(is_seen));
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn where_colours_are_not_wanted_there_are_none() {
+    let shown = |environment: &str| {
+        let command =
+            format!("{environment} sh -c 'tenure upgrade --help; tenure upgrade --nonsense; sleep 1000'");
+        let terminal = Terminal::open(Host::new(), 80, &command);
+        terminal.until("both are shown", |screen| screen.contains("'--nonsense'"));
+        terminal.coloured_screen()
+    };
+    assert!(shown("").contains('\u{1b}'));
+    assert!(!shown("NO_COLOR=1").contains('\u{1b}'));
+}

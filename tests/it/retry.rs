@@ -1,0 +1,160 @@
+//! Releases that failed on this host: each is marked, shown, and refused until somebody asks for it again.
+
+use crate::support::serving::{Greeter, HOT, Serving};
+use serde_json::Value;
+
+const SICK: &str = "sick-after-ms = 1\n";
+
+fn status(serving: &Serving) -> Value {
+    serving.host.run(["status", "--json"]).ok().json()
+}
+
+/// The releases that are marked as failed, with why.
+fn failed(serving: &Serving) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let status = status(serving);
+    status["failed"].as_array().unwrap().iter().map(|f| (text(&f["version"]), text(&f["why"]))).collect()
+}
+
+/// Waits until the guard has rolled back the trial of 5.0.1.
+fn until_rolled_back(serving: &Serving) {
+    serving.until("it is rolled back", || {
+        serving.host.link("current").as_deref() == Some("releases/5.0.0")
+            && !serving.host.root().join(".tenure/journal").exists()
+    });
+}
+
+#[test]
+fn failed_release_is_refused_without_retry() {
+    let serving = Serving::start("");
+    let host = &serving.host;
+    serving.pack(&Greeter { conf: SICK, ..Greeter::well("5.0.1") });
+    host.run(["upgrade", "5.0.1"]).code(3);
+    let why = format!(
+        "release 5.0.1 did not prove healthy: unhealthy: http://127.0.0.1:{}/healthz answers 503",
+        serving.port
+    );
+    assert_eq!(failed(&serving), [("5.0.1".to_owned(), why.clone())]);
+    // What the rollback threw away may still be being deleted.
+    let lasting = || {
+        let mut tree = host.tree();
+        tree.retain(|path, _| !path.starts_with(".tenure/staging/") && !path.starts_with(".tenure/trash/"));
+        tree
+    };
+    let before = lasting();
+    for args in [
+        &["upgrade", "5.0.1"][..],
+        &["install", "5.0.1"],
+        &["upgrade", "--dry-run", "--watch", "1m", "5.0.1"],
+    ] {
+        host.run(args)
+            .code(2)
+            .stderr_has("error: cannot upgrade to 5.0.1: it failed here on 2")
+            .stderr_has(&format!("Z: {why}\nhint: run `tenure upgrade --retry 5.0.1` to try it again\n"));
+    }
+    assert_eq!(lasting(), before);
+    let row = host.run(["check", "5.0.1"]).code(2);
+    row.stdout_has("FAILED  failed-before: cannot upgrade to 5.0.1: it failed here on 2")
+        .stdout_has("hint: run `tenure upgrade --retry 5.0.1` to try it again\n");
+    host.run(["check", "--retry", "5.0.1"]).ok().stdout_has("ok      failed-before: it failed here on 2");
+    host.run(["status"]).ok().stdout_has("\nFailed: 5.0.1 on 2").stdout_has(&why);
+    let page = host.run(["status", "--format", "prometheus"]).ok();
+    page.stdout_has("name=\"greeter\",version=\"5.0.1\"} 1\n")
+        .stdout_has("# TYPE tenure_release_failed gauge\n");
+}
+
+#[test]
+fn failed_release_is_shown_where_it_is_on_disk() {
+    let serving = Serving::start("");
+    let host = &serving.host;
+    serving.pack(&Greeter { conf: SICK, ..Greeter::well("5.0.1") });
+    host.run(["upgrade", "5.0.1"]).code(3);
+    let why = failed(&serving)[0].1.clone();
+    // It may be prepared, and is not tried by that.
+    host.run(["upgrade", "--prepare-only", "5.0.1"]).ok();
+    host.run(["versions"])
+        .ok()
+        .stdout("Installed versions:\n* 5.0.1\tunpacked, failed its trial\n* 5.0.0\tpermanent\n");
+    let listed = host.run(["versions", "--json"]).ok().json();
+    assert_eq!(listed["releases"][0]["failed"]["why"], why);
+    assert_eq!(listed["releases"][0]["failed"]["sha256"], listed["releases"][0]["sha256"]);
+    assert!(listed["releases"][1]["failed"].is_null(), "{listed}");
+    host.run(["upgrade", "5.0.1"]).code(2);
+    host.run(["upgrade", "--retry", "5.0.1"]).code(3);
+    assert_eq!(failed(&serving).len(), 1);
+}
+
+#[test]
+fn another_archive_of_a_failed_release_is_not_refused() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter { conf: "no such key = 1\n", ..Greeter::well("5.0.1") });
+    serving.changed("hook = \"5s\"", "hook = \"300ms\"");
+    serving.host.run(["upgrade", "5.0.1"]).code(3);
+    assert!(failed(&serving)[0].1.starts_with("cannot move the service from 5.0.0 to 5.0.1"));
+    // To remove it does not make it better.
+    serving.host.run(["unpack", "5.0.1"]).ok();
+    serving.host.run(["uninstall", "5.0.1"]).ok();
+    serving.host.run(["upgrade", "5.0.1"]).code(2).stderr_has("it failed here on 2");
+    serving.pack(&Greeter::well("5.0.1"));
+    let check = serving.host.run(["check", "5.0.1"]).ok();
+    check.stdout_has("ok      failed-before: another archive of it failed here on 2");
+    serving.host.run(["upgrade", "5.0.1"]).ok();
+    assert_eq!(failed(&serving), []);
+}
+
+#[test]
+fn unconfirmed_release_is_marked_until_it_is_permanent() {
+    let serving = Serving::start("");
+    let host = &serving.host;
+    serving.pack(&Greeter::well("5.0.1"));
+    host.run(["upgrade", "--confirm-within", "300ms", "5.0.1"]).ok();
+    until_rolled_back(&serving);
+    let why = "5.0.1 was not confirmed in time";
+    assert_eq!(failed(&serving), [("5.0.1".to_owned(), why.to_owned())]);
+    // What a controller says too late.
+    for args in [&["confirm", "5.0.1"][..], &["confirm"]] {
+        host.run(args)
+            .code(2)
+            .stderr_has("error: cannot confirm 5.0.1: it is not on trial any more; 5.0.0 is current\n")
+            .stderr_has("caused by: 5.0.1 failed and was rolled back to 5.0.0 on 2")
+            .stderr_has(&format!(
+                "Z by the guard: {why}\nhint: run `tenure upgrade --retry 5.0.1` to try it again\n"
+            ));
+    }
+    host.run(["revert", "5.0.1"]).ok();
+    host.run(["upgrade", "5.0.1"]).code(2).stderr_has(why);
+    host.run(["upgrade", "--retry", "--no-permanent", "5.0.1"]).ok();
+    // On trial once more it is confirmed as any other.
+    host.run(["versions"]).ok().stdout("Installed versions:\n* 5.0.1\tcurrent\n* 5.0.0\tpermanent\n");
+    assert_eq!(failed(&serving).len(), 1);
+    host.run(["upgrade", "5.0.1"]).ok();
+    assert_eq!(failed(&serving), []);
+    host.run(["downgrade", "5.0.0"]).ok();
+    host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn interrupted_or_reverted_release_is_not_marked() {
+    let serving = Serving::start("");
+    let host = &serving.host;
+    for signal in ["TERM", "KILL"] {
+        let hot = HOT.replace(
+            "#!/bin/sh\n",
+            &format!("#!/bin/sh\n[ $TENURE_ACTION = downgrade ] || {{ kill -{signal} $PPID; sleep 1; }}\n"),
+        );
+        serving.pack(&Greeter { hot: &hot, ..Greeter::well("5.0.1") });
+        let run = host.run(["upgrade", "5.0.1"]);
+        assert_ne!(run.code, Some(0), "{run:#?}");
+        serving.until("it is taken back", || !host.root().join(".tenure/journal").exists());
+        assert_eq!(failed(&serving), [], "{signal}");
+    }
+    serving.pack(&Greeter::well("5.0.1"));
+    for end in [&["revert"][..], &["install", "5.0.0"]] {
+        host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+        host.run(end).ok();
+        assert_eq!(failed(&serving), []);
+    }
+    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    host.run(["boot"]).ok();
+    assert_eq!(serving.host.run(["status", "--json"]).code(1).json()["failed"], Value::Array(Vec::new()));
+}

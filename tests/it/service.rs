@@ -1,0 +1,363 @@
+//! A running service, and what moves it: hooks, reloads, signals and restarts, health, and the way back.
+
+use std::fs;
+
+use crate::support::serving::{Greeter, HOT, Serving};
+
+const WAYS: [&str; 4] = ["", "hot = \"hook\"", "hot = \"reload\"", "hot = \"signal:USR2\""];
+
+fn states(serving: &Serving) -> Vec<String> {
+    serving.host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
+}
+
+#[test]
+fn each_hot_way_moves_the_service_up_and_down() {
+    for way in WAYS {
+        let serving = Serving::start(way);
+        let (pid, load) = (serving.pid(), serving.load());
+        serving.pack(&Greeter::well("5.0.1"));
+        serving.host.run(["upgrade", "5.0.1"]).ok().stdout(
+            "Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz\n\
+             Unpacked successfully: \"5.0.1\"\n\
+             Installed Release: 5.0.1\n\
+             Made release permanent: \"5.0.1\"\n",
+        );
+        assert_eq!(serving.answers().as_deref(), Some("5.0.1"), "{way}");
+        assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+        serving.host.run(["downgrade", "5.0.0"]).ok();
+        assert_eq!(serving.answers().as_deref(), Some("5.0.0"), "{way}");
+        serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+        serving.host.run(["revert"]).ok();
+        assert_eq!(serving.answers().as_deref(), Some("5.0.0"), "{way}");
+        assert_eq!(serving.pid(), pid, "it was stopped");
+        load.lost_none(&format!("{way:?} up, down, up and back"));
+    }
+}
+
+#[test]
+fn a_restart_upgrade_stops_and_starts_it() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter { manifest: "", ..Greeter::well("5.1.0") });
+    let pid = serving.pid();
+    serving.host.run(["upgrade", "5.1.0"]).code(2).stderr_has("hint: `--restart`");
+    serving.host.run(["upgrade", "--restart", "5.1.0"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
+    assert_ne!(serving.pid(), pid);
+    assert_eq!(states(&serving), ["5.1.0 permanent", "5.0.0 old"]);
+    serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.1.0, healthy\n");
+}
+
+#[test]
+fn where_a_restart_is_allowed_it_is_made_only_where_it_is_needed() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.pack(&Greeter { manifest: "", ..Greeter::well("5.0.2") });
+    serving.pack(&Greeter::well("5.1.0"));
+    let pid = serving.pid();
+    let upgrade = |version| serving.host.run(["upgrade", "--restart-if-needed", version]).ok();
+    let found = |words: [&str; 3]| serving.host.run(words).ok().stdout_has("by a restart");
+    upgrade("5.0.1");
+    assert_eq!(serving.pid(), pid, "a patch is hot");
+    // No way of its own; and more than a patch.
+    for version in ["5.0.2", "5.1.0"] {
+        let pid = serving.pid();
+        found(["check", "--restart-if-needed", version]);
+        upgrade(version);
+        assert_ne!(serving.pid(), pid);
+        assert_eq!(serving.answers().as_deref(), Some(version));
+    }
+    serving.host.run(["upgrade", "--restart", "--restart-if-needed", "5.1.0"]).code(64);
+    serving.host.run(["downgrade", "--restart-if-needed", "5.0.1"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+}
+
+#[test]
+fn a_release_without_a_way_is_refused() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter { manifest: "", ..Greeter::well("5.0.1") });
+    let before = serving.host.tree();
+    serving.host.run(["upgrade", "5.0.1"]).code(2).stderr(
+        "error: cannot move hot from 5.0.0 to 5.0.1: release 5.0.1 has no hot-upgrade hook, and the settings \
+         name no other way\n\
+         hint: `--restart` makes it a restart upgrade: the service is stopped and started into 5.0.1\n\
+         hint: `hot` in the table [service] of tenure.toml says how a service moves hot, where its releases do not\n",
+    );
+    assert_eq!(serving.host.tree(), before);
+}
+
+/// It runs the old release, which is permanent, and nothing of the bad one stays.
+fn is_back(serving: &Serving) {
+    assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+    assert_eq!(states(serving), ["5.0.0 permanent"]);
+    assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
+    assert!(!serving.host.root().join(".tenure/journal").exists());
+    serving.host.run(["status"]).ok();
+}
+
+#[test]
+fn a_release_that_cannot_start_is_taken_back() {
+    for way in WAYS {
+        let serving = Serving::start(way);
+        serving.changed("hook = \"5s\"", "hook = \"300ms\"");
+        let (pid, load) = (serving.pid(), serving.load());
+        serving.pack(&Greeter { conf: "no such key = 1\n", ..Greeter::well("5.0.1") });
+        let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
+        run.stderr_has("error: cannot move the service from 5.0.0 to 5.0.1");
+        is_back(&serving);
+        assert_eq!(serving.pid(), pid, "{way}");
+        load.lost_none(&format!("{way:?} to a release that cannot start"));
+    }
+}
+
+#[test]
+fn a_release_that_is_unwell_is_taken_back() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "5.0.1"]).code(3).stderr(&format!(
+        "error: release 5.0.1 did not prove healthy: rolled back; 5.0.0 is running\n\
+         caused by: unhealthy: http://127.0.0.1:{}/healthz answers 503\n",
+        serving.port
+    ));
+    is_back(&serving);
+    load.lost_none("to a release that is unwell");
+}
+
+#[test]
+fn a_restart_into_what_cannot_start_is_taken_back() {
+    let serving = Serving::start("");
+    serving.changed("stop = \"20s\"", "stop = \"500ms\"");
+    serving.pack(&Greeter { conf: "no such key = 1\n", ..Greeter::well("5.1.0") });
+    serving.host.run(["upgrade", "--restart", "5.1.0"]).code(3);
+    serving.until("it answers again", || serving.answers().is_some());
+    is_back(&serving);
+}
+
+#[test]
+fn what_was_failing_before_is_not_blamed_on_the_release() {
+    let serving = Serving::down("");
+    let conf = serving.host.root().join("releases/5.0.0/etc/greeter.conf");
+    fs::write(conf, "sick-after-ms = 1\n").unwrap();
+    serving.up();
+    serving.changed("health = \"20s\"", "health = \"200ms\"");
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "5.0.1"]).ok();
+    run.stderr_has("warning: the service is failing on 5.0.0 already");
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+}
+
+#[test]
+fn a_manager_that_does_nothing_is_not_believed() {
+    let serving = Serving::start("hot = \"reload\"");
+    serving.changed("reload = [\"sh\", \"-c\", \"kill -USR2 $(cat ../pid)\"]", "reload = [\"true\"]");
+    serving.changed("hook = \"5s\"", "hook = \"200ms\"");
+    serving.pack(&Greeter::well("5.0.1"));
+    let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
+    let pid = serving.pid();
+    run.stderr_has("error: cannot move the service from 5.0.0 to 5.0.1: rolled back; 5.0.0 is running\n")
+        .stderr_has(&format!(
+            "caused by: after 0 s the service runs 5.0.0; process {pid} (greeter) of 5.0.0 listens on port {}\n",
+            serving.port
+        ))
+        .stderr_has("hint: the service took the reload and did not execute the program of 5.0.1: use `--restart`\n");
+    is_back(&serving);
+}
+
+#[test]
+fn a_hook_that_fails_is_quoted_and_its_log_is_named() {
+    let serving = Serving::start("");
+    let hot = "#!/bin/sh\nseq 1000\necho the node is not up >&2\nexit 7\n";
+    serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
+    let run = run.stderr_has("caused by: it ended with exit status 7\n").stderr_has("\nthe node is not up\n");
+    let log = run.stderr.lines().find_map(|line| line.strip_prefix("hint: all that it said is in ")).unwrap();
+    assert!(fs::read_to_string(log).unwrap().starts_with("1\n2\n3\n"));
+    is_back(&serving);
+}
+
+#[test]
+fn a_hook_that_hangs_is_ended_with_all_it_started() {
+    let serving = Serving::start("");
+    let hot = "#!/bin/sh\nsleep 1000 & echo $! >$TENURE_ROOT/../sleeper\nwait\n";
+    serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "--hook-timeout", "200ms", "5.0.1"]).code(3);
+    run.stderr_has("it was not done within 200ms and was ended");
+    let sleeper = fs::read_to_string(serving.dir().join("sleeper")).unwrap();
+    let stat = format!("/proc/{}/stat", sleeper.trim());
+    serving.until("it is gone", || {
+        fs::read_to_string(&stat).is_ok_and(|s| s.contains(") Z ")) || !fs::exists(&stat).unwrap()
+    });
+    is_back(&serving);
+}
+
+#[test]
+fn a_hook_is_told_what_it_is_for() {
+    let serving = Serving::start("");
+    let hot = "#!/bin/sh\nenv | sort >$TENURE_ROOT/../env\nexit 1\n";
+    serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "5.0.1"]).code(3);
+    let env = fs::read_to_string(serving.dir().join("env")).unwrap();
+    let root = serving.host.root().display().to_string();
+    for line in [
+        "TENURE_ACTION=upgrade".to_owned(),
+        "TENURE_OLD_VERSION=5.0.0".to_owned(),
+        "TENURE_NEW_VERSION=5.0.1".to_owned(),
+        format!("TENURE_ROOT={root}"),
+        format!("TENURE_OLD_DIR={root}/releases/5.0.0"),
+        format!("TENURE_NEW_DIR={root}/releases/5.0.1"),
+    ] {
+        assert!(env.lines().any(|l| l == line), "{line} is not in:\n{env}");
+    }
+    assert!(env.contains("TENURE_TRANSACTION=") && !env.contains("CARGO"), "{env}");
+}
+
+/// A release that ends at once, or soon, is no reason to wait for its health; and the old one is started again.
+#[test]
+fn a_release_that_ends_is_noticed_and_the_old_one_runs_again() {
+    for way in WAYS {
+        let serving = Serving::start(way);
+        serving.changed("health = \"20s\"", "health = \"10m\"");
+        serving.changed("hook = \"5s\"", "hook = \"10m\"");
+        serving.changed("stop = \"20s\"", "stop = \"10m\"");
+        serving.pack(&Greeter { conf: "exit-after-ms = 1\n", ..Greeter::well("5.0.1") });
+        let hot = HOT.replace("exit 0", "sleep 1; exit 0");
+        serving.pack(&Greeter { conf: "exit-after-ms = 300\n", hot: &hot, ..Greeter::well("5.0.2") });
+        // Without a hook that takes so long it proves itself before it ends.
+        let versions: &[&str] =
+            if way.contains("signal") || way.contains("reload") { &["5.0.1"] } else { &["5.0.1", "5.0.2"] };
+        for version in versions {
+            let run = serving.host.run(["upgrade", version]).code(3);
+            run.stderr_has(": rolled back; 5.0.0 is running\n");
+            is_back(&serving);
+        }
+        let run = serving.host.run(["upgrade", "--restart", "--retry", "5.0.1"]).code(3);
+        run.stderr_has(": rolled back; 5.0.0 is running\n");
+        is_back(&serving);
+    }
+}
+
+#[test]
+fn a_wrong_answer_counts_at_once_after_a_restart() {
+    let serving = Serving::start("");
+    serving.changed("health = \"20s\"", "health = \"10m\"");
+    serving.pack(&Greeter { conf: "broken-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "--restart", "5.0.1"]).code(3).stderr(&format!(
+        "error: release 5.0.1 did not prove healthy: rolled back; 5.0.0 is running\n\
+         caused by: unhealthy: http://127.0.0.1:{}/healthz answers 500\n",
+        serving.port
+    ));
+    is_back(&serving);
+}
+
+#[test]
+fn a_service_that_is_not_ready_for_long_is_unhealthy() {
+    let serving = Serving::start("");
+    serving.changed("health = \"20s\"", "health = \"10m\"");
+    serving.changed("interval = \"20ms\"", "interval = \"20ms\"\nstartup = \"1s\"");
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    serving.host.run(["upgrade", "--restart", "5.0.1"]).code(3).stderr_has("/healthz answers 503\n");
+    is_back(&serving);
+}
+
+/// A script shows no release: it is /bin/sh, started by way of `current`, in another directory.
+#[test]
+fn a_service_that_shows_no_release_is_refused_before_it_is_moved() {
+    let serving = Serving::start("");
+    let script = "#!/bin/sh\nwhile :; do sleep 0.1; done\n";
+    let kill = format!("kill -9 {}", serving.pid());
+    std::process::Command::new("sh").args(["-c", &kill]).status().unwrap();
+    let dir = serving.dir().display().to_string();
+    let start = format!(
+        "start = [\"sh\", \"-c\", \"cd / && {dir}/root/current/bin/hot >/dev/null 2>&1 & echo $! >{dir}/pid\"]"
+    );
+    serving.settings(&format!(
+        "[service]\nmanager = \"command\"\npid-file = \"DIR/pid\"\n{start}\n\
+         stop = [\"sh\", \"-c\", \"kill $(cat DIR/pid)\"]\n[health]\ninterval = \"20ms\"\n"
+    ));
+    serving.pack(&Greeter { hot: script, manifest: "", ..Greeter::well("5.1.0") });
+    serving.host.run(["install", "--restart", "--start", "5.1.0"]).ok();
+    serving.pack(&Greeter { hot: script, manifest: "", ..Greeter::well("5.1.1") });
+    let pid = serving.pid();
+    for command in ["check", "upgrade"] {
+        let run = serving.host.run([command, "--restart", "5.1.1"]).code(2);
+        let said = format!("{}{}", run.stdout, run.stderr);
+        for words in ["cannot determine which release the service runs: process ", "`running-version`"] {
+            assert!(said.contains(words), "{said}");
+        }
+    }
+    assert_eq!((serving.pid(), states(&serving)[0].as_str()), (pid, "5.1.0 permanent"));
+    serving.host.run(["status"]).code(1).stdout_has("cannot determine which release the service runs");
+}
+
+#[test]
+fn a_service_that_is_down_is_started_where_that_is_asked_for() {
+    let serving = Serving::down("");
+    serving.host.run(["status"]).code(1).stdout_has(
+        "Problem: the service is down\n  hint: start the service, or run `tenure install --start 5.0.0`\n",
+    );
+    serving.host.run(["install", "--start", "5.0.0"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+    serving.host.run(["status"]).ok();
+    serving.host.run(["install", "--start", "5.0.0"]).ok();
+    let stop = format!("kill -9 {}", serving.pid());
+    std::process::Command::new("sh").args(["-c", &stop]).status().unwrap();
+    // A release that does not stay up is not left behind, and the service is down as it was before.
+    serving.pack(&Greeter { conf: "exit-after-ms = 1\n", ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "--start", "5.0.1"]).code(1);
+    run.stderr_has(": rolled back; the service is down, as before\n");
+    assert_eq!((serving.answers(), states(&serving)), (None, vec!["5.0.0 permanent".to_owned()]));
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--start", "--watch", "1s", "5.0.1"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+}
+
+#[test]
+fn a_service_that_is_down_stays_down() {
+    let serving = Serving::down("");
+    serving.pack(&Greeter::well("5.0.1"));
+    let run = serving.host.run(["upgrade", "5.0.1"]).ok();
+    run.stderr_has("warning: the service is down: the links move without it");
+    assert_eq!(serving.answers(), None);
+    serving.up();
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+    serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.0.1, healthy\n");
+}
+
+#[test]
+fn a_start_that_tenure_orders_finds_the_new_release() {
+    let serving = Serving::start("");
+    let boot = format!("start = [\"sh\", \"-c\", \"{} boot || exit 1; ", env!("CARGO_BIN_EXE_tenure"));
+    serving.changed("start = [\"sh\", \"-c\", \"", &boot);
+    serving.pack(&Greeter::well("5.1.0"));
+    serving.host.run(["upgrade", "--restart", "--no-permanent", "5.1.0"]).ok().stderr("");
+    assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
+    assert_eq!(states(&serving), ["5.1.0 current", "5.0.0 permanent"]);
+    // Any other start ends the trial.
+    serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.1.0: 5.0.0 starts\n");
+    assert_eq!(states(&serving), ["5.1.0 unpacked", "5.0.0 permanent"]);
+    let run = serving.host.run(["status"]).code(1);
+    run.stdout_has("Problem: the service runs 5.1.0, and `current` leads to 5.0.0\n");
+}
+
+#[test]
+fn killed_by_its_own_hook_the_next_command_takes_it_back() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    let before = HOT.replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION = downgrade ] || kill -9 $PPID\n");
+    let after = HOT.replace("exit 0", "[ $TENURE_ACTION = downgrade ] || kill -9 $PPID; exit 0");
+    for (at, hot) in [("before the move", before), ("after the move", after)] {
+        serving.pack(&Greeter { hot: &hot, ..Greeter::well("5.0.1") });
+        assert_eq!(serving.host.run(["upgrade", "5.0.1"]).code, None, "{at}");
+        // The guard may be there first, or be at it; whoever comes, one of them takes it back.
+        serving.host.run(["uninstall", "--wait", "60", "9.9.9"]).code(2).stderr_has("it is not installed");
+        let history = serving.host.run(["history", "--json"]).ok().json();
+        let last = history["entries"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(
+            (&last["command"], &last["outcome"]),
+            (&"upgrade 5.0.1".into(), &"taken-back".into()),
+            "{at}"
+        );
+        is_back(&serving);
+    }
+    load.lost_none("killed in the middle");
+}

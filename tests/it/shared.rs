@@ -1,0 +1,153 @@
+//! Directories that outlive releases.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use crate::support::Host;
+use crate::support::stepper::{self, Ended};
+
+fn host(directories: &str) -> Host {
+    let host = Host::new();
+    settings(&host, directories, "");
+    host
+}
+
+fn settings(host: &Host, directories: &str, more: &str) {
+    let text =
+        format!("name = \"emqx\"\n[shared]\ndirectories = {directories}\n[space]\nreserve = \"0 B\"\n{more}");
+    fs::write(host.root().join("tenure.toml"), text).unwrap();
+}
+
+fn archive(host: &Host, version: &str) {
+    let build = host.build(version).file("etc/emqx.conf", version).file("etc/certs/key", "secret");
+    build.symlink("etc/certs/current", "key").file("data/none", "").write();
+}
+
+fn read(host: &Host, file: &str) -> String {
+    fs::read_to_string(host.root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+#[test]
+fn the_first_release_brings_them_and_no_other_one_touches_them() {
+    let host = host("['etc', 'data', 'log']");
+    ["5.0.0", "5.0.1"].iter().for_each(|version| archive(&host, version));
+    host.run(["install", "5.0.0"]).ok().stderr("");
+    assert_eq!(host.link("releases/5.0.0/etc").as_deref(), Some("../../shared/etc"));
+    assert_eq!(read(&host, "current/etc/emqx.conf"), "5.0.0");
+    assert_eq!(read(&host, "current/etc/certs/current"), "secret");
+    // Nobody ships a log; it is there all the same.
+    fs::write(host.root().join("current/log/emqx.log"), "started\n").unwrap();
+    fs::write(host.root().join("current/etc/emqx.conf"), "by the operator").unwrap();
+    fs::remove_file(host.root().join("shared/data/none")).unwrap();
+    host.run(["upgrade", "5.0.1"]).ok();
+    assert_eq!(read(&host, "current/etc/emqx.conf"), "by the operator");
+    assert_eq!(read(&host, "current/log/emqx.log"), "started\n");
+    host.run(["verify"])
+        .ok()
+        .stdout("Release 5.0.1 is what was unpacked.\nRelease 5.0.0 is what was unpacked.\n");
+    host.run(["uninstall", "5.0.0"]).ok();
+    host.run(["prune", "--keep", "0"]).ok();
+    assert_eq!(read(&host, "shared/etc/emqx.conf"), "by the operator");
+    assert!(host.link("releases/5.0.1/data").is_some());
+}
+
+#[test]
+fn an_empty_one_is_filled_by_the_first_release_that_ships_it() {
+    let host = host("['etc', 'data']");
+    host.archive("4.9.0");
+    archive(&host, "5.0.0");
+    host.run(["install", "4.9.0"]).ok();
+    assert_eq!(fs::read_dir(host.root().join("shared/etc")).unwrap().count(), 0);
+    fs::write(host.root().join("shared/data/mine"), "mine").unwrap();
+    host.run(["unpack", "5.0.0"]).ok();
+    assert_eq!(read(&host, "shared/etc/emqx.conf"), "5.0.0");
+    assert_eq!(read(&host, "shared/data/mine"), "mine");
+    assert!(!host.root().join("shared/data/none").exists());
+}
+
+#[test]
+fn a_directory_that_is_elsewhere_stays_there() {
+    let host = host("['etc']");
+    let elsewhere = host.root().parent().unwrap().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::create_dir(host.root().join("shared")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, host.root().join("shared/etc")).unwrap();
+    archive(&host, "5.0.0");
+    host.run(["install", "5.0.0"]).ok();
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    fs::write(elsewhere.join("emqx.conf"), "mine").unwrap();
+    assert_eq!(read(&host, "current/etc/emqx.conf"), "mine");
+}
+
+#[test]
+fn what_cannot_be_shared_is_refused_and_nothing_is_changed() {
+    let host = host("['etc', 'none']");
+    archive(&host, "5.0.0");
+    host.build("5.0.1").file("etc/x", "x").symlink("etc/lib", "../lib/version").write();
+    host.run(["uninstall", "9.9.9"]).code(2);
+    let before = host.tree();
+    host.run(["install", "5.0.0"]).code(2).stderr_has(
+        "error: cannot share the directory none, as tenure.toml says: the release has a file or link there\n",
+    );
+    assert_eq!(host.tree(), before);
+    settings(&host, "['etc']", "");
+    let before = host.tree();
+    let run = host.run(["install", "5.0.1"]).code(2);
+    run.stderr_has("caused by: its link lib to ../lib/version leads out of it\n");
+    assert_eq!(host.tree(), before);
+}
+
+#[test]
+fn they_share_no_file_with_a_release() {
+    let host = host("['log']");
+    settings(&host, "['log']", "share = \"hardlink\"\n");
+    archive(&host, "5.0.0");
+    archive(&host, "5.0.1");
+    host.run(["install", "5.0.0"]).ok();
+    // From now on etc is shared, and that of the running release is its own.
+    settings(&host, "['etc', 'log']", "share = \"hardlink\"\n");
+    host.run(["upgrade", "5.0.1"]).ok();
+    let links = |file: &str| fs::metadata(host.root().join(file)).unwrap().nlink();
+    assert_eq!(links("releases/5.0.1/fixed/file"), 2, "nothing was shared between the releases");
+    assert_eq!(links("shared/etc/certs/key"), 1);
+    fs::write(host.root().join("shared/etc/certs/key"), "changed").unwrap();
+    assert_eq!(read(&host, "releases/5.0.0/etc/certs/key"), "secret");
+    host.run(["verify"]).ok();
+}
+
+#[test]
+fn an_install_that_is_adopted_brings_them_as_well() {
+    let host = host("['etc']");
+    let install = host.root().parent().unwrap().join("install");
+    fs::create_dir_all(install.join("etc")).unwrap();
+    fs::write(install.join("etc/emqx.conf"), "as it was").unwrap();
+    host.run(["adopt", install.to_str().unwrap(), "4.4.0"]).ok();
+    assert_eq!(read(&host, "shared/etc/emqx.conf"), "as it was");
+    assert_eq!(read(&host, "current/etc/emqx.conf"), "as it was");
+    host.run(["verify"]).ok();
+}
+
+#[test]
+fn killed_anywhere_they_are_whole_and_never_overwritten() {
+    for (point, edited) in (1..).flat_map(|point| [(point, false), (point, true)]) {
+        let host = host("['etc', 'data']");
+        archive(&host, "5.0.0");
+        if edited {
+            fs::create_dir_all(host.root().join("shared/etc")).unwrap();
+            fs::write(host.root().join("shared/etc/emqx.conf"), "mine").unwrap();
+        }
+        let ended = stepper::kill_before(&host.command(["install", "5.0.0"]), point);
+        let is_seeded = host.root().join("shared/etc/emqx.conf").exists();
+        if is_seeded && !edited {
+            assert_eq!(read(&host, "shared/etc/certs/current"), "secret", "killed before call {point}");
+        }
+        host.run(["install", "5.0.0"]).ok();
+        assert_eq!(read(&host, "current/etc/emqx.conf"), if edited { "mine" } else { "5.0.0" });
+        assert!(fs::exists(host.root().join("shared/data")).unwrap());
+        host.run(["verify"]).ok();
+        if matches!(ended, Ended::Exited { .. }) && edited {
+            assert!(point > 20, "only {point} system calls");
+            return;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The floors: which module may use which, where effects may stand, and how long a file may be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The longest file that is still one idea, in lines.
+const LONGEST_FILE: usize = 400;
+
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The modules as lib.rs lists them, from the top: each with its floor and its rank.
+fn floors() -> BTreeMap<String, (usize, usize)> {
+    let text = fs::read_to_string(src().join("lib.rs")).unwrap();
+    let (mut floor, mut floors) = (None, BTreeMap::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("// Floor ") {
+            floor = rest[..1].parse().ok();
+        } else if let Some(name) = line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(';')) {
+            floors.insert(name.to_owned(), (floor.expect("a module stands on a floor"), floors.len()));
+        }
+    }
+    floors
+}
+
+/// The module that a source file belongs to.
+fn module(path: &Path) -> String {
+    let inside = path.strip_prefix(src()).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The crate's modules that a text names: `crate::NAME`.
+fn uses(text: &str) -> Vec<String> {
+    let name = |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
+    text.split("crate::").skip(1).map(name).collect()
+}
+
+#[test]
+fn modules_use_only_what_stands_above_them() {
+    let floors = floors();
+    assert!(floors.len() > 15, "lib.rs lists the modules: {floors:?}");
+    let mut seen = 0;
+    for path in sources(&src()) {
+        let Some((_, rank)) = floors.get(&module(&path)) else { continue };
+        for used in uses(&fs::read_to_string(&path).unwrap()) {
+            let (_, above) =
+                floors.get(&used).unwrap_or_else(|| panic!("{}: crate::{used}?", path.display()));
+            assert!(above <= rank, "{} may not use crate::{used}, which stands below it", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "only {seen} uses were found: the search is broken");
+}
+
+#[test]
+fn effects_stand_on_floors_2_and_3_alone() {
+    let text = fs::read_to_string(src().join("lib.rs")).unwrap();
+    let floors = floors();
+    let lifted: Vec<&str> = text
+        .split("#[allow(clippy::disallowed_methods")
+        .skip(1)
+        .map(|rest| rest.split("pub mod ").nth(1).unwrap().split(';').next().unwrap())
+        .collect();
+    assert!(lifted.contains(&"outside"), "{lifted:?}");
+    assert!(
+        !lifted.contains(&"fs") && !lifted.contains(&"root"),
+        "what a root holds is reached by way of open directories"
+    );
+    for name in lifted {
+        assert!(matches!(floors[name].0, 2 | 3), "{name} may have no effects");
+    }
+    for path in sources(&src()).iter().filter(|path| !path.ends_with("lib.rs") && !path.ends_with("main.rs"))
+    {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(!text.contains("disallowed_methods"), "{} lifts the lint by itself", path.display());
+    }
+}
+
+#[test]
+fn only_the_command_line_prints() {
+    for path in sources(&src()).iter().filter(|path| module(path) != "cli") {
+        let text = fs::read_to_string(path).unwrap();
+        for word in ["println!", "print!", "stdout()", "stderr()"] {
+            assert!(!text.contains(word), "{} uses {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_begin_with_their_duty() {
+    for path in sources(&src()) {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= LONGEST_FILE, "{} has {lines} lines: which idea is missing?", path.display());
+        assert!(text.starts_with("//! "), "{} does not say its duty", path.display());
+    }
+}

@@ -1,0 +1,393 @@
+//! Trials that end by themselves, whoever is killed meanwhile.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::support::serving::{Greeter, HOT, Serving};
+use crate::support::stepper::{self, Ended};
+use crate::support::{Host, guards};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+fn states(serving: &Serving) -> Vec<String> {
+    let listed = serving.host.run(["versions"]).ok().listed();
+    listed.into_iter().map(|(version, state)| format!("{version} {state}")).collect()
+}
+
+/// The trial was reverted: the old release answers and is permanent, and in the end no guard is left.
+fn is_reverted(serving: &Serving, why: &str) {
+    serving.until("it is reverted", || {
+        states(serving) == ["5.0.1 unpacked, failed its trial", "5.0.0 permanent"]
+    });
+    serving.until("the guards have left", || guards(&serving.host).is_empty());
+    assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+    let history = serving.host.run(["history"]).ok().stdout;
+    let last = history.lines().last().unwrap();
+    assert!(
+        last.contains("revert  by the guard: 5.0.1 failed, rolled back to 5.0.0 in ") && last.contains(why),
+        "{history}"
+    );
+    serving.host.run(["status"]).ok();
+}
+
+#[test]
+fn what_nobody_confirms_is_reverted() {
+    let serving = Serving::start("");
+    let (pid, load) = (serving.pid(), serving.load());
+    serving.pack(&Greeter::well("5.0.1"));
+    let run = serving.host.run(["upgrade", "--confirm-within", "1500ms", "5.0.1"]).ok();
+    run.stdout_has("Installed Release: 5.0.1\nOn trial until 2");
+    assert_eq!(states(&serving), ["5.0.1 current", "5.0.0 permanent"]);
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+    let status = serving.host.run(["status"]).ok();
+    status.stdout_has("\nTrial: to be confirmed within 1s 500ms, ");
+    is_reverted(&serving, "5.0.1 was not confirmed in time");
+    assert_eq!(serving.pid(), pid);
+    load.lost_none("not confirmed");
+}
+
+#[test]
+fn what_is_confirmed_stays() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--confirm-within", "1h", "5.0.1"]).ok();
+    assert_eq!(guards(&serving.host).len(), 2);
+    serving.host.run(["confirm"]).ok();
+    serving.until("the guards have left", || guards(&serving.host).is_empty());
+    assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+    assert!(!serving.host.root().join(".tenure/trial").exists());
+}
+
+#[test]
+fn what_stays_healthy_is_permanent_in_the_end() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--watch", "1s", "5.0.1"]).ok().stdout(
+        "Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz\n\
+         Unpacked successfully: \"5.0.1\"\n\
+         Installed Release: 5.0.1\n\
+         Made release permanent: \"5.0.1\"\n",
+    );
+    assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+    load.lost_none("watched");
+}
+
+#[test]
+fn what_falls_ill_while_it_is_watched_is_reverted() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    serving.pack(&Greeter { conf: "sick-after-ms = 700\n", ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(3);
+    run.stderr_has("error: release 5.0.1 failed its trial: rolled back; 5.0.0 is running\n")
+        .stderr_has("caused by: 5.0.1 is unhealthy: http://127.0.0.1:")
+        .stderr_has("hint: run `tenure upgrade --retry 5.0.1` to try it again\n");
+    is_reverted(&serving, "5.0.1 is unhealthy");
+    load.lost_none("ill while watched");
+}
+
+/// The service ends as a release does that exits.
+fn end(serving: &Serving) {
+    kill(Pid::from_raw(serving.pid().cast_signed()), Signal::SIGKILL).unwrap();
+    serving.until("it has ended", || serving.answers().is_none());
+}
+
+/// The service is down when the trial ends: the old release is started.
+#[test]
+fn a_release_that_exits_on_trial_is_replaced_by_the_old_one() {
+    for restart in ["--restart", "--restart-if-needed"] {
+        let serving = Serving::start("");
+        serving.pack(&Greeter::well("5.0.1"));
+        let mut upgrade = serving.host.command(["upgrade", restart, "--watch", "1h", "5.0.1"]);
+        let upgrade = upgrade.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        serving.until("it is on trial", || serving.host.root().join(".tenure/trial").exists());
+        serving.until("it is followed", || !serving.host.root().join(".tenure/journal").exists());
+        end(&serving);
+        is_reverted(&serving, "5.0.1");
+        assert_eq!(upgrade.wait_with_output().unwrap().status.code(), Some(3));
+    }
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--confirm-within", "5s", "5.0.1"]).ok();
+    end(&serving);
+    is_reverted(&serving, "5.0.1 was not confirmed in time");
+}
+
+#[test]
+fn a_revert_starts_the_service_that_exited_on_trial() {
+    for trial in [&["--no-permanent"][..], &["--confirm-within", "1h"]] {
+        let serving = Serving::start("");
+        serving.pack(&Greeter::well("5.0.1"));
+        serving.host.run([&["upgrade"][..], trial, &["5.0.1"]].concat()).ok();
+        end(&serving);
+        serving.host.run(["status"]).code(1).stdout_has("Problem: the service is down\n");
+        serving.host.run(["revert"]).ok();
+        assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+        serving.host.run(["status"]).ok();
+    }
+}
+
+#[test]
+fn a_service_that_was_down_before_the_trial_stays_down_after_it() {
+    let serving = Serving::down("");
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    serving.host.run(["revert"]).ok().stderr_has("warning: the service is down");
+    assert_eq!((serving.answers(), states(&serving)[1].as_str()), (None, "5.0.0 permanent"));
+}
+
+/// Has 5.0.1 fail a trial that is watched; returns why. There are archives of 5.0.2, which is bad, and of 5.0.3.
+fn failed_trial(serving: &Serving) -> String {
+    serving.pack(&Greeter { conf: "sick-after-ms = 3000\n", ..Greeter::well("5.0.1") });
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.2") });
+    serving.pack(&Greeter::well("5.0.3"));
+    let why = format!("5.0.1 is unhealthy: http://127.0.0.1:{}/healthz answers 503", serving.port);
+    serving.host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(3).stderr(&format!(
+        "error: release 5.0.1 failed its trial: rolled back; 5.0.0 is running\n\
+         caused by: {why}\n\
+         hint: run `tenure upgrade --retry 5.0.1` to try it again\n"
+    ));
+    why
+}
+
+#[test]
+fn status_tells_how_the_last_trial_ended() {
+    let serving = Serving::start("");
+    let host = &serving.host;
+    let last = || host.run(["status", "--json"]).ok().json()["last_trial"].take();
+    assert_eq!(last(), Value::Null);
+    let why = failed_trial(&serving);
+    host.run(["status"])
+        .ok()
+        .stdout_has("\nLast: 5.0.1 failed and was rolled back to 5.0.0 on 2")
+        .stdout_has(&format!("Z by the guard: {why}\n"));
+    let of = |name: &str| last()[name].as_str().unwrap().to_owned();
+    assert_eq!(
+        ["version", "from", "outcome", "ended_by", "ended_with", "then", "why"].map(of),
+        ["5.0.1", "5.0.0", "failed", "the guard", "revert", "5.0.0", why.as_str()]
+    );
+    host.run(["upgrade", "--no-permanent", "5.0.3"]).ok();
+    assert_eq!(last()["outcome"], "on-trial");
+    host.run(["confirm"]).ok();
+    assert_eq!(last()["outcome"], "permanent");
+}
+
+#[test]
+fn history_tells_how_each_trial_ended() {
+    let serving = Serving::start("");
+    let host = &serving.host;
+    let why = failed_trial(&serving);
+    host.run(["upgrade", "5.0.2"]).code(3);
+    host.run(["upgrade", "--no-permanent", "5.0.3"]).ok();
+    host.run(["confirm"]).ok();
+    let history = host.run(["history"]).ok().stdout;
+    let lines: Vec<&str> = history.lines().collect();
+    let told = |at: usize, begins: &str, ends: &str| {
+        let line = lines[at].split_once("  ").unwrap().1;
+        assert!(line.starts_with(begins) && line.contains(ends), "{begins:?} and {ends:?} are not in {line}");
+    };
+    told(0, "install 5.0.0  by ", ": done in ");
+    told(1, "upgrade --watch 1h 5.0.1  by ", ": from 5.0.0 to 5.0.1, on trial in ");
+    told(2, "revert  by the guard: 5.0.1 failed, rolled back to 5.0.0 in ", &format!(": {why}"));
+    told(3, "upgrade 5.0.2  by ", ": from 5.0.0 to 5.0.2, failed, rolled back in ");
+    told(5, "confirm  by ", ": done in ");
+    assert!(lines[1].ends_with(", then failed") && lines[4].ends_with(", then permanent"), "{history}");
+    let entries = host.run(["history", "--json"]).ok().json();
+    let both = |entry: &Value| (entry["outcome"].clone(), entry["trial"].clone());
+    let found: Vec<_> = entries["entries"].as_array().unwrap().iter().map(both).collect();
+    let expected = [
+        ("done", Value::Null),
+        ("done", "failed".into()),
+        ("done", Value::Null),
+        ("failed", "failed".into()),
+        ("done", "permanent".into()),
+        ("done", Value::Null),
+    ];
+    assert_eq!(found, expected.map(|(outcome, trial)| (outcome.into(), trial)));
+}
+
+#[test]
+fn it_is_reverted_also_when_whoever_watches_is_killed() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    serving.pack(&Greeter { conf: "sick-after-ms = 1500\n", ..Greeter::well("5.0.1") });
+    let mut upgrade = serving.host.command(["upgrade", "--watch", "1h", "5.0.1"]);
+    let mut upgrade = upgrade.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    serving.until("it is guarded", || guards(&serving.host).len() == 2);
+    serving.until("it is on trial", || serving.host.root().join(".tenure/trial").exists());
+    serving.until("it is followed", || !serving.host.root().join(".tenure/journal").exists());
+    upgrade.kill().unwrap();
+    upgrade.wait().unwrap();
+    kill(Pid::from_raw(guards(&serving.host)[0]), Signal::SIGKILL).unwrap();
+    is_reverted(&serving, "5.0.1 is unhealthy");
+    load.lost_none("ill while those who watched were killed");
+}
+
+#[test]
+fn where_every_guard_was_killed_the_next_command_brings_new_ones() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--confirm-within", "1s", "5.0.1"]).ok();
+    while let Some(pid) = guards(&serving.host).first() {
+        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+    }
+    serving.host.run(["uninstall", "9.9.9"]).code(2);
+    is_reverted(&serving, "5.0.1 was not confirmed in time");
+}
+
+#[test]
+fn cut_short_it_is_taken_back_with_nobody_there() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    let before = HOT.replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION = downgrade ] || kill -9 $PPID\n");
+    let after = HOT.replace("exit 0", "[ $TENURE_ACTION = downgrade ] || kill -9 $PPID; exit 0");
+    for hot in [before, after] {
+        serving.pack(&Greeter { hot: &hot, ..Greeter::well("5.0.1") });
+        assert_eq!(serving.host.run(["upgrade", "5.0.1"]).code, None);
+        serving.until("it is taken back", || states(&serving) == ["5.0.0 permanent"]);
+        serving.until("the guards have left", || guards(&serving.host).is_empty());
+        assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
+        let history = serving.host.run(["history"]).ok().stdout;
+        assert!(history.lines().last().unwrap().contains("interrupted, taken back later"), "{history}");
+    }
+    load.lost_none("cut short");
+}
+
+#[test]
+fn whoever_is_first_at_the_deadline_decides() {
+    let serving = Serving::start("");
+    let load = serving.load();
+    serving.pack(&Greeter::well("5.0.1"));
+    let mut ends = std::collections::BTreeMap::new();
+    for race in 0..12 {
+        serving.host.run(["upgrade", "--retry", "--confirm-within", "400ms", "5.0.1"]).ok();
+        let trial = fs::read_to_string(serving.host.root().join(".tenure/trial")).unwrap();
+        let trial: Value = serde_json::from_str(&trial).unwrap();
+        let over = trial["ends_ms"].as_i64().unwrap();
+        let now = || clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().num_milliseconds();
+        while now() + 60 < over + race * 10 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let run = serving.host.run(["confirm", "--wait", "30"]);
+        let confirmed = run.code == Some(0);
+        // Past the deadline it is refused.
+        assert!(confirmed || run.code == Some(2), "{run:#?}");
+        serving.until("it is over", || !serving.host.root().join(".tenure/journal").exists());
+        let now = if confirmed { "5.0.1" } else { "5.0.0" };
+        assert!(states(&serving).contains(&format!("{now} permanent")), "{:?}", states(&serving));
+        serving.until("the guards have left", || guards(&serving.host).is_empty());
+        assert_eq!(serving.answers().as_deref(), Some(now));
+        serving.host.run(["status"]).ok();
+        *ends.entry(now).or_insert(0) += 1;
+        serving.host.run(["install", "5.0.0"]).ok();
+    }
+    println!("ends: {ends:?}");
+    load.lost_none("confirmed at the deadline");
+}
+
+#[test]
+fn a_restart_of_the_service_ends_it() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    let upgrade = ["upgrade", "--confirm-within", "1h", "5.0.1"];
+    serving.host.run(upgrade).ok();
+    serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.0.1: 5.0.0 starts\n");
+    serving.until("the guards have left", || guards(&serving.host).is_empty());
+    assert_eq!(states(&serving), ["5.0.1 unpacked", "5.0.0 permanent"]);
+    assert!(!serving.host.root().join(".tenure/trial").exists());
+}
+
+#[test]
+fn a_trial_of_another_boot_is_over() {
+    let serving = Serving::start("");
+    serving.pack(&Greeter::well("5.0.1"));
+    serving.host.run(["upgrade", "--confirm-within", "1h", "5.0.1"]).ok();
+    let file = serving.host.root().join(".tenure/trial");
+    let mut trial: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    trial["boot"] = "another".into();
+    fs::write(&file, trial.to_string()).unwrap();
+    is_reverted(&serving, "5.0.1 was not confirmed in time");
+}
+
+#[test]
+fn links_alone_are_tried_out_as_well() {
+    let host = Host::new();
+    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
+    host.run(["install", "5.0.0"]).ok();
+    let run = host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(2);
+    run.stderr_has("error: cannot watch the health of 5.0.1: the settings name no service\n");
+    host.run(["upgrade", "--confirm-within", "1s", "5.0.1"]).ok();
+    assert_eq!(host.link("current").as_deref(), Some("releases/5.0.1"));
+    while host.link("current").as_deref() != Some("releases/5.0.0") || !guards(&host).is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    host.run(["versions"])
+        .ok()
+        .stdout("Installed versions:\n* 5.0.1\tunpacked, failed its trial\n* 5.0.0\tpermanent\n");
+    for wrong in ["0s", "soon", "10"] {
+        host.run(["upgrade", "--confirm-within", wrong, "5.0.1"]).code(64).stderr_has("no length of time");
+    }
+    host.run(["upgrade", "--confirm-within", "1h", "--watch", "1h", "5.0.1"]).code(64);
+}
+
+/// Kills a command before each of its mutating system calls in turn, and lets the guards do the rest: the service
+/// answers, on a release that the listing calls current, and on one of the ends.
+fn killed_everywhere(prepare: &[&[&str]], args: &[&str], ends: [&[&str]; 2]) {
+    let mut points = 0;
+    loop {
+        let serving = Serving::start("");
+        serving.pack(&Greeter::well("5.0.1"));
+        prepare.iter().for_each(|args| drop(serving.host.run(*args).ok()));
+        let ended = stepper::kill_alone_before(&serving.host.command(args), points + 1);
+        serving.until("the guards have left", || {
+            let waits = serving.host.root().join(".tenure/trial").exists();
+            guards(&serving.host).is_empty() || waits && !serving.host.root().join(".tenure/journal").exists()
+        });
+        let at = format!("{args:?}, {} before call {}, {ended:?}", serving.log(), points + 1);
+        let found = states(&serving);
+        assert!(ends.iter().any(|end| found == *end), "{at}: {found:?}");
+        assert!(!serving.host.root().join(".tenure/journal").exists(), "{at}");
+        let current = serving.host.link("current").unwrap();
+        assert_eq!(serving.answers(), current.strip_prefix("releases/").map(str::to_owned), "{at}");
+        if matches!(ended, Ended::Exited { .. }) {
+            break;
+        }
+        // What is still on trial has not to wait for its end.
+        serving.host.run(["revert", "--wait", "60"]);
+        points += 1;
+    }
+    println!("{args:?}: {points} kill points, 0 wrong outcomes");
+    assert!(points > 20, "{args:?}: only {points} points");
+}
+
+const OLD: &[&str] = &["5.0.0 permanent"];
+const NEW: &[&str] = &["5.0.1 permanent", "5.0.0 old"];
+const TRIAL: &[&str] = &["5.0.1 current", "5.0.0 permanent"];
+const UNPACKED: &[&str] = &["5.0.1 unpacked", "5.0.0 permanent"];
+
+#[test]
+#[ignore = "takes long; run by .ci/run"]
+fn killed_anywhere_a_hot_upgrade_ends_well_with_nobody_there() {
+    killed_everywhere(&[], &["upgrade", "5.0.1"], [OLD, NEW]);
+}
+
+#[test]
+#[ignore = "takes long; run by .ci/run"]
+fn killed_anywhere_a_restart_upgrade_ends_well_with_nobody_there() {
+    killed_everywhere(&[], &["upgrade", "--restart", "5.0.1"], [OLD, NEW]);
+}
+
+#[test]
+#[ignore = "takes long; run by .ci/run"]
+fn killed_anywhere_a_trial_begins_or_does_not() {
+    killed_everywhere(&[], &["upgrade", "--confirm-within", "1h", "5.0.1"], [OLD, TRIAL]);
+}
+
+#[test]
+#[ignore = "takes long; run by .ci/run"]
+fn killed_anywhere_a_revert_goes_back() {
+    killed_everywhere(&[&["upgrade", "--no-permanent", "5.0.1"]], &["revert"], [TRIAL, UNPACKED]);
+}

@@ -1,0 +1,448 @@
+//! Signatures: with a trusted key, nothing is unpacked that its owner did not sign.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::build::Build;
+use crate::support::stepper::{self, Ended};
+use crate::support::{Host, Run};
+use minisign::KeyPair;
+
+/// A host that trusts one key, with an archive of 5.0.1 that nobody has signed yet.
+struct Vendor {
+    host: Host,
+    keys: KeyPair,
+}
+
+impl Vendor {
+    fn new() -> Self {
+        let vendor = Self { host: Host::new(), keys: KeyPair::generate_unencrypted_keypair().unwrap() };
+        vendor.host.archive("5.0.0");
+        vendor.host.run(["install", "5.0.0"]).ok();
+        vendor.host.archive("5.0.1");
+        vendor.trust(&[&vendor.keys.pk.to_base64()]);
+        vendor
+    }
+
+    fn trust(&self, keys: &[&str]) {
+        let settings = format!("name = 'emqx'\n[space]\nreserve = '0 B'\n[trust]\nkeys = {keys:?}\n");
+        fs::write(self.host.root().join("tenure.toml"), settings).unwrap();
+    }
+
+    fn archive(&self) -> PathBuf {
+        self.host.root().join("releases/emqx-5.0.1.zip")
+    }
+
+    fn sign(&self, keys: &KeyPair, comment: &str) {
+        let data = Cursor::new(fs::read(self.archive()).unwrap());
+        let signature = minisign::sign(None, &keys.sk, data, Some(comment), None).unwrap();
+        fs::write(self.archive().with_extension("zip.minisig"), signature.into_string()).unwrap();
+    }
+
+    fn refused(&self, words: &str) {
+        let before = self.host.tree();
+        self.host.run(["upgrade", "5.0.1"]).code(2).stdout("").stderr_has(words).stderr_has("hint: ");
+        assert_eq!(self.host.tree(), before);
+    }
+}
+
+#[test]
+fn what_is_signed_is_installed() {
+    let vendor = Vendor::new();
+    vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.1.zip\thashed");
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+    vendor.host.complete("5.0.1");
+    // The signature goes with its archive.
+    vendor.trust(&[]);
+    vendor.host.run(["install", "5.0.0"]).ok();
+    vendor.host.archive("5.0.2");
+    vendor.host.run(["install", "5.0.2"]).ok();
+    vendor.host.run(["prune", "--keep", "0"]).ok();
+    assert!(!vendor.archive().exists());
+    assert!(!vendor.archive().with_extension("zip.minisig").exists());
+}
+
+#[test]
+fn any_of_the_keys_will_do() {
+    let vendor = Vendor::new();
+    let other = KeyPair::generate_unencrypted_keypair().unwrap();
+    vendor.trust(&[&other.pk.to_base64(), &vendor.keys.pk.to_base64()]);
+    vendor.sign(&vendor.keys, "any words");
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn what_is_not_signed_is_refused() {
+    let vendor = Vendor::new();
+    vendor.refused("is not signed: there is no");
+    // Nothing lifts the rule.
+    vendor.host.run(["upgrade", "--replace", "--restart", "5.0.1"]).code(2).stderr_has("is not signed");
+    vendor.host.run(["unpack", "releases/emqx-5.0.1.zip"]).code(2).stderr_has("is not signed");
+    vendor.host.run(["upgrade", "--insecure", "5.0.1"]).code(64);
+}
+
+const COMMENT: &str = "timestamp:1\tfile:emqx-5.0.1.zip\thashed";
+
+impl Vendor {
+    /// What is installed and unsigned does not become current.
+    fn unsigned(&self, version: &str, why: &str) {
+        let (before, host) = (self.host.tree(), &self.host);
+        let words = format!("cannot make {version} current: {why}");
+        let hint = format!("get the archive of {version} and its .minisig from the vendor into ");
+        for args in [
+            &["install", version][..],
+            &["install", "--no-permanent", "--restart", version],
+            &["install", "--dry-run", version],
+            &["install", "--prepare-only", version],
+        ] {
+            host.run(args).code(2).stdout("").stderr_has(&words).stderr_has(&hint);
+        }
+        let run = host.run(["check", version]).code(2);
+        run.stdout_has(&format!("FAILED  signature: {words}\n        hint: {hint}"));
+        assert_eq!(host.tree(), before);
+    }
+
+    fn replace(&self, args: &[&str]) {
+        self.host.run(args).ok().stdout_has("Installed Release: 5.0.1\n");
+        self.host.complete("5.0.1");
+    }
+}
+
+#[test]
+fn release_made_by_hand_does_not_become_current() {
+    let vendor = Vendor::new();
+    std::fs::remove_file(vendor.archive()).unwrap();
+    vendor.host.release("5.0.1");
+    vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
+    vendor.host.run(["upgrade", "--multi-hop", "5.0.1"]).code(2).stderr_has("it was not unpacked by Tenure");
+    vendor.host.run(["upgrade", "--replace", "5.0.1"]).code(2).stderr_has("it was not unpacked by Tenure");
+    // An archive beside it changes nothing, until it replaces the directory.
+    vendor.host.archive("5.0.1");
+    vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
+    vendor.host.run(["upgrade", "--replace", "5.0.1"]).code(2).stderr_has("is not signed: there is no");
+    vendor.sign(&vendor.keys, COMMENT);
+    vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
+    vendor.replace(&["upgrade", "--replace", "5.0.1"]);
+    vendor.host.run(["check", "5.0.1"]).ok();
+}
+
+#[test]
+fn receipt_remembers_the_key() {
+    let vendor = Vendor::new();
+    vendor.sign(&vendor.keys, COMMENT);
+    vendor.host.run(["unpack", "5.0.1"]).ok();
+    let receipt = vendor.host.root().join(".tenure/receipts/5.0.1/receipt.json");
+    let key = vendor.keys.pk.to_base64();
+    assert!(fs::read_to_string(receipt).unwrap().contains(&format!("\"signed_by\":\"{key}\"")));
+    std::fs::remove_file(vendor.archive()).unwrap();
+    let words = "ok      signature: it was unpacked from an archive that a trusted key signed\n";
+    vendor.host.run(["check", "5.0.1"]).ok().stdout_has(words);
+    // A key that is no longer trusted vouches for nothing.
+    let other = KeyPair::generate_unencrypted_keypair().unwrap();
+    vendor.trust(&[&other.pk.to_base64()]);
+    vendor
+        .unsigned("5.0.1", "no key in `[trust] keys` of tenure.toml is known to have signed emqx-5.0.1.zip");
+    vendor.trust(&[&other.pk.to_base64(), &key]);
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn receipt_without_a_key_is_made_good_by_the_archive() {
+    let vendor = Vendor::new();
+    let key = vendor.keys.pk.to_base64();
+    vendor.trust(&[]);
+    vendor.host.run(["unpack", "5.0.1"]).ok();
+    vendor.trust(&[&key]);
+    let unknown = "no key in `[trust] keys` of tenure.toml is known to have signed emqx-5.0.1.zip";
+    vendor.unsigned("5.0.1", unknown);
+    vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.0.zip\thashed");
+    vendor.unsigned("5.0.1", unknown);
+    vendor.sign(&KeyPair::generate_unencrypted_keypair().unwrap(), COMMENT);
+    vendor.unsigned("5.0.1", unknown);
+    vendor.sign(&vendor.keys, COMMENT);
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn way_back_needs_no_signature() {
+    let vendor = Vendor::new();
+    vendor.sign(&vendor.keys, COMMENT);
+    vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    vendor.host.run(["revert"]).ok();
+    vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    vendor.host.run(["install", "5.0.0"]).ok().stdout_has("5.0.0");
+    vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
+    vendor.host.run(["boot"]).ok();
+    assert_eq!(vendor.host.link("current").unwrap(), "releases/5.0.0");
+    // A downgrade is no way back: 5.0.0 was installed before keys were trusted.
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+    vendor
+        .unsigned("5.0.0", "no key in `[trust] keys` of tenure.toml is known to have signed emqx-5.0.0.zip");
+    vendor.host.run(["downgrade", "5.0.0"]).code(2).stderr_has("cannot make 5.0.0 current");
+}
+
+#[test]
+fn directory_is_not_adopted_where_keys_are_trusted() {
+    let vendor = Vendor::new();
+    let install = tempfile::tempdir().unwrap();
+    fs::write(install.path().join("emqx"), "").unwrap();
+    let before = vendor.host.tree();
+    let run = vendor.host.run(["adopt", install.path().to_str().unwrap(), "5.0.2"]).code(2);
+    run.stderr_has("tenure.toml names trusted keys, and a directory has no signature\n").stderr_has(
+        "hint: get the archive of 5.0.2 and its .minisig from the vendor, then run `tenure unpack ARCHIVE`\n",
+    );
+    assert_eq!(vendor.host.tree(), before);
+}
+
+#[test]
+fn what_another_signed_is_refused() {
+    let vendor = Vendor::new();
+    vendor.sign(&KeyPair::generate_unencrypted_keypair().unwrap(), "timestamp:1");
+    vendor.refused("by a key that tenure.toml does not name");
+    // Another key that claims to be the trusted one.
+    let mut forged = KeyPair::generate_unencrypted_keypair().unwrap();
+    let mut bytes = forged.sk.to_bytes();
+    let trusted = vendor.keys.sk.to_bytes();
+    let id = trusted.len() - 8 - 64 - 32..trusted.len() - 64 - 32;
+    bytes[id.clone()].copy_from_slice(&trusted[id]);
+    forged.sk = minisign::SecretKey::from_bytes(&bytes).unwrap();
+    vendor.sign(&forged, "timestamp:1");
+    vendor.refused("is not of this archive");
+}
+
+#[test]
+fn every_changed_byte_is_noticed() {
+    let vendor = Vendor::new();
+    vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.1.zip");
+    let (archive, signature) = (vendor.archive(), vendor.archive().with_extension("zip.minisig"));
+    let (whole, signed) = (fs::read(&archive).unwrap(), fs::read_to_string(&signature).unwrap());
+    for at in [0, whole.len() / 2, whole.len() - 1] {
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        fs::write(&archive, changed).unwrap();
+        vendor.refused("is not of this archive");
+    }
+    fs::write(&archive, &whole).unwrap();
+    fs::write(&signature, signed.replace("5.0.1", "5.0.2")).unwrap();
+    vendor.refused("is not of this archive");
+    for text in ["", "banana\n", &signed[..signed.len() / 2]] {
+        fs::write(&signature, text).unwrap();
+        vendor.refused("is no minisign signature");
+    }
+    fs::write(&signature, &signed).unwrap();
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn a_signed_archive_under_another_name_is_refused() {
+    let vendor = Vendor::new();
+    vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.0.zip\thashed");
+    vendor.refused("was signed as emqx-5.0.0.zip, which is not 5.0.1");
+    vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.1-el9.zip\thashed");
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+}
+
+/// Made by minisign 0.10 with `-l`, over the words "old kind".
+#[test]
+fn a_signature_of_the_old_kind_is_refused() {
+    let vendor = Vendor::new();
+    vendor.trust(&["RWQXsmJXI0GQ4xM4CJCUwPrpKwfSAQKDHVzIg+x9rBQSp+kaVx25Y9Jb"]);
+    fs::write(vendor.archive(), "old kind").unwrap();
+    let signature = "untrusted comment: signature from minisign secret key\n\
+        RWQXsmJXI0GQ42iCFRi9qWDfcXY3xjyvRhRRnt6uqYTHg/qjjAWq30AqmLBpaWZlb9YLu9XdqBaM5qCxX01tEdwLR9fz/x7DzAM=\n\
+        trusted comment: timestamp:1 file:emqx-5.0.9.zip\n\
+        BdxMt/TjxMk24Z5KNabfw4jlWRKbm4Im1ujqWCarnA3qNv/Tbd9pfBWHBBaqblJ8DOEttBrzsOIIHC6Sx7kbAw==\n";
+    fs::write(vendor.archive().with_extension("zip.minisig"), signature).unwrap();
+    vendor.refused("is of the old kind");
+}
+
+/// Packs the directory of a small release, signed, into releases/; `key` is the secret key's file.
+fn pack_signed(vendor: &Vendor, key: &str, more: &[&str]) -> Run {
+    let archive = vendor.archive();
+    fs::remove_file(&archive).unwrap();
+    let build = vendor.host.root().join("build");
+    if !build.exists() {
+        vendor.host.build("5.0.1").spread(&build);
+    }
+    let output = archive.to_str().unwrap();
+    vendor.host.run([&["pack", "build", "--output", output, "--sign", key], more].concat())
+}
+
+#[test]
+fn what_a_vendor_packs_and_signs_is_trusted() {
+    let vendor = Vendor::new();
+    let key = vendor.keys.sk.to_box(None).unwrap().into_string();
+    fs::write(vendor.host.root().join("key"), key).unwrap();
+    let signature = vendor.archive().with_extension("zip.minisig");
+    let told = format!("\nSigned: {}\n", signature.display());
+    pack_signed(&vendor, "key", &[]).ok().stdout_has(&told).stderr("");
+    let signed = fs::read_to_string(&signature).unwrap();
+    assert!(signed.contains("\tfile:emqx-5.0.1.zip\thashed\n"), "{signed}");
+    // A signature that is good stays.
+    let again = ["pack", "build", "--output", "releases/emqx-5.0.1.zip", "--sign", "key"];
+    vendor.host.run(again).ok().stdout_has("Already packed");
+    assert_eq!(fs::read_to_string(&signature).unwrap(), signed);
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+    vendor.host.complete("5.0.1");
+    // One that another key made does not.
+    let other = KeyPair::generate_unencrypted_keypair().unwrap();
+    fs::write(vendor.host.root().join("key"), other.sk.to_box(None).unwrap().into_string()).unwrap();
+    vendor.host.run(again).code(2).stderr_has("emqx-5.0.1.zip.minisig is there already");
+    vendor.host.run([&again[..], &["--force"]].concat()).ok();
+    assert_ne!(fs::read_to_string(&signature).unwrap(), signed);
+}
+
+#[test]
+fn a_key_may_have_a_password() {
+    let mut vendor = Vendor::new();
+    let root = vendor.host.root().to_owned();
+    let password = Some("correct horse".to_owned());
+    let KeyPair { pk, sk } = KeyPair::generate_encrypted_keypair(password).unwrap();
+    fs::write(root.join("key"), sk.to_box(None).unwrap().into_string()).unwrap();
+    fs::write(root.join("password"), "correct horse\n").unwrap();
+    fs::write(root.join("wrong"), "battery staple\n").unwrap();
+    vendor.trust(&[&pk.to_base64()]);
+    vendor.keys.pk = pk;
+    pack_signed(&vendor, "key", &["--password-file", "wrong"]).code(2).stderr_has("Wrong password");
+    vendor.host.archive("5.0.1");
+    pack_signed(&vendor, "key", &["--password-file", "absent"]).code(2).stderr_has("absent: it is not there");
+    vendor.host.archive("5.0.1");
+    pack_signed(&vendor, "key", &["--password-file", "password"]).ok();
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+}
+
+#[test]
+fn what_is_no_key_signs_nothing() {
+    let vendor = Vendor::new();
+    let root = vendor.host.root().to_owned();
+    let whole = vendor.keys.sk.to_box(None).unwrap().into_string();
+    let damaged = {
+        let at = whole.find('\n').unwrap() + 100;
+        let other = if whole.as_bytes()[at] == b'A' { "B" } else { "A" };
+        [&whole[..at], other, &whole[at + 1..]].concat()
+    };
+    for (text, words) in [
+        ("", "cannot sign"),
+        ("x\nbanana\n", "cannot sign"),
+        (&whole[..120], "cannot sign"),
+        (&damaged, "Corrupted key"),
+    ] {
+        fs::write(root.join("key"), text).unwrap();
+        pack_signed(&vendor, "key", &[]).code(2).stdout("").stderr_has(words).stderr_has("hint: ");
+        assert!(!vendor.archive().exists());
+        vendor.host.archive("5.0.1");
+    }
+    pack_signed(&vendor, "absent", &[]).code(2).stderr_has("absent: it is not there");
+}
+
+/// The public key of one that minisign 0.11 made.
+const PUBLIC: &str = "RWQbuUPdHVh6bJ0SSoeU8S+xKL3qahldUXvCFF36Og2KB53eHN0BNrWL";
+
+/// A key as minisign 0.11 makes it, and its own word on what is signed with it, where it is there.
+#[test]
+fn minisign_verifies_what_is_signed() {
+    let vendor = Vendor::new();
+    let root = vendor.host.root().to_owned();
+    let minisign = |args: &[&str]| Command::new("minisign").args(args).current_dir(&root).output();
+    // Made with `-W`: a key without a password, and without its checksum.
+    let key = "untrusted comment: minisign encrypted secret key\n\
+               RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAG7lD3R1YemzjeZdAd5Vt/dITgJSnUK4CjcHCnQUauNXkDjyuRFBneJ0SSoeU8S+xKL3qahldUXvCFF36Og2KB53eHN0BNrWLAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+    fs::write(root.join("key"), key).unwrap();
+    vendor.trust(&[PUBLIC]);
+    pack_signed(&vendor, "key", &[]).ok();
+    vendor.host.run(["upgrade", "5.0.1"]).ok();
+    if let Ok(verified) = minisign(&["-Vm", "releases/emqx-5.0.1.zip", "-P", PUBLIC]) {
+        let told = String::from_utf8(verified.stdout).unwrap();
+        assert!(verified.status.success() && told.contains("file:emqx-5.0.1.zip\thashed"), "{told}");
+    }
+}
+
+/// An archive of 5.0.1 that takes more than a megabyte, whatever packs it.
+fn large(host: &Host, format: &'static str) -> Build {
+    let noise = |at: u32| blake3::hash(&at.to_le_bytes()).to_hex().to_string();
+    host.build("5.0.1").format(format).file("lib/noise", &(0..60_000).map(noise).collect::<String>())
+}
+
+/// What is wrong with an archive, and what is told of it.
+type Wrong = (fn(&Vendor, &Path, Build), &'static str);
+
+const WRONG: &[Wrong] = &[
+    (
+        |_, archive, build| {
+            build.write();
+            fs::write(format!("{}.sha256", archive.display()), "0".repeat(64)).unwrap();
+        },
+        " has not the digest that ",
+    ),
+    (
+        |vendor, _, build| {
+            build.write();
+            vendor.trust(&[&vendor.keys.pk.to_base64()]);
+        },
+        " is not signed: there is no ",
+    ),
+    (
+        |vendor, archive, build| {
+            build.write();
+            vendor.trust(&[&vendor.keys.pk.to_base64()]);
+            let other = minisign::sign(None, &vendor.keys.sk, Cursor::new(b"other"), None, None).unwrap();
+            fs::write(format!("{}.minisig", archive.display()), other.into_string()).unwrap();
+        },
+        " is not of this archive",
+    ),
+    (
+        |vendor, archive, build| {
+            build.write();
+            vendor.trust(&[&vendor.keys.pk.to_base64()]);
+            let data = Cursor::new(fs::read(archive).unwrap());
+            let named = Some("timestamp:1\tfile:emqx-4.9.9.zip");
+            let signature = minisign::sign(None, &vendor.keys.sk, data, named, None).unwrap();
+            fs::write(format!("{}.minisig", archive.display()), signature.into_string()).unwrap();
+        },
+        " was signed as emqx-4.9.9.zip, which is not 5.0.1",
+    ),
+    (|_, _, build| drop(build.symlink("bin/absolute", "/etc/passwd").write()), "bin/absolute"),
+    (
+        |vendor, _, build| {
+            build.write();
+            let settings = "name = 'emqx'\n[space]\nreserve = '0 B'\n[limits]\nsize = '1 MiB'\n";
+            fs::write(vendor.host.root().join("tenure.toml"), settings).unwrap();
+        },
+        "it has more than 1",
+    ),
+    (
+        |_, _, build| drop(build.file("release.toml", "name = \"emqx\"\nversion = \"5.0.9\"\n").write()),
+        " holds ",
+    ),
+];
+
+#[test]
+fn refused_archive_is_read_once() {
+    for format in ["tar.gz", "zip"] {
+        for (wrong, words) in WRONG {
+            let vendor = Vendor::new();
+            vendor.trust(&[]);
+            fs::remove_file(vendor.archive()).unwrap();
+            let archive = vendor.host.root().join(format!("releases/emqx-5.0.1.{format}"));
+            wrong(&vendor, &archive, large(&vendor.host, format));
+            let length = fs::metadata(&archive).unwrap().len();
+            // The directory of a zip is read ahead of its entries.
+            let most = if format == "zip" { length + (256 << 10) } else { length };
+            assert!(length > 1 << 20, "{length}");
+            let told = vendor.host.run(["check", "5.0.1"]).code(2);
+            told.stdout_has(words);
+            for command in ["check", "upgrade", "unpack"] {
+                vendor.host.run([command, "5.0.1"]).code(2);
+                let (ended, bytes) = stepper::bytes_read(&vendor.host.command([command, "5.0.1"]), &archive);
+                let at = format!("{command} of a .{format} that {words}");
+                assert!(matches!(ended, Ended::Exited { code: 2, .. }), "{at}: {ended:?}");
+                // What nobody has signed is not even read, where nothing else is asked for.
+                let unread = command == "unpack" && words.contains("is not signed");
+                assert!(bytes <= most && (unread || bytes >= length), "{at}: {bytes} of {length} bytes");
+                println!("{at}: {bytes} of {length} bytes");
+            }
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! The whole way to a release over several hops: each proven, permanent and migrated before the next.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::case::{Case, Outcome, is_interrupted, links};
+use crate::support::serving::{Greeter, Serving};
+use crate::support::stepper::{self, Ended};
+use crate::support::{Host, assert_same};
+
+/// What is waited for in vain fails the test after this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// From 5.0 to 5.1 only from its last patch, and on to 5.2 from 5.1 only.
+const PATHS: &str = "[[path]]\nto = '~5.0'\nfrom = ['~5.0']\n[[path]]\nto = '~5.1'\nfrom = ['>=5.0.1, <5.1']\n\
+                     [[path]]\nto = '~5.2'\nfrom = ['~5.1']\n";
+
+const WAY: [&str; 4] = ["5.0.0", "5.0.1", "5.1.0", "5.2.0"];
+
+fn paths(root: &Path) {
+    fs::write(root.join("releases/paths.toml"), PATHS).unwrap();
+}
+
+fn host() -> Host {
+    let host = Host::in_memory();
+    WAY.iter().for_each(|version| host.archive(version));
+    paths(host.root());
+    host.run(["install", "5.0.0"]).ok();
+    host
+}
+
+fn serving() -> Serving {
+    let serving = Serving::start("");
+    WAY[1..].iter().for_each(|version| serving.pack(&Greeter::well(version)));
+    paths(serving.host.root());
+    serving
+}
+
+fn states(host: &Host) -> Vec<String> {
+    host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
+}
+
+#[test]
+fn every_hop_is_made_permanent_before_the_next() {
+    let host = host();
+    host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok().stdout(
+        "Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip\n\
+         Unpacked successfully: \"5.0.1\"\n\
+         Release 5.1.0 not found, attempting to unpack releases/emqx-5.1.0.zip\n\
+         Unpacked successfully: \"5.1.0\"\n\
+         Release 5.2.0 not found, attempting to unpack releases/emqx-5.2.0.zip\n\
+         Unpacked successfully: \"5.2.0\"\n\
+         Hop 1 of 3: 5.0.0 to 5.0.1\n\
+         Release 5.0.1 is already unpacked, switching to it.\n\
+         Installed Release: 5.0.1\n\
+         Made release permanent: \"5.0.1\"\n\
+         Hop 2 of 3: 5.0.1 to 5.1.0\n\
+         Release 5.1.0 is already unpacked, switching to it.\n\
+         Installed Release: 5.1.0\n\
+         Made release permanent: \"5.1.0\"\n\
+         Hop 3 of 3: 5.1.0 to 5.2.0\n\
+         Release 5.2.0 is already unpacked, switching to it.\n\
+         Installed Release: 5.2.0\n\
+         Made release permanent: \"5.2.0\"\n\
+         Reached 5.2.0 from 5.0.0 in 3 hops.\n",
+    );
+    assert_eq!(states(&host), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"]);
+    let history = host.run(["history", "--json"]).ok().json();
+    let of_walk = |entry: &&serde_json::Value| entry["command"].as_str().unwrap().contains("--multi-hop");
+    assert_eq!(history["entries"].as_array().unwrap().iter().filter(of_walk).count(), 6, "{history:#}");
+    let again = "Release 5.2.0 is already installed and permanent.\n";
+    host.run(["upgrade", "--multi-hop", "5.2.0"]).ok().stdout(again);
+    let json = host.run(["upgrade", "--multi-hop", "--json", "5.2.0"]).ok().json();
+    assert_eq!(json["hops"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn all_that_is_in_the_way_of_any_hop_is_told_before_the_first() {
+    let host = host();
+    let requires = "name = \"emqx\"\nversion = \"5.1.0\"\n[requires]\narch = ['sparc']\n";
+    host.build("5.1.0").file("release.toml", requires).write();
+    let requires = "name = \"emqx\"\nversion = \"5.2.0\"\n[requires]\nos = ['plan9 >= 4']\n";
+    host.build("5.2.0").file("release.toml", requires).write();
+    let settings = host.root().join("tenure.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("user = 'none-of-this-name'\n{text}")).unwrap();
+    let before = host.tree();
+    let run = host.run(["upgrade", "--multi-hop", "5.2.0"]).code(2);
+    let run = run.stderr_has("error: cannot go to 5.2.0: 5 things are in the way\n");
+    let run = run.stderr_has("caused by: there is no user none-of-this-name\n");
+    let run = run.stderr_has("caused by: from 5.0.1 to 5.1.0: this host has ");
+    let run =
+        run.stderr_has("caused by: from 5.0.1 to 5.1.0: cannot move hot from 5.0.1 to 5.1.0: only a patch");
+    run.stderr_has("caused by: from 5.1.0 to 5.2.0: this host has ")
+        .stderr_has(", and the release needs plan9 >= 4\n")
+        .stderr_has("hint: `--restart` makes it");
+    assert_eq!(host.tree(), before);
+    fs::write(&settings, text).unwrap();
+    // An archive that is damaged, or that is not there.
+    fs::write(host.root().join("releases/emqx-5.2.0.zip.sha256"), "0".repeat(64)).unwrap();
+    host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(2).stderr_has("from 5.1.0 to 5.2.0: ");
+    fs::remove_file(host.root().join("releases/emqx-5.1.0.zip")).unwrap();
+    let run = host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(2);
+    run.stderr_has("error: there is no way from 5.0.0 to 5.2.0")
+        .stderr_has("hint: this would open one: 5.1.0");
+    assert_eq!(states(&host), ["5.0.0 permanent"]);
+}
+
+#[test]
+fn what_is_no_way_up_is_refused() {
+    let host = host();
+    host.run(["upgrade", "5.0.1"]).ok();
+    host.run(["downgrade", "--multi-hop", "5.0.0"]).code(2).stderr_has("error: a way down is one hop");
+    host.run(["install", "--multi-hop", "5.0.0"]).code(2).stderr_has("hint: leave out --multi-hop\n");
+    host.run(["upgrade", "--multi-hop", "5.0.0"]).code(2).stderr_has("release 5.0.0 is lower than 5.0.1");
+    host.run(["upgrade", "--no-permanent", "--restart", "5.1.0"]).ok();
+    let run = host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(2);
+    run.stderr_has("5.1.0 is on trial\n");
+    for wrong in ["--no-permanent", "--watch=1m", "--confirm-within=1m"] {
+        host.run(["upgrade", "--multi-hop", wrong, "5.2.0"]).code(64);
+    }
+    Host::new().run(["upgrade", "--multi-hop", "5.0.0"]).code(2).stderr_has("no release is current");
+}
+
+#[test]
+fn a_dry_run_tells_the_whole_walk() {
+    let host = host();
+    let before = host.tree();
+    let run = host.run(["upgrade", "--multi-hop", "--restart", "--dry-run", "5.1.0"]).ok();
+    run.stdout(
+        "Would do:\n  1. unpack releases/emqx-5.0.1.zip into releases/5.0.1\n  \
+         2. record that 5.0.0 has been permanent\n  3. point current at releases/5.0.1, now releases/5.0.0\n  \
+         4. point permanent at releases/5.0.1, now releases/5.0.0\n  \
+         5. unpack releases/emqx-5.1.0.zip into releases/5.1.0\n  6. record that 5.0.1 has been permanent\n  \
+         7. point current at releases/5.1.0, now releases/5.0.1\n  \
+         8. point permanent at releases/5.1.0, now releases/5.0.1\nNothing was changed.\n",
+    );
+    let run = host.run(["upgrade", "--multi-hop", "--restart", "--prepare-only", "--dry-run", "5.1.0"]).ok();
+    run.stdout(
+        "Would do:\n  1. unpack releases/emqx-5.0.1.zip into releases/5.0.1\n  \
+         2. unpack releases/emqx-5.1.0.zip into releases/5.1.0\nNothing was changed.\n",
+    );
+    assert_eq!(host.tree(), before);
+}
+
+#[test]
+fn what_several_calls_have_done_ahead_is_not_done_again() {
+    let host = host();
+    for version in &WAY[1..] {
+        let manifest = format!("name = 'emqx'\nversion = '{version}'\n[hooks]\nprepare = ['bin/prepare']\n");
+        let prepares = "#!/bin/sh\necho $TENURE_NEW_VERSION >>\"$TENURE_ROOT/../told\"\n";
+        host.build(version).file("release.toml", &manifest).executable("bin/prepare", prepares).write();
+    }
+    host.run(["upgrade", "--prepare-only", "5.0.1"]).ok();
+    host.run(["unpack", "5.1.0"]).ok();
+    let run = host.run(["upgrade", "--multi-hop", "--restart", "--prepare-only", "5.2.0"]).ok();
+    run.stdout(
+        "Prepared successfully: \"5.1.0\"\n\
+         Release 5.2.0 not found, attempting to unpack releases/emqx-5.2.0.zip\n\
+         Unpacked successfully: \"5.2.0\"\nPrepared successfully: \"5.2.0\"\n\
+         All of the way from 5.0.0 to 5.2.0 is ready, 3 hops; nothing was switched.\n",
+    );
+    assert_eq!(states(&host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 unpacked", "5.0.0 permanent"]);
+    let run = host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
+    assert!(
+        run.stdout.starts_with("Hop 1 of 3: 5.0.0 to 5.0.1\n") && !run.stdout.contains("Prepared"),
+        "{run:#?}"
+    );
+    let told = fs::read_to_string(host.root().parent().unwrap().join("told")).unwrap();
+    assert_eq!(told, "5.0.1\n5.1.0\n5.2.0\n");
+}
+
+#[test]
+fn what_cannot_be_made_ready_is_told_before_anything_is_switched() {
+    let host = host();
+    let manifest = "name = 'emqx'\nversion = '5.1.0'\n[hooks]\nprepare = ['bin/prepare']\n";
+    let prepares = "#!/bin/sh\n[ -e \"$TENURE_ROOT/../mended\" ] || { echo no licence; exit 1; }\n";
+    host.build("5.1.0").file("release.toml", manifest).executable("bin/prepare", prepares).write();
+    let args = ["upgrade", "--multi-hop", "--restart", "5.2.0"];
+    host.run(args)
+        .code(1)
+        .stderr_has("error: stopped before the first hop: 5.1.0 is not ready; nothing was switched\n")
+        .stderr_has("no licence")
+        .stderr_has(
+            "hint: what is ready stays; once the cause is mended the same command goes on from there\n",
+        );
+    assert_eq!(host.link("permanent").unwrap(), "releases/5.0.0");
+    assert_eq!(states(&host), ["5.0.1 unpacked", "5.0.0 permanent"]);
+    fs::write(host.root().parent().unwrap().join("mended"), "").unwrap();
+    host.run(args).ok();
+}
+
+#[test]
+fn the_service_walks_along_and_is_stopped_where_it_has_to_be_alone() {
+    let serving = serving();
+    let pid = serving.pid();
+    serving
+        .host
+        .run(["upgrade", "--multi-hop", "5.2.0"])
+        .code(2)
+        .stderr_has("cannot move hot from 5.0.1 to 5.1.0");
+    let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "--dry-run", "5.1.0"]).ok();
+    run.stdout_has("move the running service to 5.0.1, hot, by its hook\n")
+        .stdout_has("move the running service to 5.1.0, by a restart\n");
+    let load = serving.load();
+    serving.host.run(["upgrade", "--multi-hop", "--restart", "5.0.1"]).ok();
+    load.lost_none("a walk of one hot hop");
+    assert_eq!(serving.pid(), pid, "a hot hop was made by a restart");
+    serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.2.0"));
+    assert_eq!(states(&serving.host), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"]);
+}
+
+#[test]
+fn stopped_by_a_bad_release_it_stays_on_the_last_good_one() {
+    let serving = serving();
+    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.1.0") });
+    let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(3);
+    run.stderr_has("error: stopped at hop 2 of 3, from 5.0.1 to 5.1.0; 5.0.1 is current and permanent\n")
+        .stderr_has("caused by: release 5.1.0 did not prove healthy")
+        .stderr_has("hint: `tenure status` shows how it is; the same command goes on from there, once nothing is in the way\n");
+    assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
+    assert_eq!(
+        states(&serving.host),
+        ["5.2.0 unpacked", "5.1.0 unpacked, failed its trial", "5.0.1 permanent", "5.0.0 old"]
+    );
+    serving.host.run(["status"]).ok();
+    let again = ["upgrade", "--multi-hop", "--restart", "5.2.0"];
+    serving
+        .host
+        .run(again)
+        .code(2)
+        .stderr_has("cannot upgrade to 5.1.0: it failed here on 2")
+        .stderr_has("hint: run `tenure upgrade --multi-hop --retry --restart 5.2.0` to try it again\n");
+    let retry = ["upgrade", "--multi-hop", "--restart", "--retry", "5.2.0"];
+    serving.host.run(retry).code(3).stderr_has("error: stopped at hop 1 of 2, from 5.0.1 to 5.1.0");
+    // The vendor mends it, and the same command goes on from there.
+    serving.pack(&Greeter::well("5.1.0"));
+    serving
+        .host
+        .run(["upgrade", "--multi-hop", "--restart", "5.2.0"])
+        .code(2)
+        .stderr_has("hint: `--replace`");
+    let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "--replace", "5.2.0"]).ok();
+    run.stdout_has("Release 5.1.0 is replaced").stdout_has("Hop 1 of 2: 5.0.1 to 5.1.0\n");
+    assert_eq!(serving.answers().as_deref(), Some("5.2.0"));
+}
+
+#[test]
+fn a_hop_is_made_from_a_service_that_is_still_well_alone() {
+    let serving = serving();
+    let hot = crate::support::serving::HOT
+        .replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION != migrate ] || exec sleep 5\n");
+    let manifest = "[data]\nwrites = 1\n[hooks]\nhot-upgrade = ['bin/hot']\nhot-downgrade = ['bin/hot']\nmigrate = ['bin/hot']\n";
+    // It is well when it is proven, and is not any more once its data is migrated.
+    serving.pack(&Greeter { manifest, hot: &hot, conf: "sick-after-ms = 3000\n", ..Greeter::well("5.0.1") });
+    let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(1);
+    run.stderr_has("error: stopped at hop 1 of 3, from 5.0.0 to 5.0.1; 5.0.1 is current and permanent\n")
+        .stderr_has("caused by: the service is not well on 5.0.1, which was made permanent: ");
+    assert_eq!(states(&serving.host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 permanent", "5.0.0 old"]);
+    // Somebody who looked at it goes on all the same: what fails before a walk is not blamed on it.
+    serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
+    assert_eq!(serving.answers().as_deref(), Some("5.2.0"));
+}
+
+#[test]
+fn the_next_hop_waits_for_the_migration_of_the_last() {
+    let host = host();
+    let migrates = "#!/bin/sh\nsleep 0.3\necho \"$TENURE_OLD_VERSION $TENURE_NEW_VERSION\" >>\"$TENURE_ROOT/../told\"\n\
+                    [ \"$TENURE_NEW_VERSION\" != 5.1.0 ] || [ ! -e \"$TENURE_ROOT/../fail\" ]\n";
+    for (at, version) in WAY[1..].iter().enumerate() {
+        let data = format!(
+            "[data]\nwrites = {}\nreads = [{at}, {}]\n[hooks]\nmigrate = ['bin/migrate']\n",
+            at + 1,
+            at + 1
+        );
+        let manifest = format!("name = 'emqx'\nversion = '{version}'\n{data}");
+        host.build(version).file("release.toml", &manifest).executable("bin/migrate", migrates).write();
+    }
+    let beside = host.root().parent().unwrap().to_owned();
+    fs::write(beside.join("fail"), "").unwrap();
+    let run = host
+        .run(["upgrade", "--multi-hop", "--restart", "--backup-command", "echo >>../saved", "5.2.0"])
+        .code(1);
+    run.stderr_has("error: stopped at hop 2 of 3, from 5.0.1 to 5.1.0; 5.1.0 is current and permanent\n")
+        .stderr_has("caused by: the data migration failed: to data format 2 by 5.1.0, failed at ");
+    assert_eq!(host.link("permanent").unwrap(), "releases/5.1.0");
+    assert_eq!(fs::read_to_string(beside.join("told")).unwrap(), "5.0.0 5.0.1\n5.0.1 5.1.0\n");
+    assert_eq!(fs::read_to_string(beside.join("saved")).unwrap(), "\n", "one backup, at the start");
+    let run = host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(2);
+    run.stderr_has("a data migration is not done");
+    fs::remove_file(beside.join("fail")).unwrap();
+    host.run(["migrate"]).ok();
+    host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
+    let begun = Instant::now();
+    while host.run(["status", "--json"]).json()["data_formats"] != serde_json::json!([3]) {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn one_that_was_cut_short_waits_for_the_migration_that_it_began() {
+    let host = host();
+    let migrates = "#!/bin/sh\nwhile [ -e \"$TENURE_ROOT/../hold\" ]; do sleep 0.02; done\n";
+    let manifest =
+        "name = 'emqx'\nversion = '5.0.1'\n[data]\nwrites = 1\n[hooks]\nmigrate = ['bin/migrate']\n";
+    host.build("5.0.1").file("release.toml", manifest).executable("bin/migrate", migrates).write();
+    let only = "name = 'emqx'\nversion = '5.1.0'\n[data]\nwrites = 1\n";
+    host.build("5.1.0").file("release.toml", only).write();
+    let hold = host.root().parent().unwrap().join("hold");
+    fs::write(&hold, "").unwrap();
+    host.run(["upgrade", "5.0.1"]).ok();
+    let walk = ["upgrade", "--multi-hop", "--restart", "5.2.0"];
+    host.run([&walk[..], &["--dry-run"]].concat()).ok().stdout_has("5.2.0");
+    host.run(["upgrade", "--restart", "5.1.0"]).code(2).stderr_has("a data migration is not done");
+    let mut waiting = host.command(walk).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
+    assert_eq!(host.link("current").unwrap(), "releases/5.0.1");
+    fs::remove_file(hold).unwrap();
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(host.link("permanent").unwrap(), "releases/5.2.0");
+}
+
+#[test]
+fn killed_anywhere_the_same_command_goes_on_to_the_end() {
+    let case = Case::new(&["upgrade", "--multi-hop", "--restart", "5.2.0"], host());
+    let points = case.sweep(|host, at| {
+        let [current, permanent] = links(host).map(|link| link.unwrap().replace("releases/", ""));
+        let place = |version: &str| WAY.iter().position(|stop| *stop == version).unwrap();
+        assert!(place(&current) == place(&permanent) || place(&current) == place(&permanent) + 1, "{at}");
+        case.arrives(host, at);
+    });
+    println!("{points} kill points of a walk of three hops, 0 wrong outcomes");
+    assert!(points > 100, "only {points} points");
+}
+
+#[test]
+#[ignore = "takes long; run by .ci/run"]
+fn killed_anywhere_the_next_start_has_a_good_release() {
+    let case = Case::new(&["upgrade", "--multi-hop", "--restart", "5.2.0"], host());
+    let points = case.sweep(|host, at| {
+        let permanent = host.link("permanent");
+        host.run(["boot"]).ok();
+        assert_eq!(links(host), [permanent.clone(), permanent], "{at}");
+        assert!(!is_interrupted(host), "{at}");
+        host.run(case.args).ok();
+        case.is_at_end(host, at);
+    });
+    println!("boot after {points} kill points of a walk of three hops, 0 wrong outcomes");
+}
+
+#[test]
+#[ignore = "takes long; run by .ci/run"]
+fn asked_to_end_anywhere_it_stands_on_a_good_release() {
+    let case = Case::new(&["upgrade", "--multi-hop", "--restart", "5.2.0"], host());
+    let points = case.each(|host, nth| {
+        let at = format!("asked to end before call {nth}");
+        let ended = stepper::signal_before(&host.command(case.args), nth, nix::sys::signal::Signal::SIGTERM);
+        let [current, permanent] = links(host);
+        assert_eq!(current, permanent, "{at}");
+        assert!(!is_interrupted(host), "{at}: {ended:?}");
+        host.run(case.args).ok();
+        let found = Outcome::of(host, &at);
+        assert_eq!(found.links, case.end.links, "{at}");
+        assert_same(&found.tree, &case.end.tree, &at);
+    });
+    println!("{points} points of a walk at which it was asked to end, 0 wrong outcomes");
+}
+
+/// Guards of the root that are at their posts.
+fn guards(host: &Host) -> usize {
+    let told = format!("--root\0{}\0guard\0", host.root().display());
+    let is_one = |entry: &fs::DirEntry| {
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains(&told)
+    };
+    fs::read_dir("/proc").unwrap().flatten().filter(is_one).count()
+}
+
+/// Kills a walk at one point, and leaves it alone: with nobody there the service comes back to a good release by
+/// itself, and the same command goes on from there. Returns whether there is a point after this one.
+fn killed(nth: usize) -> bool {
+    let serving = serving();
+    let args = ["upgrade", "--multi-hop", "--restart", "5.2.0"];
+    let ended = stepper::kill_alone_before(&serving.host.command(args), nth);
+    let at = format!("killed before call {nth}, {ended:?}");
+    serving.until(&at, || {
+        let current = serving.host.link("current").unwrap().replace("releases/", "");
+        guards(&serving.host) == 0 && serving.answers() == Some(current)
+    });
+    let run = serving.host.run(args.into_iter().chain(["--wait", "60"]));
+    assert_eq!(run.code, Some(0), "{at}: {run:#?} {}", serving.log());
+    assert_eq!(serving.answers().as_deref(), Some("5.2.0"), "{at}");
+    assert_eq!(states(&serving.host), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"], "{at}");
+    matches!(ended, Ended::Killed { .. })
+}
+
+/// Of the points of a walk of a service, one in so many is tried.
+const EVERY: usize = 4;
+
+#[test]
+#[ignore = "takes long; run by .ci/run"]
+fn killed_anywhere_a_walk_of_a_service_goes_on_to_the_end() {
+    let (next, tried) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let mine = || {
+        while killed(1 + EVERY * next.fetch_add(1, Ordering::Relaxed)) {
+            tried.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(mine))));
+    let tried = tried.into_inner();
+    println!("{tried} kill points of a walk of a service over three hops, 0 wrong outcomes");
+    assert!(tried > 50, "only {tried} points");
+}
