@@ -278,7 +278,7 @@ fn killed_anywhere_nothing_is_migrated_too_early_and_all_of_it_in_the_end() {
     let host = host();
     migrating(&host, "backup = ['bin/tell']\nprepare = ['bin/tell']\ncheck = ['bin/tell']\n");
     let case = Case::new(&["upgrade", "5.0.1"], host);
-    let points = case.each(|host, nth| {
+    let points = case.each_kill(|host, nth| {
         let at = format!("killed before call {nth}");
         stepper::kill_alone_before(&host.command(case.args), nth);
         let is_permanent = host.link("permanent").unwrap() == "releases/5.0.1";

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use crate::support::Host;
-use crate::support::stepper::{self, Ended};
+use crate::support::case::{self, Case};
 
 fn host(directories: &str) -> Host {
     let host = Host::new();
@@ -129,25 +129,24 @@ fn an_install_that_is_adopted_brings_them_as_well() {
 
 #[test]
 fn killed_anywhere_they_are_whole_and_never_overwritten() {
-    for (point, edited) in (1..).flat_map(|point| [(point, false), (point, true)]) {
-        let host = host("['etc', 'data']");
-        archive(&host, "5.0.0");
+    for edited in [false, true] {
+        let start = case::host(&[]);
+        settings(&start, "['etc', 'data']", "");
+        archive(&start, "5.0.0");
         if edited {
-            fs::create_dir_all(host.root().join("shared/etc")).unwrap();
-            fs::write(host.root().join("shared/etc/emqx.conf"), "mine").unwrap();
+            fs::create_dir_all(start.root().join("shared/etc")).unwrap();
+            fs::write(start.root().join("shared/etc/emqx.conf"), "mine").unwrap();
         }
-        let ended = stepper::kill_before(&host.command(["install", "5.0.0"]), point);
-        let is_seeded = host.root().join("shared/etc/emqx.conf").exists();
-        if is_seeded && !edited {
-            assert_eq!(read(&host, "shared/etc/certs/current"), "secret", "killed before call {point}");
-        }
-        host.run(["install", "5.0.0"]).ok();
-        assert_eq!(read(&host, "current/etc/emqx.conf"), if edited { "mine" } else { "5.0.0" });
-        assert!(fs::exists(host.root().join("shared/data")).unwrap());
-        host.run(["verify"]).ok();
-        if matches!(ended, Ended::Exited { .. }) && edited {
-            assert!(point > 20, "only {point} system calls");
-            return;
-        }
+        let points = Case::new(&["install", "5.0.0"], start).sweep(|host, at| {
+            let is_seeded = host.root().join("shared/etc/emqx.conf").exists();
+            if is_seeded && !edited {
+                assert_eq!(read(host, "shared/etc/certs/current"), "secret", "{at}");
+            }
+            host.run(["install", "5.0.0"]).ok();
+            assert_eq!(read(host, "current/etc/emqx.conf"), if edited { "mine" } else { "5.0.0" });
+            assert!(fs::exists(host.root().join("shared/data")).unwrap());
+            host.run(["verify"]).ok();
+        });
+        assert!(points > 20, "only {points} points");
     }
 }

@@ -217,7 +217,7 @@ fn the_service_walks_along_and_is_stopped_where_it_has_to_be_alone() {
 #[test]
 fn stopped_by_a_bad_release_it_stays_on_the_last_good_one() {
     let serving = serving();
-    serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.1.0") });
+    serving.pack(&Greeter { conf: "broken-after-ms = 1\n", ..Greeter::well("5.1.0") });
     let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(3);
     run.stderr_has("error: stopped at hop 2 of 3, from 5.0.1 to 5.1.0; 5.0.1 is current and permanent\n")
         .stderr_has("caused by: release 5.1.0 did not prove healthy")

@@ -42,22 +42,31 @@ impl Case {
     /// Calls `work` for each mutating system call of the command, with a copy of the root and the number of
     /// the call, in several threads; returns how many there are.
     pub fn each(&self, work: impl Fn(&Host, usize) + Sync) -> usize {
-        let points = stepper::count(&self.start.copy().command(self.args));
-        let next = AtomicUsize::new(1);
+        let calls = stepper::count(&self.start.copy().command(self.args));
+        self.at(&(1..=calls).collect::<Vec<_>>(), work)
+    }
+
+    /// The same for each of them before which a kill leaves something new.
+    pub fn each_kill(&self, work: impl Fn(&Host, usize) + Sync) -> usize {
+        self.at(&stepper::kill_points(&self.start.copy().command(self.args)), work)
+    }
+
+    fn at(&self, points: &[usize], work: impl Fn(&Host, usize) + Sync) -> usize {
+        let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let mine = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
-                    mine.take_while(|nth| *nth <= points).for_each(|nth| work(&self.start.copy(), nth));
+                    let mine = std::iter::repeat_with(|| points.get(next.fetch_add(1, Ordering::Relaxed)));
+                    mine.map_while(|nth| nth).for_each(|nth| work(&self.start.copy(), *nth));
                 });
             }
         });
-        points
+        points.len()
     }
 
     /// Kills the command at every point in turn and hands on what is left each time.
     pub fn sweep(&self, judge: impl Fn(&Host, &str) + Sync) -> usize {
-        self.each(|host, nth| judge(host, &self.kill(host, nth)))
+        self.each_kill(|host, nth| judge(host, &self.kill(host, nth)))
     }
 
     /// Kills the command on that host before its `nth` mutating system call; returns words for where.
@@ -69,7 +78,7 @@ impl Case {
     }
 
     /// The links are as before, or as after, or half-way: `current` first, for `permanent` is the commit point.
-    /// All that `versions` lists is complete.
+    /// Every release is complete.
     pub fn is_sound(&self, host: &Host, at: &str) {
         let (old, new, found) = (links(&self.start), &self.end.links, links(host));
         let halfway = [new[0].clone(), old[1].clone()];
@@ -77,7 +86,10 @@ impl Case {
             found == old || found == halfway || found == *new,
             "{at}: current and permanent lead to {found:?}, before {old:?}, to be {new:?}"
         );
-        listed(host, at).iter().for_each(|(version, _)| host.complete(version));
+        let releases = std::fs::read_dir(host.root().join("releases")).unwrap().map(|entry| entry.unwrap());
+        releases
+            .filter(|entry| entry.file_type().unwrap().is_dir())
+            .for_each(|release| host.complete(release.file_name().to_str().unwrap()));
     }
 
     /// The same command again recovers, says so, and leaves what an undisturbed one leaves. Returns how it went.

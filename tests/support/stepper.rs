@@ -1,11 +1,12 @@
 //! Runs a command from one mutating system call to the next, and kills or disturbs it at the one asked for.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command};
+use std::sync::LazyLock;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -13,6 +14,10 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
 
 /// How a stepped command ended; with the code -1 where a signal ended it.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,21 +41,14 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// Lets it befall a tracee that is about to make a call; returns what it is to be told that the call
-    /// returned, where the call is not made.
-    fn befalls(self, pid: Pid, syncs: Syncs, name: &str) -> Option<i32> {
-        let answer = match self {
-            Self::Fail(error) => Some(-(error as i32)),
-            _ if syncs == Syncs::Faked && name.contains("sync") => Some(0),
-            _ => None,
-        };
-        if answer.is_some() {
-            skip_call(pid);
+    /// Lets it befall a tracee that is about to make a call.
+    fn befalls(self, pid: Pid, syncs: Syncs, name: &str) {
+        match self {
+            Self::Fail(error) => skip_call(pid, -(error as i32)),
+            _ if syncs == Syncs::Faked && name.contains("sync") => skip_call(pid, 0),
+            Self::Hear(signal) => kill(pid, signal).unwrap(),
+            _ => {}
         }
-        if let Self::Hear(signal) = self {
-            kill(pid, signal).unwrap();
-        }
-        answer
     }
 }
 
@@ -70,6 +68,25 @@ pub fn count(command: &Command) -> usize {
     }
 }
 
+/// Runs the command to its end. Returns the numbers of the mutating system calls before which a kill leaves something
+/// new: the first, and each that follows one that changes what is on disk. Between two opens or fsyncs, for
+/// instance, kills leave the same.
+pub fn kill_points(command: &Command) -> Vec<usize> {
+    let (calls, changes) = (Cell::new(0), RefCell::new(vec![0]));
+    let noted = |pid| {
+        let name = mutating(pid)?;
+        calls.set(calls.get() + 1);
+        if changing(pid, name) {
+            changes.borrow_mut().push(calls.get());
+        }
+        Some(name)
+    };
+    let ended = step_of(command, Stops::Mutations, Syncs::Real, noted, |_, _| Fate::GoOn);
+    assert_eq!(ended, Ended::Exited { calls: calls.get(), code: 0 }, "{command:?}");
+    let changes = changes.into_inner().into_iter();
+    changes.map(|call| call + 1).filter(|next| *next <= calls.get()).collect()
+}
+
 /// Kills the command by SIGKILL before its `nth` mutating system call, the first being 1.
 pub fn kill_before(command: &Command, nth: usize) -> Ended {
     step(command, Syncs::Real, |at, _| if at == nth { Fate::Die } else { Fate::GoOn })
@@ -78,16 +95,20 @@ pub fn kill_before(command: &Command, nth: usize) -> Ended {
 /// The same, and what the command has started lives on.
 pub fn kill_alone_before(command: &Command, nth: usize) -> Ended {
     let fate = |at, _: &'static str| if at == nth { Fate::Die } else { Fate::GoOn };
-    step_of(start(command, Follow::Threads), Syncs::Real, mutating, fate)
+    step_of(command, Stops::OwnCalls, Syncs::Real, mutating, fate)
 }
 
-/// Whose system calls are seen.
+/// Where a command is stopped.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Follow {
-    /// Those of the command, and of all that it starts.
-    All,
-    /// Those of the command.
-    Threads,
+enum Stops {
+    /// Before the mutating system calls of the command and of all that it starts. The kernel filters them, which
+    /// takes a tenth of the time.
+    Mutations,
+    /// Before and after all system calls of the command and of all that it starts.
+    Calls,
+    /// Before and after all system calls of the command itself. What it starts is not traced, and a traced call of
+    /// an untraced process fails, so that nothing can be filtered here.
+    OwnCalls,
 }
 
 /// Does something before the `nth` mutating system call, and lets the command run on to its end.
@@ -117,7 +138,7 @@ pub fn signal_before(command: &Command, nth: usize, signal: Signal) -> Ended {
 
 /// Does something before every mutating system call of the command itself; what it starts is left alone.
 pub fn watch_alone(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'static str)) -> Ended {
-    step_of(start(command, Follow::Threads), syncs, mutating, |at, name| {
+    step_of(command, Stops::OwnCalls, syncs, mutating, |at, name| {
         act(at, name);
         Fate::GoOn
     })
@@ -135,7 +156,7 @@ pub fn watch(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'stati
 /// run on to its end; none is done where there are fewer.
 pub fn disturb_naming(command: &Command, nth: usize, mut act: impl FnMut()) -> Ended {
     let naming = |pid| entered(pid).filter(|(number, _)| NAMING.contains(number)).map(|_| "naming");
-    step_at(command, Syncs::Real, naming, |at, _| {
+    step_of(command, Stops::Calls, Syncs::Real, naming, |at, _| {
         if at == nth {
             act();
         }
@@ -147,7 +168,7 @@ pub fn disturb_naming(command: &Command, nth: usize, mut act: impl FnMut()) -> E
 pub fn without_openat2(command: &Command) -> (Ended, usize) {
     let mut asked = 0;
     let openat2 = |pid| entered(pid).filter(|(number, _)| *number == libc::SYS_openat2).map(|_| "openat2");
-    let ended = step_at(command, Syncs::Real, openat2, |at, _| {
+    let ended = step_of(command, Stops::Calls, Syncs::Real, openat2, |at, _| {
         asked = at;
         Fate::Fail(Errno::ENOSYS)
     });
@@ -172,7 +193,7 @@ pub fn record(command: &Command) -> (Ended, Vec<Call>) {
         calls.borrow_mut().push(described(pid, name));
         Some(name)
     };
-    let ended = step_at(command, Syncs::Real, noted, |_, _| Fate::GoOn);
+    let ended = step_of(command, Stops::Mutations, Syncs::Real, noted, |_, _| Fate::GoOn);
     (ended, calls.into_inner())
 }
 
@@ -195,7 +216,7 @@ pub fn bytes_read(command: &Command, file: &Path) -> (Ended, u64) {
         );
         Some("any")
     };
-    let ended = step_at(command, Syncs::Real, reading, |_, _| Fate::GoOn);
+    let ended = step_of(command, Stops::Calls, Syncs::Real, reading, |_, _| Fate::GoOn);
     (ended, bytes.get())
 }
 
@@ -222,27 +243,20 @@ fn text_at(pid: Pid, address: u64) -> String {
 }
 
 fn step(command: &Command, syncs: Syncs, decide: impl FnMut(usize, &'static str) -> Fate) -> Ended {
-    step_at(command, syncs, mutating, decide)
+    step_of(command, Stops::Mutations, syncs, mutating, decide)
 }
 
 /// Has what becomes of each system call decided that `select` gives a name.
-fn step_at(
-    command: &Command,
-    syncs: Syncs,
-    select: impl Fn(Pid) -> Option<&'static str>,
-    decide: impl FnMut(usize, &'static str) -> Fate,
-) -> Ended {
-    step_of(start(command, Follow::All), syncs, select, decide)
-}
-
 fn step_of(
-    main: Pid,
+    command: &Command,
+    stops: Stops,
     syncs: Syncs,
     select: impl Fn(Pid) -> Option<&'static str>,
     mut decide: impl FnMut(usize, &'static str) -> Fate,
 ) -> Ended {
+    let main = start(command, stops);
     let mut tracees = BTreeSet::from([main]);
-    let (mut calls, mut code, mut skipped) = (0, -1, BTreeMap::new());
+    let (mut calls, mut code) = (0, -1);
     while !tracees.is_empty() {
         // Other threads of the test step other commands.
         let status =
@@ -253,29 +267,25 @@ fn step_of(
                 code = if pid == main { with } else { code };
             }
             WaitStatus::Signaled(pid, ..) => drop(tracees.remove(&pid)),
-            WaitStatus::PtraceSyscall(pid) => {
+            WaitStatus::PtraceSyscall(pid) | WaitStatus::PtraceEvent(pid, _, libc::PTRACE_EVENT_SECCOMP) => {
                 if let Some(name) = select(pid) {
                     calls += 1;
                     let fate = decide(calls, name);
                     if fate == Fate::Die {
                         return finish(tracees, name);
                     }
-                    if let Some(answer) = fate.befalls(pid, syncs, name) {
-                        skipped.insert(pid, answer);
-                    }
-                } else if let Some(answer) = skipped.remove(&pid) {
-                    pretend(pid, answer);
+                    fate.befalls(pid, syncs, name);
                 }
-                go_on(pid, None);
+                stops.go_on(pid, None);
             }
             // A thread or child that is new reports a stop of its own first.
             WaitStatus::PtraceEvent(pid, ..) => {
                 tracees.insert(pid);
-                go_on(pid, None);
+                stops.go_on(pid, None);
             }
             WaitStatus::Stopped(pid, signal) => {
                 let new = tracees.insert(pid);
-                go_on(pid, (!new && signal != Signal::SIGSTOP).then_some(signal));
+                stops.go_on(pid, (!new && signal != Signal::SIGSTOP).then_some(signal));
             }
             other => panic!("{other:?}"),
         }
@@ -283,69 +293,103 @@ fn step_of(
     Ended::Exited { calls, code }
 }
 
-/// Makes the system call that a tracee is about to make none at all.
+/// Makes the system call that a tracee is about to make none at all, and return something else.
 #[cfg(target_arch = "x86_64")]
-fn skip_call(pid: Pid) {
-    let regs = ptrace::getregs(pid).unwrap();
-    ptrace::setregs(pid, libc::user_regs_struct { orig_rax: u64::MAX, ..regs }).unwrap();
-}
-
-/// Makes the system call that a tracee has made return something else.
-#[cfg(target_arch = "x86_64")]
-fn pretend(pid: Pid, answer: i32) {
+fn skip_call(pid: Pid, answer: i32) {
     let regs = ptrace::getregs(pid).unwrap();
     let rax = i64::from(answer).cast_unsigned();
-    ptrace::setregs(pid, libc::user_regs_struct { rax, ..regs }).unwrap();
+    ptrace::setregs(pid, libc::user_regs_struct { orig_rax: u64::MAX, rax, ..regs }).unwrap();
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn skip_call(_pid: Pid) {
+fn skip_call(_pid: Pid, _answer: i32) {
     panic!("system calls are faked on x86_64 alone");
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn pretend(_pid: Pid, _answer: i32) {}
-
 /// Starts a command that stops itself before it is what it is, so that it can be seized from its first call.
-fn start(command: &Command, follow: Follow) -> Pid {
-    let mut shell = Command::new("sh");
+fn start(command: &Command, stops: Stops) -> Pid {
+    let mut shell = Command::new("/bin/sh");
     shell
         .args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
         .arg(command.get_program())
         .args(command.get_args());
     shell.current_dir(command.get_current_dir().unwrap()).env_clear().env("PATH", "/usr/bin:/bin");
-    // It is waited for by its id, as a tracee.
-    #[expect(clippy::zombie_processes, reason = "finish and step wait for every tracee")]
-    let child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Opened before the filter applies, which lets nothing be opened for writing without a tracer.
+    let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+    let [stdin, stdout, stderr] = [(); 3].map(|()| null.try_clone().unwrap());
+    shell.stdin(stdin).stdout(stdout).stderr(stderr);
+    let child = stops.spawn(shell);
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
     assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
-    let mut options = Options::PTRACE_O_EXITKILL
-        | Options::PTRACE_O_TRACESYSGOOD
-        | Options::PTRACE_O_TRACEEXEC
-        | Options::PTRACE_O_TRACECLONE;
-    if follow == Follow::All {
-        options |= Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK;
-    }
-    ptrace::seize(pid, options).unwrap();
+    ptrace::seize(pid, stops.options()).unwrap();
     kill(pid, Signal::SIGCONT).unwrap();
     until_exec(pid);
+    stops.go_on(pid, None);
     pid
 }
+
+impl Stops {
+    fn options(self) -> Options {
+        let children = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK;
+        let all = Options::PTRACE_O_EXITKILL
+            | Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_TRACECLONE;
+        match self {
+            Self::Mutations => all | children | Options::PTRACE_O_TRACESECCOMP,
+            Self::Calls => all | children,
+            Self::OwnCalls => all,
+        }
+    }
+
+    /// Starts the command under the filter, from a thread of its own, which is under it from then on as well.
+    fn spawn(self, mut command: Command) -> Child {
+        let mut spawn = move || {
+            if self == Self::Mutations {
+                apply_filter(&FILTER).unwrap();
+            }
+            command.spawn().unwrap()
+        };
+        std::thread::spawn(move || spawn()).join().unwrap()
+    }
+
+    fn go_on(self, pid: Pid, signal: Option<Signal>) {
+        // It may have been killed meanwhile, which the next wait tells.
+        let _ = match self {
+            Self::Mutations => ptrace::cont(pid, signal),
+            Self::Calls | Self::OwnCalls => ptrace::syscall(pid, signal),
+        };
+    }
+}
+
+/// Has a tracer asked of each system call that may change what is on disk. Of `openat2` that is seen by the tracer
+/// alone, in memory.
+static FILTER: LazyLock<BpfProgram> = LazyLock::new(|| {
+    let flags = |mask: libc::c_int, value: libc::c_int| {
+        let [mask, value] = [mask, value].map(|flags| u64::from(flags.cast_unsigned()));
+        let is = SeccompCmpOp::MaskedEq(mask);
+        let condition = SeccompCondition::new(2, SeccompCmpArgLen::Dword, is, value).unwrap();
+        SeccompRule::new(vec![condition]).unwrap()
+    };
+    let makes = [libc::O_CREAT, libc::O_TRUNC, libc::O_WRONLY, libc::O_RDWR].map(|flag| flags(flag, flag));
+    let rules = |(number, name): &(libc::c_long, &str)| {
+        (*number, if *name == "openat" { makes.to_vec() } else { Vec::new() })
+    };
+    let rules = CALLS.iter().map(rules).collect();
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trace(0), arch).unwrap();
+    filter.try_into().unwrap()
+});
 
 fn until_exec(pid: Pid) {
     loop {
         match waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap() {
-            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => return go_on(pid, None),
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => return,
             WaitStatus::Exited(_, code) => panic!("the shell ended with {code} before it was the command"),
             _ => ptrace::cont(pid, None).unwrap(),
         }
     }
-}
-
-fn go_on(pid: Pid, signal: Option<Signal>) {
-    // It may have been killed meanwhile, which the next wait tells.
-    let _ = ptrace::syscall(pid, signal);
 }
 
 /// Kills what is traced, and returns once it is gone. A system call that waits to be made is not made any more.
@@ -372,20 +416,34 @@ fn finish(mut tracees: BTreeSet<Pid>, before: &'static str) -> Ended {
 
 /// The name of the system call that a tracee is about to make, if it may change what is on disk.
 fn mutating(pid: Pid) -> Option<&'static str> {
-    let (number, third) = entered(pid)?;
-    let writes = libc::O_CREAT | libc::O_TRUNC | libc::O_WRONLY | libc::O_RDWR;
-    let makes = |flags: u64| flags & u64::from(writes.cast_unsigned()) != 0;
-    CALLS.iter().find(|(candidate, _)| *candidate == number).map(|(_, name)| *name).filter(|name| match *name
-    {
-        "openat" => makes(third),
-        "openat2" => makes(pointed_to(pid, third)),
+    let (number, _) = entered(pid)?;
+    let name = CALLS.iter().find(|(candidate, _)| *candidate == number).map(|(_, name)| *name)?;
+    opens(pid, name, WRITES).then_some(name)
+}
+
+/// Whether another process can see afterwards that a mutating call was made.
+fn changing(pid: Pid, name: &str) -> bool {
+    !name.contains("sync") && !["flock", "exit_group"].contains(&name) && opens(pid, name, MAKES)
+}
+
+const MAKES: libc::c_int = libc::O_CREAT | libc::O_TRUNC;
+const WRITES: libc::c_int = MAKES | libc::O_WRONLY | libc::O_RDWR;
+
+/// Whether a call that a tracee is about to make has one of these flags, if it opens something.
+fn opens(pid: Pid, name: &str, flags: libc::c_int) -> bool {
+    let [_, _, third, _] = arguments(pid);
+    let has = |found: u64| found & u64::from(flags.cast_unsigned()) != 0;
+    match name {
+        "openat" => has(third),
+        "openat2" => has(pointed_to(pid, third)),
         _ => true,
-    })
+    }
 }
 
 /// The number and third argument of the system call that a tracee is about to make; none where it has made one.
 fn entered(pid: Pid) -> Option<(libc::c_long, u64)> {
-    let entry = ptrace::syscall_info(pid).is_ok_and(|info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY);
+    let before = [libc::PTRACE_SYSCALL_INFO_ENTRY, libc::PTRACE_SYSCALL_INFO_SECCOMP];
+    let entry = ptrace::syscall_info(pid).is_ok_and(|info| before.contains(&info.op));
     entry.then(|| call(pid))
 }
 
