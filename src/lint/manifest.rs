@@ -13,7 +13,7 @@ use crate::naming;
 use crate::settings;
 use crate::version::Range;
 
-use super::{Code, Finding, Release, Thing, requires};
+use super::{Code, Finding, Head, Release, Thing, requires};
 
 type Key<'a> = Spanned<Cow<'a, str>>;
 
@@ -168,7 +168,28 @@ fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Fi
         programs(manifest)
             .filter_map(|(table, key, argv)| hook(key, argv.program(), &lines.of(table, key), release)),
     );
+    findings.extend(untold(manifest, lines, release));
     findings
+}
+
+/// Whether the release moves a running service, and Tenure cannot tell afterwards which release the service runs: the
+/// process of a script is that of its interpreter.
+fn untold(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
+    let (hooks, hot_from) = (&manifest.hooks, &manifest.upgrade.hot_from);
+    let (table, key) = [
+        ("hooks", "hot-upgrade", hooks.hot_upgrade.is_some()),
+        ("hooks", "hot-downgrade", hooks.hot_downgrade.is_some()),
+        ("upgrade", "hot-from", hot_from.as_ref().is_some_and(|ranges| !ranges.is_empty())),
+    ]
+    .into_iter()
+    .find_map(|(table, key, is_there)| is_there.then_some((table, key)))?;
+    let is_known = hooks.running_version.is_some()
+        || release.heads.values().any(|head| matches!(head, Head::Binary(_)));
+    let message = format!(
+        "`{key}` moves a running service, but the release holds scripts only: Tenure cannot tell which release an \
+         interpreter runs"
+    );
+    (!is_known).then(|| Finding::new(Code::VersionUntold, &lines.of(table, key), message))
 }
 
 /// What the manifest has Tenure run, by table and key.
@@ -228,7 +249,6 @@ fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Find
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lint::Head;
 
     /// The faults of a manifest of a release with the programs bin/run and bin/text and the file bin/data.
     fn faults(text: &str) -> Vec<(&'static str, String, String)> {
@@ -251,6 +271,22 @@ mod tests {
 
     fn at(code: &'static str, line: usize) -> (&'static str, String) {
         (code, format!("release.toml:{line}"))
+    }
+
+    #[test]
+    fn a_hot_release_of_scripts_needs_the_hook_that_tells_its_version() {
+        let script = Head::of(b"#!/bin/sh\n").unwrap();
+        let things = [("bin/run".to_owned(), Thing::File { executable: true })].into();
+        let release = Release { things, heads: [("bin/run".to_owned(), script)].into(), ..Release::default() };
+        let faults = |more: &str| {
+            let (_, findings) = check(&format!("name = 'a'\nversion = '2.0.0'\n{more}"), &release);
+            findings.into_iter().map(|found| (found.code.word(), found.place)).collect::<Vec<_>>()
+        };
+        let hot = "[hooks]\nhot-upgrade = ['bin/run']\n";
+        assert_eq!(faults(hot), [at("version-untold", 4)]);
+        assert_eq!(faults("[upgrade]\nhot-from = ['~1.0']\n"), [at("version-untold", 4)]);
+        assert_eq!(faults(&format!("{hot}running-version = ['bin/run']\n")), []);
+        assert_eq!(faults("[hooks]\nprepare = ['bin/run']\n"), []);
     }
 
     #[test]

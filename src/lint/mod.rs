@@ -58,6 +58,8 @@ pub enum Code {
     ArchDiffers,
     /// A file that services usually write to.
     FileWritten,
+    /// Nothing by which a process of this release is known for one.
+    VersionUntold,
 }
 
 impl Code {
@@ -84,6 +86,7 @@ impl Code {
             Self::InterpreterMissing => "interpreter-missing",
             Self::ArchDiffers => "arch-differs",
             Self::FileWritten => "file-written",
+            Self::VersionUntold => "version-untold",
         }
     }
 
@@ -119,6 +122,7 @@ impl Code {
                 "ship it elsewhere, and have operators name the directory in [shared] directories: what a \
                  service writes into a release is gone with it"
             }
+            Self::VersionUntold => "add a hook `running-version`, which prints the version that the service runs",
         }
     }
 }

@@ -314,3 +314,16 @@ fn the_example_is_a_manifest_without_a_fault() {
     hooks.iter().fold(build, program).spread(&vendor.dir());
     vendor.lint("build").ok();
 }
+
+#[test]
+fn scripts_that_are_moved_while_they_run_have_to_tell_their_version() {
+    let vendor = Vendor::new();
+    let manifest = "name = \"emqx\"\nversion = \"5.0.1\"\n[hooks]\nhot-upgrade = [\"bin/hot\"]\n";
+    vendor.build().file("release.toml", manifest).executable("bin/hot", "#!/bin/sh\n").spread(&vendor.dir());
+    vendor.lint("build").code(2).stdout(
+        "release.toml:4: `hot-upgrade` moves a running service, but the release holds scripts only: Tenure cannot \
+         tell which release an interpreter runs [version-untold]\n  \
+         hint: add a hook `running-version`, which prints the version that the service runs\n\
+         One fault was found in build.\n",
+    );
+}
