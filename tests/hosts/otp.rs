@@ -72,8 +72,9 @@ fn a_node_moves_by_its_relup_and_keeps_its_state() {
     counter.is_back("1.1.0", "1.0.0");
     counter.try_out("--confirm-within 8s", "1.1.0", "1.0.0");
     counter.is_back("1.1.0", "1.0.0");
+    // It was not confirmed in time, which counts as a failure.
     for (command, version) in
-        [("upgrade", "1.1.0"), ("downgrade", "1.0.0"), ("upgrade", "1.1.0"), ("downgrade", "1.0.0")]
+        [("upgrade --retry", "1.1.0"), ("downgrade", "1.0.0"), ("upgrade", "1.1.0"), ("downgrade", "1.0.0")]
     {
         counter.tenure(&format!("{command} {version}"));
         assert_eq!(counter.answer(), version);
