@@ -183,8 +183,8 @@ fn untold(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<F
     ]
     .into_iter()
     .find_map(|(table, key, is_there)| is_there.then_some((table, key)))?;
-    let is_known = hooks.running_version.is_some()
-        || release.heads.values().any(|head| matches!(head, Head::Binary(_)));
+    let is_known =
+        hooks.running_version.is_some() || release.heads.values().any(|head| matches!(head, Head::Binary(_)));
     let message = format!(
         "`{key}` moves a running service, but the release holds scripts only: Tenure cannot tell which release an \
          interpreter runs"
@@ -277,7 +277,8 @@ mod tests {
     fn a_hot_release_of_scripts_needs_the_hook_that_tells_its_version() {
         let script = Head::of(b"#!/bin/sh\n").unwrap();
         let things = [("bin/run".to_owned(), Thing::File { executable: true })].into();
-        let release = Release { things, heads: [("bin/run".to_owned(), script)].into(), ..Release::default() };
+        let release =
+            Release { things, heads: [("bin/run".to_owned(), script)].into(), ..Release::default() };
         let faults = |more: &str| {
             let (_, findings) = check(&format!("name = 'a'\nversion = '2.0.0'\n{more}"), &release);
             findings.into_iter().map(|found| (found.code.word(), found.place)).collect::<Vec<_>>()

@@ -122,7 +122,9 @@ impl Code {
                 "ship it elsewhere, and have operators name the directory in [shared] directories: what a \
                  service writes into a release is gone with it"
             }
-            Self::VersionUntold => "add a hook `running-version`, which prints the version that the service runs",
+            Self::VersionUntold => {
+                "add a hook `running-version`, which prints the version that the service runs"
+            }
         }
     }
 }

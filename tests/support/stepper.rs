@@ -72,6 +72,15 @@ pub fn count(command: &Command) -> usize {
 /// new: the first, and each that follows one that changes what is on disk. Between two opens or fsyncs, for
 /// instance, kills leave the same.
 pub fn kill_points(command: &Command) -> Vec<usize> {
+    points(command, Stops::Mutations)
+}
+
+/// The same for [`kill_alone_before`].
+pub fn points_alone(command: &Command) -> Vec<usize> {
+    points(command, Stops::OwnCalls)
+}
+
+fn points(command: &Command, stops: Stops) -> Vec<usize> {
     let (calls, changes) = (Cell::new(0), RefCell::new(vec![0]));
     let noted = |pid| {
         let name = mutating(pid)?;
@@ -81,7 +90,7 @@ pub fn kill_points(command: &Command) -> Vec<usize> {
         }
         Some(name)
     };
-    let ended = step_of(command, Stops::Mutations, Syncs::Real, noted, |_, _| Fate::GoOn);
+    let ended = step_of(command, stops, Syncs::Real, noted, |_, _| Fate::GoOn);
     assert_eq!(ended, Ended::Exited { calls: calls.get(), code: 0 }, "{command:?}");
     let changes = changes.into_inner().into_iter();
     changes.map(|call| call + 1).filter(|next| *next <= calls.get()).collect()
