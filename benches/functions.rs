@@ -19,12 +19,12 @@ use flate2::write::GzEncoder;
 use tempfile::TempDir;
 use tenure::archive::{Archive, Excess, Limits, Target};
 use tenure::error::Error;
-use tenure::naming::Format;
-use tenure::plan::{Declared, Map};
+use tenure::naming::ArchiveFormat;
+use tenure::plan::{DeclaredPaths, Map};
 use tenure::policy::{PathRule, Paths};
+use tenure::progress::NoProgress;
 use tenure::tree::{TreeEntry, compare, scan};
 use tenure::version::{Range, Version};
-use tenure::watch::Unwatched;
 use zip::write::SimpleFileOptions;
 
 const FILES: usize = 2_000;
@@ -84,7 +84,7 @@ impl Release {
     }
 
     fn archive(&self, format: &str) -> Archive {
-        let known = [Format::TarGz, Format::TarZst, Format::Zip];
+        let known = [ArchiveFormat::TarGz, ArchiveFormat::TarZst, ArchiveFormat::Zip];
         let at = FORMATS.iter().position(|name| *name == format).unwrap();
         Archive::open(&self.path(format), known[at]).unwrap()
     }
@@ -101,7 +101,7 @@ fn unpack(format: &str, dir: &Path) -> Vec<TreeEntry> {
     let fd = File::open(dir).unwrap();
     let into = Target { dir: fd.as_fd(), owner: None, twins: None };
     let archive = RELEASE.archive(format);
-    archive.unpack(into, &limits(), &mut |_| {}, &mut Unwatched).unwrap().tree().collect()
+    archive.unpack(into, &limits(), &mut |_| {}, &mut NoProgress).unwrap().tree().collect()
 }
 
 #[divan::bench_group(sample_count = 20, sample_size = 1)]
@@ -110,9 +110,9 @@ mod a_release {
 
     #[divan::bench(args = FORMATS)]
     fn is_surveyed(bencher: Bencher, format: &str) {
-        bencher
-            .counter(BytesCount::new(RELEASE.bytes))
-            .bench(|| RELEASE.archive(format).survey(&limits(), &mut |_| {}, &mut Unwatched).unwrap().sha256);
+        bencher.counter(BytesCount::new(RELEASE.bytes)).bench(|| {
+            RELEASE.archive(format).survey(&limits(), &mut |_| {}, &mut NoProgress).unwrap().sha256
+        });
     }
 
     #[divan::bench(args = FORMATS)]
@@ -212,8 +212,8 @@ mod a_thousand_versions {
 fn route(bencher: Bencher<'_, '_>) {
     let version =
         |at: usize| format!("{}.{}.{}", 1 + at / 200, at / 5 % 40, at % 5).parse::<Version>().unwrap();
-    let declared: BTreeMap<Version, Declared> =
-        (0..1000).map(|at| (version(at), Declared::default())).collect();
+    let declared: BTreeMap<Version, DeclaredPaths> =
+        (0..1000).map(|at| (version(at), DeclaredPaths::default())).collect();
     let range = |text: String| text.parse::<Range>().unwrap();
     let rules = (0..200).map(|minor| {
         let (major, minor) = (1 + minor / 40, minor % 40);

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Doing, Result};
+use crate::error::{Context, Result};
 use crate::platform;
 use crate::process;
 use crate::root::{Root, Trial};
@@ -36,8 +36,8 @@ struct Unit<'a> {
 /// Where it cannot be started.
 pub fn guard(root: &Root, transaction: &str, ordered_by: process::Identity) -> Result<()> {
     let words = words(root, &["guard", "--for", &ordered_by.to_string()]);
-    let doing = || format!("cannot start the guard of {}", root.path().display());
-    let program = process::own_program().doing(doing)?;
+    let context = || format!("cannot start the guard of {}", root.path().display());
+    let program = process::own_program().context(context)?;
     if is_under_systemd(root) {
         let unit = Unit {
             name: format!("tenure-guard-{transaction}"),
@@ -45,9 +45,9 @@ pub fn guard(root: &Root, transaction: &str, ordered_by: process::Identity) -> R
             properties: RESTARTS,
             after: None,
         };
-        unit.start(&program, &words).doing(doing)
+        unit.start(&program, &words).context(context)
     } else {
-        (0..2).try_for_each(|_| process::detach(&program, &words)).doing(doing)
+        (0..2).try_for_each(|_| process::detach(&program, &words)).context(context)
     }
 }
 
@@ -60,7 +60,7 @@ pub fn deadline(root: &Root, trial: &Trial) -> Result<()> {
     if !is_under_systemd(root) {
         return Ok(());
     }
-    let doing = || format!("cannot start the timer for the deadline of {}", trial.version);
+    let context = || format!("cannot start the timer for the deadline of {}", trial.version);
     let words = words(root, &["guard", "--for", &process::Identity::own().to_string()]);
     let unit = Unit {
         name: timer(&trial.transaction),
@@ -68,7 +68,7 @@ pub fn deadline(root: &Root, trial: &Trial) -> Result<()> {
         properties: RESTARTS,
         after: Some(trial.left() + LATE),
     };
-    unit.start(&process::own_program().doing(doing)?, &words).doing(doing)
+    unit.start(&process::own_program().context(context)?, &words).context(context)
 }
 
 /// Stops the timer of a trial that has ended. One that is left behind starts a guard that finds nothing to do.
@@ -102,8 +102,8 @@ pub fn stand_in(root: &Root, ordered_by: process::Identity) -> Result<()> {
 /// # Errors
 /// Where it cannot be started.
 pub fn migration(root: &Root, id: &str) -> Result<()> {
-    let doing = || format!("cannot start the migration of the data of {}", root.path().display());
-    let program = process::own_program().doing(doing)?;
+    let context = || format!("cannot start the migration of the data of {}", root.path().display());
+    let program = process::own_program().context(context)?;
     let words = words(root, &["migrator", "--for", id]);
     let (name, description) = (format!("tenure-migrate-{id}"), "Migration of data");
     let unit = Unit { name, description, properties: &[], after: None };
@@ -111,7 +111,7 @@ pub fn migration(root: &Root, id: &str) -> Result<()> {
         true => unit.start(&program, &words),
         false => process::detach(&program, &words),
     };
-    started.doing(doing)
+    started.context(context)
 }
 
 fn is_under_systemd(root: &Root) -> bool {
@@ -136,6 +136,8 @@ impl Unit<'_> {
         }
         arguments.extend(["--".to_owned(), program.display().to_string()]);
         arguments.extend_from_slice(words);
-        process::ask(Path::new("systemd-run"), &arguments, PATIENCE).map(drop).doing(|| "systemd-run failed")
+        process::ask(Path::new("systemd-run"), &arguments, PATIENCE)
+            .map(drop)
+            .context(|| "systemd-run failed")
     }
 }

@@ -155,13 +155,13 @@ impl StdError for Error {
 }
 
 /// Names the action and its object on a failed operation.
-pub trait Doing<T> {
+pub trait Context<T> {
     /// Turns a failure into an [`Error`] whose message is `action`, e.g. "cannot read /x".
-    fn doing<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T>;
+    fn context<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T>;
 }
 
-impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Doing<T> for std::result::Result<T, E> {
-    fn doing<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T> {
+impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Result<T, E> {
+    fn context<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|e| {
             let cause = e.into();
             let kind = cause.downcast_ref::<Error>().map_or(Kind::Failed, Error::kind);

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// The table `[health]`, of a manifest or of the settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", try_from = "Declared")]
+#[serde(rename_all = "kebab-case", try_from = "RawHealth")]
 pub struct Health {
     /// What is asked.
     pub probe: Probe,
@@ -142,9 +142,9 @@ impl TryFrom<String> for Url {
 /// What can be connected to: `HOST:PORT`.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Address(String);
+struct TcpAddress(String);
 
-impl TryFrom<String> for Address {
+impl TryFrom<String> for TcpAddress {
     type Error = Error;
 
     fn try_from(address: String) -> Result<Self> {
@@ -173,10 +173,10 @@ fn is_host(text: &str) -> bool {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Declared {
+struct RawHealth {
     command: Option<Argv>,
     http: Option<Url>,
-    tcp: Option<Address>,
+    tcp: Option<TcpAddress>,
     interval: Option<Span>,
     timeout: Option<Span>,
     healthy_after: Option<u32>,
@@ -184,15 +184,15 @@ struct Declared {
     startup: Option<Span>,
 }
 
-impl TryFrom<Declared> for Health {
+impl TryFrom<RawHealth> for Health {
     type Error = Error;
 
-    fn try_from(declared: Declared) -> Result<Self> {
+    fn try_from(declared: RawHealth) -> Result<Self> {
         let by_default = Self::default();
         let probe = match (declared.command, declared.http, declared.tcp) {
             (Some(argv), None, None) => Probe::Command(argv),
             (None, Some(Url(url)), None) => Probe::Http(url),
-            (None, None, Some(Address(address))) => Probe::Tcp(address),
+            (None, None, Some(TcpAddress(address))) => Probe::Tcp(address),
             (None, None, None) => Probe::Runs,
             _ => return Err(Error::refused("only one of command, http and tcp can be asked")),
         };

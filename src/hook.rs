@@ -3,15 +3,15 @@
 use std::fs::File;
 use std::time::Duration;
 
-use crate::error::{Doing, Error, Result};
-use crate::fs::Place;
+use crate::error::{Context, Error, Result};
+use crate::fs::DirPath;
 use crate::health::Argv;
 use crate::manifest::{Hooks, Manifest};
 use crate::privilege;
-use crate::process::{self, End, Program};
+use crate::process::{self, Program, ProgramEnd};
+use crate::progress::Progress;
 use crate::root::Root;
 use crate::version::Version;
-use crate::watch::Watch;
 
 /// How long a program may take, unless somebody says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -86,7 +86,7 @@ pub fn timeout(root: &Root, manifest: Option<&Manifest>, task: Task) -> Duration
 
 /// What a hook is run for: its environment tells it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Errand<'a> {
+pub struct HookContext<'a> {
     /// What is done, as `upgrade`, `downgrade`, `health` or `status`.
     pub action: &'a str,
     /// The release that is left.
@@ -98,11 +98,11 @@ pub struct Errand<'a> {
     /// When the trial that begins ends by itself, in RFC 3339.
     pub deadline: Option<&'a str>,
     /// Where the release is that is gone to, while it is not published.
-    pub staged: Option<&'a Place>,
+    pub staged: Option<&'a DirPath>,
 }
 
-impl Errand<'_> {
-    fn dir(&self, root: &Root, version: &Version) -> Place {
+impl HookContext<'_> {
+    fn dir(&self, root: &Root, version: &Version) -> DirPath {
         let staged = self.staged.filter(|_| self.new == Some(version));
         staged.cloned().unwrap_or_else(|| root.release(version))
     }
@@ -151,10 +151,10 @@ impl<'a> Hook<'a> {
     ///
     /// # Errors
     /// Failed where it did not end well, with the end of its output and where the whole of it is.
-    pub fn run_logged(&self, errand: &Errand<'_>, watch: &dyn Watch) -> Result<()> {
+    pub fn run_logged(&self, errand: &HookContext<'_>, progress: &dyn Progress) -> Result<()> {
         let named = format!("{}-{}.log", errand.transaction.unwrap_or("none"), self.name);
         let (log, place) = self.root.new_log(&named)?;
-        self.run(errand, &log, watch)?
+        self.run(errand, &log, progress)?
             .good_or_said(self.within, &log)
             .map_err(|e| self.failed(e).hint(format!("all that it said is in {}", place.display())))
     }
@@ -163,9 +163,9 @@ impl<'a> Hook<'a> {
     ///
     /// # Errors
     /// Failed where it did not end well, with the end of its output.
-    pub fn ask(&self, errand: &Errand<'_>, watch: &dyn Watch) -> Result<String> {
+    pub fn ask(&self, errand: &HookContext<'_>, progress: &dyn Progress) -> Result<String> {
         let said = process::output_in_memory()?;
-        self.run(errand, &said, watch)?.good_or_said(self.within, &said).map_err(|e| self.failed(e))?;
+        self.run(errand, &said, progress)?.good_or_said(self.within, &said).map_err(|e| self.failed(e))?;
         Ok(process::tail(&said))
     }
 
@@ -173,7 +173,12 @@ impl<'a> Hook<'a> {
     ///
     /// # Errors
     /// Where it cannot be started, or on interruption.
-    pub fn run(&self, errand: &Errand<'_>, output: &File, watch: &dyn Watch) -> Result<End> {
+    pub fn run(
+        &self,
+        errand: &HookContext<'_>,
+        output: &File,
+        progress: &dyn Progress,
+    ) -> Result<ProgramEnd> {
         let dir = errand.dir(self.root, self.release);
         let path = dir.path().join(self.argv.program());
         let program = Program {
@@ -185,7 +190,7 @@ impl<'a> Hook<'a> {
             within: self.within,
             output,
         };
-        process::run(&program, watch).doing(|| self.cannot())
+        process::run(&program, progress).context(|| self.cannot())
     }
 
     fn failed(&self, why: Error) -> Error {
@@ -197,8 +202,8 @@ impl<'a> Hook<'a> {
     }
 }
 
-fn environment(root: &Root, errand: &Errand<'_>) -> Vec<(&'static str, String)> {
-    let Errand { action, old, new, transaction, deadline, .. } = *errand;
+fn environment(root: &Root, errand: &HookContext<'_>) -> Vec<(&'static str, String)> {
+    let HookContext { action, old, new, transaction, deadline, .. } = *errand;
     let dir = |version: &Version| errand.dir(root, version).path().display().to_string();
     let optional = [
         ("TENURE_OLD_VERSION", old.map(ToString::to_string)),

@@ -4,9 +4,9 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Kind, Result};
-use crate::fs::{self as disk, Place, Standing};
-use crate::plan::{Plan, Record};
+use crate::error::{Context, Kind, Result};
+use crate::fs::{self as disk, DirPath, FileKind};
+use crate::plan::{JournalRecord, Plan};
 use crate::root::Root;
 
 /// The largest journal that is read, in bytes.
@@ -28,11 +28,11 @@ struct Begun {
 
 /// What was found of an earlier transaction.
 #[derive(Debug)]
-pub enum Found {
+pub enum JournalState {
     /// None is open.
     Nothing,
     /// One was cut short.
-    Open(Box<Record>),
+    Open(Box<JournalRecord>),
     /// There is a journal that no Tenure wrote in full, or that the disk has lost.
     Damaged,
 }
@@ -42,8 +42,8 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     /// Where it cannot be written; nothing is begun then.
-    pub fn open(root: &'a Root, record: &Record) -> Result<Self> {
-        let mut line = serde_json::to_vec(record).doing(|| "cannot write the journal")?;
+    pub fn open(root: &'a Root, record: &JournalRecord) -> Result<Self> {
+        let mut line = serde_json::to_vec(record).context(|| "cannot write the journal")?;
         line.push(b'\n');
         let file = disk::write_durable(&root.journal(), &root.staging(), &line, 0o644, root.owner())?;
         Ok(Self { root, file })
@@ -54,8 +54,8 @@ impl<'a> Journal<'a> {
     /// # Errors
     /// Where it cannot be written; the step must not be applied then.
     pub fn begin(&self, count: usize) -> Result<()> {
-        let line = serde_json::to_string(&Begun { begun: count }).doing(|| "cannot write the journal")?;
-        disk::append(&self.file, &line).doing(|| format!("cannot write {}", self.root.journal().display()))
+        let line = serde_json::to_string(&Begun { begun: count }).context(|| "cannot write the journal")?;
+        disk::append(&self.file, &line).context(|| format!("cannot write {}", self.root.journal().display()))
     }
 
     /// Writes down durably that all steps are done: what is acknowledged is not taken back after this, and
@@ -81,36 +81,36 @@ pub fn close(root: &Root) -> Result<()> {
 /// # Errors
 /// Where that cannot be looked at.
 pub fn is_open(root: &Root) -> Result<bool> {
-    Ok(disk::standing(&root.journal())? != Standing::Nothing)
+    Ok(disk::standing(&root.journal())? != FileKind::Nothing)
 }
 
 /// Looks for a transaction that was cut short. A line that a power cut tore was never acted on.
 ///
 /// # Errors
 /// Where the journal is there and cannot be read.
-pub fn find(root: &Root) -> Result<Found> {
-    if let Standing::Link(_) | Standing::Directory = disk::standing(&root.journal())? {
-        return Ok(Found::Damaged);
+pub fn find(root: &Root) -> Result<JournalState> {
+    if let FileKind::Link(_) | FileKind::Directory = disk::standing(&root.journal())? {
+        return Ok(JournalState::Damaged);
     }
     let text = match disk::read_torn(&root.journal(), LIMIT) {
         // No file, or one that is larger than any journal.
-        Err(error) if error.kind() == Kind::Refused => return Ok(Found::Damaged),
+        Err(error) if error.kind() == Kind::Refused => return Ok(JournalState::Damaged),
         text => text?,
     };
-    let Some(text) = text else { return Ok(Found::Nothing) };
+    let Some(text) = text else { return Ok(JournalState::Nothing) };
     let mut lines = text.lines();
     let Some(mut record) = lines.next().and_then(record) else {
-        return Ok(Found::Damaged);
+        return Ok(JournalState::Damaged);
     };
     let begun =
         lines.filter_map(|line| serde_json::from_str::<Begun>(line).ok()).map(|line| line.begun).max();
     record.begun = begun.unwrap_or(0);
-    Ok(Found::Open(Box::new(record)))
+    Ok(JournalState::Open(Box::new(record)))
 }
 
 /// None where no Tenure can have written it.
-fn record(line: &str) -> Option<Record> {
-    serde_json::from_str(line).ok().filter(Record::stays_inside)
+fn record(line: &str) -> Option<JournalRecord> {
+    serde_json::from_str(line).ok().filter(JournalRecord::stays_inside)
 }
 
 /// Puts a damaged journal out of the way, durably, and returns where it is: what it says can no longer be
@@ -118,7 +118,7 @@ fn record(line: &str) -> Option<Record> {
 ///
 /// # Errors
 /// Where it cannot be moved.
-pub fn set_aside(root: &Root) -> Result<Place> {
+pub fn set_aside(root: &Root) -> Result<DirPath> {
     let mut aside = root.damaged_journal();
     // A directory that somebody made there stays as it is.
     if disk::is_dir(&aside) {

@@ -7,7 +7,7 @@
 
 // Floor 0: values and decisions.
 pub mod error;
-pub mod watch;
+pub mod progress;
 pub mod version;
 pub mod naming;
 pub mod release;

@@ -5,7 +5,7 @@ use crate::version::Version;
 
 /// The kinds of archives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ArchiveFormat {
     /// .zip
     Zip,
     /// .tar
@@ -21,16 +21,16 @@ pub enum Format {
 /// What makes a pre-release of a version, besides numbers, by the words in use.
 const PRERELEASES: [&str; 8] = ["alpha", "beta", "rc", "pre", "preview", "dev", "snapshot", "nightly"];
 
-const ENDINGS: [(&str, Format); 6] = [
-    (".zip", Format::Zip),
-    (".tar.gz", Format::TarGz),
-    (".tgz", Format::TarGz),
-    (".tar.zst", Format::TarZst),
-    (".tar.xz", Format::TarXz),
-    (".tar", Format::Tar),
+const ENDINGS: [(&str, ArchiveFormat); 6] = [
+    (".zip", ArchiveFormat::Zip),
+    (".tar.gz", ArchiveFormat::TarGz),
+    (".tgz", ArchiveFormat::TarGz),
+    (".tar.zst", ArchiveFormat::TarZst),
+    (".tar.xz", ArchiveFormat::TarXz),
+    (".tar", ArchiveFormat::Tar),
 ];
 
-impl Format {
+impl ArchiveFormat {
     /// How the names of such archives end.
     #[must_use]
     pub fn ending(self) -> &'static str {
@@ -50,7 +50,7 @@ impl Format {
 /// never taken from `emqx-5.0.10.zip`, nor from `emqx-5.0.1-rc.1.zip`, nor 7.2.4 from `redis-7.2.4-52.tar`.
 #[must_use]
 pub fn holds(file_name: &str, product: Option<&str>, version: &Version) -> bool {
-    let Some((stem, _)) = Format::split(file_name) else { return false };
+    let Some((stem, _)) = ArchiveFormat::split(file_name) else { return false };
     let Some(rest) = after_product(stem, product) else { return false };
     match rest.strip_prefix(&version.to_string()) {
         Some("") => true,
@@ -62,7 +62,7 @@ pub fn holds(file_name: &str, product: Option<&str>, version: &Version) -> bool 
 /// The version that a file name tells: the shortest that leaves a free suffix or none.
 #[must_use]
 pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
-    let (stem, _) = Format::split(file_name)?;
+    let (stem, _) = ArchiveFormat::split(file_name)?;
     let rest = after_product(stem, product)?;
     let ends = rest.match_indices('-').map(|(at, _)| at).chain([rest.len()]);
     ends.filter_map(|end| rest[..end].parse::<Version>().ok()).find(|v| holds(file_name, product, v))
@@ -75,7 +75,7 @@ pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
 pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
     let words = PRERELEASES.join(", ");
     if !holds(file_name, Some(product), version) {
-        let ending = Format::split(file_name).map_or(".zip", |(_, format)| format.ending());
+        let ending = ArchiveFormat::split(file_name).map_or(".zip", |(_, format)| format.ending());
         let has_more = file_name.starts_with(&format!("{product}-{version}-"));
         let but = if has_more { format!(", but no number and none of {words}") } else { String::new() };
         let hint = format!("name it {product}-{version}{ending}, or with -ANYTHING behind the version{but}");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Whether a directory is there, and not a link to one.
 #[must_use]
@@ -42,7 +42,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// Where one cannot be made.
 pub fn make_dirs(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).doing(|| format!("cannot make the directory {}", path.display()))
+    fs::create_dir_all(path).context(|| format!("cannot make the directory {}", path.display()))
 }
 
 /// Opens the directory of a root, and returns its absolute path without links as well.
@@ -62,11 +62,11 @@ pub fn open_dir(path: &Path) -> Result<(OwnedFd, PathBuf)> {
 }
 
 fn open_named(path: &Path, what: &str) -> Result<(OwnedFd, PathBuf)> {
-    let doing = || format!("cannot open the {what} {}", path.display());
-    let path = fs::canonicalize(path).doing(doing)?;
+    let context = || format!("cannot open the {what} {}", path.display());
+    let path = fs::canonicalize(path).context(context)?;
     // To reach what is in it no more is needed, and nothing more may be allowed.
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let dir = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&path).doing(doing)?;
+    let dir = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&path).context(context)?;
     Ok((dir.into(), path))
 }
 
@@ -80,26 +80,26 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Where it cannot be read, or is larger than `limit` bytes, or is no UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> Result<Option<String>> {
-    let doing = || format!("cannot read {}", path.display());
+    let context = || format!("cannot read {}", path.display());
     let file = match open_file(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        file => file.doing(doing)?,
+        file => file.context(context)?,
     };
-    let bytes = read_small(file, limit, doing)?;
-    String::from_utf8(bytes).map(Some).doing(doing)
+    let bytes = read_small(file, limit, context)?;
+    String::from_utf8(bytes).map(Some).context(context)
 }
 
 /// All of an open file, which may be removed meanwhile: a reader takes no lock.
-pub(crate) fn read_small(file: File, limit: u64, doing: impl Fn() -> String) -> Result<Vec<u8>> {
-    let meta = file.metadata().doing(&doing)?;
+pub(crate) fn read_small(file: File, limit: u64, context: impl Fn() -> String) -> Result<Vec<u8>> {
+    let meta = file.metadata().context(&context)?;
     if !meta.is_file() {
-        return Err(Error::refused(format!("{}: it is no file", doing())));
+        return Err(Error::refused(format!("{}: it is no file", context())));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(limit)).unwrap_or_default());
     // It may grow meanwhile.
-    file.take(limit + 1).read_to_end(&mut bytes).doing(&doing)?;
+    file.take(limit + 1).read_to_end(&mut bytes).context(&context)?;
     if bytes.len() as u64 > limit {
-        return Err(Error::refused(format!("{}: it is larger than {limit} bytes", doing())));
+        return Err(Error::refused(format!("{}: it is larger than {limit} bytes", context())));
     }
     Ok(bytes)
 }

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Uid, User};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// The most symlinks in one path, as in the kernel (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -45,7 +45,7 @@ impl Owned {
     pub fn at(path: &Path) -> Result<Option<Self>> {
         match fs::metadata(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            meta => Ok(Some(Self::new(path, &meta.doing(|| cannot(path))?))),
+            meta => Ok(Some(Self::new(path, &meta.context(|| cannot(path))?))),
         }
     }
 
@@ -54,7 +54,7 @@ impl Owned {
     /// # Errors
     /// Where it cannot be looked at.
     pub fn of(file: &fs::File, path: &Path) -> Result<Self> {
-        Ok(Self::new(path, &file.metadata().doing(|| cannot(path))?))
+        Ok(Self::new(path, &file.metadata().context(|| cannot(path))?))
     }
 
     /// Whether users other than root and the owner can write it: everyone, or the members of a group that is neither 0
@@ -110,7 +110,7 @@ impl Trail {
                     trail.ends_in = Some(look(&at)?);
                     return Ok(trail);
                 }
-                meta => meta.doing(|| cannot(&next))?,
+                meta => meta.context(|| cannot(&next))?,
             };
             if !meta.is_symlink() {
                 trail.add(Owned::new(&next, &meta));
@@ -124,7 +124,7 @@ impl Trail {
             if look(&at)?.is_shared() {
                 trail.add(Owned::new(&next, &meta));
             }
-            let target = fs::read_link(&next).doing(|| cannot(&next))?;
+            let target = fs::read_link(&next).context(|| cannot(&next))?;
             if target.is_absolute() {
                 at = PathBuf::from("/");
             }
@@ -168,7 +168,7 @@ fn names(path: &Path) -> VecDeque<OsString> {
 }
 
 fn look(path: &Path) -> Result<Owned> {
-    fs::symlink_metadata(path).map(|meta| Owned::new(path, &meta)).doing(|| cannot(path))
+    fs::symlink_metadata(path).map(|meta| Owned::new(path, &meta)).context(|| cannot(path))
 }
 
 fn cannot(path: &Path) -> String {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::fs::effective_uid;
 use crate::manifest::MANIFEST;
 use crate::ownership::{Owned, Trail};
@@ -18,7 +18,7 @@ use crate::settings::SETTINGS;
 /// name a user who is not the owner, and where this process cannot run programs as that user.
 pub fn of_release(root: &Root, dir: &Path, program: &Path) -> Result<Account> {
     of_files(root, &[settings(root), dir.join(MANIFEST), program.to_owned()])
-        .doing(|| format!("cannot run {}", program.display()))
+        .context(|| format!("cannot run {}", program.display()))
 }
 
 /// The user that programs of releases run as, as far as the root and its settings decide.
@@ -56,7 +56,7 @@ pub fn of_command(root: &Root, program: &str) -> Result<Option<Account>> {
     // A bare name is looked up in the directories of the host's programs.
     let file = program.contains('/').then(|| root.path().join(program));
     let files: Vec<PathBuf> = [settings(root)].into_iter().chain(file).collect();
-    at_most(root, &files).doing(|| format!("cannot run {program}"))
+    at_most(root, &files).context(|| format!("cannot run {program}"))
 }
 
 /// The user that a command in the journal runs as; none for the user of this process, where all of it is root's.
@@ -64,7 +64,7 @@ pub fn of_command(root: &Root, program: &str) -> Result<Option<Account>> {
 /// # Errors
 /// As [`of_command`].
 pub fn of_journal(root: &Root) -> Result<Option<Account>> {
-    at_most(root, &[root.journal().path().to_owned()]).doing(|| "cannot run a command of the journal")
+    at_most(root, &[root.journal().path().to_owned()]).context(|| "cannot run a command of the journal")
 }
 
 fn at_most(root: &Root, files: &[PathBuf]) -> Result<Option<Account>> {
@@ -86,14 +86,14 @@ pub fn check_program(program: &Path) -> Result<()> {
     if effective_uid() != 0 {
         return Ok(());
     }
-    let doing = || format!("cannot run {} as root", program.display());
-    match owner(&[program.to_owned()]).doing(doing)? {
+    let context = || format!("cannot run {} as root", program.display());
+    match owner(&[program.to_owned()]).context(context)? {
         None => Ok(()),
         Some(owner) => Err(Error::refused(belongs(&owner)).hint(format!(
             "make sure that its contents are right, then run `chown root {}`",
             owner.path.display()
         )))
-        .doing(doing),
+        .context(context),
     }
 }
 
@@ -103,9 +103,9 @@ pub fn check_program(program: &Path) -> Result<()> {
 /// # Errors
 /// Refused, naming both owners.
 pub fn check_process(pid_file: &Path, pid: u32, releases: &Path) -> Result<()> {
-    let doing = || format!("cannot use the pid file {}", pid_file.display());
+    let context = || format!("cannot use the pid file {}", pid_file.display());
     let trail = Trail::of(pid_file)?;
-    trail.not_shared().doing(doing)?;
+    trail.not_shared().context(context)?;
     let Some(users) = process::users_of(pid) else { return Ok(()) };
     let mut strangers = trail.others().filter(|owner| !users.contains(&owner.uid));
     let Some(owner) = strangers.next() else { return Ok(()) };
@@ -118,7 +118,7 @@ pub fn check_process(pid_file: &Path, pid: u32, releases: &Path) -> Result<()> {
         owner.path.display(),
         users[0]
     )))
-    .doing(doing)
+    .context(context)
 }
 
 /// The settings; where there are none, only the directory that they would be in decides.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::clock;
 use crate::error::Result;
 use crate::health::{Argv, Health, Probe, Sample};
-use crate::hook::{Errand, Hook};
-use crate::process::{self, End};
+use crate::hook::{Hook, HookContext};
+use crate::process::{self, ProgramEnd};
+use crate::progress::Progress;
 use crate::root::Root;
 use crate::service::{Running, Service};
 use crate::version::Version;
-use crate::watch::Watch;
 
 /// Looks once at the health of the service, as `release` declares it or as it should run it.
 ///
@@ -22,23 +22,23 @@ pub fn sample(
     service: &Service<'_>,
     release: &Version,
     health: &Health,
-    watch: &dyn Watch,
+    progress: &dyn Progress,
 ) -> Result<Sample> {
     let sample = match &health.probe {
-        Probe::Command(argv) => command(service.root(), release, argv, health.timeout, watch),
+        Probe::Command(argv) => command(service.root(), release, argv, health.timeout, progress),
         Probe::Http(url) => http(url, health.timeout),
         Probe::Tcp(address) => tcp(address, health.timeout),
-        Probe::Runs => runs(service, release, watch),
+        Probe::Runs => runs(service, release, progress),
     };
-    watch.go_on().map(|()| sample)
+    progress.go_on().map(|()| sample)
 }
 
-fn command(root: &Root, release: &Version, argv: &Argv, within: Duration, watch: &dyn Watch) -> Sample {
+fn command(root: &Root, release: &Version, argv: &Argv, within: Duration, progress: &dyn Progress) -> Sample {
     let hook = Hook { root, release, name: "health", argv, within };
-    let errand = Errand { action: "health", new: Some(release), ..Errand::default() };
-    let asked = process::output_in_memory().and_then(|said| Ok((hook.run(&errand, &said, watch)?, said)));
+    let errand = HookContext { action: "health", new: Some(release), ..HookContext::default() };
+    let asked = process::output_in_memory().and_then(|said| Ok((hook.run(&errand, &said, progress)?, said)));
     match asked {
-        Ok((End::Exited(status), _)) if status.success() => Sample::Healthy,
+        Ok((ProgramEnd::Exited(status), _)) if status.success() => Sample::Healthy,
         Ok((end, said)) => {
             let how = end.good(within).err().map_or_else(String::new, |e| e.to_string());
             let said = process::tail(&said);
@@ -49,8 +49,8 @@ fn command(root: &Root, release: &Version, argv: &Argv, within: Duration, watch:
     }
 }
 
-fn runs(service: &Service<'_>, release: &Version, watch: &dyn Watch) -> Sample {
-    match service.running(release, watch) {
+fn runs(service: &Service<'_>, release: &Version, progress: &dyn Progress) -> Sample {
+    match service.running(release, progress) {
         Ok(Running::Release(version)) if version == *release => Sample::Healthy,
         Ok(running @ (Running::Release(_) | Running::Nothing)) => Sample::Unhealthy(running.to_string()),
         Ok(running) => Sample::CannotTell(running.to_string()),

@@ -65,7 +65,7 @@ pub enum Link {
     /// It leads to a release that is there.
     To(Version),
     /// Something is there that Tenure did not put there.
-    Broken(Fault),
+    Broken(LinkFault),
 }
 
 impl Link {
@@ -81,7 +81,7 @@ impl Link {
 
 /// What is wrong with a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum LinkFault {
     /// A directory or a file stands in its place.
     NotASymlink(&'static str),
     /// It is absolute; a root could then not be moved or seen from a container.
@@ -92,7 +92,7 @@ pub enum Fault {
     Dangling(String),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for LinkFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotASymlink(kind) => write!(f, "it is a {kind}, not a symlink"),
@@ -215,7 +215,7 @@ impl Snapshot {
     /// Refused, naming the link and what to do.
     pub fn switchable(&self, name: LinkName) -> Result<()> {
         match self.link(name) {
-            Link::Broken(Fault::NotASymlink(_)) => self.fault(name).map_or(Ok(()), Err),
+            Link::Broken(LinkFault::NotASymlink(_)) => self.fault(name).map_or(Ok(()), Err),
             _ => Ok(()),
         }
     }
@@ -247,7 +247,7 @@ impl Snapshot {
         };
         let error = Error::refused(format!("the link `{file}` is unusable: {why}"));
         Some(match (self.link(name), name, other.version()) {
-            (Link::Broken(Fault::NotASymlink(_)), ..) => error.hint(format!(
+            (Link::Broken(LinkFault::NotASymlink(_)), ..) => error.hint(format!(
                 "move it out of the root; where it holds an install, `tenure adopt {file} VERSION` copies it first"
             )),
             (Link::Missing, LinkName::Permanent, current) if self.lost.is_some() => self.restorable(error, current),
@@ -303,7 +303,7 @@ mod tests {
     fn a_broken_link_is_named_with_a_hint() {
         let mut s = snapshot("5.0.0", "5.0.0", &[("5.0.0", None)]);
         assert!(s.sound().is_ok());
-        s.current = Link::Broken(Fault::Absolute("/x".into()));
+        s.current = Link::Broken(LinkFault::Absolute("/x".into()));
         let error = s.sound().unwrap_err();
         assert!(error.to_string().contains("`current`"), "{error}");
         assert!(error.hints()[0].contains("tenure revert"));

@@ -17,10 +17,10 @@ pub struct Requires {
     pub arch: Vec<String>,
     /// The operating systems that it runs on, by the words of os-release(5).
     #[serde(default)]
-    pub os: Vec<Wanted>,
+    pub os: Vec<NamedRequirement>,
     /// The C libraries that it runs with.
     #[serde(default)]
-    pub libc: Vec<Wanted>,
+    pub libc: Vec<NamedRequirement>,
     /// What has to be free once it is unpacked.
     pub free_space: Option<ByteSize>,
 }
@@ -28,7 +28,7 @@ pub struct Requires {
 /// A name, perhaps with a bound on its version, as `debian >= 12`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Wanted {
+pub struct NamedRequirement {
     name: String,
     bound: Option<(Bound, Numbers)>,
 }
@@ -82,7 +82,7 @@ pub struct Platform {
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct RequirementFinding {
     /// What it is about.
     pub check: &'static str,
     /// Whether all is well.
@@ -103,10 +103,10 @@ const OF_SPACE: &str = "make room: `tenure prune` removes releases that are no l
 impl Requires {
     /// Holds a host against what is required; nothing is said of what is not.
     #[must_use]
-    pub fn met_by(&self, platform: &Platform) -> Vec<Finding> {
+    pub fn met_by(&self, platform: &Platform) -> Vec<RequirementFinding> {
         let Platform { arch, os, libc, free } = platform;
         let arch_is_met = self.arch.contains(arch);
-        let of = |check, wanted: &[Wanted], has: Option<&Named>| Finding {
+        let of = |check, wanted: &[NamedRequirement], has: Option<&Named>| RequirementFinding {
             check,
             ok: has.is_some_and(|has| wanted.iter().any(|wanted| wanted.is_met_by(has))),
             found: has.map_or_else(|| "nobody can tell".to_owned(), ToString::to_string),
@@ -114,7 +114,7 @@ impl Requires {
             hint: OF_SYSTEM,
         };
         [
-            (!self.arch.is_empty()).then(|| Finding {
+            (!self.arch.is_empty()).then(|| RequirementFinding {
                 check: "arch",
                 ok: arch_is_met,
                 found: arch.clone(),
@@ -123,7 +123,7 @@ impl Requires {
             }),
             (!self.os.is_empty()).then(|| of("os", &self.os, Some(os))),
             (!self.libc.is_empty()).then(|| of("libc", &self.libc, libc.as_ref())),
-            self.free_space.map(|space| Finding {
+            self.free_space.map(|space| RequirementFinding {
                 check: "free-space",
                 ok: *free >= space.as_u64(),
                 found: format!("{} free once it is unpacked", ByteSize(*free).display().iec()),
@@ -137,7 +137,7 @@ impl Requires {
     }
 }
 
-impl Wanted {
+impl NamedRequirement {
     /// What it is about.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -189,7 +189,7 @@ impl std::str::FromStr for Numbers {
     }
 }
 
-impl TryFrom<String> for Wanted {
+impl TryFrom<String> for NamedRequirement {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self> {
@@ -253,7 +253,7 @@ impl fmt::Display for Named {
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for NamedRequirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.bound {
             Some((bound, version)) => {
@@ -273,7 +273,7 @@ fn any_of<T: fmt::Display>(wanted: &[T]) -> String {
 mod tests {
     use super::*;
 
-    fn wanted(text: &str) -> Wanted {
+    fn wanted(text: &str) -> NamedRequirement {
         text.to_owned().try_into().unwrap()
     }
 
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn what_names_no_system_is_refused() {
         for text in ["", ">= 8", "debian >= twelve", "debian 12", "a b"] {
-            assert!(Wanted::try_from(text.to_owned()).is_err(), "{text}");
+            assert!(NamedRequirement::try_from(text.to_owned()).is_err(), "{text}");
         }
         assert!("debian 13".parse::<Named>().is_ok() && "ubuntu 24.04".parse::<Named>().is_ok());
         for text in ["", "debian trixie", "debian 13 sid"] {

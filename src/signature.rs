@@ -25,7 +25,7 @@ pub struct Signed {
 
 /// What was made of an archive whose every byte was read, and whether a trusted key vouches for it.
 #[derive(Debug)]
-pub struct Vouched<T> {
+pub struct VerifiedSignature<T> {
     /// What `read` made of it.
     pub made: T,
     /// What the signature says. Refused where it is missing, damaged, another's, or of other bytes.
@@ -37,13 +37,13 @@ pub struct Vouched<T> {
 ///
 /// # Errors
 /// Failed where the signature cannot be read; else as `read`.
-pub fn vouch<T>(
+pub fn verify_signature<T>(
     archive: &Origin,
     keys: &[TrustedKey],
     read: impl FnOnce(&mut (dyn FnMut(&[u8]) + Send), bool) -> Result<T>,
-) -> Result<Vouched<T>> {
+) -> Result<VerifiedSignature<T>> {
     if keys.is_empty() {
-        return Ok(Vouched { made: read(&mut |_| {}, true)?, signed: Ok(Signed::default()) });
+        return Ok(VerifiedSignature { made: read(&mut |_| {}, true)?, signed: Ok(Signed::default()) });
     }
     let beside = archive.beside(SIGNATURE);
     let signature = match load(archive, &beside) {
@@ -59,14 +59,14 @@ pub fn vouch<T>(
     let made = read(&mut |bytes| verifier.update(bytes), true)?;
     let verified = verifier.finalize().map_err(|fault| refuse(&beside, &fault));
     let (name, by) = (signed_as(signature.trusted_comment()), Some(key.text().to_owned()));
-    Ok(Vouched { made, signed: verified.map(|()| Signed { name, by }) })
+    Ok(VerifiedSignature { made, signed: verified.map(|()| Signed { name, by }) })
 }
 
 fn unsigned<T>(
     why: Error,
     read: impl FnOnce(&mut (dyn FnMut(&[u8]) + Send), bool) -> Result<T>,
-) -> Result<Vouched<T>> {
-    Ok(Vouched { made: read(&mut |_| {}, false)?, signed: Err(why) })
+) -> Result<VerifiedSignature<T>> {
+    Ok(VerifiedSignature { made: read(&mut |_| {}, false)?, signed: Err(why) })
 }
 
 fn load(archive: &Origin, beside: &Origin) -> Result<Signature> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use ct_codecs::{Base64, Decoder};
 use minisign::{PError, PublicKey, SecretKey, SecretKeyBox};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::outside;
 use crate::settings::TrustedKey;
 
@@ -62,7 +62,7 @@ impl SigningKey {
         let untrusted = "signature from minisign secret key";
         let signature =
             minisign::sign(Some(&self.public), &self.secret, data, Some(&trusted), Some(untrusted));
-        Ok(signature.doing(|| format!("cannot sign {file_name}"))?.into_string())
+        Ok(signature.context(|| format!("cannot sign {file_name}"))?.into_string())
     }
 }
 

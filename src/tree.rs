@@ -13,8 +13,8 @@ use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Error, Result};
-use crate::walk::{Found, walk, walk_in};
+use crate::error::{Context, Error, Result};
+use crate::walk::{WalkEntry, walk, walk_in};
 
 /// How much of a file is held in memory at a time.
 pub(crate) const CHUNK: usize = 128 * 1024;
@@ -254,7 +254,7 @@ impl<I: Iterator<Item = Result<TreeEntry>>> Comparison<I> {
 /// Nothing for a file that vanished after it was seen: the tree may belong to a running service.
 fn record(
     base: &Path,
-    found: &Found<'_>,
+    found: &WalkEntry<'_>,
     passed: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Option<TreeEntry>> {
     let path = found.path.to_string_lossy().into_owned();
@@ -264,12 +264,12 @@ fn record(
         SFlag::S_IFDIR => (mode, Node::Directory),
         SFlag::S_IFREG => match found.open() {
             Err(Errno::ENOENT) => return Ok(None),
-            file => (mode, hash(file.doing(cannot_read)?, passed).doing(cannot_read)?),
+            file => (mode, hash(file.context(cannot_read)?, passed).context(cannot_read)?),
         },
         SFlag::S_IFLNK => match found.target() {
             Err(Errno::ENOENT) => return Ok(None),
             target => {
-                let target = target.doing(cannot_read)?.to_string_lossy().into_owned();
+                let target = target.context(cannot_read)?.to_string_lossy().into_owned();
                 (0, Node::Symlink { target })
             }
         },
@@ -283,7 +283,7 @@ fn hash(mut file: File, passed: &mut dyn FnMut(u64) -> Result<()>) -> Result<Nod
     let mut size = 0;
     let mut buffer = vec![0; CHUNK];
     loop {
-        match file.read(&mut buffer).doing(|| "cannot read it")? {
+        match file.read(&mut buffer).context(|| "cannot read it")? {
             0 => return Ok(Node::File { size, sum: Sum::of(&hash) }),
             n => {
                 hash.update(&buffer[..n]);

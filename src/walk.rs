@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
-use crate::error::{Doing, Result};
+use crate::error::{Context, Result};
 
 /// What a walk came upon.
-pub(crate) struct Found<'a> {
+pub(crate) struct WalkEntry<'a> {
     /// Relative to where the walk began.
     pub path: &'a Path,
     pub parent: BorrowedFd<'a>,
@@ -22,7 +22,7 @@ pub(crate) struct Found<'a> {
     pub stat: FileStat,
 }
 
-impl Found<'_> {
+impl WalkEntry<'_> {
     /// The kind of node, as in `st_mode`.
     pub fn kind(&self) -> SFlag {
         SFlag::from_bits_truncate(self.stat.st_mode & SFlag::S_IFMT.bits())
@@ -41,7 +41,7 @@ impl Found<'_> {
 }
 
 /// Visits everything under `dir`, each directory before what is in it, sorted by the bytes of whole paths.
-pub(crate) fn walk(dir: &Path, visit: &mut dyn FnMut(&Found<'_>) -> Result<()>) -> Result<()> {
+pub(crate) fn walk(dir: &Path, visit: &mut dyn FnMut(&WalkEntry<'_>) -> Result<()>) -> Result<()> {
     walk_in(open(dir)?, dir, visit)
 }
 
@@ -49,29 +49,29 @@ pub(crate) fn walk(dir: &Path, visit: &mut dyn FnMut(&Found<'_>) -> Result<()>) 
 pub(crate) fn walk_in(
     top: OwnedFd,
     dir: &Path,
-    visit: &mut dyn FnMut(&Found<'_>) -> Result<()>,
+    visit: &mut dyn FnMut(&WalkEntry<'_>) -> Result<()>,
 ) -> Result<()> {
-    let top = Dir::from_fd(top).doing(|| format!("cannot read {}", dir.display()))?;
+    let top = Dir::from_fd(top).context(|| format!("cannot read {}", dir.display()))?;
     Walk { base: dir, visit }.on(top, Path::new(""))
 }
 
 /// Opens a directory, and no link to one.
 pub(crate) fn open(dir: &Path) -> Result<OwnedFd> {
-    openat(AT_FDCWD, dir, DIRECTORY, Mode::empty()).doing(|| format!("cannot read {}", dir.display()))
+    openat(AT_FDCWD, dir, DIRECTORY, Mode::empty()).context(|| format!("cannot read {}", dir.display()))
 }
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 struct Walk<'a> {
     base: &'a Path,
-    visit: &'a mut dyn FnMut(&Found<'_>) -> Result<()>,
+    visit: &'a mut dyn FnMut(&WalkEntry<'_>) -> Result<()>,
 }
 
 impl Walk<'_> {
     /// What is in a directory `a` comes after its sibling `a-b`, for `-` is less than `/`: it has to wait.
     fn on(&mut self, mut dir: Dir, at: &Path) -> Result<()> {
         let mut waiting: Vec<OsString> = Vec::new();
-        for name in names(&mut dir).doing(|| self.cannot_read(at))? {
+        for name in names(&mut dir).context(|| self.cannot_read(at))? {
             while let Some(inner) = waiting.pop_if(|inner| comes_before(inner, &name)) {
                 self.into(&dir, at, &inner)?;
             }
@@ -86,16 +86,16 @@ impl Walk<'_> {
         let path = at.join(name);
         let stat = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => return Ok(false),
-            stat => stat.doing(|| self.cannot_read(&path))?,
+            stat => stat.context(|| self.cannot_read(&path))?,
         };
-        let found = Found { path: &path, parent: dir.as_fd(), name, stat };
+        let found = WalkEntry { path: &path, parent: dir.as_fd(), name, stat };
         (self.visit)(&found)?;
         Ok(found.kind() == SFlag::S_IFDIR)
     }
 
     fn into(&mut self, dir: &Dir, at: &Path, name: &OsStr) -> Result<()> {
         let path = at.join(name);
-        let inner = Dir::openat(dir, name, DIRECTORY, Mode::empty()).doing(|| self.cannot_read(&path))?;
+        let inner = Dir::openat(dir, name, DIRECTORY, Mode::empty()).context(|| self.cannot_read(&path))?;
         self.on(inner, &path)
     }
 

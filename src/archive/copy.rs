@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::Target;
-use super::body::{Body, Filling, Wanted};
 use super::entry::MODE_MASK;
-use super::intake::complete;
-use super::layout::{Layout, Place};
-use super::meter::Meter;
+use super::extractor::complete;
+use super::layout::{Layout, PathUse};
+use super::pending_file::{Captured, OpenFile, PendingFile};
+use super::progress_meter::ProgressMeter;
 use super::writer::Writer;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
 use crate::tree::{CHUNK, TreeEntry};
-use crate::walk::{Found, walk};
-use crate::watch::Watch;
+use crate::walk::{WalkEntry, walk};
 
 /// What a copy consists of.
 #[derive(Debug)]
@@ -42,14 +42,14 @@ impl Copied {
 /// # Errors
 /// Refuses devices, names that are not UTF-8, and a target inside `from`. Fails on whatever cannot be read or
 /// written, leaving what is copied so far.
-pub fn copy(from: &Path, target: &Target<'_>, watch: &mut dyn Watch) -> Result<Copied> {
+pub fn copy(from: &Path, target: &Target<'_>, progress: &mut dyn Progress) -> Result<Copied> {
     let cannot_copy = || format!("cannot copy {}", from.display());
     let mut copied = Copied { layout: Layout::default(), skipped: Vec::new() };
     let mut writer = Writer::new(target.dir, target.owner, None)?;
-    let own = identity(&fstat(target.dir).doing(cannot_copy)?);
+    let own = identity(&fstat(target.dir).context(cannot_copy)?);
     // What cannot be read fails below, where it can be told.
     let (total, done) = (fs_extra::dir::get_size(from).unwrap_or(0), AtomicU64::new(0));
-    let mut meter = Meter::new(watch, &done, total);
+    let mut meter = ProgressMeter::new(progress, &done, total);
     walk(from, &mut |found| {
         meter.tick()?;
         if identity(&found.stat) == own {
@@ -66,11 +66,11 @@ pub fn copy(from: &Path, target: &Target<'_>, watch: &mut dyn Watch) -> Result<C
     })
     .and_then(|()| complete(writer, &mut copied.layout, None))
     .map(|()| copied)
-    .doing(cannot_copy)
+    .context(cannot_copy)
 }
 
 fn copy_one(
-    found: &Found<'_>,
+    found: &WalkEntry<'_>,
     writer: &mut Writer,
     layout: &mut Layout,
     passed: &mut dyn FnMut(u64) -> Result<()>,
@@ -79,22 +79,22 @@ fn copy_one(
     let mode = found.stat.st_mode & MODE_MASK;
     match found.kind() {
         SFlag::S_IFDIR => {
-            layout.insert(path, Place::Directory { mode, made: false })?;
+            layout.insert(path, PathUse::Directory { mode, made: false })?;
             writer.directory(layout, path)
         }
         SFlag::S_IFLNK => {
-            let target = found.target().doing(|| format!("cannot read {path:?}"))?;
-            layout.insert(path, Place::Symlink { target: text(Path::new(&target))?.into() })
+            let target = found.target().context(|| format!("cannot read {path:?}"))?;
+            layout.insert(path, PathUse::Symlink { target: text(Path::new(&target))?.into() })
         }
         SFlag::S_IFREG => {
-            let mut file = found.open().doing(|| format!("cannot read {path:?}"))?;
+            let mut file = found.open().context(|| format!("cannot read {path:?}"))?;
             let mtime = u64::try_from(found.stat.st_mtime).ok();
             let slot = Some(writer.slot(layout, path)?);
             let mut filling =
-                Body { path: path.to_owned(), mode, mtime, slot, wanted: Wanted::Nothing }.open()?;
+                PendingFile { path: path.to_owned(), mode, mtime, slot, wanted: Captured::Nothing }.open()?;
             let size = copy_data(&mut file, &mut filling, path, passed)?;
             let sum = filling.close()?.sum;
-            layout.insert(path, Place::File { mode, size, sum })
+            layout.insert(path, PathUse::File { mode, size, sum })
         }
         _ => Err(Error::refused(format!("{path:?} is a device"))),
     }
@@ -102,13 +102,13 @@ fn copy_one(
 
 fn copy_data(
     file: &mut File,
-    to: &mut Filling,
+    to: &mut OpenFile,
     path: &str,
     passed: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<u64> {
     let (mut buffer, mut size) = (vec![0; CHUNK], 0);
     loop {
-        match file.read(&mut buffer).doing(|| format!("cannot read {path:?}"))? {
+        match file.read(&mut buffer).context(|| format!("cannot read {path:?}"))? {
             0 => return Ok(size),
             n => {
                 to.write(&buffer[..n])?;

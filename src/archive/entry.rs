@@ -1,15 +1,15 @@
 //! One entry of an archive, of whatever format.
 
-use super::path::{EntryPath, Name, breach, link_target, shown};
+use super::path::{EntryPath, Name, link_target, shown, violation};
 use crate::error::Result;
 
 /// What of an archive's permission bits is kept: no setuid, setgid and sticky, no writing by group and others.
 pub const MODE_MASK: u32 = 0o755;
 
 /// What a format says about an entry, not yet trusted.
-pub struct Raw<'a> {
+pub struct RawEntry<'a> {
     pub name: &'a [u8],
-    pub shape: Shape,
+    pub shape: EntryType,
     /// Where a link leads; empty for all else.
     pub target: &'a [u8],
     /// The bytes of data that follow.
@@ -21,7 +21,7 @@ pub struct Raw<'a> {
 
 /// The kinds of entries that may stand in a release.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum EntryType {
     Directory,
     File,
     Symlink,
@@ -54,30 +54,33 @@ impl Entry {
     ///
     /// # Errors
     /// Refuses unsafe names and targets, data where none belongs, and a name that contradicts the kind.
-    pub fn parse(raw: &Raw<'_>) -> Result<Self> {
-        if let Shape::Unfit(why) = raw.shape {
-            return Err(breach(raw.name, why));
+    pub fn parse(raw: &RawEntry<'_>) -> Result<Self> {
+        if let EntryType::Unfit(why) = raw.shape {
+            return Err(violation(raw.name, why));
         }
         let Name { path, slash } = Name::parse(raw.name)?;
-        if slash && raw.shape != Shape::Directory {
-            return Err(breach(raw.name, "is named like a directory but is none"));
+        if slash && raw.shape != EntryType::Directory {
+            return Err(violation(raw.name, "is named like a directory but is none"));
         }
-        if raw.size > 0 && raw.shape != Shape::File {
-            return Err(breach(raw.name, "holds data though it is no file"));
+        if raw.size > 0 && raw.shape != EntryType::File {
+            return Err(violation(raw.name, "holds data though it is no file"));
         }
         let kind = match raw.shape {
-            Shape::File => EntryKind::File { size: raw.size },
-            Shape::Symlink => EntryKind::Symlink { target: link_target(raw.name, raw.target)? },
-            Shape::Hardlink => EntryKind::Hardlink { first: hardlinked(raw)? },
-            Shape::Directory | Shape::Unfit(_) => EntryKind::Directory,
+            EntryType::File => EntryKind::File { size: raw.size },
+            EntryType::Symlink => EntryKind::Symlink { target: link_target(raw.name, raw.target)? },
+            EntryType::Hardlink => EntryKind::Hardlink { first: hardlinked(raw)? },
+            EntryType::Directory | EntryType::Unfit(_) => EntryKind::Directory,
         };
         Ok(Self { path, mode: raw.mode & MODE_MASK, mtime: raw.mtime, kind })
     }
 }
 
-fn hardlinked(raw: &Raw<'_>) -> Result<EntryPath> {
+fn hardlinked(raw: &RawEntry<'_>) -> Result<EntryPath> {
     match Name::parse(raw.target) {
         Ok(Name { path, slash: false }) => Ok(path),
-        _ => Err(breach(raw.name, format!("is a hard link to {}, which is no file here", shown(raw.target)))),
+        _ => Err(violation(
+            raw.name,
+            format!("is a hard link to {}, which is no file here", shown(raw.target)),
+        )),
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::fault::damaged;
-use super::path::breach;
+use super::path::violation;
 use crate::error::{Error, Result};
 
 /// The longest extension that is read; a path takes 4 KiB at most.
@@ -12,7 +12,7 @@ const SIZE_MAX: u64 = 64 * 1024;
 /// The extensions of the entry that follows them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
-    seen: Vec<Kind>,
+    seen: Vec<ExtensionKind>,
     path: Option<Vec<u8>>,
     target: Option<Vec<u8>>,
     /// The size of the entry's data, where a pax record tells it.
@@ -23,14 +23,14 @@ pub struct Extensions {
 
 /// The types of headers that carry an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ExtensionKind {
     Pax,
     PaxGlobal,
     LongName,
     LongLink,
 }
 
-impl Kind {
+impl ExtensionKind {
     /// The extension that a header's type stands for, if it is one.
     pub fn of(flag: u8) -> Option<Self> {
         match flag {
@@ -48,16 +48,18 @@ impl Extensions {
     ///
     /// # Errors
     /// Refuses one that is too long, malformed, or told twice.
-    pub fn read(&mut self, kind: Kind, size: u64, reader: &mut dyn Read) -> Result<()> {
+    pub fn read(&mut self, kind: ExtensionKind, size: u64, reader: &mut dyn Read) -> Result<()> {
         if self.seen.contains(&kind) {
             return Err(malformed("the same stands twice"));
         }
         let data = read_data(size, reader)?;
         match kind {
-            Kind::Pax => records(&data)?.into_iter().try_for_each(|(key, value)| self.set(key, value))?,
-            Kind::PaxGlobal => return no_entry_in(&records(&data)?),
-            Kind::LongName => set_once(&mut self.path, without_nul(data))?,
-            Kind::LongLink => set_once(&mut self.target, without_nul(data))?,
+            ExtensionKind::Pax => {
+                records(&data)?.into_iter().try_for_each(|(key, value)| self.set(key, value))?
+            }
+            ExtensionKind::PaxGlobal => return no_entry_in(&records(&data)?),
+            ExtensionKind::LongName => set_once(&mut self.path, without_nul(data))?,
+            ExtensionKind::LongLink => set_once(&mut self.target, without_nul(data))?,
         }
         self.seen.push(kind);
         Ok(())
@@ -70,7 +72,9 @@ impl Extensions {
     pub fn name<'a>(&'a self, short: &'a [u8]) -> Result<&'a [u8]> {
         let name = self.path.as_deref().unwrap_or(short);
         match &self.unwanted {
-            Some(key) => Err(breach(name, format!("has the extension {key:?}, which no release may hold"))),
+            Some(key) => {
+                Err(violation(name, format!("has the extension {key:?}, which no release may hold")))
+            }
             None => Ok(name),
         }
     }
@@ -112,7 +116,7 @@ fn is_unwanted(key: &str) -> bool {
     key.starts_with("GNU.sparse.") || matches!(key, "GNU.dumpdir" | "SCHILY.realsize")
 }
 
-fn no_entry_in(records: &[Record<'_>]) -> Result<()> {
+fn no_entry_in(records: &[PaxRecord<'_>]) -> Result<()> {
     let tells_an_entry = |key: &str| matches!(key, "path" | "linkpath" | "size") || is_unwanted(key);
     match records.iter().find(|(key, _)| tells_an_entry(key)) {
         Some((key, _)) => Err(malformed(&format!("{key:?} stands for all entries"))),
@@ -143,7 +147,7 @@ fn without_nul(mut data: Vec<u8>) -> Vec<u8> {
 }
 
 /// The records of a pax header: each is `LENGTH KEY=VALUE\n`, the length counting all of it.
-fn records(mut data: &[u8]) -> Result<Vec<Record<'_>>> {
+fn records(mut data: &[u8]) -> Result<Vec<PaxRecord<'_>>> {
     let mut records = Vec::new();
     while !data.is_empty() {
         let (record, rest) = split_record(data).ok_or_else(|| malformed("a pax record is malformed"))?;
@@ -153,9 +157,9 @@ fn records(mut data: &[u8]) -> Result<Vec<Record<'_>>> {
     Ok(records)
 }
 
-type Record<'a> = (&'a str, &'a [u8]);
+type PaxRecord<'a> = (&'a str, &'a [u8]);
 
-fn split_record(data: &[u8]) -> Option<(Record<'_>, &[u8])> {
+fn split_record(data: &[u8]) -> Option<(PaxRecord<'_>, &[u8])> {
     let space = data.iter().position(|b| *b == b' ')?;
     let digits = data[..space].iter().all(u8::is_ascii_digit).then_some(&data[..space])?;
     let length: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
@@ -176,7 +180,7 @@ mod tests {
 
     #[test]
     fn pax_records_are_split_by_their_length_alone() {
-        let table: [(&[u8], Option<Vec<Record<'_>>>); 12] = [
+        let table: [(&[u8], Option<Vec<PaxRecord<'_>>>); 12] = [
             (b"", Some(vec![])),
             (b"9 path=a\n", Some(vec![("path", b"a")])),
             (b"9 a=b\nc=d\n", None),

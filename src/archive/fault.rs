@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::path::breach;
+use super::path::violation;
 use crate::error::Error;
 
 /// What a failure to read an archive means: a fault of its bytes, or of the disk under it.
@@ -25,13 +25,13 @@ pub fn damaged_entry(name: &[u8], error: io::Error) -> Error {
         return damaged(error);
     }
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => breach(name, "is cut short"),
-        _ => breach(name, format!("is damaged: {}", printable(&error))),
+        io::ErrorKind::UnexpectedEof => violation(name, "is cut short"),
+        _ => violation(name, format!("is damaged: {}", printable(&error))),
     }
 }
 
 /// The archive is damaged, and this is how.
-pub fn broken(why: impl std::fmt::Display) -> Error {
+pub fn corrupt(why: impl std::fmt::Display) -> Error {
     Error::refused(format!("the archive is damaged: {why}"))
 }
 

@@ -6,7 +6,7 @@ use blake3::Hasher;
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
 use super::fault::damaged_entry;
-use super::path::breach;
+use super::path::violation;
 use crate::error::Result;
 use crate::tree::Sum;
 
@@ -15,7 +15,7 @@ const BUFFER: usize = 256 << 10;
 
 /// How the data of an entry stands in the archive.
 #[derive(Clone, Copy, Debug)]
-pub struct Packed {
+pub struct PackedData {
     /// How many bytes it takes there.
     pub length: u64,
     /// How many it becomes.
@@ -28,7 +28,7 @@ pub struct Packed {
     pub ahead: Option<Sum>,
 }
 
-impl Packed {
+impl PackedData {
     /// Begins the digest of packed data. It covers all that decides what it becomes, and whether it is refused.
     pub fn hasher(&self) -> Hasher {
         let mut hash = Hasher::new();
@@ -52,7 +52,7 @@ impl Packed {
         if self.crc.is_none_or(|expected| expected == found) {
             Ok(())
         } else {
-            Err(breach(name, "is damaged: its checksum is wrong"))
+            Err(violation(name, "is damaged: its checksum is wrong"))
         }
     }
 }
@@ -80,7 +80,7 @@ impl Inflater {
     pub fn inflate(
         &mut self,
         name: &[u8],
-        packed: Packed,
+        packed: PackedData,
         pieces: &mut dyn Iterator<Item = impl AsRef<[u8]>>,
         to: &mut To<'_>,
     ) -> Result<()> {
@@ -88,7 +88,7 @@ impl Inflater {
         let mut check = |bytes: &[u8]| {
             size += bytes.len() as u64;
             if size > packed.size {
-                return Err(breach(name, "is longer than it says"));
+                return Err(violation(name, "is longer than it says"));
             }
             if packed.crc.is_some() {
                 crc.update(bytes);
@@ -120,7 +120,7 @@ impl Inflater {
             let mut rest = piece.as_ref();
             loop {
                 if ended && !rest.is_empty() {
-                    return Err(breach(name, "holds something behind the end of its data"));
+                    return Err(violation(name, "holds something behind the end of its data"));
                 }
                 let (used, made, end) = self.step(name, rest, filled)?;
                 rest = &rest[used..];
@@ -149,7 +149,7 @@ impl Inflater {
         let used = usize::try_from(self.state.total_in() - before_in).unwrap_or_default();
         let made = usize::try_from(self.state.total_out() - before_out).unwrap_or_default();
         if used == 0 && made == 0 && !input.is_empty() && status != Status::StreamEnd {
-            return Err(breach(name, "is damaged: its data leads nowhere"));
+            return Err(violation(name, "is damaged: its data leads nowhere"));
         }
         Ok((used, made, status == Status::StreamEnd))
     }

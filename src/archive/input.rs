@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::fault::damaged;
 use crate::error::Result;
-use crate::naming::Format;
+use crate::naming::ArchiveFormat;
 use crate::tree::CHUNK;
 
 /// The largest window that a zstd frame may ask for, as a power of two: what `zstd -d` takes by itself.
@@ -25,7 +25,7 @@ const XZ_MEMORY: u64 = 192 << 20;
 pub type Also<'a> = dyn FnMut(&[u8]) + Send + 'a;
 
 /// What is known of the bytes that went by; shared between the thread that reads and the one that watches.
-pub struct Ledger<'a> {
+pub struct InputDigest<'a> {
     /// How many bytes went by.
     pub read: AtomicU64,
     sums: Mutex<Sums<'a>>,
@@ -36,7 +36,7 @@ struct Sums<'a> {
     also: &'a mut Also<'a>,
 }
 
-impl<'a> Ledger<'a> {
+impl<'a> InputDigest<'a> {
     /// Nothing went by yet; `also` is handed whatever will.
     pub fn new(also: &'a mut Also<'a>) -> Self {
         Self { read: AtomicU64::new(0), sums: Mutex::new(Sums { sha256: Sha256::new(), also }) }
@@ -59,12 +59,12 @@ impl<'a> Ledger<'a> {
 /// Reads the archive from its beginning and notes all of it. The position of the descriptor stays as it is.
 pub struct Input<'a, 'l> {
     file: &'a File,
-    ledger: &'a Ledger<'l>,
+    ledger: &'a InputDigest<'l>,
 }
 
 impl<'a, 'l> Input<'a, 'l> {
     /// Reads on where the ledger ends.
-    pub fn new(file: &'a File, ledger: &'a Ledger<'l>) -> Self {
+    pub fn new(file: &'a File, ledger: &'a InputDigest<'l>) -> Self {
         Self { file, ledger }
     }
 
@@ -86,16 +86,19 @@ impl Read for Input<'_, '_> {
 ///
 /// # Errors
 /// When there is no memory for a decoder.
-pub fn decoded<'a>(input: impl BufRead + Send + 'a, format: Format) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub fn decoded<'a>(
+    input: impl BufRead + Send + 'a,
+    format: ArchiveFormat,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match format {
-        Format::Tar | Format::Zip => Box::new(input),
-        Format::TarGz => Box::new(MultiGzDecoder::new(input)),
-        Format::TarZst => {
+        ArchiveFormat::Tar | ArchiveFormat::Zip => Box::new(input),
+        ArchiveFormat::TarGz => Box::new(MultiGzDecoder::new(input)),
+        ArchiveFormat::TarZst => {
             let mut decoder = zstd::Decoder::with_buffer(input)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        Format::TarXz => {
+        ArchiveFormat::TarXz => {
             let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
             Box::new(XzDecoder::new_stream(input, stream))
         }

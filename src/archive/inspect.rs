@@ -1,8 +1,8 @@
 //! The rules that the entries of an archive must obey together, checked one by one as they come.
 
 use super::entry::{Entry, EntryKind};
-use super::layout::{Layout, Place};
-use super::path::{Checked, PATH_MAX, breach, shown, stays_inside};
+use super::layout::{Layout, PathUse};
+use super::path::{EntryResult, PATH_MAX, shown, stays_inside, violation};
 use crate::error::{Error, Result};
 
 /// The kernel follows no more links in one path (MAXSYMLINKS).
@@ -40,14 +40,14 @@ impl Inspector {
         self.note_top(path);
         self.admit_parents(path, path)?;
         match (&entry.kind, self.layout.get_mut(path)) {
-            (EntryKind::Directory, Some(Place::Directory { mode, .. })) => {
+            (EntryKind::Directory, Some(PathUse::Directory { mode, .. })) => {
                 *mode = entry.mode;
                 return Ok(());
             }
-            (EntryKind::Directory, Some(_)) | (_, Some(Place::Directory { .. })) => {
-                return Err(breach(path.as_bytes(), "is there both as a directory and as something else"));
+            (EntryKind::Directory, Some(_)) | (_, Some(PathUse::Directory { .. })) => {
+                return Err(violation(path.as_bytes(), "is there both as a directory and as something else"));
             }
-            (_, Some(_)) => return Err(breach(path.as_bytes(), "is there twice")),
+            (_, Some(_)) => return Err(violation(path.as_bytes(), "is there twice")),
             (_, None) => {}
         }
         let place = self.place(entry)?;
@@ -58,7 +58,7 @@ impl Inspector {
     /// The directory that everything lies in, which is not part of the release; once every entry is admitted.
     pub fn top(&self) -> Option<String> {
         match &self.tops {
-            Tops::One(top) if self.layout.get(top).is_some_and(Place::is_directory) => Some(top.clone()),
+            Tops::One(top) if self.layout.get(top).is_some_and(PathUse::is_directory) => Some(top.clone()),
             _ => None,
         }
     }
@@ -74,7 +74,7 @@ impl Inspector {
     /// The links that lead out of the release, which is all below `top`; each with the error that refuses it.
     pub fn stray<'a>(&'a self, top: Option<&'a str>) -> impl Iterator<Item = (&'a str, Error)> {
         self.layout.iter().filter_map(move |(path, place)| match place {
-            Place::Symlink { target } => {
+            PathUse::Symlink { target } => {
                 let why = self.follow(top.unwrap_or_default(), path, target).err()?;
                 Some((path, leads(path, target, why)))
             }
@@ -94,28 +94,30 @@ impl Inspector {
     fn admit_parents(&mut self, path: &str, entry: &str) -> Result<()> {
         let Some((parent, _)) = path.rsplit_once('/') else { return Ok(()) };
         let through = |what: &str| {
-            breach(entry.as_bytes(), format!("lies under the {what} {}", shown(parent.as_bytes())))
+            violation(entry.as_bytes(), format!("lies under the {what} {}", shown(parent.as_bytes())))
         };
         match self.layout.get(parent) {
-            Some(Place::Directory { .. }) => Ok(()),
-            Some(Place::File { .. } | Place::Hardlink { .. }) => Err(through("file")),
-            Some(Place::Symlink { .. }) => Err(through("symlink")),
+            Some(PathUse::Directory { .. }) => Ok(()),
+            Some(PathUse::File { .. } | PathUse::Hardlink { .. }) => Err(through("file")),
+            Some(PathUse::Symlink { .. }) => Err(through("symlink")),
             None => {
                 self.admit_parents(parent, entry)?;
-                self.layout.insert(parent, Place::DIRECTORY)
+                self.layout.insert(parent, PathUse::DIRECTORY)
             }
         }
     }
 
-    fn place(&self, entry: &Entry) -> Result<Place> {
+    fn place(&self, entry: &Entry) -> Result<PathUse> {
         match &entry.kind {
-            EntryKind::Directory => Ok(Place::Directory { mode: entry.mode, made: false }),
-            EntryKind::File { size } => Ok(Place::file(entry.mode, *size)),
-            EntryKind::Symlink { target } => Ok(Place::Symlink { target: target.as_str().into() }),
-            EntryKind::Hardlink { first } if self.layout.get(first.as_str()).is_some_and(Place::is_file) => {
-                Ok(Place::Hardlink { first: self.layout.first_name(first.as_str()).into() })
+            EntryKind::Directory => Ok(PathUse::Directory { mode: entry.mode, made: false }),
+            EntryKind::File { size } => Ok(PathUse::file(entry.mode, *size)),
+            EntryKind::Symlink { target } => Ok(PathUse::Symlink { target: target.as_str().into() }),
+            EntryKind::Hardlink { first }
+                if self.layout.get(first.as_str()).is_some_and(PathUse::is_file) =>
+            {
+                Ok(PathUse::Hardlink { first: self.layout.first_name(first.as_str()).into() })
             }
-            EntryKind::Hardlink { first } => Err(breach(
+            EntryKind::Hardlink { first } => Err(violation(
                 entry.path.as_str().as_bytes(),
                 format!("is a hard link to {}, which is no earlier file", shown(first.as_str().as_bytes())),
             )),
@@ -123,7 +125,7 @@ impl Inspector {
     }
 
     /// Walks where a link leads, as the kernel would with all links of the archive in place.
-    fn follow(&self, top: &str, link: &str, target: &str) -> Checked<()> {
+    fn follow(&self, top: &str, link: &str, target: &str) -> EntryResult<()> {
         let dir = parent(link);
         if !stays_inside(depth(dir) - depth(top), target) {
             return Err("leaves the release");
@@ -140,7 +142,7 @@ impl Inspector {
                 Some(name) => {
                     let here = at.len();
                     push(&mut at, name);
-                    if let Some(Place::Symlink { target: next }) = self.layout.get(&at) {
+                    if let Some(PathUse::Symlink { target: next }) = self.layout.get(&at) {
                         at.truncate(here);
                         links += 1;
                         ahead.extend(next.split('/').rev());
@@ -156,7 +158,7 @@ impl Inspector {
 }
 
 fn leads(link: &str, target: &str, why: &str) -> Error {
-    breach(link.as_bytes(), format!("links to {}, which {why}", shown(target.as_bytes())))
+    violation(link.as_bytes(), format!("links to {}, which {why}", shown(target.as_bytes())))
 }
 
 fn parent(path: &str) -> &str {
@@ -176,21 +178,27 @@ fn depth(path: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::{Raw, Shape};
+    use super::super::entry::{EntryType, RawEntry};
     use super::*;
 
-    fn entry(shape: Shape, name: &str, target: &str) -> Entry {
-        let raw =
-            Raw { name: name.as_bytes(), shape, target: target.as_bytes(), size: 0, mode: 0, mtime: None };
+    fn entry(shape: EntryType, name: &str, target: &str) -> Entry {
+        let raw = RawEntry {
+            name: name.as_bytes(),
+            shape,
+            target: target.as_bytes(),
+            size: 0,
+            mode: 0,
+            mtime: None,
+        };
         Entry::parse(&raw).unwrap()
     }
 
     fn file(name: &str) -> Entry {
-        entry(Shape::File, name, "")
+        entry(EntryType::File, name, "")
     }
 
     fn link(name: &str, target: &str) -> Entry {
-        entry(Shape::Symlink, name, target)
+        entry(EntryType::Symlink, name, target)
     }
 
     /// The stripped directory, and how many entries there are beside it.
@@ -209,7 +217,7 @@ mod tests {
     #[test]
     fn implied_directories_count_and_the_stripped_one_does_not() {
         let verdict = |top: Option<&str>, entries: u64| (top.map(String::from), entries);
-        let dir = |name| entry(Shape::Directory, name, "");
+        let dir = |name| entry(EntryType::Directory, name, "");
         assert_eq!(inspect(&[file("a/b/c")]).unwrap(), verdict(Some("a"), 2));
         assert_eq!(
             inspect(&[dir("./"), dir("a"), file("a/b/c"), dir("a/b"), dir("a")]).unwrap(),
@@ -217,7 +225,7 @@ mod tests {
         );
         assert_eq!(inspect(&[file("a/b"), file("c")]).unwrap(), verdict(None, 3));
         assert_eq!(inspect(&[file("a")]).unwrap(), verdict(None, 1));
-        assert_eq!(inspect(&[file("a"), entry(Shape::Hardlink, "b", "a")]).unwrap(), verdict(None, 2));
+        assert_eq!(inspect(&[file("a"), entry(EntryType::Hardlink, "b", "a")]).unwrap(), verdict(None, 2));
     }
 
     #[test]

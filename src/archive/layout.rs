@@ -14,13 +14,13 @@ pub const DIRECTORY_MODE: u32 = 0o755;
 /// The files, directories and links of an archive, by path.
 #[derive(Debug, Default)]
 pub struct Layout {
-    nodes: BTreeMap<Box<str>, Place>,
+    nodes: BTreeMap<Box<str>, PathUse>,
     text: usize,
 }
 
 /// What stands at a path.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum PathUse {
     /// A directory, and whether it is on disk.
     Directory { mode: u32, made: bool },
     /// A file; its sum is known once its data went through.
@@ -31,7 +31,7 @@ pub enum Place {
     Symlink { target: Box<str> },
 }
 
-impl Place {
+impl PathUse {
     /// A directory that nothing was said about.
     pub const DIRECTORY: Self = Self::Directory { mode: DIRECTORY_MODE, made: false };
 
@@ -53,12 +53,12 @@ impl Place {
 
 impl Layout {
     /// What stands at a path.
-    pub fn get(&self, path: &str) -> Option<&Place> {
+    pub fn get(&self, path: &str) -> Option<&PathUse> {
         self.nodes.get(path)
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self, path: &str) -> Option<&mut Place> {
+    pub fn get_mut(&mut self, path: &str) -> Option<&mut PathUse> {
         self.nodes.get_mut(path)
     }
 
@@ -68,7 +68,7 @@ impl Layout {
     }
 
     /// All of them, sorted by path.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Place)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &PathUse)> {
         self.nodes.iter().map(|(path, place)| (&**path, place))
     }
 
@@ -76,10 +76,10 @@ impl Layout {
     ///
     /// # Errors
     /// Refuses more names than memory is for.
-    pub fn insert(&mut self, path: &str, place: Place) -> Result<()> {
+    pub fn insert(&mut self, path: &str, place: PathUse) -> Result<()> {
         self.text += path.len()
             + match &place {
-                Place::Symlink { target: text } | Place::Hardlink { first: text } => text.len(),
+                PathUse::Symlink { target: text } | PathUse::Hardlink { first: text } => text.len(),
                 _ => 0,
             };
         if self.text > TEXT_MAX {
@@ -92,7 +92,7 @@ impl Layout {
     /// The file that a path names, where its first name stands.
     pub fn first_name<'a>(&'a self, path: &'a str) -> &'a str {
         match self.get(path) {
-            Some(Place::Hardlink { first }) => first,
+            Some(PathUse::Hardlink { first }) => first,
             _ => path,
         }
     }
@@ -107,12 +107,14 @@ impl Layout {
         })
     }
 
-    fn recorded(&self, place: &Place) -> (u32, Node) {
+    fn recorded(&self, place: &PathUse) -> (u32, Node) {
         match place {
-            Place::Directory { mode, .. } => (*mode, Node::Directory),
-            Place::File { mode, size, sum } => (*mode, Node::File { size: *size, sum: *sum }),
-            Place::Symlink { target } => (0, Node::Symlink { target: target.to_string() }),
-            Place::Hardlink { first } => self.get(first).map_or((0, Node::Other), |file| self.recorded(file)),
+            PathUse::Directory { mode, .. } => (*mode, Node::Directory),
+            PathUse::File { mode, size, sum } => (*mode, Node::File { size: *size, sum: *sum }),
+            PathUse::Symlink { target } => (0, Node::Symlink { target: target.to_string() }),
+            PathUse::Hardlink { first } => {
+                self.get(first).map_or((0, Node::Other), |file| self.recorded(file))
+            }
         }
     }
 }
@@ -124,8 +126,8 @@ mod tests {
     #[test]
     fn names_are_not_without_limit() {
         let mut layout = Layout { text: TEXT_MAX - 2, ..Layout::default() };
-        layout.insert("a", Place::DIRECTORY).unwrap();
-        let error = layout.insert("b", Place::Symlink { target: "c".into() }).unwrap_err();
+        layout.insert("a", PathUse::DIRECTORY).unwrap();
+        let error = layout.insert("b", PathUse::Symlink { target: "c".into() }).unwrap_err();
         assert!(error.to_string().contains("longer than 64 MiB"), "{error}");
     }
 }

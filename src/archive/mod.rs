@@ -3,22 +3,22 @@
 //! An archive is read once: every byte is hashed, decoded, held against the rules and written into a directory
 //! that nobody sees. What breaks a rule is refused, and whoever made the directory throws it away.
 
-mod body;
+mod pending_file;
 mod copy;
-mod crew;
+mod workers;
 mod entry;
 mod extension;
 mod fault;
 mod inflate;
 mod input;
 mod inspect;
-mod intake;
+mod extractor;
 mod layout;
 mod limits;
-mod load;
+mod buffer_pool;
 mod look;
-mod meter;
-mod notes;
+mod progress_meter;
+mod lint_report;
 mod pack;
 mod path;
 mod pipe;
@@ -36,27 +36,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use self::crew::Crew;
+use self::extractor::{Extractor, Taken};
 use self::fault::damaged;
-use self::input::{Input, Ledger, decoded, drain};
-use self::intake::{Intake, Taken};
-use self::meter::Meter;
+use self::input::{Input, InputDigest, decoded, drain};
 use self::pipe::Pipe;
+use self::progress_meter::ProgressMeter;
+use self::workers::Workers;
 use self::writer::Writer;
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::fs::Origin;
-use crate::naming::Format;
+use crate::naming::ArchiveFormat;
+use crate::progress::Progress;
 use crate::tree::TreeEntry;
-use crate::watch::Watch;
 
 pub use self::copy::{Copied, copy};
 pub use self::input::Also;
 pub use self::layout::Layout;
 pub use self::limits::{ENTRIES_MAX, Excess, Limits};
+pub use self::lint_report::{LintReport, Whole};
 pub use self::look::look;
-pub use self::notes::{Looked, Whole};
 pub use self::pack::{Recipe, pack};
-pub use self::share::{PackedSum, Sharing, Twins, can_share_blocks};
+pub use self::share::{BaseRelease, PackedSum, Sharing, can_share_blocks};
 pub use self::survey::Survey;
 pub use crate::tree::Owner;
 
@@ -65,7 +65,7 @@ pub use crate::tree::Owner;
 pub struct Archive {
     file: File,
     name: String,
-    format: Format,
+    format: ArchiveFormat,
     opened: Stamp,
 }
 
@@ -118,7 +118,7 @@ pub struct Target<'a> {
     /// Who gets all of it; none where it is to stay with this process's user.
     pub owner: Option<Owner>,
     /// What an installed release holds, to be shared instead of written.
-    pub twins: Option<Arc<Twins>>,
+    pub twins: Option<Arc<BaseRelease>>,
 }
 
 /// Length and time of the last write. A file that is renamed or deleted meanwhile is still the same.
@@ -129,7 +129,7 @@ impl Archive {
     ///
     /// # Errors
     /// When it cannot be opened; refuses what is no regular file.
-    pub fn open(path: &Path, format: Format) -> Result<Self> {
+    pub fn open(path: &Path, format: ArchiveFormat) -> Result<Self> {
         let origin = Origin::Outside(path.to_owned());
         Self::of(origin.open()?, path, format)
     }
@@ -138,9 +138,9 @@ impl Archive {
     ///
     /// # Errors
     /// Refuses what is no regular file.
-    pub fn of(file: File, path: &Path, format: Format) -> Result<Self> {
+    pub fn of(file: File, path: &Path, format: ArchiveFormat) -> Result<Self> {
         let cannot_open = || format!("cannot open {}", path.display());
-        let metadata = file.metadata().doing(cannot_open)?;
+        let metadata = file.metadata().context(cannot_open)?;
         if !metadata.is_file() {
             return Err(Error::refused(format!("{} is no regular file", path.display())));
         }
@@ -157,9 +157,9 @@ impl Archive {
     ///
     /// # Errors
     /// When it cannot be read or changes meanwhile, or on interruption.
-    pub fn sha256(&self, also: &mut Also<'_>, watch: &mut dyn Watch) -> Result<String> {
-        let ledger = Ledger::new(also);
-        self.read_on(&ledger, watch)?;
+    pub fn sha256(&self, also: &mut Also<'_>, progress: &mut dyn Progress) -> Result<String> {
+        let ledger = InputDigest::new(also);
+        self.read_on(&ledger, progress)?;
         Ok(ledger.into_sha256())
     }
 
@@ -169,8 +169,13 @@ impl Archive {
     /// # Errors
     /// Refuses an archive that is damaged or breaks a rule, naming the entry. Fails when the file cannot be
     /// read or changes meanwhile, or on interruption.
-    pub fn survey(&self, limits: &Limits<'_>, also: &mut Also<'_>, watch: &mut dyn Watch) -> Result<Reading> {
-        self.read(None, limits, also, watch)
+    pub fn survey(
+        &self,
+        limits: &Limits<'_>,
+        also: &mut Also<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<Reading> {
+        self.read(None, limits, also, progress)
     }
 
     /// The same, and unpacks it into `target`, a directory at its top included.
@@ -186,22 +191,26 @@ impl Archive {
         target: Target<'_>,
         limits: &Limits<'_>,
         also: &mut Also<'_>,
-        watch: &mut dyn Watch,
+        progress: &mut dyn Progress,
     ) -> Result<Reading> {
-        self.read(Some(target), limits, also, watch)
+        self.read(Some(target), limits, also, progress)
     }
 
     /// Looks through the whole archive and notes all that breaks a rule, instead of refusing the first of it.
     ///
     /// # Errors
     /// When the file cannot be read or changes meanwhile, or on interruption.
-    pub fn examine(&self, limits: &Limits<'_>, watch: &mut dyn Watch) -> Result<Looked> {
+    pub fn examine(&self, limits: &Limits<'_>, progress: &mut dyn Progress) -> Result<LintReport> {
         let mut nobody = |_: &[u8]| {};
-        let ledger = Ledger::new(&mut nobody);
-        let mut intake = Intake::noting(limits);
-        let read = self.entries(&ledger, &mut Meter::new(watch, &ledger.read, self.opened.0), &mut intake);
+        let ledger = InputDigest::new(&mut nobody);
+        let mut extractor = Extractor::noting(limits);
+        let read = self.entries(
+            &ledger,
+            &mut ProgressMeter::new(progress, &ledger.read, self.opened.0),
+            &mut extractor,
+        );
         self.unchanged()?;
-        intake.looked(read)
+        extractor.looked(read)
     }
 
     /// Unpacks the archive, where there is a target, and tells all that one reading can tell. What takes more than
@@ -215,14 +224,14 @@ impl Archive {
         limits: &Limits<'_>,
         beyond: &Limits<'_>,
         also: &mut Also<'_>,
-        watch: &mut dyn Watch,
+        progress: &mut dyn Progress,
     ) -> Result<Inspection> {
         let writer = target.map(|t| Writer::new(t.dir, t.owner, t.twins)).transpose()?;
-        let ledger = Ledger::new(also);
-        let read = self.take(Intake::new(writer, limits).and_beyond(beyond), &ledger, watch);
+        let ledger = InputDigest::new(also);
+        let read = self.take(Extractor::new(writer, limits).and_beyond(beyond), &ledger, progress);
         let read = match read {
             Err(error) if error.kind() == Kind::Refused => {
-                self.read_on(&ledger, watch)?;
+                self.read_on(&ledger, progress)?;
                 Err(error)
             }
             read => Ok(read?),
@@ -240,56 +249,69 @@ impl Archive {
         target: Option<Target<'_>>,
         limits: &Limits<'_>,
         also: &mut Also<'_>,
-        watch: &mut dyn Watch,
+        progress: &mut dyn Progress,
     ) -> Result<Reading> {
         let writer = target.map(|t| Writer::new(t.dir, t.owner, t.twins)).transpose()?;
-        let ledger = Ledger::new(also);
-        let Taken { survey, layout, packed, .. } = self.take(Intake::new(writer, limits), &ledger, watch)?;
+        let ledger = InputDigest::new(also);
+        let Taken { survey, layout, packed, .. } =
+            self.take(Extractor::new(writer, limits), &ledger, progress)?;
         Ok(Reading { sha256: ledger.into_sha256(), survey, layout, packed })
     }
 
-    fn take(&self, mut intake: Intake<'_>, ledger: &Ledger<'_>, watch: &mut dyn Watch) -> Result<Taken> {
-        let meter = &mut Meter::new(watch, &ledger.read, self.opened.0);
-        let read = self.entries(ledger, meter, &mut intake).and_then(|()| intake.finish());
+    fn take(
+        &self,
+        mut extractor: Extractor<'_>,
+        ledger: &InputDigest<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<Taken> {
+        let meter = &mut ProgressMeter::new(progress, &ledger.read, self.opened.0);
+        let read = self.entries(ledger, meter, &mut extractor).and_then(|()| extractor.finish());
         // What is amiss in a file that is being written to is no fault of the archive.
         self.unchanged().and(read).map_err(|e| self.explain(e))
     }
 
     /// Reads what is left of the file, and decodes none of it.
-    fn read_on(&self, ledger: &Ledger<'_>, watch: &mut dyn Watch) -> Result<()> {
-        let mut meter = Meter::new(watch, &ledger.read, self.opened.0);
+    fn read_on(&self, ledger: &InputDigest<'_>, progress: &mut dyn Progress) -> Result<()> {
+        let mut meter = ProgressMeter::new(progress, &ledger.read, self.opened.0);
         drain(&mut Input::new(&self.file, ledger).buffered(), &mut |_| meter.tick())
-            .doing(|| format!("cannot read {}", self.name))?;
+            .context(|| format!("cannot read {}", self.name))?;
         self.unchanged()
     }
 
-    fn entries(&self, ledger: &Ledger<'_>, meter: &mut Meter<'_>, intake: &mut Intake<'_>) -> Result<()> {
+    fn entries(
+        &self,
+        ledger: &InputDigest<'_>,
+        meter: &mut ProgressMeter<'_>,
+        extractor: &mut Extractor<'_>,
+    ) -> Result<()> {
         let length = self.opened.0;
         thread::scope(|scope| {
-            let mut crew = Crew::new(scope, if self.format == Format::Zip { 2 } else { 1 });
+            let mut workers = Workers::new(scope, if self.format == ArchiveFormat::Zip { 2 } else { 1 });
             let read = match self.format {
-                Format::Zip => zipped::read(&self.file, length, ledger, &mut crew, meter, intake),
+                ArchiveFormat::Zip => {
+                    zipped::read(&self.file, length, ledger, &mut workers, meter, extractor)
+                }
                 format => {
                     let input = Pipe::new(scope, Box::new(Input::new(&self.file, ledger)));
                     decoded(input, format).map_err(damaged).and_then(|decoded| {
-                        tarball::read(&mut Pipe::new(scope, decoded), &mut crew, meter, intake)
+                        tarball::read(&mut Pipe::new(scope, decoded), &mut workers, meter, extractor)
                     })
                 }
             };
             // Where a file failed, reading on came to nothing.
-            crew.finish(intake).and(read)
+            workers.finish(extractor).and(read)
         })?;
         meter.tick()?;
         // Whatever was decoded, all of the file is to be vouched for.
         if ledger.read.load(Ordering::Relaxed) == length {
             Ok(())
         } else {
-            Err(fault::broken("something follows its end"))
+            Err(fault::corrupt("something follows its end"))
         }
     }
 
     fn unchanged(&self) -> Result<()> {
-        let now = self.file.metadata().doing(|| "cannot look at the archive")?;
+        let now = self.file.metadata().context(|| "cannot look at the archive")?;
         if stamp(&now) == self.opened { Ok(()) } else { Err(self.changed()) }
     }
 

@@ -12,7 +12,7 @@ const DEPTH_MAX: usize = 200;
 const SHOWN_MAX: usize = 200;
 
 /// What is wrong, in words that follow the name of an entry.
-pub type Checked<T> = std::result::Result<T, &'static str>;
+pub type EntryResult<T> = std::result::Result<T, &'static str>;
 
 /// Where an entry goes: relative, without `.`, `..` and empty components; empty for the archive's own top.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +33,11 @@ impl Name {
     /// # Errors
     /// Refuses what could be written elsewhere, or read differently by another program.
     pub fn parse(raw: &[u8]) -> Result<Self> {
-        let text = printable(raw).map_err(|why| breach(raw, why))?;
+        let text = printable(raw).map_err(|why| violation(raw, why))?;
         let text = if matches!(text, "." | "./") { "" } else { text.strip_prefix("./").unwrap_or(text) };
         let (path, slash) = text.strip_suffix('/').map_or((text, false), |path| (path, true));
         if !text.is_empty() {
-            relative(text, path).map_err(|why| breach(raw, why))?;
+            relative(text, path).map_err(|why| violation(raw, why))?;
         }
         Ok(Self { path: EntryPath(path.to_owned()), slash: slash || path.is_empty() })
     }
@@ -56,9 +56,9 @@ impl EntryPath {
 /// Refuses absolute targets and those that no file system takes.
 pub fn link_target(name: &[u8], raw: &[u8]) -> Result<String> {
     let target =
-        printable(raw).map_err(|why| breach(name, format!("links to {}, which {why}", shown(raw))))?;
+        printable(raw).map_err(|why| violation(name, format!("links to {}, which {why}", shown(raw))))?;
     if target.starts_with('/') {
-        return Err(breach(name, format!("links to {}, which is absolute", shown(raw))));
+        return Err(violation(name, format!("links to {}, which is absolute", shown(raw))));
     }
     Ok(target.to_owned())
 }
@@ -72,7 +72,7 @@ pub fn stays_inside(depth: usize, target: &str) -> bool {
 }
 
 /// An entry breaks a rule.
-pub fn breach(name: &[u8], why: impl std::fmt::Display) -> Error {
+pub fn violation(name: &[u8], why: impl std::fmt::Display) -> Error {
     Error::refused(format!("entry {} {why}", shown(name)))
 }
 
@@ -85,7 +85,7 @@ pub fn shown(name: &[u8]) -> String {
     }
 }
 
-fn printable(raw: &[u8]) -> Checked<&str> {
+fn printable(raw: &[u8]) -> EntryResult<&str> {
     let text = std::str::from_utf8(raw).map_err(|_| "is not UTF-8")?;
     if text.is_empty() {
         Err("is empty")
@@ -100,7 +100,7 @@ fn printable(raw: &[u8]) -> Checked<&str> {
     }
 }
 
-fn relative(text: &str, path: &str) -> Checked<()> {
+fn relative(text: &str, path: &str) -> EntryResult<()> {
     if text.starts_with('/') {
         return Err("is absolute");
     }

@@ -15,7 +15,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::unistd::linkat;
 use rustix::fs::ioctl_ficlone;
 
-use super::writer::Slot;
+use super::writer::FileSlot;
 use crate::error::Result;
 use crate::tree::{CHUNK, Node, Sum, TreeEntry};
 
@@ -39,7 +39,7 @@ pub fn can_share_blocks(from: &File, to: &File) -> bool {
 
 /// What an installed release holds.
 #[derive(Debug)]
-pub struct Twins {
+pub struct BaseRelease {
     release: OwnedFd,
     sharing: Sharing,
     files: HashMap<Sum, Twin>,
@@ -56,7 +56,7 @@ struct Twin {
     size: u64,
 }
 
-impl Twins {
+impl BaseRelease {
     /// What is in the directory of a release, by what was recorded of it.
     #[must_use]
     pub fn new(release: OwnedFd, sharing: Sharing, tree: Vec<TreeEntry>, packed: Vec<PackedSum>) -> Self {
@@ -89,7 +89,7 @@ impl Twins {
     ///
     /// # Errors
     /// When the file cannot be created, or not completed.
-    pub fn share(&self, sum: Sum, slot: &Slot, mode: u32, mtime: Option<u64>) -> Result<bool> {
+    pub fn share(&self, sum: Sum, slot: &FileSlot, mode: u32, mtime: Option<u64>) -> Result<bool> {
         if self.off.load(Ordering::Relaxed) {
             return Ok(false);
         }
@@ -111,7 +111,7 @@ impl Twins {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub fn start_from(&self, slot: &Slot, mode: u32, size: u64) -> Result<Option<File>> {
+    pub fn clone_or_link(&self, slot: &FileSlot, mode: u32, size: u64) -> Result<Option<File>> {
         if self.sharing != Sharing::Blocks || self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -165,7 +165,7 @@ impl Twins {
         &self,
         from: &File,
         before: &FileStat,
-        slot: &Slot,
+        slot: &FileSlot,
         mode: u32,
         mtime: Option<u64>,
     ) -> Result<bool> {
@@ -188,7 +188,7 @@ fn is_unchanged(file: &File, before: &FileStat) -> bool {
 
 /// Links the very file that was read, by its descriptor. Its mode and owner become the new file's as well, so
 /// they must be what is asked for; its time is no matter.
-fn link(file: &File, before: &FileStat, slot: &Slot, mode: u32) -> bool {
+fn link(file: &File, before: &FileStat, slot: &FileSlot, mode: u32) -> bool {
     let owned = slot.owner().is_none_or(|owner| (owner.uid, owner.gid) == (before.st_uid, before.st_gid));
     if before.st_mode & 0o7777 != mode || !owned {
         return false;

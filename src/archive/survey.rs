@@ -1,8 +1,8 @@
 //! What an archive holds, in figures, and the manifest in it.
 
 use super::entry::{Entry, EntryKind};
-use super::layout::{Layout, Place};
-use super::path::{Checked, breach};
+use super::layout::{Layout, PathUse};
+use super::path::{EntryResult, violation};
 use crate::error::Result;
 use crate::manifest::MANIFEST;
 
@@ -23,8 +23,8 @@ pub struct Survey {
 impl Survey {
     /// The figures of what was read.
     pub(super) fn new(layout: &Layout, manifest: Option<String>, top: Option<String>) -> Self {
-        let size = |(_, place): (&str, &Place)| match place {
-            Place::File { size, .. } => Some(*size),
+        let size = |(_, place): (&str, &PathUse)| match place {
+            PathUse::File { size, .. } => Some(*size),
             _ => None,
         };
         let sizes = layout.iter().filter_map(size).collect();
@@ -57,12 +57,12 @@ impl Survey {
 /// held until then: the one at the top, and the first that lies one directory deeper.
 #[derive(Default)]
 pub struct Manifests {
-    at_top: Option<Found>,
-    nested: Option<(String, Found)>,
+    at_top: Option<ManifestText>,
+    nested: Option<(String, ManifestText)>,
 }
 
 /// A manifest's text, as far as it was read, or why it cannot be one.
-type Found = Checked<Vec<u8>>;
+type ManifestText = EntryResult<Vec<u8>>;
 
 impl Manifests {
     /// Notes one entry, and says whether its text is wanted.
@@ -100,6 +100,6 @@ impl Manifests {
             None => self.at_top,
         };
         let text = found.map(|found| String::from_utf8(found?).map_err(|_| "is not UTF-8")).transpose();
-        text.map_err(|why| breach(MANIFEST.as_bytes(), why))
+        text.map_err(|why| violation(MANIFEST.as_bytes(), why))
     }
 }

@@ -4,16 +4,16 @@ use std::io::{BufRead, ErrorKind, Read};
 
 use tar::Header;
 
-use super::body::Body;
-use super::crew::Crew;
-use super::entry::{Raw, Shape};
-use super::extension::{Extensions, Kind};
-use super::fault::{broken, damaged};
-use super::inflate::Packed;
+use super::entry::{EntryType, RawEntry};
+use super::extension::{ExtensionKind, Extensions};
+use super::extractor::Extractor;
+use super::fault::{corrupt, damaged};
+use super::inflate::PackedData;
 use super::input::drain;
-use super::intake::Intake;
-use super::meter::Meter;
-use super::path::breach;
+use super::path::violation;
+use super::pending_file::PendingFile;
+use super::progress_meter::ProgressMeter;
+use super::workers::Workers;
 use crate::error::Result;
 
 const BLOCK: usize = 512;
@@ -28,38 +28,38 @@ const PADDING_MAX: u64 = 16 << 20;
 /// Refuses what is damaged, cut short or of a kind that no release holds; else as the intake.
 pub fn read(
     reader: &mut dyn BufRead,
-    crew: &mut Crew,
-    meter: &mut Meter<'_>,
-    intake: &mut Intake<'_>,
+    workers: &mut Workers,
+    meter: &mut ProgressMeter<'_>,
+    extractor: &mut Extractor<'_>,
 ) -> Result<()> {
     let mut extensions = Extensions::default();
     while let Some(header) = next_header(reader)? {
         meter.tick()?;
-        match Kind::of(header.as_old().linkflag[0]) {
+        match ExtensionKind::of(header.as_old().linkflag[0]) {
             Some(kind) => {
                 let size = size_of(&header)?;
                 extensions.read(kind, size, reader)?;
-                intake.extension(size)?;
+                extractor.extension(size)?;
             }
             None => {
-                let (size, body) = read_entry(&header, &std::mem::take(&mut extensions), intake)?;
+                let (size, body) = read_entry(&header, &std::mem::take(&mut extensions), extractor)?;
                 let Some(body) = body else {
                     skip(reader, size, meter)?;
                     continue;
                 };
-                crew.file(
+                workers.file(
                     body,
-                    Packed { length: size, size, deflated: false, crc: None, ahead: None },
+                    PackedData { length: size, size, deflated: false, crc: None, ahead: None },
                     reader,
                     meter,
-                    intake,
+                    extractor,
                 )?;
                 skip_padding(reader, size)?;
             }
         }
     }
     if extensions != Extensions::default() {
-        return Err(broken("it ends with the extension of an entry"));
+        return Err(corrupt("it ends with the extension of an entry"));
     }
     read_end(reader, meter)
 }
@@ -68,12 +68,12 @@ pub fn read(
 fn read_entry(
     header: &Header,
     extensions: &Extensions,
-    intake: &mut Intake<'_>,
-) -> Result<(u64, Option<Body>)> {
+    extractor: &mut Extractor<'_>,
+) -> Result<(u64, Option<PendingFile>)> {
     let (short_name, short_target) = (header.path_bytes(), header.link_name_bytes().unwrap_or_default());
     let name = extensions.name(&short_name)?;
     let size = entry_size(header, extensions, name)?;
-    let raw = Raw {
+    let raw = RawEntry {
         name,
         shape: shape(header.as_old().linkflag[0], name)?,
         target: extensions.target(&short_target),
@@ -81,23 +81,23 @@ fn read_entry(
         mode: header.mode().map_err(|_| no_number())?,
         mtime: header.mtime().ok(),
     };
-    Ok((size, intake.admit(&raw)?))
+    Ok((size, extractor.admit(&raw)?))
 }
 
-fn shape(flag: u8, name: &[u8]) -> Result<Shape> {
+fn shape(flag: u8, name: &[u8]) -> Result<EntryType> {
     let what = match flag {
-        0 | b'0' | b'7' => return Ok(Shape::File),
-        b'1' => return Ok(Shape::Hardlink),
-        b'2' => return Ok(Shape::Symlink),
-        b'5' => return Ok(Shape::Directory),
-        b'3' | b'4' => return Ok(Shape::Unfit("is a device")),
-        b'6' => return Ok(Shape::Unfit("is a named pipe")),
+        0 | b'0' | b'7' => return Ok(EntryType::File),
+        b'1' => return Ok(EntryType::Hardlink),
+        b'2' => return Ok(EntryType::Symlink),
+        b'5' => return Ok(EntryType::Directory),
+        b'3' | b'4' => return Ok(EntryType::Unfit("is a device")),
+        b'6' => return Ok(EntryType::Unfit("is a named pipe")),
         b'S' => "a sparse file, which no release may hold".to_owned(),
         b'M' => "part of a file from another volume".to_owned(),
         b'D' => "a directory of an incremental dump".to_owned(),
         other => format!("of the unknown type {:?}", char::from(other)),
     };
-    Err(breach(name, format!("is {what}")))
+    Err(violation(name, format!("is {what}")))
 }
 
 /// The parser's own reading takes signs, and of a binary number the last eight bytes alone.
@@ -115,13 +115,13 @@ fn entry_size(header: &Header, extensions: &Extensions, name: &[u8]) -> Result<u
         (size, None) => Ok(size),
         (size, Some(extended)) if size == extended => Ok(size),
         (0, Some(extended)) if extended > OCTAL_MAX => Ok(extended),
-        _ => Err(breach(name, "has two sizes")),
+        _ => Err(violation(name, "has two sizes")),
     }
 }
 
 /// The crate's own words repeat the archive's bytes, which may be those of a terminal's escapes.
 fn no_number() -> crate::error::Error {
-    broken("a header holds no number where one belongs")
+    corrupt("a header holds no number where one belongs")
 }
 
 /// Nothing at the first block of zeros.
@@ -135,12 +135,12 @@ fn next_header(reader: &mut dyn BufRead) -> Result<Option<Header>> {
     let sum: u32 = bytes[..148].iter().chain(&[b' '; 8]).chain(&bytes[156..]).map(|b| u32::from(*b)).sum();
     match header.cksum() {
         Ok(expected) if expected == sum => Ok(Some(header)),
-        _ => Err(broken("the checksum of a header is wrong")),
+        _ => Err(corrupt("the checksum of a header is wrong")),
     }
 }
 
 /// Passes over the data of an entry that nobody takes.
-fn skip(reader: &mut dyn BufRead, size: u64, meter: &mut Meter<'_>) -> Result<()> {
+fn skip(reader: &mut dyn BufRead, size: u64, meter: &mut ProgressMeter<'_>) -> Result<()> {
     let mut rest = reader.take(size);
     drain(&mut rest, &mut |_| meter.tick())?;
     if rest.limit() > 0 {
@@ -157,7 +157,7 @@ fn skip_padding(reader: &mut dyn BufRead, size: u64) -> Result<()> {
 }
 
 /// A second block of zeros ends a tar; more may follow, to fill the last record.
-fn read_end(reader: &mut dyn BufRead, meter: &mut Meter<'_>) -> Result<()> {
+fn read_end(reader: &mut dyn BufRead, meter: &mut ProgressMeter<'_>) -> Result<()> {
     let mut block = [0; BLOCK];
     reader.read_exact(&mut block).map_err(damaged)?;
     let mut only_zeros = is_zero(&block);
@@ -166,9 +166,9 @@ fn read_end(reader: &mut dyn BufRead, meter: &mut Meter<'_>) -> Result<()> {
         only_zeros &= is_zero(bytes);
         length += bytes.len() as u64;
         meter.tick()?;
-        if only_zeros && length <= PADDING_MAX { Ok(()) } else { Err(broken("something follows its end")) }
+        if only_zeros && length <= PADDING_MAX { Ok(()) } else { Err(corrupt("something follows its end")) }
     })?;
-    if only_zeros { Ok(()) } else { Err(broken("something follows its end")) }
+    if only_zeros { Ok(()) } else { Err(corrupt("something follows its end")) }
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

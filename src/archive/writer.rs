@@ -16,26 +16,26 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 
 use super::Owner;
-use super::layout::{DIRECTORY_MODE, Layout, Place};
-use super::path::breach;
-use super::share::Twins;
-use crate::error::{Doing, Error, Result};
+use super::layout::{DIRECTORY_MODE, Layout, PathUse};
+use super::path::violation;
+use super::share::BaseRelease;
+use crate::error::{Context, Error, Result};
 
 /// Writes a tree into an empty directory.
 pub struct Writer {
     target: Arc<OwnedFd>,
     owner: Option<Owner>,
-    twins: Option<Arc<Twins>>,
+    twins: Option<Arc<BaseRelease>>,
     /// The directories from the target down to the one last written to.
     open: Vec<(String, Arc<OwnedFd>)>,
 }
 
 /// Where a file is going to be; it may be created and written by any thread.
-pub struct Slot {
+pub struct FileSlot {
     parent: Arc<OwnedFd>,
     path: String,
     owner: Option<Owner>,
-    twins: Option<Arc<Twins>>,
+    twins: Option<Arc<BaseRelease>>,
 }
 
 impl Writer {
@@ -43,8 +43,12 @@ impl Writer {
     ///
     /// # Errors
     /// When no more files can be opened.
-    pub fn new(target: BorrowedFd<'_>, owner: Option<Owner>, twins: Option<Arc<Twins>>) -> Result<Self> {
-        let target = target.try_clone_to_owned().doing(|| "cannot open the directory to write into")?;
+    pub fn new(
+        target: BorrowedFd<'_>,
+        owner: Option<Owner>,
+        twins: Option<Arc<BaseRelease>>,
+    ) -> Result<Self> {
+        let target = target.try_clone_to_owned().context(|| "cannot open the directory to write into")?;
         Ok(Self { target: Arc::new(target), owner, twins, open: Vec::new() })
     }
 
@@ -70,10 +74,10 @@ impl Writer {
     ///
     /// # Errors
     /// When its directory cannot be created.
-    pub fn slot(&mut self, layout: &mut Layout, path: &str) -> Result<Slot> {
+    pub fn slot(&mut self, layout: &mut Layout, path: &str) -> Result<FileSlot> {
         self.directory(layout, parent(path))?;
         let (parent, path) = (self.here(), path.to_owned());
-        Ok(Slot { parent, path, owner: self.owner, twins: self.twins.clone() })
+        Ok(FileSlot { parent, path, owner: self.owner, twins: self.twins.clone() })
     }
 
     /// Creates a hard link to a file that is complete, or a copy where the file system has no hard links.
@@ -88,8 +92,8 @@ impl Writer {
                 let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                 let from = openat(&*old.parent, old.name(), flags, Mode::empty());
                 let mut to = new.create(mode)?;
-                io::copy(&mut File::from(from.doing(|| cannot_create(path))?), &mut to)
-                    .doing(|| cannot_create(path))?;
+                io::copy(&mut File::from(from.context(|| cannot_create(path))?), &mut to)
+                    .context(|| cannot_create(path))?;
                 new.keep(&to, mode, None)
             }
             other => other.map_err(|errno| taken(path, errno)),
@@ -106,7 +110,7 @@ impl Writer {
         let Some(Owner { uid, gid }) = self.owner else { return Ok(()) };
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         fchownat(&*slot.parent, slot.name(), uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
-            .doing(|| format!("cannot set the owner of {path:?}"))
+            .context(|| format!("cannot set the owner of {path:?}"))
     }
 
     /// Gives a directory its mode: in the end, since it may forbid to write.
@@ -125,14 +129,14 @@ impl Writer {
     fn enter(&self, layout: &mut Layout, name: &str, path: &str) -> Result<OwnedFd> {
         let here = self.here();
         let made = match layout.get_mut(path) {
-            Some(Place::Directory { made, .. }) => std::mem::replace(made, true),
+            Some(PathUse::Directory { made, .. }) => std::mem::replace(made, true),
             _ => return Err(Error::failed(format!("{path:?} is no directory"))),
         };
         if !made {
             mkdirat(&*here, name, permissions(DIRECTORY_MODE)).map_err(|errno| taken(path, errno))?;
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&*here, name, flags, Mode::empty()).doing(|| format!("cannot open {path:?}"))?;
+        let fd = openat(&*here, name, flags, Mode::empty()).context(|| format!("cannot open {path:?}"))?;
         if !made {
             settle(&fd, DIRECTORY_MODE, self.owner, path)?;
         }
@@ -140,7 +144,7 @@ impl Writer {
     }
 }
 
-impl Slot {
+impl FileSlot {
     /// Creates the file, empty.
     ///
     /// # Errors
@@ -156,7 +160,7 @@ impl Slot {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, mut file: &File, bytes: &[u8]) -> Result<()> {
-        file.write_all(bytes).doing(|| format!("cannot write {:?}", self.path))
+        file.write_all(bytes).context(|| format!("cannot write {:?}", self.path))
     }
 
     /// Completes the file: its mode, its owner and its time, in seconds since the epoch.
@@ -167,7 +171,7 @@ impl Slot {
         settle(file, mode, self.owner, &self.path)?;
         let Some(seconds) = mtime.and_then(|seconds| i64::try_from(seconds).ok()) else { return Ok(()) };
         let time = TimeSpec::new(seconds, 0);
-        futimens(file, &time, &time).doing(|| format!("cannot set the time of {:?}", self.path))
+        futimens(file, &time, &time).context(|| format!("cannot set the time of {:?}", self.path))
     }
 
     /// Removes the file again.
@@ -176,11 +180,11 @@ impl Slot {
     /// When it cannot be removed.
     pub fn remove(&self) -> Result<()> {
         unlinkat(&*self.parent, self.name(), UnlinkatFlags::NoRemoveDir)
-            .doing(|| format!("cannot remove {:?}", self.path))
+            .context(|| format!("cannot remove {:?}", self.path))
     }
 
     /// What an installed release holds, to be shared.
-    pub fn twins(&self) -> Option<&Twins> {
+    pub fn twins(&self) -> Option<&BaseRelease> {
         self.twins.as_deref()
     }
 
@@ -209,23 +213,23 @@ impl Slot {
 /// permissions away.
 fn settle(fd: impl AsFd, mode: u32, owner: Option<Owner>, path: &str) -> Result<()> {
     let has = |stat: &FileStat| stat.st_mode & 0o7777 == mode;
-    let now = fstat(&fd).doing(|| format!("cannot look at {path:?}"))?;
+    let now = fstat(&fd).context(|| format!("cannot look at {path:?}"))?;
     let foreign = owner.filter(|to| (to.uid, to.gid) != (now.st_uid, now.st_gid));
     if let Some(Owner { uid, gid }) = foreign {
         fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .doing(|| format!("cannot set the owner of {path:?}"))?;
+            .context(|| format!("cannot set the owner of {path:?}"))?;
     }
     if foreign.is_none() && has(&now) {
         return Ok(());
     }
-    fchmod(fd, permissions(mode)).doing(|| format!("cannot set the mode of {path:?}"))
+    fchmod(fd, permissions(mode)).context(|| format!("cannot set the mode of {path:?}"))
 }
 
 /// What is there already differs only in its letters' case: the rules let no name come twice.
 fn taken(path: &str, errno: Errno) -> Error {
     match errno {
         Errno::EEXIST => {
-            breach(path.as_bytes(), "is there already, by a name that is the same to this file system")
+            violation(path.as_bytes(), "is there already, by a name that is the same to this file system")
         }
         other => Error::failed(cannot_create(path)).because(other),
     }

@@ -7,7 +7,7 @@ use clap_complete::engine::ArgValueCandidates;
 use tenure::health::Span;
 
 use super::complete::{self, Shell};
-use super::vendor::Pack;
+use super::vendor::PackArgs;
 
 /// Manage the installed releases of one service: unpack, switch, try out, take back.
 #[derive(Debug, Parser)]
@@ -72,16 +72,16 @@ pub enum Command {
         #[arg(value_name = "VERSION|ARCHIVE", add = ArgValueCandidates::new(complete::releases))]
         what: String,
         #[command(flatten)]
-        replace: Replace,
+        replace: ReplaceArgs,
         #[command(flatten)]
         change: Change,
     },
     /// Make a release current, then permanent, in either direction
-    Install(Install),
+    Install(InstallArgs),
     /// Install a higher release
-    Upgrade(Install),
+    Upgrade(InstallArgs),
     /// Install a lower release
-    Downgrade(Install),
+    Downgrade(InstallArgs),
     /// Make the current release permanent
     Confirm {
         /// Refuse unless this release is on trial, or is permanent and current already
@@ -121,7 +121,7 @@ pub enum Command {
         #[command(flatten)]
         restarting: Restarting,
         #[command(flatten)]
-        retry: Retry,
+        retry: RetryArgs,
         /// Tell which of the installed releases run on another system instead, as "debian 13"
         #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["restart", "restart_if_needed", "retry"])]
         os: Option<String>,
@@ -195,7 +195,7 @@ pub enum Command {
         what: PathBuf,
     },
     /// For vendors: make an archive of a directory, with its .sha256: from the same files the same bytes
-    Pack(Pack),
+    Pack(PackArgs),
     /// For vendors: show what a release.toml may say
     Manifest {
         /// Print one with every key, and what each is for
@@ -230,7 +230,7 @@ pub enum StatusFormat {
 
 /// What install, upgrade and downgrade take.
 #[derive(Debug, Args)]
-pub struct Install {
+pub struct InstallArgs {
     /// The release
     #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::releases))]
     pub version: String,
@@ -257,7 +257,7 @@ pub struct Install {
     pub start: bool,
 
     #[command(flatten)]
-    pub retry: Retry,
+    pub retry: RetryArgs,
 
     /// Go all the way that `plan` shows, each hop healthy and permanent before the next; the same command goes on where
     /// it was interrupted
@@ -272,10 +272,10 @@ pub struct Install {
     pub backup: Backup,
 
     #[command(flatten)]
-    pub timeouts: Timeouts,
+    pub timeouts: TimeoutArgs,
 
     #[command(flatten)]
-    pub replace: Replace,
+    pub replace: ReplaceArgs,
 
     #[command(flatten)]
     pub change: Change,
@@ -295,7 +295,7 @@ pub struct Restarting {
 
 /// Whether a release is tried again.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Retry {
+pub struct RetryArgs {
     /// Try a release again that failed on this host before
     #[arg(long)]
     pub retry: bool,
@@ -303,7 +303,7 @@ pub struct Retry {
 
 /// How long things may take, this once.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Timeouts {
+pub struct TimeoutArgs {
     /// Within what time the service has to be healthy once it was moved [default: health in the table timeouts of
     /// tenure.toml or of release.toml, or 60s]
     #[arg(long, value_name = "TIME")]
@@ -330,7 +330,7 @@ pub struct Backup {
 
 /// Whether an installed release gives way to another archive.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Replace {
+pub struct ReplaceArgs {
     /// Unpack anew a release that is not in use and came from another archive
     #[arg(long)]
     pub replace: bool,

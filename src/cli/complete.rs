@@ -9,7 +9,7 @@ use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{Bash, EnvCompleter, Fish, Shells, Zsh};
 
-use tenure::error::{Doing, Error, Result};
+use tenure::error::{Context, Error, Result};
 use tenure::ops;
 use tenure::release::ReleaseState;
 use tenure::root::Root;
@@ -75,7 +75,7 @@ pub fn script(shell: Shell) -> Result<String> {
     let mut script = Vec::new();
     completer
         .write_registration(VARIABLE, "tenure", "tenure", "tenure", &mut script)
-        .doing(|| "cannot write the completions")?;
+        .context(|| "cannot write the completions")?;
     let script =
         String::from_utf8(script).map_err(|e| Error::failed("cannot write the completions").because(e))?;
     Ok(match shell {

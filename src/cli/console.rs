@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use tenure::clock;
 use tenure::error::{Error, Result};
-use tenure::execute::{Observer, Recovered};
-use tenure::plan::{Item, Leg, Step, Toward};
+use tenure::execute::{Recovered, Reporter};
+use tenure::plan::{Hop, Item, Step, Toward};
 use tenure::process::Interrupt;
+use tenure::progress::Progress;
 use tenure::release::ReleaseState;
 use tenure::version::Version;
-use tenure::watch::Watch;
 
 use super::human::{self, Human};
 use super::json;
-use super::progress::Progress;
+use super::progress_bar::ProgressLine;
 
 /// How results are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub struct Console {
     /// What a person is told to give instead of `tenure`: a product's own command.
     known_as: Option<String>,
     interrupt: Interrupt,
-    bar: Progress,
+    bar: ProgressLine,
     unwritten: Option<io::Error>,
     changing: bool,
     /// The last warning.
@@ -107,7 +107,7 @@ impl Console {
             command,
             known_as: known_as(),
             interrupt: Interrupt::default(),
-            bar: Progress::new(is_watched),
+            bar: ProgressLine::new(is_watched),
             unwritten: None,
             changing: false,
             warned: None,
@@ -241,8 +241,8 @@ fn is_journal() -> bool {
     std::fs::metadata("/proc/self/fd/2").is_ok_and(|meta| told == format!("{}:{}", meta.dev(), meta.ino()))
 }
 
-impl Watch for Console {
-    fn progress(&mut self, done: u64, total: u64) {
+impl Progress for Console {
+    fn advance(&mut self, done: u64, total: u64) {
         self.bar.advance(done, total);
     }
 
@@ -259,7 +259,7 @@ impl Watch for Console {
     }
 }
 
-impl Observer for Console {
+impl Reporter for Console {
     fn opening(&mut self, version: &Version, was: Option<ReleaseState>) {
         if let Some(line) = human::opening(self.command, version, was) {
             self.line(&line);
@@ -297,7 +297,7 @@ impl Observer for Console {
         if let Some(line) = human::begun(step, self.replacing) {
             self.line(&line);
         }
-        self.replacing = matches!(step, Step::Discard { item: Item::Release(_) });
+        self.replacing = matches!(step, Step::Trash { item: Item::Release(_) });
     }
 
     fn done(&mut self, step: &Step) {
@@ -309,11 +309,11 @@ impl Observer for Console {
         }
     }
 
-    fn hop(&mut self, leg: &Leg, at: usize, of: usize) {
+    fn hop(&mut self, leg: &Hop, at: usize, of: usize) {
         self.line(&human::hop(leg, at, of));
     }
 
-    fn arrived(&mut self, leg: &Leg) {
+    fn arrived(&mut self, leg: &Hop) {
         self.line(&human::arrived(&leg.to));
     }
 

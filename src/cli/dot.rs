@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use tenure::error::Result;
-use tenure::ops::{Itinerary, Whereabouts};
-use tenure::policy::Hop;
+use tenure::ops::{Location, UpgradePath};
+use tenure::policy::HopKind;
 use tenure::version::Version;
 
 use super::console::{Console, Shown, Style};
@@ -13,13 +13,13 @@ use super::human::Human;
 /// All releases and allowed hops, with those that are chosen marked.
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Graph(Itinerary);
+struct Graph(UpgradePath);
 
 /// The graph; where there is no way it is shown before that is said.
 ///
 /// # Errors
 /// Where there is no way.
-pub fn show(mut found: Itinerary, console: &mut Console) -> Result<Shown> {
+pub fn show(mut found: UpgradePath, console: &mut Console) -> Result<Shown> {
     let none = found.none.take();
     let graph = Shown::of(console.style(), &Graph(found))?;
     let Some(error) = none else { return Ok(graph) };
@@ -31,15 +31,15 @@ pub fn show(mut found: Itinerary, console: &mut Console) -> Result<Shown> {
 
 impl Human for Graph {
     fn human(&self) -> String {
-        let Itinerary { from, hops, releases, allowed, .. } = &self.0;
+        let UpgradePath { from, hops, releases, allowed, .. } = &self.0;
         let is_chosen = |version: &Version| version == from || hops.iter().any(|hop| hop.to == *version);
         let stops = releases.iter().map(|(version, whereabouts)| {
-            let style = if *whereabouts == Whereabouts::Named { "dashed" } else { "solid" };
+            let style = if *whereabouts == Location::Named { "dashed" } else { "solid" };
             let width = if is_chosen(version) { ", penwidth=3" } else { "" };
             format!("  \"{version}\" [style={style}{width}];\n")
         });
         let legs = allowed.iter().map(|leg| {
-            let style = if leg.way == Hop::Hot { "solid" } else { "dashed" };
+            let style = if leg.way == HopKind::Hot { "solid" } else { "dashed" };
             let width = if hops.contains(leg) { ", penwidth=3" } else { "" };
             format!("  \"{}\" -> \"{}\" [style={style}{width}];\n", leg.from, leg.to)
         });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenure::ops::{History, Remembered};
-use tenure::root::{Entry, Outcome, TrialOutcome};
+use tenure::root::{HistoryEntry, Outcome, TrialOutcome};
 
 use super::human::Human;
 
@@ -14,7 +14,7 @@ impl Human for History {
 }
 
 fn remembered(Remembered { entry, trial }: &Remembered) -> String {
-    let Entry { from, to, permanent, .. } = entry;
+    let HistoryEntry { from, to, permanent, .. } = entry;
     let is_rollback = entry.outcome == Outcome::Done && entry.error.is_some();
     let how = match (entry.outcome, from, to) {
         // A move back that has a reason is one that no person asked for.

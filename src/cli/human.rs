@@ -6,11 +6,12 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use tenure::ops::{
-    Adopted, Booted, Checked, DryRun, Guarded, Initialised, Installed, Itinerary, Judged, Pruned, Report,
-    Reverted, Support, Supported, Told, Uninstalled, Unpacked, Verdict, Verified, Versions, Whereabouts,
+    Adopted, Booted, CheckReport, CheckRow, DryRun, Guarded, Initialised, InstallResult, Judged, Location,
+    Pruned, ReleaseVerdict, Report, Reverted, Support, Supported, Uninstalled, Unpacked, UpgradePath,
+    Verified, Versions,
 };
-use tenure::plan::{Item, Leg, Step, Toward};
-use tenure::policy::Hop;
+use tenure::plan::{Hop, Item, Step, Toward};
+use tenure::policy::HopKind;
 use tenure::release::ReleaseState;
 use tenure::version::Version;
 
@@ -38,11 +39,11 @@ pub struct RootDir {
 
 /// The result of `completions`.
 #[derive(Serialize)]
-pub struct Script {
+pub struct CompletionScript {
     pub script: String,
 }
 
-impl Human for Script {
+impl Human for CompletionScript {
     const IS_SCRIPT: bool = true;
 
     fn human(&self) -> String {
@@ -86,7 +87,7 @@ pub fn done(step: &Step) -> Option<String> {
 }
 
 /// What is said when one of several hops begins.
-pub fn hop(leg: &Leg, at: usize, of: usize) -> String {
+pub fn hop(leg: &Hop, at: usize, of: usize) -> String {
     format!("Hop {at} of {of}: {} to {}", leg.from, leg.to)
 }
 
@@ -124,9 +125,9 @@ pub fn listed(version: &Version, state: ReleaseState, failed: bool) -> String {
     format!("* {version}\t{state}{failed}\n")
 }
 
-impl Human for Checked {
+impl Human for CheckReport {
     fn human(&self) -> String {
-        let line = |told: &Told| {
+        let line = |told: &CheckRow| {
             let verdict = if told.ok { "ok    " } else { "FAILED" };
             let hints: String = told.hints.iter().map(|hint| format!("        hint: {hint}\n")).collect();
             format!("{verdict}  {}: {}\n{hints}", told.check, told.found)
@@ -166,7 +167,7 @@ impl Human for Supported {
     }
 }
 
-impl Human for Itinerary {
+impl Human for UpgradePath {
     fn human(&self) -> String {
         let Self { from, to, hops, releases, .. } = self;
         let count = match hops.len() {
@@ -174,15 +175,15 @@ impl Human for Itinerary {
             1 => "1 hop".to_owned(),
             count => format!("{count} hops"),
         };
-        let line = |(at, hop): (usize, &Leg)| {
+        let line = |(at, hop): (usize, &Hop)| {
             let way = match hop.way {
-                Hop::Hot => "hot",
-                Hop::Restart => "by a restart",
+                HopKind::Hot => "hot",
+                HopKind::Restart => "by a restart",
             };
             let whereabouts = match releases.get(&hop.to) {
-                Some(Whereabouts::Installed) => ", installed",
-                Some(Whereabouts::Archive) => ", an archive in releases/",
-                Some(Whereabouts::Named) | None => "",
+                Some(Location::Installed) => ", installed",
+                Some(Location::Archive) => ", an archive in releases/",
+                Some(Location::Named) | None => "",
             };
             format!("  {}. {}, {way}{whereabouts}\n", at + 1, hop.to)
         };
@@ -269,7 +270,7 @@ impl Human for Unpacked {
     }
 }
 
-impl Human for Installed {
+impl Human for InstallResult {
     fn human(&self) -> String {
         let version = &self.version;
         let permanent = format!("Made release permanent: \"{version}\"\n");
@@ -357,11 +358,11 @@ impl Human for Verified {
 
 fn judged(Judged { version, verdict }: &Judged) -> String {
     let differences = match verdict {
-        Verdict::Intact => return format!("Release {version} is what was unpacked.\n"),
-        Verdict::Unknown => {
+        ReleaseVerdict::Intact => return format!("Release {version} is what was unpacked.\n"),
+        ReleaseVerdict::Unknown => {
             return format!("Release {version} was not unpacked by Tenure and cannot be verified.\n");
         }
-        Verdict::Differs(differences) => differences,
+        ReleaseVerdict::Differs(differences) => differences,
     };
     let kinds =
         [("changed", &differences.changed), ("added", &differences.added), ("removed", &differences.removed)];

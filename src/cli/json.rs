@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use tenure::error::{Doing, Error, Result};
+use tenure::error::{Context, Error, Result};
 
 const SCHEMA: u32 = 1;
 
@@ -14,12 +14,12 @@ struct Document<'a, T> {
 }
 
 #[derive(Serialize)]
-struct Failure<'a> {
-    error: Told<'a>,
+struct JsonFailure<'a> {
+    error: JsonError<'a>,
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct JsonError<'a> {
     kind: &'static str,
     code: u8,
     message: String,
@@ -33,7 +33,7 @@ struct Told<'a> {
 /// Never, for the results that there are.
 pub fn document<T: Serialize>(result: &T) -> Result<String> {
     let text =
-        serde_json::to_string_pretty(&Document { schema: SCHEMA, result }).doing(|| "cannot write JSON")?;
+        serde_json::to_string_pretty(&Document { schema: SCHEMA, result }).context(|| "cannot write JSON")?;
     Ok(format!("{text}\n"))
 }
 
@@ -42,8 +42,8 @@ pub fn document<T: Serialize>(result: &T) -> Result<String> {
 /// # Errors
 /// Never.
 pub fn error(error: &Error) -> Result<String> {
-    document(&Failure {
-        error: Told {
+    document(&JsonFailure {
+        error: JsonError {
             kind: error.kind().word(),
             code: error.kind().code(),
             message: error.to_string(),

@@ -10,7 +10,7 @@ mod human;
 mod json;
 mod moves;
 mod notices;
-mod progress;
+mod progress_bar;
 mod prometheus;
 mod status;
 mod vendor;
@@ -23,9 +23,9 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
-use tenure::error::{Doing, Error, Kind, Result};
-use tenure::execute::Order;
-use tenure::ops::{self, Adopt, Common, Journey, Mode, Replace, Unpack, Wanted};
+use tenure::error::{Context, Error, Kind, Result};
+use tenure::execute::Invocation;
+use tenure::ops::{self, Adopt, Common, Mode, PathQuery, Replace, Unpack, UnpackTarget};
 use tenure::plan::{Permanence, Request};
 use tenure::policy::Direction;
 use tenure::process::{self, Interrupt};
@@ -51,7 +51,7 @@ pub fn run(words: &[OsString]) -> u8 {
         Ok(cli) => cli,
         Err(error) => return misused(error, style),
     };
-    let order = Order { command: typed(words), by: by(), why: None };
+    let order = Invocation { command: typed(words), by: by(), why: None };
     let loudness = match (cli.verbose, cli.quiet) {
         (true, _) => Loudness::Verbose,
         (_, true) => Loudness::Quiet,
@@ -128,8 +128,8 @@ fn suggest_what_is_shown(error: &mut clap::Error) {
     }
 }
 
-fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
-    let here = std::env::current_dir().doing(|| "cannot tell the working directory")?;
+fn dispatch(cli: Cli, order: Invocation, console: &mut Console) -> Result<Shown> {
+    let here = std::env::current_dir().context(|| "cannot tell the working directory")?;
     let given = cli.root.or_else(root_of_environment);
     let find = || Root::find(given.as_deref(), &here);
     let place = || match &given {
@@ -144,13 +144,13 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
         Command::Adopt { dir, version, name, change } => {
             let version = parse(&version)?;
             let common = common(order, change, console)?;
-            let absolute = std::path::absolute(place()?).doing(|| "cannot tell where the root is to be")?;
+            let absolute = std::path::absolute(place()?).context(|| "cannot tell where the root is to be")?;
             ops::adoptable(&dir, &absolute, &version, name.as_deref())?;
             let root = root_to_adopt_into(find, &place()?, name.as_deref(), common.mode)?;
             Shown::of(console.style(), &ops::adopt(&root, &Adopt { common, from: dir, version }, console)?)
         }
         Command::Completions { shell } => {
-            Shown::of(console.style(), &human::Script { script: complete::script(shell)? })
+            Shown::of(console.style(), &human::CompletionScript { script: complete::script(shell)? })
         }
         Command::Migrator { id } => {
             let _ = process::leave_session();
@@ -172,7 +172,7 @@ fn dispatch(cli: Cli, order: Order, console: &mut Console) -> Result<Shown> {
 }
 
 /// What changes nothing; all else is for `change`.
-fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Result<Shown> {
+fn act(command: Command, root: &Root, order: Invocation, console: &mut Console) -> Result<Shown> {
     let style = console.style();
     notices::show(&command, root, console);
     match command {
@@ -185,7 +185,7 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
             Shown::of(style, &ops::verify(root, version.as_ref(), console)?)
         }
         Command::Plan { version, from, available, format } => {
-            let journey = Journey {
+            let journey = PathQuery {
                 to: parse(&version)?,
                 from: from.as_deref().map(parse).transpose()?,
                 graph: format == PlanFormat::Dot,
@@ -213,7 +213,7 @@ fn act(command: Command, root: &Root, order: Order, console: &mut Console) -> Re
     }
 }
 
-fn change(command: Command, root: &Root, order: Order, console: &mut Console) -> Result<Shown> {
+fn change(command: Command, root: &Root, order: Invocation, console: &mut Console) -> Result<Shown> {
     match command {
         Command::Unpack { what, replace, change } => {
             let common = common(order, change, console)?;
@@ -278,7 +278,7 @@ fn root_to_adopt_into(
     }
 }
 
-fn common(order: Order, change: Change, console: &mut Console) -> Result<Common> {
+fn common(order: Invocation, change: Change, console: &mut Console) -> Result<Common> {
     let Change { dry_run, wait } = change;
     console.listen(Interrupt::listen()?);
     let mode = if dry_run { Mode::DryRun } else { Mode::Act };
@@ -286,7 +286,7 @@ fn common(order: Order, change: Change, console: &mut Console) -> Result<Common>
     Ok(Common { order, mode, wait: wait.map_or(patience, Duration::from_secs) })
 }
 
-fn replaced(args::Replace { replace }: args::Replace) -> Replace {
+fn replaced(args::ReplaceArgs { replace }: args::ReplaceArgs) -> Replace {
     if replace { Replace::Yes } else { Replace::No }
 }
 
@@ -298,11 +298,11 @@ fn optional(version: Option<String>) -> Result<Option<Version>> {
     version.map(|version| parse(&version)).transpose()
 }
 
-fn wanted(what: &str) -> Result<Wanted> {
+fn wanted(what: &str) -> Result<UnpackTarget> {
     match what.parse() {
-        Ok(version) => Ok(Wanted::Version(version)),
-        Err(_) if what.contains('/') || tenure::naming::Format::split(what).is_some() => {
-            Ok(Wanted::Archive(PathBuf::from(what)))
+        Ok(version) => Ok(UnpackTarget::Version(version)),
+        Err(_) if what.contains('/') || tenure::naming::ArchiveFormat::split(what).is_some() => {
+            Ok(UnpackTarget::Archive(PathBuf::from(what)))
         }
         Err(error) => Err(error.as_kind(Kind::Usage)),
     }

@@ -1,28 +1,28 @@
 //! install, upgrade and downgrade: their many options, taken apart.
 
 use tenure::error::Result;
-use tenure::execute::Order;
+use tenure::execute::Invocation;
 use tenure::health::Span;
 use tenure::manifest::Timeouts;
 use tenure::ops::{self, Extent};
-use tenure::plan::{Permanence, Request, Restart, Retry, Term};
+use tenure::plan::{Permanence, Request, Restart, Retry, TrialEnd};
 use tenure::policy::Direction;
 use tenure::root::Root;
 
-use super::args::{self, Backup, Install};
+use super::args::{self, Backup, InstallArgs};
 use super::console::{Console, Shown};
 use super::{common, parse, replaced};
 
 /// Goes to the release, or as far as nothing is switched.
 pub fn go(
     root: &Root,
-    order: Order,
-    install: Install,
+    order: Invocation,
+    install: InstallArgs,
     direction: Direction,
     console: &mut Console,
 ) -> Result<Shown> {
     // Taken apart in full, so that a new option cannot be forgotten here.
-    let Install {
+    let InstallArgs {
         version,
         no_permanent,
         confirm_within,
@@ -41,8 +41,8 @@ pub fn go(
         target: parse(&version)?,
         direction,
         permanence: match (no_permanent, confirm_within, watch) {
-            (_, Some(Span(within)), _) => Permanence::Ends(Term::Confirmation(within)),
-            (_, _, Some(Span(within))) => Permanence::Ends(Term::Watch(within)),
+            (_, Some(Span(within)), _) => Permanence::Ends(TrialEnd::Confirmation(within)),
+            (_, _, Some(Span(within))) => Permanence::Ends(TrialEnd::Watch(within)),
             (true, ..) => Permanence::Trial,
             _ => Permanence::Permanent,
         },
@@ -73,11 +73,11 @@ pub(super) fn restart(args::Restarting { restart, restart_if_needed }: args::Res
 }
 
 /// Whether the release may have failed before.
-pub(super) fn retry(args::Retry { retry }: args::Retry) -> Retry {
+pub(super) fn retry(args::RetryArgs { retry }: args::RetryArgs) -> Retry {
     if retry { Retry::Yes } else { Retry::No }
 }
 
-fn limits(args::Timeouts { health_timeout, stop_timeout, hook_timeout }: args::Timeouts) -> Timeouts {
+fn limits(args::TimeoutArgs { health_timeout, stop_timeout, hook_timeout }: args::TimeoutArgs) -> Timeouts {
     let (health, stop, hook) = (health_timeout, stop_timeout, hook_timeout);
     Timeouts { health, stop, hook, ..Timeouts::default() }
 }

@@ -1,6 +1,6 @@
 //! What is said beside the result of a command, whatever the command is.
 
-use tenure::execute::Observer;
+use tenure::execute::Reporter;
 use tenure::ops;
 use tenure::root::Root;
 

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use tenure::health::Sample;
-use tenure::ops::{Space, State, Status};
-use tenure::root::Entry;
+use tenure::ops::{DiskSpace, RootState, Status};
+use tenure::root::HistoryEntry;
 
 use super::args;
 use super::console::{Style, plain};
@@ -48,7 +48,8 @@ impl Page {
     }
 
     fn releases(&mut self, status: &Status) {
-        let states = State::ALL.map(|state| (label("state", &word(&state)), u8::from(state == status.state)));
+        let states =
+            RootState::ALL.map(|state| (label("state", &word(&state)), u8::from(state == status.state)));
         self.gauge("tenure_state", "The state of the root as a whole: 1 for what it is, else 0.", states);
         let releases = status.releases.iter().map(|release| {
             let (version, state) = (label("version", &release.version), label("state", &release.state));
@@ -94,7 +95,7 @@ impl Page {
         self.one("tenure_interrupted", help, at_work.map(|at_work| u8::from(!at_work)));
     }
 
-    fn last(&mut self, last: Option<&Entry>) {
+    fn last(&mut self, last: Option<&HistoryEntry>) {
         let outcome = last.map(|last| {
             let (command, outcome) = (args::command_in(&last.command), word(&last.outcome));
             (format!("{},{}", label("command", &command), label("outcome", &outcome)), 1)
@@ -110,8 +111,8 @@ impl Page {
         self.one("tenure_last_duration_seconds", help, took);
     }
 
-    fn space(&mut self, space: Option<&Space>) {
-        let Some(Space { free_bytes, size_bytes, reserve_bytes, free_inodes }) = space else { return };
+    fn space(&mut self, space: Option<&DiskSpace>) {
+        let Some(DiskSpace { free_bytes, size_bytes, reserve_bytes, free_inodes }) = space else { return };
         let help = "Bytes that are free on the file system of the releases.";
         self.one("tenure_free_bytes", help, Some(free_bytes));
         let help = "Bytes that the file system of the releases has in all.";

@@ -10,7 +10,7 @@ use tenure::clock;
 use tenure::error::{Error, Kind, Result};
 use tenure::lint::Finding;
 use tenure::manifest::EXAMPLE;
-use tenure::naming::Format;
+use tenure::naming::ArchiveFormat;
 use tenure::ops::{self, Linted, Mode, Overwrite, Packed};
 use tenure::outside;
 use tenure::process::Interrupt;
@@ -23,7 +23,7 @@ use super::human::Human;
 
 /// What `pack` takes.
 #[derive(Debug, Args)]
-pub struct Pack {
+pub struct PackArgs {
     /// The directory that becomes the release
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
@@ -92,9 +92,9 @@ pub fn run(command: Command, console: &mut Console) -> Result<Shown> {
     }
 }
 
-fn pack(options: Pack, console: &mut Console) -> Result<Shown> {
+fn pack(options: PackArgs, console: &mut Console) -> Result<Shown> {
     // Taken apart in full, so that a new option cannot be forgotten here.
-    let Pack { dir, output, format, name, release, sign, password_file, force, dry_run } = options;
+    let PackArgs { dir, output, format, name, release, sign, password_file, force, dry_run } = options;
     let usage = |error: Error| error.as_kind(Kind::Usage);
     let time = source_date_epoch().map_err(usage)?;
     let version = release.map(|release| release.parse::<Version>().map_err(usage)).transpose()?;
@@ -105,9 +105,9 @@ fn pack(options: Pack, console: &mut Console) -> Result<Shown> {
         dir,
         output: output.unwrap_or_default(),
         format: format.map(|format| match format {
-            PackFormat::TarZst => Format::TarZst,
-            PackFormat::TarGz => Format::TarGz,
-            PackFormat::Zip => Format::Zip,
+            PackFormat::TarZst => ArchiveFormat::TarZst,
+            PackFormat::TarGz => ArchiveFormat::TarGz,
+            PackFormat::Zip => ArchiveFormat::Zip,
         }),
         name,
         version,

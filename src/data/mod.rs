@@ -13,29 +13,29 @@ use crate::error::{Error, Result};
 use crate::version::Version;
 
 /// A data format, by the number that its vendor gave it.
-pub type Format = u32;
+pub type DataFormat = u32;
 
 /// The manifest's table `[data]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", try_from = "Declared")]
+#[serde(rename_all = "kebab-case", try_from = "RawData")]
 pub struct Formats {
     /// The one that the release writes.
-    pub writes: Format,
+    pub writes: DataFormat,
     /// Those that it can start on, the one that it writes among them.
-    pub reads: Vec<Format>,
+    pub reads: Vec<DataFormat>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Declared {
-    writes: Format,
-    reads: Option<Vec<Format>>,
+struct RawData {
+    writes: DataFormat,
+    reads: Option<Vec<DataFormat>>,
 }
 
-impl TryFrom<Declared> for Formats {
+impl TryFrom<RawData> for Formats {
     type Error = Error;
 
-    fn try_from(Declared { writes, reads }: Declared) -> Result<Self> {
+    fn try_from(RawData { writes, reads }: RawData) -> Result<Self> {
         let reads = reads.unwrap_or_else(|| vec![writes]);
         if reads.contains(&writes) {
             return Ok(Self { writes, reads });
@@ -49,7 +49,7 @@ impl TryFrom<Declared> for Formats {
 pub struct OnDisk {
     /// The formats that it is in, or was before a migration that is not done; none where nobody has said so. They are
     /// several where a release was gone down to that reads the higher ones and writes a lower one.
-    pub formats: BTreeSet<Format>,
+    pub formats: BTreeSet<DataFormat>,
     /// The last migration; none where none was ever begun.
     pub migration: Option<Migration>,
 }
@@ -64,7 +64,7 @@ pub struct Migration {
     /// The release that was permanent before.
     pub old: Option<Version>,
     /// The format that it makes; none where the release does not say.
-    pub to: Option<Format>,
+    pub to: Option<DataFormat>,
     /// How it stands.
     pub stage: Stage,
     /// When it was begun, or was to be, in RFC 3339.
@@ -83,7 +83,7 @@ impl Migration {
         started: String,
         version: &Version,
         old: Option<&Version>,
-        to: Option<Format>,
+        to: Option<DataFormat>,
     ) -> Self {
         let (version, old) = (version.clone(), old.cloned());
         Self { id, version, old, to, stage: Stage::Due, started, ended: None, error: None }
@@ -139,9 +139,9 @@ pub enum Becoming {
     /// Nothing.
     Same,
     /// It is in these formats from then on.
-    Formats(BTreeSet<Format>),
+    Formats(BTreeSet<DataFormat>),
     /// Its program migrates the data, to this format where it says so.
-    Migrated(Option<Format>),
+    Migrated(Option<DataFormat>),
 }
 
 impl OnDisk {
@@ -187,20 +187,20 @@ impl OnDisk {
 
     /// The formats that the data may be in: also what a migration makes that is not done.
     #[must_use]
-    pub fn possible(&self) -> BTreeSet<Format> {
+    pub fn possible(&self) -> BTreeSet<DataFormat> {
         let made = self.unfinished().and_then(|migration| migration.to);
         self.formats.iter().copied().chain(made).collect()
     }
 
     /// What another migration begins with; nothing where nobody knows what all of it is.
     #[must_use]
-    pub fn to_migrate(&self) -> BTreeSet<Format> {
+    pub fn to_migrate(&self) -> BTreeSet<DataFormat> {
         if self.formats.is_empty() { BTreeSet::new() } else { self.possible() }
     }
 
     /// Whether a release that writes this format has nothing to migrate.
     #[must_use]
-    pub fn is_only(&self, format: Format) -> bool {
+    pub fn is_only(&self, format: DataFormat) -> bool {
         self.possible().into_iter().eq([format])
     }
 
@@ -307,12 +307,12 @@ impl OnDisk {
 
 /// The formats of data that was migrated to this one; none where that is not said.
 #[must_use]
-pub fn migrated(to: Option<Format>) -> BTreeSet<Format> {
+pub fn migrated(to: Option<DataFormat>) -> BTreeSet<DataFormat> {
     to.into_iter().collect()
 }
 
 /// Names formats: `format 3`, `formats 2 and 3`, `no format`.
-pub fn named<'a>(formats: impl IntoIterator<Item = &'a Format>) -> String {
+pub fn named<'a>(formats: impl IntoIterator<Item = &'a DataFormat>) -> String {
     let formats: Vec<String> = formats.into_iter().map(ToString::to_string).collect();
     match formats.as_slice() {
         [] => "no format".to_owned(),
@@ -323,6 +323,6 @@ pub fn named<'a>(formats: impl IntoIterator<Item = &'a Format>) -> String {
 
 /// The same with its verb: `format 3 is`, `formats 2 and 3 are`.
 #[must_use]
-pub fn are(formats: &BTreeSet<Format>) -> String {
+pub fn are(formats: &BTreeSet<DataFormat>) -> String {
     format!("{} {}", named(formats), if formats.len() > 1 { "are" } else { "is" })
 }

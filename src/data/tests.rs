@@ -6,11 +6,11 @@ fn v(text: &str) -> Version {
     text.parse().unwrap()
 }
 
-fn formats(writes: Format, reads: &[Format]) -> Formats {
+fn formats(writes: DataFormat, reads: &[DataFormat]) -> Formats {
     Formats { writes, reads: reads.into() }
 }
 
-fn on_disk(format: Format, migration: Option<(Format, Stage)>) -> OnDisk {
+fn on_disk(format: DataFormat, migration: Option<(DataFormat, Stage)>) -> OnDisk {
     let due = |to| Migration::due("x".into(), "then".into(), &v("5.1.0"), None, Some(to));
     let migration = migration.map(|(to, stage)| Migration { stage, ..due(to) });
     OnDisk { formats: [format].into(), migration }
@@ -80,7 +80,7 @@ fn a_migration_that_is_not_done_keeps_all_from_moving_but_down() {
 fn what_becomes_of_data() {
     let (low, high) = (v("5.0.0"), v("5.1.0"));
     let three = formats(3, &[2, 3]);
-    let written = |formats: &[Format]| Becoming::Formats(formats.iter().copied().collect());
+    let written = |formats: &[DataFormat]| Becoming::Formats(formats.iter().copied().collect());
     let becomes = |data: &OnDisk, from: Option<&Version>, to: &Version, migrates| {
         data.becomes(from, to, Some(&three), migrates)
     };

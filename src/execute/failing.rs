@@ -2,25 +2,25 @@
 
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::plan::{Record, Step};
-use crate::root::{Entry, Failure, Outcome, Root};
+use crate::plan::{JournalRecord, Step};
+use crate::progress::Progress;
+use crate::root::{Failure, HistoryEntry, Outcome, Root};
 use crate::version::Version;
-use crate::watch::Watch;
 
 /// The failure of the release that the service was moved to, where the move or its proof failed. Called before the
 /// rollback, which removes what is known of the release; an interrupted command tells nothing about it.
 pub(super) fn found(
     root: &Root,
-    record: &Record,
+    record: &JournalRecord,
     begun: &[Step],
     error: &Error,
-    watch: &dyn Watch,
+    progress: &dyn Progress,
 ) -> Option<Failure> {
-    let (Step::MoveService { to: version, .. } | Step::Prove { version, .. }) = begun.last()? else {
+    let (Step::MoveService { to: version, .. } | Step::WaitHealthy { version, .. }) = begun.last()? else {
         return None;
     };
     let is_target = record.plan.to.as_ref() == Some(version);
-    let is_blamed = is_target && !watch.interrupted();
+    let is_blamed = is_target && !progress.interrupted();
     is_blamed.then(|| failure(root, version, &record.transaction, error.in_one_line()))
 }
 
@@ -36,7 +36,7 @@ pub(super) fn mark(root: &Root, failure: Option<Failure>) -> Result<()> {
 ///
 /// # Errors
 /// Where a mark cannot be written or removed.
-pub(super) fn settle(root: &Root, entry: &Entry) -> Result<()> {
+pub(super) fn settle(root: &Root, entry: &HistoryEntry) -> Result<()> {
     let is_done = matches!(entry.outcome, Outcome::Done | Outcome::Finished);
     if let (true, Some(why), Some(from)) = (is_done, &entry.error, &entry.from)
         && entry.to.as_ref() != Some(from)

@@ -1,7 +1,7 @@
 //! Runs plans and recovers from those that were cut short. What comes in which order, and what takes what
 //! back, is the plan's to say.
 
-mod carry;
+mod service_steps;
 mod failing;
 mod shared;
 mod stage;
@@ -13,22 +13,22 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::detach;
-use crate::error::{Doing, Error, Kind, Result};
-use crate::journal::{self, Found, Journal};
-use crate::plan::{Leg, Plan, Record, Recovery, Step, Toward, recover, undo};
+use crate::error::{Context, Error, Kind, Result};
+use crate::journal::{self, Journal, JournalState};
+use crate::plan::{Hop, JournalRecord, Plan, Recovery, Step, Toward, recover, undo};
 use crate::process;
+use crate::progress::{NoProgress, Progress};
 use crate::release::{ReleaseState, Snapshot};
-use crate::root::{Entry, Outcome, Root, RootLock};
+use crate::root::{HistoryEntry, Outcome, Root, RootLock};
 use crate::version::Version;
-use crate::watch::{Unwatched, Watch};
 
 pub use stage::{Archived, Staged, Staging};
-use step::Hands;
-use task::Source;
+use step::StepContext;
+use task::StepSource;
 pub use task::{begin_migration, end_left_over, migration_post};
 
 /// Is told what happens while it happens.
-pub trait Observer: Watch {
+pub trait Reporter: Progress {
     /// The command is going to be tried on this release, which is in that state.
     fn opening(&mut self, version: &Version, was: Option<ReleaseState>);
 
@@ -54,10 +54,10 @@ pub trait Observer: Watch {
     fn done(&mut self, step: &Step);
 
     /// One of several hops begins, the first being 1.
-    fn hop(&mut self, _leg: &Leg, _at: usize, _of: usize) {}
+    fn hop(&mut self, _leg: &Hop, _at: usize, _of: usize) {}
 
     /// One of several hops is made.
-    fn arrived(&mut self, _leg: &Leg) {}
+    fn arrived(&mut self, _leg: &Hop) {}
 
     /// An interrupted command was recovered from.
     fn recovered(&mut self, recovered: &Recovered);
@@ -79,7 +79,7 @@ pub struct Recovered {
 
 /// Who gave which command.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct Invocation {
     /// The command as typed, without `tenure`.
     pub command: String,
     /// Who gave it.
@@ -96,16 +96,16 @@ pub struct Order {
 pub fn run(
     root: &Root,
     lock: &RootLock,
-    order: &Order,
+    order: &Invocation,
     plan: &Plan,
     staged: Option<&Staged<'_>>,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<()> {
     if plan.steps.is_empty() {
         return Ok(());
     }
     let begun = clock::since_boot();
-    let record = Record {
+    let record = JournalRecord {
         transaction: staged.map_or_else(transaction, |staged| staged.transaction().to_owned()),
         command: order.command.clone(),
         by: order.by.clone(),
@@ -118,15 +118,16 @@ pub fn run(
     guarded(root, &record)?;
     let journal = Journal::open(root, &record)?;
     let staged = staged.map(Staged::parts);
-    let hands = Hands { root, lock, transaction: &record.transaction, staged, source: Source::Command };
-    let done = forward(&hands, &journal, plan, observer);
+    let context =
+        StepContext { root, lock, transaction: &record.transaction, staged, source: StepSource::Command };
+    let done = forward(&context, &journal, plan, reporter);
     let took = clock::since_boot().saturating_sub(begun);
     match done {
         Ok(()) => {
             // From here on nothing is taken back, also where the journal cannot be removed.
-            journal.all_done(plan).unwrap_or_else(|error| left_over(&error, observer));
+            journal.all_done(plan).unwrap_or_else(|error| left_over(&error, reporter));
             let outcome = Outcome::Done;
-            conclude(root, entry(&record, outcome, Some(took), None), observer);
+            finish_transaction(root, entry(&record, outcome, Some(took), None), reporter);
             Ok(())
         }
         Err((steps, error)) => {
@@ -134,11 +135,11 @@ pub fn run(
             if is_past_return(plan, begun, &root.observe()?) {
                 return Err(stuck(&begun[steps - 1], error));
             }
-            let failure = failing::found(root, &record, begun, &error, observer);
-            let back = turn_around(&hands, begun, &error);
-            failing::mark(root, failure).unwrap_or_else(|error| left_over(&error, observer));
+            let failure = failing::found(root, &record, begun, &error, reporter);
+            let back = turn_around(&context, begun, &error);
+            failing::mark(root, failure).unwrap_or_else(|error| left_over(&error, reporter));
             back?;
-            conclude(root, entry(&record, Outcome::Failed, Some(took), Some(&error)), observer);
+            finish_transaction(root, entry(&record, Outcome::Failed, Some(took), Some(&error)), reporter);
             Err(rolled_back(plan, begun, error))
         }
     }
@@ -161,7 +162,7 @@ fn rolled_back(plan: &Plan, begun: &[Step], error: Error) -> Error {
 /// forward is the only way.
 fn is_past_return(plan: &Plan, begun: &[Step], now: &Snapshot) -> bool {
     let comes_after = |step: &Step| step.concerns_service() || step.concerns_data();
-    let switches = plan.steps.iter().any(|step| matches!(step, Step::Point { .. }));
+    let switches = plan.steps.iter().any(|step| matches!(step, Step::SwitchLink { .. }));
     begun.last().is_some_and(comes_after)
         && switches
         && plan.to.is_some()
@@ -176,8 +177,8 @@ fn stuck(step: &Step, error: Error) -> Error {
 }
 
 /// Whoever moves a service, or puts a release on trial, has to be taken back with nobody there.
-fn guarded(root: &Root, record: &Record) -> Result<()> {
-    let needed = |step: &Step| step.concerns_service() || matches!(step, Step::Arm { .. });
+fn guarded(root: &Root, record: &JournalRecord) -> Result<()> {
+    let needed = |step: &Step| step.concerns_service() || matches!(step, Step::StartTrial { .. });
     if !record.plan.steps.iter().any(needed) {
         return Ok(());
     }
@@ -186,24 +187,24 @@ fn guarded(root: &Root, record: &Record) -> Result<()> {
 
 /// Applies the steps in turn; on failure tells how many were begun.
 fn forward(
-    hands: &Hands<'_>,
+    context: &StepContext<'_>,
     journal: &Journal<'_>,
     plan: &Plan,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> std::result::Result<(), (usize, Error)> {
     for (at, step) in plan.steps.iter().enumerate() {
-        observer.go_on().and_then(|()| journal.begin(at + 1)).map_err(|e| (at, e))?;
-        observer.begun(step);
-        hands.apply(step, observer).map_err(|e| (at + 1, e))?;
-        observer.done(step);
+        reporter.go_on().and_then(|()| journal.begin(at + 1)).map_err(|e| (at, e))?;
+        reporter.begun(step);
+        context.apply(step, reporter).map_err(|e| (at + 1, e))?;
+        reporter.done(step);
     }
     Ok(())
 }
 
 /// Nobody interrupts a way back.
-fn turn_around(hands: &Hands<'_>, begun: &[Step], failure: &Error) -> Result<()> {
+fn turn_around(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Result<()> {
     for step in undo(begun) {
-        hands.apply(&step, &mut Unwatched).map_err(|e| {
+        context.apply(&step, &mut NoProgress).map_err(|e| {
             let what = format!("cannot {step}, after this failed: {}", failure.in_one_line());
             let error = Error::new(Kind::Stuck, what).because(e);
             let error = match step.concerns_service() {
@@ -217,26 +218,31 @@ fn turn_around(hands: &Hands<'_>, begun: &[Step], failure: &Error) -> Result<()>
 }
 
 /// How long a command deletes what was thrown away, before its work and after it. The rest is the next one's.
-const PATIENCE: Duration = Duration::from_millis(300);
+const DELETE_BUDGET: Duration = Duration::from_millis(300);
 
 /// Writes the history and ends the transaction. It is over: what fails here must not undo it. Nothing is
 /// deleted while the journal is open, for a recovery would bring back what is left of it.
-fn conclude(root: &Root, entry: Entry, observer: &mut dyn Observer) {
+fn finish_transaction(root: &Root, entry: HistoryEntry, reporter: &mut dyn Reporter) {
     let permanent = root.observe().ok().and_then(|now| now.permanent.version().cloned());
-    let entry = Entry { permanent, ..entry };
-    failing::settle(root, &entry).unwrap_or_else(|error| left_over(&error, observer));
-    root.remember(&entry).unwrap_or_else(|error| left_over(&error, observer));
+    let entry = HistoryEntry { permanent, ..entry };
+    failing::settle(root, &entry).unwrap_or_else(|error| left_over(&error, reporter));
+    root.remember(&entry).unwrap_or_else(|error| left_over(&error, reporter));
     journal::close(root)
         .and_then(|()| sweep_for_a_moment(root))
-        .unwrap_or_else(|error| left_over(&error, observer));
+        .unwrap_or_else(|error| left_over(&error, reporter));
 }
 
-fn left_over(error: &Error, observer: &mut dyn Observer) {
-    observer.warn(&format!("{}; the next command tries again", error.in_one_line()));
+fn left_over(error: &Error, reporter: &mut dyn Reporter) {
+    reporter.warn(&format!("{}; the next command tries again", error.in_one_line()));
 }
 
-fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Option<&Error>) -> Entry {
-    Entry {
+fn entry(
+    record: &JournalRecord,
+    outcome: Outcome,
+    took: Option<Duration>,
+    error: Option<&Error>,
+) -> HistoryEntry {
+    HistoryEntry {
         transaction: record.transaction.clone(),
         command: record.command.clone(),
         by: record.by.clone(),
@@ -253,23 +259,23 @@ fn entry(record: &Record, outcome: Outcome, took: Option<Duration>, error: Optio
 
 /// Deletes all that was thrown away, unless it is interrupted: before a release is unpacked that may need the room. Under
 /// the lock.
-pub fn make_room(root: &Root, observer: &mut dyn Observer) {
+pub fn make_room(root: &Root, reporter: &mut dyn Reporter) {
     let total = root.left_behind();
     let mut gone = 0;
-    observer.deleting();
-    let swept = root.sweep(&mut |bytes| {
+    reporter.deleting();
+    let swept = root.collect_garbage(&mut |bytes| {
         gone = total.min(gone + bytes);
         if bytes > 0 {
-            observer.progress(gone, total);
+            reporter.advance(gone, total);
         }
-        !observer.interrupted()
+        !reporter.interrupted()
     });
-    swept.unwrap_or_else(|error| left_over(&error, observer));
+    swept.unwrap_or_else(|error| left_over(&error, reporter));
 }
 
 fn sweep_for_a_moment(root: &Root) -> Result<()> {
-    let until = clock::since_boot() + PATIENCE;
-    root.sweep(&mut |_| clock::since_boot() < until)
+    let until = clock::since_boot() + DELETE_BUDGET;
+    root.collect_garbage(&mut |_| clock::since_boot() < until)
 }
 
 /// How far a recovery goes.
@@ -285,35 +291,35 @@ pub enum Scope {
 ///
 /// # Errors
 /// Where a step of the recovery fails; the next command tries again.
-pub fn restore_order(
+pub fn recover_pending(
     root: &Root,
     lock: &RootLock,
     scope: Scope,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Option<Recovered>> {
     let recovered = match journal::find(root)? {
-        Found::Nothing => None,
-        Found::Damaged => {
+        JournalState::Nothing => None,
+        JournalState::Damaged => {
             let aside = journal::set_aside(root)?;
-            observer.warn(&format!(
+            reporter.warn(&format!(
                 "the journal was damaged and is now {}; look at `tenure status`",
                 aside.display()
             ));
             None
         }
-        Found::Open(record) => Some(resume(root, lock, &record, scope, observer)?),
+        JournalState::Open(record) => Some(run_recovery(root, lock, &record, scope, reporter)?),
     };
     // What cannot be deleted is in nobody's way.
-    sweep_for_a_moment(root).unwrap_or_else(|error| left_over(&error, observer));
+    sweep_for_a_moment(root).unwrap_or_else(|error| left_over(&error, reporter));
     Ok(recovered)
 }
 
-fn resume(
+fn run_recovery(
     root: &Root,
     lock: &RootLock,
-    record: &Record,
+    record: &JournalRecord,
     scope: Scope,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Recovered> {
     let Recovery { toward, mut steps } = recover(record, &root.observe()?);
     if scope == Scope::Links {
@@ -321,21 +327,21 @@ fn resume(
     }
     // What starts the service may itself be such a program.
     if scope == Scope::All {
-        process::end_orphans(&record.transaction);
+        process::kill_leftover_hooks(&record.transaction);
     }
-    let (transaction, source) = (record.transaction.as_str(), Source::Journal);
-    let hands = Hands { root, lock, transaction, staged: None, source };
+    let (transaction, source) = (record.transaction.as_str(), StepSource::Journal);
+    let context = StepContext { root, lock, transaction, staged: None, source };
     for step in &steps {
-        let applied = hands.apply(step, observer);
+        let applied = context.apply(step, reporter);
         match (step, applied) {
             // A service that is not well must not keep a person from mending it.
-            (Step::Prove { .. }, Err(error)) => observer.warn(&error.in_one_line()),
+            (Step::WaitHealthy { .. }, Err(error)) => reporter.warn(&error.in_one_line()),
             // Nor must settings that do not tell of the service any more.
             (step, Err(error)) if step.concerns_service() && root.may_have_service() => {
-                observer.warn(&error.in_one_line());
+                reporter.warn(&error.in_one_line());
             }
             (_, applied) => {
-                applied.doing(|| format!("cannot recover the interrupted `{}`", record.command))?;
+                applied.context(|| format!("cannot recover the interrupted `{}`", record.command))?;
             }
         }
     }
@@ -343,9 +349,9 @@ fn resume(
         Toward::Forward => Outcome::Finished,
         Toward::Back => Outcome::TakenBack,
     };
-    conclude(root, entry(record, outcome, None, None), observer);
+    finish_transaction(root, entry(record, outcome, None, None), reporter);
     let recovered = Recovered { command: record.command.clone(), toward, steps };
-    observer.recovered(&recovered);
+    reporter.recovered(&recovered);
     Ok(recovered)
 }
 

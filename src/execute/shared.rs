@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::archive::{self, Target};
-use crate::error::{Doing, Error, Result};
-use crate::fs::{self as disk, Place, Standing};
+use crate::error::{Context, Error, Result};
+use crate::fs::{self as disk, DirPath, FileKind};
+use crate::progress::NoProgress;
 use crate::root::Root;
 use crate::settings::SharedDirectory;
 use crate::tree::{Node, TreeEntry};
-use crate::watch::Unwatched;
 
 use super::stage::Parts;
 
@@ -25,13 +25,13 @@ pub(super) fn link(root: &Root, parts: &Parts) -> Result<()> {
         let (shipped, seed) = (parts.tree.join(name), parts.seed.join(name));
         let cannot = || format!("cannot share the directory {name}, as tenure.toml says");
         match disk::standing(&shipped)? {
-            Standing::Nothing => {}
-            Standing::Directory => {
-                disk::set_apart(&shipped).doing(cannot)?;
+            FileKind::Nothing => {}
+            FileKind::Directory => {
+                disk::break_hard_links(&shipped).context(cannot)?;
                 disk::ensure_dir(&parts.seed, 0o755, owner)?;
                 disk::move_staged(&shipped, &seed)?;
             }
-            Standing::File | Standing::Link(_) => {
+            FileKind::File | FileKind::Link(_) => {
                 return Err(Error::refused(format!("{}: the release has a file or link there", cannot())));
             }
         }
@@ -78,28 +78,28 @@ pub(super) fn appear(root: &Root, parts: &Parts) -> Result<()> {
     disk::sync_dir(&shared)
 }
 
-fn fill(root: &Root, directory: &Place, seed: &Place) -> Result<()> {
+fn fill(root: &Root, directory: &DirPath, seed: &DirPath) -> Result<()> {
     // An empty one was made for releases that ship nothing in it.
     let is_empty = || disk::names(directory).is_ok_and(|names| names.is_empty());
     match (disk::exists(seed), disk::standing(directory)?) {
-        (true, Standing::Nothing) => carry(root, seed, directory),
-        (true, Standing::Directory) if is_empty() => {
+        (true, FileKind::Nothing) => carry(root, seed, directory),
+        (true, FileKind::Directory) if is_empty() => {
             disk::remove_empty(directory)?;
             carry(root, seed, directory)
         }
-        (false, Standing::Nothing) => disk::ensure_dir(directory, 0o755, root.owner()),
+        (false, FileKind::Nothing) => disk::ensure_dir(directory, 0o755, root.owner()),
         _ => Ok(()),
     }
 }
 
 /// Lets a directory appear whole. One that lies on another disk is copied; a crash leaves the copy, which the next try
 /// deletes.
-fn carry(root: &Root, seed: &Place, directory: &Place) -> Result<()> {
+fn carry(root: &Root, seed: &DirPath, directory: &DirPath) -> Result<()> {
     let shared = root.shared();
     if !disk::is_elsewhere(seed, &shared)? {
         return disk::move_durable(seed, directory);
     }
-    let doing = || format!("cannot copy {} to {}", seed.display(), directory.display());
+    let context = || format!("cannot copy {} to {}", seed.display(), directory.display());
     let copies = shared.join(COPIES);
     let held = disk::private_dir(&copies)?;
     disk::purge(&held, &mut |_| true)?;
@@ -107,8 +107,8 @@ fn carry(root: &Root, seed: &Place, directory: &Place) -> Result<()> {
     disk::ensure_dir(&copy, 0o755, root.owner())?;
     let to = disk::open_dir(&copy)?;
     let owner = (disk::effective_uid() == 0).then(|| root.owner());
-    archive::copy(seed.path(), &Target { dir: to.as_fd(), owner, twins: None }, &mut Unwatched)
-        .doing(doing)?;
+    archive::copy(seed.path(), &Target { dir: to.as_fd(), owner, twins: None }, &mut NoProgress)
+        .context(context)?;
     disk::copy_mode(seed, &copy)?;
     disk::sync_tree(&held)?;
     disk::move_durable(&copy, directory)?;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use crate::archive::{self, Also, Archive, Copied, Inspection, Limits, PackedSum, Target, Twins};
+use crate::archive::{self, Also, Archive, BaseRelease, Copied, Inspection, Limits, PackedSum, Target};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, Place};
+use crate::fs::{self as disk, DirPath};
+use crate::progress::Progress;
 use crate::root::{Receipt, Root};
 use crate::tree::TreeEntry;
-use crate::watch::Watch;
 
 use super::{shared, transaction};
 
@@ -46,18 +46,18 @@ pub struct Archived {
 #[derive(Clone)]
 pub(super) struct Parts {
     /// The release, and what it ships: on the disk of the releases.
-    pub whole: Place,
+    pub whole: DirPath,
     /// What Tenure writes down of it, beside what it has written down of others; the same place, unless the releases lie on
     /// another disk.
-    pub own: Place,
+    pub own: DirPath,
     /// What is not complete yet.
-    pub raw: Place,
+    pub raw: DirPath,
     /// The release.
-    pub tree: Place,
+    pub tree: DirPath,
     /// What is known of it.
-    pub receipt: Place,
+    pub receipt: DirPath,
     /// The directories that it ships and that outlive it.
-    pub seed: Place,
+    pub seed: DirPath,
 }
 
 impl Parts {
@@ -65,7 +65,7 @@ impl Parts {
         Self::at(root.release_staging().join(transaction), root.staging().join(transaction))
     }
 
-    fn at(whole: Place, own: Place) -> Self {
+    fn at(whole: DirPath, own: DirPath) -> Self {
         let [raw, tree, seed] = ["raw", "releases/tree", "seed"].map(|name| whole.join(name));
         Self { receipt: own.join("receipt"), whole, own, raw, tree, seed }
     }
@@ -131,20 +131,20 @@ impl<'a> Staging<'a> {
     pub fn unpack(
         &self,
         archive: &Archive,
-        twins: Option<Arc<Twins>>,
+        twins: Option<Arc<BaseRelease>>,
         [limits, beyond]: [&Limits<'_>; 2],
         also: &mut Also<'_>,
-        watch: &mut dyn Watch,
+        progress: &mut dyn Progress,
     ) -> Result<Inspection> {
         let parts = &self.parts;
         let raw = disk::open_dir(&parts.raw)?;
         thread::scope(|scope| {
             let (first, half) = channel();
             let flushing = scope.spawn(move || half.iter().try_for_each(|()| disk::sync_tree(&parts.raw)));
-            let mut watch = Halfway { watch, half: Some(first) };
+            let mut progress = Halfway { progress, half: Some(first) };
             let target = Some(self.target(raw.as_fd(), twins));
-            let read = archive.inspect(target, limits, beyond, also, &mut watch);
-            drop(watch);
+            let read = archive.inspect(target, limits, beyond, also, &mut progress);
+            drop(progress);
             let flushed = flushing.join().unwrap_or_else(|_| Err(Error::failed("cannot flush")));
             read.and_then(|reading| flushed.map(|()| reading))
         })
@@ -154,9 +154,9 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// As [`archive::copy`].
-    pub fn copy(&self, from: &Path, watch: &mut dyn Watch) -> Result<Copied> {
+    pub fn copy(&self, from: &Path, progress: &mut dyn Progress) -> Result<Copied> {
         let raw = disk::open_dir(&self.parts.raw)?;
-        archive::copy(from, &self.target(raw.as_fd(), None), watch)
+        archive::copy(from, &self.target(raw.as_fd(), None), progress)
     }
 
     /// Writes down what is known of the release, and makes all of it durable. `top` is left out of the release,
@@ -188,28 +188,28 @@ impl<'a> Staging<'a> {
         Ok(Staged(self))
     }
 
-    fn target<'t>(&self, dir: BorrowedFd<'t>, twins: Option<Arc<Twins>>) -> Target<'t> {
+    fn target<'t>(&self, dir: BorrowedFd<'t>, twins: Option<Arc<BaseRelease>>) -> Target<'t> {
         Target { dir, owner: (disk::effective_uid() == 0).then(|| self.root.owner()), twins }
     }
 }
 
 /// Has the disk begin to write when half of a large archive is read, while the other half is unpacked.
 struct Halfway<'a> {
-    watch: &'a mut dyn Watch,
+    progress: &'a mut dyn Progress,
     half: Option<Sender<()>>,
 }
 
-impl Watch for Halfway<'_> {
-    fn progress(&mut self, done: u64, total: u64) {
+impl Progress for Halfway<'_> {
+    fn advance(&mut self, done: u64, total: u64) {
         if total >= FLUSH_FROM && done >= total / 2 {
             // Without anybody to receive it, nothing is flushed early.
             let _ = self.half.take().map(|half| half.send(()));
         }
-        self.watch.progress(done, total);
+        self.progress.advance(done, total);
     }
 
     fn interrupted(&self) -> bool {
-        self.watch.interrupted()
+        self.progress.interrupted()
     }
 }
 
@@ -223,7 +223,7 @@ impl Staged<'_> {
     ///
     /// # Errors
     /// Where others cannot be let in, or shut out again.
-    pub fn let_in<T>(&self, run: impl FnOnce(&Place) -> T) -> Result<T> {
+    pub fn let_in<T>(&self, run: impl FnOnce(&DirPath) -> T) -> Result<T> {
         let Parts { whole, tree, .. } = self.parts();
         let shared = whole.join("shared");
         // What outlives releases is where its links say, seen from here.

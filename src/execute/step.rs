@@ -4,58 +4,62 @@ use std::path::Path;
 
 use crate::detach;
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, Place};
+use crate::fs::{self as disk, DirPath};
 use crate::plan::{Item, Step};
+use crate::progress::Progress;
 use crate::release::LinkName;
 use crate::root::{Root, RootLock, Trial};
 use crate::version::Version;
-use crate::watch::Watch;
 
-use super::carry::Carrier;
+use super::service_steps::ServiceSteps;
 use super::shared;
 use super::stage::Parts;
-use super::task::{Source, Tasks};
+use super::task::{StepSource, Tasks};
 
-pub(super) struct Hands<'a> {
+pub(super) struct StepContext<'a> {
     pub root: &'a Root,
     pub lock: &'a RootLock,
     pub transaction: &'a str,
     /// Where this command staged the release that is to be published; held open, so it is the very one.
     pub staged: Option<&'a Parts>,
     /// Where the steps come from.
-    pub source: Source,
+    pub source: StepSource,
 }
 
-impl Hands<'_> {
-    pub fn apply(&self, step: &Step, watch: &mut dyn Watch) -> Result<()> {
+impl StepContext<'_> {
+    pub fn apply(&self, step: &Step, progress: &mut dyn Progress) -> Result<()> {
         match step {
             Step::Unpack { version, .. } | Step::Copy { version, .. } => self.publish(version),
-            Step::Prepare { version } => self.tasks().prepare(version, watch),
-            Step::Backup { version, command } => self.tasks().backup(version, command.as_deref(), watch),
+            Step::Prepare { version } => self.tasks().prepare(version, progress),
+            Step::Backup { version, command } => self.tasks().backup(version, command.as_deref(), progress),
             Step::Data { formats } => self.tasks().set_formats(formats),
             Step::Migrate { version, old, from, to } => {
                 self.tasks().migrate(from, *to, version, old.as_ref())
             }
-            Step::Withdraw { version } => self.withdraw(version),
-            Step::Discard { item } => self.discard(item),
+            Step::Unpublish { version } => self.withdraw(version),
+            Step::Trash { item } => self.discard(item),
             Step::Restore { item } => self.restore(item),
-            Step::Tenure { version } => self.tenure(version),
-            Step::Point { link, to, .. } => self.point(*link, to.as_ref()),
-            Step::Arm { version, term } => {
+            Step::RecordPermanent { version } => self.tenure(version),
+            Step::SwitchLink { link, to, .. } => self.point(*link, to.as_ref()),
+            Step::StartTrial { version, term } => {
                 let trial = Trial::begin(version, *term, self.transaction)?;
                 self.root.set_trial(&trial)?;
                 detach::deadline(self.root, &trial)
             }
-            Step::MoveService { from, to, motion } => self.carrier().go(from, to, motion, watch),
-            Step::ReturnService { from, to, motion } => self.carrier().back(from, to, motion, watch),
-            Step::StartService { version } => self.carrier().start(version, watch),
-            Step::StopService { version } => self.carrier().stop(version, watch),
-            Step::Prove { version, motion } => self.carrier().prove(version, motion, watch),
+            Step::MoveService { from, to, motion } => self.service_steps().switch(from, to, motion, progress),
+            Step::ReturnService { from, to, motion } => {
+                self.service_steps().roll_back(from, to, motion, progress)
+            }
+            Step::StartService { version } => self.service_steps().start(version, progress),
+            Step::StopService { version } => self.service_steps().stop(version, progress),
+            Step::WaitHealthy { version, motion } => {
+                self.service_steps().wait_healthy(version, motion, progress)
+            }
         }
     }
 
-    fn carrier(&self) -> Carrier<'_> {
-        Carrier { root: self.root, lock: self.lock, transaction: self.transaction }
+    fn service_steps(&self) -> ServiceSteps<'_> {
+        ServiceSteps { root: self.root, lock: self.lock, transaction: self.transaction }
     }
 
     fn tasks(&self) -> Tasks<'_> {
@@ -84,7 +88,7 @@ impl Hands<'_> {
         if !self.has_published(version) {
             return Ok(());
         }
-        self.unused(version)?;
+        self.refuse_linked(version)?;
         let staged = self.parts();
         if self.staged.is_none() {
             staged.make()?;
@@ -111,7 +115,7 @@ impl Hands<'_> {
 
     fn discard(&self, item: &Item) -> Result<()> {
         if let Item::Release(version) = item {
-            self.unused(version)?;
+            self.refuse_linked(version)?;
         }
         self.places(item).iter().try_for_each(|(place, thrown)| self.throw(place, thrown))
     }
@@ -122,7 +126,7 @@ impl Hands<'_> {
     }
 
     /// Where the parts of an item are, and where in the trash each goes.
-    fn places(&self, item: &Item) -> Vec<(Place, Place)> {
+    fn places(&self, item: &Item) -> Vec<(DirPath, DirPath)> {
         let bin = self.root.release_trash().join(self.transaction);
         match item {
             Item::Release(version) => vec![
@@ -137,7 +141,7 @@ impl Hands<'_> {
     }
 
     /// Moves something into this transaction's part of the trash, where it is still there.
-    fn throw(&self, from: &Place, thrown: &Place) -> Result<()> {
+    fn throw(&self, from: &DirPath, thrown: &DirPath) -> Result<()> {
         if !disk::exists(from) {
             return Ok(());
         }
@@ -151,12 +155,12 @@ impl Hands<'_> {
         disk::throw_durable(from, thrown)
     }
 
-    fn bin(&self) -> Place {
+    fn bin(&self) -> DirPath {
         self.root.trash().join(self.transaction)
     }
 
     /// The last guard before a release goes: no link may lead to it.
-    fn unused(&self, version: &Version) -> Result<()> {
+    fn refuse_linked(&self, version: &Version) -> Result<()> {
         let now = self.root.observe()?;
         let leads = |link: LinkName| now.link(link).version() == Some(version);
         match [LinkName::Current, LinkName::Permanent].into_iter().find(|link| leads(*link)) {

@@ -5,25 +5,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::clock;
-use crate::data::{Format, Migration, OnDisk, Stage};
+use crate::data::{DataFormat, Migration, OnDisk, Stage};
 use crate::detach;
-use crate::error::{Doing, Error, Result};
-use crate::hook::{self, Errand, Hook, Task};
+use crate::error::{Context, Error, Result};
+use crate::hook::{self, Hook, HookContext, Task};
 use crate::privilege;
 use crate::process::{self, Program};
+use crate::progress::Progress;
 use crate::root::{MigrationPost, Root};
 use crate::version::Version;
-use crate::watch::Watch;
 
 /// How long a migration may take to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long before it is looked again.
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Where the steps that are applied come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum StepSource {
     /// From the plan of this very command.
     Command,
     /// From the journal, as the owner of the root may have written it.
@@ -33,53 +33,58 @@ pub(super) enum Source {
 pub(super) struct Tasks<'a> {
     pub root: &'a Root,
     pub transaction: &'a str,
-    pub source: Source,
+    pub source: StepSource,
 }
 
 impl Tasks<'_> {
     /// Has a release prepare itself; what that writes into it is a part of it from then on.
-    pub fn prepare(&self, version: &Version, watch: &mut dyn Watch) -> Result<()> {
-        watch.working(&format!("Preparing {version}"));
+    pub fn prepare(&self, version: &Version, progress: &mut dyn Progress) -> Result<()> {
+        progress.working(&format!("Preparing {version}"));
         let manifest = self.root.manifest(version)?;
         let hook = Hook::needed(self.root, version, manifest.as_ref(), Task::Prepare)?;
-        let before = self.root.differences(version, &mut |_| watch.go_on())?;
-        self.run(&hook, version, watch)?;
+        let before = self.root.differences(version, &mut |_| progress.go_on())?;
+        self.run(&hook, version, progress)?;
         self.root.set_prepared(version, before.as_ref(), self.transaction)
     }
 
     /// By the operator's command, or else by the release's own program.
-    pub fn backup(&self, version: &Version, command: Option<&str>, watch: &mut dyn Watch) -> Result<()> {
-        watch.working("Making a backup");
+    pub fn backup(
+        &self,
+        version: &Version,
+        command: Option<&str>,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        progress.working("Making a backup");
         let manifest = self.root.manifest(version)?;
         match command {
             Some(command) => {
-                self.shell(command, hook::timeout(self.root, manifest.as_ref(), Task::Backup), watch)
+                self.shell(command, hook::timeout(self.root, manifest.as_ref(), Task::Backup), progress)
             }
             None => {
                 let hook = Hook::needed(self.root, version, manifest.as_ref(), Task::Backup)?;
-                self.run(&hook, version, watch)
+                self.run(&hook, version, progress)
             }
         }
-        .doing(|| "cannot make a backup, and nothing is done without one")
+        .context(|| "cannot make a backup, and nothing is done without one")
     }
 
-    fn run(&self, hook: &Hook<'_>, version: &Version, watch: &dyn Watch) -> Result<()> {
+    fn run(&self, hook: &Hook<'_>, version: &Version, progress: &dyn Progress) -> Result<()> {
         let now = self.root.observe()?;
-        let errand = Errand {
+        let errand = HookContext {
             action: hook.name,
             old: now.permanent.version(),
             new: Some(version),
             transaction: Some(self.transaction),
-            ..Errand::default()
+            ..HookContext::default()
         };
-        hook.run_logged(&errand, watch)
+        hook.run_logged(&errand, progress)
     }
 
     /// The operator's own command runs as the operator; one in the journal as the owner of the journal.
-    fn shell(&self, command: &str, within: Duration, watch: &dyn Watch) -> Result<()> {
+    fn shell(&self, command: &str, within: Duration, progress: &dyn Progress) -> Result<()> {
         let account = match self.source {
-            Source::Command => None,
-            Source::Journal => privilege::of_journal(self.root)?,
+            StepSource::Command => None,
+            StepSource::Journal => privilege::of_journal(self.root)?,
         };
         let (log, place) = self.root.new_log(&format!("{}-backup.log", self.transaction))?;
         let environment = [
@@ -96,22 +101,22 @@ impl Tasks<'_> {
             within,
             output: &log,
         };
-        process::run(&program, watch)?.good_or_said(within, &log).map_err(|why| {
+        process::run(&program, progress)?.good_or_said(within, &log).map_err(|why| {
             Error::failed(format!("`{command}` failed"))
                 .because(why)
                 .hint(format!("all that it said is in {}", place.display()))
         })
     }
 
-    pub fn set_formats(&self, formats: &BTreeSet<Format>) -> Result<()> {
+    pub fn set_formats(&self, formats: &BTreeSet<DataFormat>) -> Result<()> {
         record(self.root, |data| data.formats.clone_from(formats))
     }
 
     /// Writes down that the data is to be migrated, and starts what does it. Made again it starts nothing anew.
     pub fn migrate(
         &self,
-        from: &BTreeSet<Format>,
-        to: Option<Format>,
+        from: &BTreeSet<DataFormat>,
+        to: Option<DataFormat>,
         version: &Version,
         old: Option<&Version>,
     ) -> Result<()> {
@@ -124,7 +129,7 @@ impl Tasks<'_> {
 ///
 /// # Errors
 /// Where it cannot be written down, or where nothing can be started.
-pub fn begin_migration(root: &Root, from: &BTreeSet<Format>, migration: Migration) -> Result<()> {
+pub fn begin_migration(root: &Root, from: &BTreeSet<DataFormat>, migration: Migration) -> Result<()> {
     let id = migration.id.clone();
     let stage = |data: &OnDisk| data.migration.as_ref().filter(|m| m.id == id).map(|m| m.stage);
     match stage(&root.recorded_data()?) {
@@ -135,7 +140,7 @@ pub fn begin_migration(root: &Root, from: &BTreeSet<Format>, migration: Migratio
     detach::migration(root, &id)?;
     let until = clock::since_boot() + PATIENCE;
     while stage(&root.recorded_data()?) == Some(Stage::Due) && clock::since_boot() < until {
-        clock::sleep(PAUSE);
+        clock::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
@@ -143,7 +148,7 @@ pub fn begin_migration(root: &Root, from: &BTreeSet<Format>, migration: Migratio
 /// Ends what a migrator that was killed has left at work, where its migration is passed over: nobody may hold its post.
 pub fn end_left_over(data: &OnDisk) {
     if let Some(cut_short) = data.unfinished() {
-        process::end_orphans(&cut_short.id);
+        process::kill_leftover_hooks(&cut_short.id);
     }
 }
 
@@ -171,6 +176,6 @@ pub fn migration_post(root: &Root) -> Result<MigrationPost> {
                 Error::failed("a data migration is at work").hint("`tenure status` tells how it stands")
             );
         }
-        clock::sleep(PAUSE);
+        clock::sleep(POLL_INTERVAL);
     }
 }

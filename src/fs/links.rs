@@ -13,10 +13,10 @@ use rustix::path::Arg;
 use crate::error::Result;
 use crate::tree::Owner;
 
-use super::place::{REACH, Tell};
-use super::read::{Standing, exists, standing};
+use super::dir_path::{ErrnoContext, REACH};
+use super::read::{FileKind, exists, standing};
 use super::write::{permissions, private_dir, sync_around, sync_dir};
-use super::{Place, effective_uid, is_anothers};
+use super::{DirPath, effective_uid, is_anothers};
 
 /// Switches the symlink DIR/NAME to `target`, atomically and durably: no reader ever finds it missing. The
 /// link that was there stays beside it, as [`spare_link`], so that switching back takes no room on the disk.
@@ -24,10 +24,10 @@ use super::{Place, effective_uid, is_anothers};
 ///
 /// # Errors
 /// Where it fails; the link is then old, or new and not yet durable.
-pub fn switch_link(dir: &Place, name: &str, target: &Path, staging: &Place, owner: Owner) -> Result<()> {
+pub fn switch_link(dir: &DirPath, name: &str, target: &Path, staging: &DirPath, owner: Owner) -> Result<()> {
     let (link, spare) = (dir.join(name), spare_link(dir, name));
-    let doing = || format!("cannot switch {}", link.display());
-    let leads = |link: &Place| matches!(standing(link), Ok(Standing::Link(to)) if to == target);
+    let context = || format!("cannot switch {}", link.display());
+    let leads = |link: &DirPath| matches!(standing(link), Ok(FileKind::Link(to)) if to == target);
     if leads(&link) {
         return sync_dir(dir);
     }
@@ -35,13 +35,13 @@ pub fn switch_link(dir: &Place, name: &str, target: &Path, staging: &Place, owne
         remove_file_durable(&spare)?;
         make_link(&spare, target, staging, owner)?;
     }
-    let (parent, new) = spare.spot().tell(doing)?;
+    let (parent, new) = spare.parent_and_name().tell(context)?;
     match rename_with(&parent, new, &parent, name, RenameFlags::EXCHANGE) {
         // There was no link yet, or the file system cannot exchange.
         Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => {
-            renameat(&parent, new, &parent, name).tell(doing)?;
+            renameat(&parent, new, &parent, name).tell(context)?;
         }
-        other => other.tell(doing)?,
+        other => other.tell(context)?,
     }
     sync_around(&link, &parent)
 }
@@ -58,29 +58,31 @@ pub(super) fn rename_with(
 }
 
 /// Makes a link. What is to become another's is made where nobody else can exchange it before it has its owner.
-fn make_link(link: &Place, target: &Path, staging: &Place, owner: Owner) -> Result<()> {
-    let doing = || format!("cannot make the link {}", link.display());
-    let (parent, name) = link.spot().tell(doing)?;
+fn make_link(link: &DirPath, target: &Path, staging: &DirPath, owner: Owner) -> Result<()> {
+    let context = || format!("cannot make the link {}", link.display());
+    let (parent, name) = link.parent_and_name().tell(context)?;
     if !is_anothers(owner) {
-        return symlinkat(target, parent, name).tell(doing);
+        return symlinkat(target, parent, name).tell(context);
     }
     let private = staging.join("link");
     let (made, new) = (private_dir(&private)?.join("new"), "new");
     remove_file_durable(&made)?;
-    let (inside, _) = made.spot().tell(doing)?;
+    let (inside, _) = made.parent_and_name().tell(context)?;
     let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
     symlinkat(target, &inside, new)
         .and_then(|()| fchownat(&inside, new, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW))
         .and_then(|()| renameat(&inside, new, parent, name))
-        .tell(doing)?;
+        .tell(context)?;
     // Where it stays it is swept with everything in staging.
-    let _ = private.spot().and_then(|(staging, name)| unlinkat(staging, name, UnlinkatFlags::RemoveDir));
+    let _ = private
+        .parent_and_name()
+        .and_then(|(staging, name)| unlinkat(staging, name, UnlinkatFlags::RemoveDir));
     Ok(())
 }
 
 /// Where a link waits for its switch, and the one that it replaced stays until it is swept.
 #[must_use]
-pub fn spare_link(dir: &Place, name: &str) -> Place {
+pub fn spare_link(dir: &DirPath, name: &str) -> DirPath {
     dir.join(format!(".{name}.spare"))
 }
 
@@ -88,7 +90,7 @@ pub fn spare_link(dir: &Place, name: &str) -> Place {
 ///
 /// # Errors
 /// Where it fails.
-pub fn remove_link(dir: &Place, name: &str) -> Result<()> {
+pub fn remove_link(dir: &DirPath, name: &str) -> Result<()> {
     remove_file_durable(&dir.join(name))
 }
 
@@ -96,15 +98,15 @@ pub fn remove_link(dir: &Place, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// Where it fails.
-pub fn remove_file_durable(place: &Place) -> Result<()> {
-    let doing = || format!("cannot remove {}", place.display());
-    let (parent, name) = match place.spot() {
+pub fn remove_file_durable(place: &DirPath) -> Result<()> {
+    let context = || format!("cannot remove {}", place.display());
+    let (parent, name) = match place.parent_and_name() {
         Err(Errno::ENOENT) => return Ok(()),
-        spot => spot.tell(doing)?,
+        parent_and_name => parent_and_name.tell(context)?,
     };
     match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::ENOENT) => Ok(()),
-        removed => removed.tell(doing).and_then(|()| sync_around(place, &parent)),
+        removed => removed.tell(context).and_then(|()| sync_around(place, &parent)),
     }
 }
 
@@ -113,21 +115,22 @@ pub fn remove_file_durable(place: &Place) -> Result<()> {
 ///
 /// # Errors
 /// Where the name is taken or the move fails.
-pub fn move_durable(from: &Place, to: &Place) -> Result<()> {
-    let doing = || format!("cannot move {} to {}", from.display(), to.display());
-    let ((old_dir, old), (new_dir, new)) = (from.spot().tell(doing)?, to.spot().tell(doing)?);
+pub fn move_durable(from: &DirPath, to: &DirPath) -> Result<()> {
+    let context = || format!("cannot move {} to {}", from.display(), to.display());
+    let ((old_dir, old), (new_dir, new)) =
+        (from.parent_and_name().tell(context)?, to.parent_and_name().tell(context)?);
     let rename = || rename_with(&old_dir, old, &new_dir, new, RenameFlags::NOREPLACE);
     match rename() {
         // The file system knows no such flag: look first, under the lock that every writer holds.
         Err(Errno::EINVAL | Errno::ENOSYS) if !exists(to) => {
-            renameat(&old_dir, old, &new_dir, new).tell(doing)?;
+            renameat(&old_dir, old, &new_dir, new).tell(context)?;
         }
-        Err(Errno::EINVAL | Errno::ENOSYS) => return Err(Errno::EEXIST).tell(doing),
+        Err(Errno::EINVAL | Errno::ENOSYS) => return Err(Errno::EEXIST).tell(context),
         // A directory that its owner may not write cannot change its parent.
         Err(Errno::EACCES) => {
-            unlock(&old_dir, old).and_then(|()| rename()).or(Err(Errno::EACCES)).tell(doing)?;
+            unlock(&old_dir, old).and_then(|()| rename()).or(Err(Errno::EACCES)).tell(context)?;
         }
-        other => other.tell(doing)?,
+        other => other.tell(context)?,
     }
     sync_around(to, &new_dir)?;
     if from.path().parent() != to.path().parent() {
@@ -140,18 +143,19 @@ pub fn move_durable(from: &Place, to: &Place) -> Result<()> {
 ///
 /// # Errors
 /// Where it cannot be moved.
-pub fn move_staged(from: &Place, to: &Place) -> Result<()> {
-    let doing = || format!("cannot move {} to {}", from.display(), to.display());
-    let ((old_dir, old), (new_dir, new)) = (from.spot().tell(doing)?, to.spot().tell(doing)?);
-    renameat(&old_dir, old, &new_dir, new).tell(doing)
+pub fn move_staged(from: &DirPath, to: &DirPath) -> Result<()> {
+    let context = || format!("cannot move {} to {}", from.display(), to.display());
+    let ((old_dir, old), (new_dir, new)) =
+        (from.parent_and_name().tell(context)?, to.parent_and_name().tell(context)?);
+    renameat(&old_dir, old, &new_dir, new).tell(context)
 }
 
 /// Removes an empty directory; nothing to do where it is not there. Not durable.
 ///
 /// # Errors
 /// Where it fails.
-pub fn remove_empty(dir: &Place) -> Result<()> {
-    match dir.spot().and_then(|(parent, name)| unlinkat(parent, name, UnlinkatFlags::RemoveDir)) {
+pub fn remove_empty(dir: &DirPath) -> Result<()> {
+    match dir.parent_and_name().and_then(|(parent, name)| unlinkat(parent, name, UnlinkatFlags::RemoveDir)) {
         Err(Errno::ENOENT) => Ok(()),
         removed => removed.tell(|| format!("cannot remove {}", dir.display())),
     }

@@ -4,11 +4,11 @@
 //! links in the way. An owner and a mode are given through what is open and was made here; to a link, which
 //! cannot be opened, in a directory that nobody else can enter.
 
-mod apart;
-mod draft;
+mod hard_links;
+mod temp_file;
 mod links;
 mod origin;
-mod place;
+mod dir_path;
 mod purge;
 mod read;
 mod seed;
@@ -17,20 +17,20 @@ mod write;
 
 use nix::unistd::{Gid, Uid};
 
-pub use apart::{bring_back, throw_durable};
-pub use draft::Draft;
+pub use dir_path::DirPath;
+pub use hard_links::{bring_back, throw_durable};
 pub use links::{
     move_durable, move_staged, remove_empty, remove_file_durable, remove_link, spare_link, switch_link,
 };
 pub use origin::Origin;
-pub use place::Place;
 pub use purge::purge;
 pub use read::{
-    Standing, exists, is_dir, is_elsewhere, is_mount, names, open_dir, open_file, owner, owner_of_link,
+    FileKind, exists, is_dir, is_elsewhere, is_mount, names, open_dir, open_file, owner, owner_of_link,
     read_bytes, read_linked, read_text, read_torn, standing, unnamed,
 };
-pub use seed::{link_staged, set_apart};
+pub use seed::{break_hard_links, link_staged};
 pub use space::{Free, free, is_read_only, size, weigh};
+pub use temp_file::TempFile;
 pub use write::{
     append, append_durable, copy_mode, ensure_dir, open_kept, private_dir, set_passable, sync_dir, sync_tree,
     write_durable, write_staged,

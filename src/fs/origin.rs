@@ -5,18 +5,18 @@ use std::path::{self, Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::outside;
 
-use super::Place;
-use super::place::{READ, Tell};
+use super::DirPath;
+use super::dir_path::{ErrnoContext, READ};
 use super::read::read_text;
 
 /// Where a file is that is read.
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// In a root.
-    Inside(Place),
+    Inside(DirPath),
     /// Where the operator says.
     Outside(PathBuf),
 }
@@ -56,16 +56,16 @@ impl Origin {
     /// # Errors
     /// Where it cannot be opened, or is a link in a root.
     pub fn open(&self) -> Result<File> {
-        let doing = || format!("cannot open {}", self.display());
+        let context = || format!("cannot open {}", self.display());
         match self {
             Self::Inside(place) => {
                 let opened = place.open(READ);
                 let linked = matches!(opened, Err(Errno::ELOOP));
                 let hint = "name what the link leads to, or put the file itself there";
                 let explain = |e: Error| if linked { e.as_kind(Kind::Refused).hint(hint) } else { e };
-                opened.map(File::from).tell(doing).map_err(explain)
+                opened.map(File::from).tell(context).map_err(explain)
             }
-            Self::Outside(path) => outside::open_file(path).doing(doing),
+            Self::Outside(path) => outside::open_file(path).context(context),
         }
     }
 

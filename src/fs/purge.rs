@@ -12,9 +12,9 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::Result;
 
-use super::Place;
+use super::DirPath;
+use super::dir_path::{ErrnoContext, LIST};
 use super::links::unlock;
-use super::place::{LIST, Tell};
 use super::read::kind;
 use super::space::length;
 
@@ -27,7 +27,7 @@ use super::space::length;
 ///
 /// # Errors
 /// Where something cannot be deleted.
-pub fn purge(trash: &Place, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+pub fn purge(trash: &DirPath, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
     let top = match trash.open(LIST) {
         Err(Errno::ENOENT) => return Ok(()),
         top => top.tell(|| format!("cannot read {}", trash.display()))?,
@@ -160,7 +160,7 @@ mod tests {
         fs::write(top.join(OsStr::from_bytes(b"\xff")), "x").unwrap();
         std::os::unix::fs::symlink(dir.path(), top.join("away")).unwrap();
         fs::write(dir.path().join("canary"), "x").unwrap();
-        let root = Place::of(File::open(dir.path()).unwrap().into(), dir.path().to_owned());
+        let root = DirPath::of(File::open(dir.path()).unwrap().into(), dir.path().to_owned());
         // Without time, nothing is lost, and nothing is done that is not done again.
         purge(&root.join("trash"), &mut |_| false).unwrap();
         assert!(fs::read_dir(&top).unwrap().count() > 0);

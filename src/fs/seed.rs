@@ -11,14 +11,14 @@ use nix::fcntl::{AtFlags, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod};
 use nix::unistd::{Gid, Uid, fchown, fchownat, symlinkat};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::tree::Owner;
-use crate::walk::{Found, walk_in};
+use crate::walk::{WalkEntry, walk_in};
 
-use super::place::Tell;
+use super::dir_path::ErrnoContext;
 use super::read::open_dir;
 use super::write::{NEW, permissions};
-use super::{Place, is_anothers};
+use super::{DirPath, is_anothers};
 
 /// The name of a copy that is not complete.
 const COPY: &str = ".tenure-copy";
@@ -27,13 +27,13 @@ const COPY: &str = ".tenure-copy";
 ///
 /// # Errors
 /// Where it cannot be made.
-pub fn link_staged(link: &Place, target: &Path, owner: Owner) -> Result<()> {
-    let doing = || format!("cannot make the link {}", link.display());
-    let (parent, name) = link.spot().tell(doing)?;
-    symlinkat(target, &parent, name).tell(doing)?;
+pub fn link_staged(link: &DirPath, target: &Path, owner: Owner) -> Result<()> {
+    let context = || format!("cannot make the link {}", link.display());
+    let (parent, name) = link.parent_and_name().tell(context)?;
+    symlinkat(target, &parent, name).tell(context)?;
     if is_anothers(owner) {
         let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
-        fchownat(&parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).tell(doing)?;
+        fchownat(&parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).tell(context)?;
     }
     Ok(())
 }
@@ -44,10 +44,10 @@ pub fn link_staged(link: &Place, target: &Path, owner: Owner) -> Result<()> {
 /// # Errors
 /// Refused where a link in it leads out of it: it would lead elsewhere from another place. Failed where it cannot be
 /// read or written.
-pub fn set_apart(dir: &Place) -> Result<()> {
+pub fn break_hard_links(dir: &DirPath) -> Result<()> {
     walk_in(open_dir(dir)?, dir.path(), &mut |found| match found.kind() {
         SFlag::S_IFLNK => {
-            let target = found.target().doing(|| format!("cannot read {}", found.path.display()))?;
+            let target = found.target().context(|| format!("cannot read {}", found.path.display()))?;
             match leaves(found.path, Path::new(&target)) {
                 true => Err(Error::refused(format!(
                     "its link {} to {} leads out of it",
@@ -58,7 +58,7 @@ pub fn set_apart(dir: &Place) -> Result<()> {
             }
         }
         SFlag::S_IFREG if found.stat.st_nlink > 1 => {
-            copy(found).doing(|| format!("cannot copy {}", found.path.display()))
+            copy(found).context(|| format!("cannot copy {}", found.path.display()))
         }
         _ => Ok(()),
     })
@@ -80,7 +80,7 @@ fn leaves(path: &Path, target: &Path) -> bool {
     })
 }
 
-fn copy(found: &Found<'_>) -> io::Result<()> {
+fn copy(found: &WalkEntry<'_>) -> io::Result<()> {
     let (mut from, mut to) = (found.open()?, made(found.parent)?);
     io::copy(&mut from, &mut to)?;
     give(&to, &found.stat)?;

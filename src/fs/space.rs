@@ -7,10 +7,10 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::Result;
-use crate::walk::{Found, walk, walk_in};
+use crate::walk::{WalkEntry, walk, walk_in};
 
-use super::Place;
-use super::place::{LIST, Tell};
+use super::DirPath;
+use super::dir_path::{ErrnoContext, LIST};
 use super::read::{kind, open_dir};
 
 /// The room on a file system.
@@ -30,7 +30,7 @@ pub struct Free {
 ///
 /// # Errors
 /// Where the system does not tell.
-pub fn free(dir: &Place) -> Result<Free> {
+pub fn free(dir: &DirPath) -> Result<Free> {
     let stat = dir.open(LIST).and_then(fstatvfs);
     let stat = stat.tell(|| format!("cannot tell the free space on {}", dir.display()))?;
     let unit = stat.fragment_size().max(1);
@@ -44,7 +44,7 @@ pub fn free(dir: &Place) -> Result<Free> {
 
 /// Whether the file system that holds a directory can only be read.
 #[must_use]
-pub fn is_read_only(dir: &Place) -> bool {
+pub fn is_read_only(dir: &DirPath) -> bool {
     let stat = dir.open(LIST).and_then(fstatvfs);
     stat.is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY))
 }
@@ -52,8 +52,8 @@ pub fn is_read_only(dir: &Place) -> bool {
 /// The bytes in a tree, or of one file, for people to read; links are not followed, and what cannot be read
 /// counts nothing.
 #[must_use]
-pub fn size(place: &Place) -> u64 {
-    let is_dir = |found: &Found<'_>| found.kind() == SFlag::S_IFDIR;
+pub fn size(place: &DirPath) -> u64 {
+    let is_dir = |found: &WalkEntry<'_>| found.kind() == SFlag::S_IFDIR;
     let mut bytes = 0;
     let walked = open_dir(place).and_then(|dir| {
         walk_in(dir, place.path(), &mut |found| {

@@ -12,13 +12,13 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, syncfs, unlinkat};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::tree::Owner;
 
-use super::draft::Draft;
-use super::place::{LIST, Parent, Tell};
+use super::dir_path::{ErrnoContext, LIST, Parent};
 use super::read::exists;
-use super::{Place, effective_uid, is_anothers, move_durable};
+use super::temp_file::TempFile;
+use super::{DirPath, effective_uid, is_anothers, move_durable};
 
 /// What only its user can enter, read and write.
 const PRIVATE: u32 = 0o700;
@@ -40,19 +40,19 @@ pub(super) fn permissions(mode: u32) -> Mode {
 ///
 /// # Errors
 /// Where it cannot be made, or where something else stands in its place.
-pub fn ensure_dir(place: &Place, mode: u32, owner: Owner) -> Result<()> {
-    let doing = || format!("cannot make the directory {}", place.display());
-    let (parent, name) = place.spot().tell(doing)?;
+pub fn ensure_dir(place: &DirPath, mode: u32, owner: Owner) -> Result<()> {
+    let context = || format!("cannot make the directory {}", place.display());
+    let (parent, name) = place.parent_and_name().tell(context)?;
     let first = if is_anothers(owner) { PRIVATE } else { mode };
     let made = match mkdirat(&parent, name, permissions(first)) {
         Err(Errno::EEXIST) => false,
-        made => made.map(|()| true).tell(doing)?,
+        made => made.map(|()| true).tell(context)?,
     };
-    let dir = openat(&parent, name, LIST, Mode::empty()).tell(doing)?;
-    let stat = fstat(&dir).tell(doing)?;
+    let dir = openat(&parent, name, LIST, Mode::empty()).tell(context)?;
+    let stat = fstat(&dir).tell(context)?;
     if is_anothers(owner) {
         // Another's directory cannot have been put in its place: nobody else could have moved such a one.
-        if is_private(&stat) && is_empty(&dir).tell(doing)? {
+        if is_private(&stat) && is_empty(&dir).tell(context)? {
             give(&dir, &stat, owner).tell(|| format!("cannot give {} its owner", place.display()))?;
             set_mode(&dir, mode, place)?;
         }
@@ -63,7 +63,7 @@ pub fn ensure_dir(place: &Place, mode: u32, owner: Owner) -> Result<()> {
     Ok(())
 }
 
-fn set_mode(dir: &OwnedFd, mode: u32, place: &Place) -> Result<()> {
+fn set_mode(dir: &OwnedFd, mode: u32, place: &DirPath) -> Result<()> {
     fchmod(dir, permissions(mode)).tell(|| format!("cannot set the mode of {}", place.display()))
 }
 
@@ -87,34 +87,34 @@ fn is_empty(dir: &OwnedFd) -> nix::Result<bool> {
 ///
 /// # Errors
 /// Where it cannot be made, or where others can enter what is there.
-pub fn private_dir(place: &Place) -> Result<Place> {
-    let doing = || format!("cannot make the directory {}", place.display());
-    let (parent, name) = place.spot().tell(doing)?;
+pub fn private_dir(place: &DirPath) -> Result<DirPath> {
+    let context = || format!("cannot make the directory {}", place.display());
+    let (parent, name) = place.parent_and_name().tell(context)?;
     match mkdirat(&parent, name, permissions(PRIVATE)) {
         Err(Errno::EEXIST) => {}
-        made => made.tell(doing)?,
+        made => made.tell(context)?,
     }
-    let dir = openat(&parent, name, LIST, Mode::empty()).tell(doing)?;
-    if is_private(&fstat(&dir).tell(doing)?) {
-        return Ok(Place::of(dir, place.path().to_owned()));
+    let dir = openat(&parent, name, LIST, Mode::empty()).tell(context)?;
+    if is_private(&fstat(&dir).tell(context)?) {
+        return Ok(DirPath::of(dir, place.path().to_owned()));
     }
-    Err(Error::failed(format!("{}: others can enter what is there", doing())))
+    Err(Error::failed(format!("{}: others can enter what is there", context())))
 }
 
 /// Lets others pass through a private directory, to what they know the name of, or shuts them out again.
 ///
 /// # Errors
 /// Where it is not there, or not this user's.
-pub fn set_passable(place: &Place, passable: bool) -> Result<()> {
-    let doing = || format!("cannot set the mode of {}", place.display());
-    set_mode(&place.open(LIST).tell(doing)?, if passable { PRIVATE | 0o011 } else { PRIVATE }, place)
+pub fn set_passable(place: &DirPath, passable: bool) -> Result<()> {
+    let context = || format!("cannot set the mode of {}", place.display());
+    set_mode(&place.open(LIST).tell(context)?, if passable { PRIVATE | 0o011 } else { PRIVATE }, place)
 }
 
 /// Gives a directory of this user's the mode of another one. Not durable.
 ///
 /// # Errors
 /// Where one of them is not there.
-pub fn copy_mode(from: &Place, to: &Place) -> Result<()> {
+pub fn copy_mode(from: &DirPath, to: &DirPath) -> Result<()> {
     let stat = from.open(LIST).and_then(fstat).tell(|| format!("cannot look at {}", from.display()))?;
     let dir = to.open(LIST).tell(|| format!("cannot open {}", to.display()))?;
     set_mode(&dir, stat.st_mode & 0o7777, to)
@@ -125,12 +125,12 @@ pub fn copy_mode(from: &Place, to: &Place) -> Result<()> {
 ///
 /// # Errors
 /// Where the system reports one.
-pub fn sync_dir(place: &Place) -> Result<()> {
+pub fn sync_dir(place: &DirPath) -> Result<()> {
     place.open(LIST).and_then(fsync).tell(|| format!("cannot make {} durable", place.display()))
 }
 
 /// As [`sync_dir`], of the directory that a place lies in.
-pub(super) fn sync_around(place: &Place, parent: &Parent) -> Result<()> {
+pub(super) fn sync_around(place: &DirPath, parent: &Parent) -> Result<()> {
     let dir = openat(parent, ".", LIST, Mode::empty());
     dir.and_then(fsync).tell(|| format!("cannot make {} durable", place.around()))
 }
@@ -139,7 +139,7 @@ pub(super) fn sync_around(place: &Place, parent: &Parent) -> Result<()> {
 ///
 /// # Errors
 /// Where anything written since it was opened could not be stored (reported since Linux 5.8).
-pub fn sync_tree(from: &Place) -> Result<()> {
+pub fn sync_tree(from: &DirPath) -> Result<()> {
     from.open(LIST).and_then(syncfs).tell(|| format!("cannot make {} durable", from.display()))
 }
 
@@ -149,10 +149,16 @@ pub fn sync_tree(from: &Place) -> Result<()> {
 ///
 /// # Errors
 /// Where any part of it fails; the old file is then still there.
-pub fn write_durable(place: &Place, staging: &Place, bytes: &[u8], mode: u32, owner: Owner) -> Result<File> {
-    let doing = || format!("cannot write {}", place.display());
-    let draft = Draft::open(staging, STAGED, NEW).tell(doing)?;
-    fill(draft.as_file(), bytes, mode, owner).doing(doing)?;
+pub fn write_durable(
+    place: &DirPath,
+    staging: &DirPath,
+    bytes: &[u8],
+    mode: u32,
+    owner: Owner,
+) -> Result<File> {
+    let context = || format!("cannot write {}", place.display());
+    let draft = TempFile::open(staging, STAGED, NEW).tell(context)?;
+    fill(draft.as_file(), bytes, mode, owner).context(context)?;
     draft.replace(place)
 }
 
@@ -167,11 +173,11 @@ fn fill(mut file: &File, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<()
 const STAGED: &str = ".new.";
 
 /// A new file, its name such a beginning and a number, which until it is filled only this user can read.
-pub(super) fn temporary(dir: &Place, begin: &str, flags: OFlag) -> nix::Result<(Place, File)> {
+pub(super) fn temporary(dir: &DirPath, begin: &str, flags: OFlag) -> nix::Result<(DirPath, File)> {
     let mut count = 0;
     loop {
         let place = dir.join(format!("{begin}{count}"));
-        let (parent, name) = place.spot()?;
+        let (parent, name) = place.parent_and_name()?;
         match openat(parent, name, flags, permissions(0o600)) {
             Err(Errno::EEXIST) => count += 1,
             file => return file.map(|file| (place, file.into())),
@@ -184,16 +190,16 @@ pub(super) fn temporary(dir: &Place, begin: &str, flags: OFlag) -> nix::Result<(
 /// # Errors
 /// Where it cannot be written, or is there already.
 pub fn write_staged(
-    place: &Place,
+    place: &DirPath,
     owner: Owner,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<()> {
-    let doing = || format!("cannot write {}", place.display());
-    let (parent, name) = place.spot().tell(doing)?;
-    let file = File::from(openat(parent, name, NEW, permissions(0o644)).tell(doing)?);
+    let context = || format!("cannot write {}", place.display());
+    let (parent, name) = place.parent_and_name().tell(context)?;
+    let file = File::from(openat(parent, name, NEW, permissions(0o644)).tell(context)?);
     let mut out = BufWriter::new(file);
-    write(&mut out).and_then(|()| out.flush()).doing(doing)?;
-    give_file(out.get_ref(), owner).doing(doing)
+    write(&mut out).and_then(|()| out.flush()).context(context)?;
+    give_file(out.get_ref(), owner).context(context)
 }
 
 /// Opens a file that stays where it is and is written to by one command after another; made, empty, where it
@@ -202,9 +208,9 @@ pub fn write_staged(
 /// # Errors
 /// Where it cannot be opened; refused where it is not the owner's own, or has another name somewhere: what
 /// is written to it would then change what is none of this root's.
-pub fn open_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Result<File> {
-    let doing = || format!("cannot open {}", place.display());
-    let (parent, name) = place.spot().tell(doing)?;
+pub fn open_kept(place: &DirPath, staging: &DirPath, mode: u32, owner: Owner) -> Result<File> {
+    let context = || format!("cannot open {}", place.display());
+    let (parent, name) = place.parent_and_name().tell(context)?;
     let mut flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     // Opening a pipe or a terminal has effects of its own.
     flags |= OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -213,13 +219,13 @@ pub fn open_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Res
     } else if !exists(place) {
         make_kept(place, staging, mode, owner)?;
     }
-    let file = File::from(openat(&parent, name, flags, permissions(mode)).tell(doing)?);
-    let meta = file.metadata().doing(doing)?;
+    let file = File::from(openat(&parent, name, flags, permissions(mode)).tell(context)?);
+    let meta = file.metadata().context(context)?;
     let refuse = |why: String, hint: &str| {
         Err(Error::refused(format!("cannot write {}: {why}", place.display())).hint(hint))
     };
     // The owner could write to its own anyway; to the directories of this process's user it can move nothing.
-    let own = meta.uid() == owner.uid || is_closed(&fstat(&parent).tell(doing)?);
+    let own = meta.uid() == owner.uid || is_closed(&fstat(&parent).tell(context)?);
     match (meta.is_file(), own, meta.nlink()) {
         (false, ..) => refuse("it is no file".into(), "move it away"),
         (_, false, _) => refuse(
@@ -232,15 +238,15 @@ pub fn open_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Res
 }
 
 /// Removes a file that nobody will miss, where that can be done.
-pub(super) fn unlink(place: &Place) {
-    let _ = place.spot().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
+pub(super) fn unlink(place: &DirPath) {
+    let _ = place.parent_and_name().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
 }
 
 /// Lets an empty file appear that has its owner already; another one that appears meanwhile stays.
-fn make_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Result<()> {
-    let doing = || format!("cannot write {}", place.display());
-    let (temporary, file) = temporary(staging, STAGED, NEW).tell(doing)?;
-    let moved = fill(&file, b"", mode, owner).doing(doing).and_then(|()| move_durable(&temporary, place));
+fn make_kept(place: &DirPath, staging: &DirPath, mode: u32, owner: Owner) -> Result<()> {
+    let context = || format!("cannot write {}", place.display());
+    let (temporary, file) = temporary(staging, STAGED, NEW).tell(context)?;
+    let moved = fill(&file, b"", mode, owner).context(context).and_then(|()| move_durable(&temporary, place));
     if moved.is_err() {
         unlink(&temporary);
     }
@@ -252,13 +258,13 @@ fn make_kept(place: &Place, staging: &Place, mode: u32, owner: Owner) -> Result<
 ///
 /// # Errors
 /// Where it cannot be written, or must not be, as [`open_kept`] says.
-pub fn append_durable(place: &Place, staging: &Place, line: &str, owner: Owner) -> Result<()> {
-    let doing = || format!("cannot write {}", place.display());
+pub fn append_durable(place: &DirPath, staging: &DirPath, line: &str, owner: Owner) -> Result<()> {
+    let context = || format!("cannot write {}", place.display());
     let made = !exists(place);
     let file = open_kept(place, staging, 0o644, owner)?;
-    append(&file, line).doing(doing)?;
+    append(&file, line).context(context)?;
     if made {
-        let (parent, _) = place.spot().tell(doing)?;
+        let (parent, _) = place.parent_and_name().tell(context)?;
         sync_around(place, &parent)?;
     }
     Ok(())
@@ -306,7 +312,7 @@ mod tests {
     }
 
     /// A directory with an empty one that all may read, a link to it, and a private one that holds something.
-    fn ground() -> (tempfile::TempDir, Place) {
+    fn ground() -> (tempfile::TempDir, DirPath) {
         let dir = tempfile::tempdir().unwrap();
         for (name, mode) in [("open", 0o755), ("closed", 0o700)] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -314,7 +320,7 @@ mod tests {
         }
         fs::write(dir.path().join("closed/file"), "x").unwrap();
         symlink("closed", dir.path().join("link")).unwrap();
-        let place = Place::of(File::open(dir.path()).unwrap().into(), dir.path().to_owned());
+        let place = DirPath::of(File::open(dir.path()).unwrap().into(), dir.path().to_owned());
         (dir, place)
     }
 

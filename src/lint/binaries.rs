@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
-use super::{Code, Finding, Head, Release, Thing};
+use super::{Code, FileMagic, FileType, Finding, Release};
 
 /// What the names of files and directories call the architectures that uname has other words for.
 const WORDS: [(&str, &[&str]); 8] = [
@@ -23,8 +23,8 @@ pub fn check(release: &Release, arch: &[String]) -> Vec<Finding> {
         .heads
         .iter()
         .filter_map(|(path, head)| match head {
-            Head::Binary(arch) => Some((path.as_str(), arch.as_str())),
-            Head::Script(_) => None,
+            FileMagic::Binary(arch) => Some((path.as_str(), arch.as_str())),
+            FileMagic::Script(_) => None,
         })
         .collect();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -83,9 +83,9 @@ struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     fn of(release: &'a Release, meant: &[&'a str]) -> Self {
-        let parent = |(path, thing): (&'a String, &Thing)| {
+        let parent = |(path, thing): (&'a String, &FileType)| {
             let (parent, name) = split(path);
-            let is_meant = *thing == Thing::Directory && meant.iter().any(|arch| tells(name, arch));
+            let is_meant = *thing == FileType::Directory && meant.iter().any(|arch| tells(name, arch));
             is_meant.then_some(parent)
         };
         let parents = release.things.iter().filter_map(parent).collect();
@@ -125,10 +125,10 @@ mod tests {
     fn release(binaries: &[(&str, &str)]) -> Release {
         let mut release = Release::default();
         for (path, arch) in binaries {
-            release.heads.insert((*path).to_owned(), Head::Binary((*arch).to_owned()));
-            release.things.insert((*path).to_owned(), Thing::File { executable: true });
+            release.heads.insert((*path).to_owned(), FileMagic::Binary((*arch).to_owned()));
+            release.things.insert((*path).to_owned(), FileType::File { executable: true });
             for (at, _) in path.match_indices('/') {
-                release.things.insert(path[..at].to_owned(), Thing::Directory);
+                release.things.insert(path[..at].to_owned(), FileType::Directory);
             }
         }
         release

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::version::Version;
 
-use super::{Code, Finding, Head, Release, Runner, Shebang, Thing, binaries};
+use super::{Code, FileMagic, FileType, Finding, Interpreter, Release, Shebang, binaries};
 
 /// What stands on every host, in /bin or /usr/bin: interpreters of the packages that Debian calls essential.
 const STANDARD: [&str; 9] = ["sh", "bash", "env", "awk", "sed", "perl", "cat", "false", "true"];
@@ -30,7 +30,7 @@ pub fn check<'a>(
         hooks.filter_map(|hook| release.resolve(hook)).map(|(path, _)| path).collect();
     let is_run = |path: &String| is_executable(release, path) || hooks.contains(path);
     let scripts = release.heads.iter().filter_map(|(path, head)| match head {
-        Head::Script(shebang) if is_run(path) => {
+        FileMagic::Script(shebang) if is_run(path) => {
             interpreter(release, version, shebang, !hooks.contains(path)).map(|(message, hint)| {
                 let finding = Finding::new(Code::InterpreterMissing, path, message);
                 hint.into_iter().fold(finding, Finding::hint)
@@ -42,7 +42,7 @@ pub fn check<'a>(
 }
 
 fn is_executable(release: &Release, path: &str) -> bool {
-    matches!(release.things.get(path), Some(Thing::File { executable: true }))
+    matches!(release.things.get(path), Some(FileType::File { executable: true }))
 }
 
 /// What keeps a script from being run, and what helps where that is known. The service may have a PATH that leads into
@@ -57,32 +57,34 @@ fn interpreter(
         Some((format!("is run by {program:?}, which is neither in the release nor on every host"), None))
     };
     match shebang.runner() {
-        Runner::CarriageReturn => Some((
+        Interpreter::CarriageReturn => Some((
             "has a carriage return at the end of its first line".to_owned(),
             Some("save it with the line ends of Unix: `sed -i 's/\\r$//'`".to_owned()),
         )),
-        Runner::Nothing => Some(("is run by env, which is given no program".to_owned(), None)),
-        Runner::OneWord(words) => Some((
+        Interpreter::Nothing => Some(("is run by env, which is given no program".to_owned(), None)),
+        Interpreter::OneWord(words) => Some((
             format!("is run by env, which takes {words:?} for one word"),
             Some(format!("have env take it apart: `#!{} -S {words}`", shebang.interpreter)),
         )),
-        Runner::Named(program) if STANDARD.contains(&program) => None,
-        Runner::Named(program) => match (ships(release, program), has_path) {
+        Interpreter::Named(program) if STANDARD.contains(&program) => None,
+        Interpreter::Named(program) => match (ships(release, program), has_path) {
             (true, true) => None,
             (true, false) => {
                 Some((format!("is run by {program:?}, which is not on the PATH of hooks"), None))
             }
             (false, _) => absent(program),
         },
-        Runner::Path(program) if is_standard(program) => None,
-        Runner::Path(program) => match inside(program, version).and_then(|inside| release.resolve(inside)) {
-            Some((_, Thing::File { executable: true })) => None,
-            Some(_) => Some((
-                format!("is run by {program:?}, which is no executable file"),
-                Some("ship it as a file, and set its executable bit: `chmod 755`".to_owned()),
-            )),
-            None => absent(program),
-        },
+        Interpreter::Path(program) if is_standard(program) => None,
+        Interpreter::Path(program) => {
+            match inside(program, version).and_then(|inside| release.resolve(inside)) {
+                Some((_, FileType::File { executable: true })) => None,
+                Some(_) => Some((
+                    format!("is run by {program:?}, which is no executable file"),
+                    Some("ship it as a file, and set its executable bit: `chmod 755`".to_owned()),
+                )),
+                None => absent(program),
+            }
+        }
     }
 }
 
@@ -111,13 +113,13 @@ fn inside<'a>(interpreter: &'a str, version: Option<&Version>) -> Option<&'a str
 fn ships(release: &Release, program: &str) -> bool {
     let named = |path: &&String| path.rsplit('/').next() == Some(program);
     let is_program =
-        |path: &String| matches!(release.resolve(path), Some((_, Thing::File { executable: true })));
+        |path: &String| matches!(release.resolve(path), Some((_, FileType::File { executable: true })));
     release.things.keys().filter(named).any(is_program)
 }
 
 fn written(release: &Release) -> Vec<Finding> {
     let files = || {
-        let is_file = |(_, thing): &(&String, &Thing)| matches!(thing, Thing::File { .. });
+        let is_file = |(_, thing): &(&String, &FileType)| matches!(thing, FileType::File { .. });
         release.things.iter().filter(is_file).map(|(path, _)| path.as_str())
     };
     let mut directories: BTreeMap<&str, usize> = BTreeMap::new();
@@ -144,9 +146,10 @@ fn written_dir(path: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn release(paths: &[(&str, bool)], heads: &[(&str, Head)]) -> Release {
-        let file =
-            |(path, executable): &(&str, bool)| ((*path).to_owned(), Thing::File { executable: *executable });
+    fn release(paths: &[(&str, bool)], heads: &[(&str, FileMagic)]) -> Release {
+        let file = |(path, executable): &(&str, bool)| {
+            ((*path).to_owned(), FileType::File { executable: *executable })
+        };
         Release {
             things: paths.iter().map(file).collect(),
             heads: heads.iter().map(|(path, head)| ((*path).to_owned(), head.clone())).collect(),
@@ -187,7 +190,7 @@ mod tests {
             ("#!/srv/app/current/bin/ruby", false),
             ("#!", false),
         ] {
-            let head = Head::of(line.as_bytes()).unwrap();
+            let head = FileMagic::of(line.as_bytes()).unwrap();
             let files = |x| [("bin/data", false), ("bin/node", true), ("x", x)];
             let told = checked(&release(&files(true), &[("x", head.clone())]), &[]);
             assert_eq!(told.is_empty(), fine, "{line}: {told:?}");
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn an_interpreter_is_none_of_another_version() {
-        let head = Head::of(b"#!/srv/app/releases/1.0.1/bin/node").unwrap();
+        let head = FileMagic::of(b"#!/srv/app/releases/1.0.1/bin/node").unwrap();
         let release = release(&[("bin/node", true), ("x", true)], &[("x", head)]);
         assert_eq!(told(&checked(&release, &[])), [("interpreter-missing", "x")]);
         assert_eq!(check(&release, None, &[], std::iter::empty()), []);
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn hooks_have_no_path_into_the_release() {
         let files = [("bin/node", true), ("bin/ruby", false), ("x", true)];
-        let by = |program: &str| Head::of(format!("#!/usr/bin/env {program}").as_bytes()).unwrap();
+        let by = |program: &str| FileMagic::of(format!("#!/usr/bin/env {program}").as_bytes()).unwrap();
         let run = |program: &str, hook: Option<&str>| {
             check(&release(&files, &[("x", by(program))]), None, &[], hook.into_iter())
                 .pop()

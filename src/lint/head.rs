@@ -4,7 +4,7 @@ use std::iter;
 
 /// What the first bytes of a program say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Head {
+pub enum FileMagic {
     /// A script.
     Script(Shebang),
     /// An executable or a library, for an architecture by uname's word.
@@ -22,7 +22,7 @@ pub struct Shebang {
 
 /// What runs a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runner<'a> {
+pub enum Interpreter<'a> {
     /// The program at this path.
     Path(&'a str),
     /// The program of this name that env finds on the PATH.
@@ -38,7 +38,7 @@ pub enum Runner<'a> {
 /// Executables and libraries (`e_type` of elf(5)); object files run nowhere.
 const LOADED: [u16; 2] = [2, 3];
 
-impl Head {
+impl FileMagic {
     /// How many bytes it is told from: as many as the kernel reads (BINPRM_BUF_SIZE).
     pub const BYTES: usize = 256;
 
@@ -73,12 +73,12 @@ impl Shebang {
 
     /// What runs the script.
     #[must_use]
-    pub fn runner(&self) -> Runner<'_> {
+    pub fn runner(&self) -> Interpreter<'_> {
         let Self { interpreter, argument } = self;
         match interpreter.as_str() {
-            _ if interpreter.ends_with('\r') || argument.ends_with('\r') => Runner::CarriageReturn,
+            _ if interpreter.ends_with('\r') || argument.ends_with('\r') => Interpreter::CarriageReturn,
             "/bin/env" | "/usr/bin/env" => by_env(argument),
-            path => Runner::Path(path),
+            path => Interpreter::Path(path),
         }
     }
 }
@@ -87,7 +87,7 @@ impl Shebang {
 const TAKING: [&str; 6] = ["-u", "--unset", "-C", "--chdir", "-a", "--argv0"];
 
 /// What env runs by its one argument: only `-S` has it take that apart (env(1)).
-fn by_env(argument: &str) -> Runner<'_> {
+fn by_env(argument: &str) -> Interpreter<'_> {
     let split = argument.strip_prefix("--split-string=").or_else(|| {
         let (flags, words) = argument.strip_prefix('-')?.split_once('S')?;
         flags.chars().all(|flag| "i0v".contains(flag)).then_some(words)
@@ -100,13 +100,13 @@ fn by_env(argument: &str) -> Runner<'_> {
             let mut words = before.zip(words.split_whitespace());
             words.find(|(before, word)| is_program(word) && !TAKING.contains(before)).map(|(_, word)| word)
         }
-        None if words > 1 => return Runner::OneWord(argument),
+        None if words > 1 => return Interpreter::OneWord(argument),
         None => Some(argument).filter(|word| !word.is_empty() && is_program(word)),
     };
     match program {
-        Some(path) if path.contains('/') => Runner::Path(path),
-        Some(name) => Runner::Named(name),
-        None => Runner::Nothing,
+        Some(path) if path.contains('/') => Interpreter::Path(path),
+        Some(name) => Interpreter::Named(name),
+        None => Interpreter::Nothing,
     }
 }
 
@@ -147,30 +147,30 @@ mod tests {
             ("#!", "", ""),
         ] {
             let expected = Shebang { interpreter: interpreter.into(), argument: argument.into() };
-            assert_eq!(Head::of(text.as_bytes()), Some(Head::Script(expected)), "{text:?}");
+            assert_eq!(FileMagic::of(text.as_bytes()), Some(FileMagic::Script(expected)), "{text:?}");
         }
     }
 
     #[test]
     fn env_is_given_one_argument() {
         for (line, runner) in [
-            ("#!/usr/bin/env bash", Runner::Named("bash")),
-            ("#!/usr/bin/env -S bash -e", Runner::Named("bash")),
-            ("#!/usr/bin/env -Ssh", Runner::Named("sh")),
-            ("#!/usr/bin/env -iS A=1 sh", Runner::Named("sh")),
-            ("#!/usr/bin/env -S -u A --chdir / sh", Runner::Named("sh")),
-            ("#!/usr/bin/env --split-string=sh", Runner::Named("sh")),
-            ("#!/usr/bin/env bin/node", Runner::Path("bin/node")),
-            ("#!/usr/bin/env bash -e", Runner::OneWord("bash -e")),
-            ("#!/bin/env A=1 sh", Runner::OneWord("A=1 sh")),
-            ("#!/usr/bin/env -i sh", Runner::OneWord("-i sh")),
-            ("#!/usr/bin/env", Runner::Nothing),
-            ("#!/usr/bin/env -S A=1", Runner::Nothing),
-            ("#!/usr/bin/env -i", Runner::Nothing),
-            ("#!/bin/sh -e\r", Runner::CarriageReturn),
-            ("#!/bin/sh", Runner::Path("/bin/sh")),
+            ("#!/usr/bin/env bash", Interpreter::Named("bash")),
+            ("#!/usr/bin/env -S bash -e", Interpreter::Named("bash")),
+            ("#!/usr/bin/env -Ssh", Interpreter::Named("sh")),
+            ("#!/usr/bin/env -iS A=1 sh", Interpreter::Named("sh")),
+            ("#!/usr/bin/env -S -u A --chdir / sh", Interpreter::Named("sh")),
+            ("#!/usr/bin/env --split-string=sh", Interpreter::Named("sh")),
+            ("#!/usr/bin/env bin/node", Interpreter::Path("bin/node")),
+            ("#!/usr/bin/env bash -e", Interpreter::OneWord("bash -e")),
+            ("#!/bin/env A=1 sh", Interpreter::OneWord("A=1 sh")),
+            ("#!/usr/bin/env -i sh", Interpreter::OneWord("-i sh")),
+            ("#!/usr/bin/env", Interpreter::Nothing),
+            ("#!/usr/bin/env -S A=1", Interpreter::Nothing),
+            ("#!/usr/bin/env -i", Interpreter::Nothing),
+            ("#!/bin/sh -e\r", Interpreter::CarriageReturn),
+            ("#!/bin/sh", Interpreter::Path("/bin/sh")),
         ] {
-            let Some(Head::Script(shebang)) = Head::of(line.as_bytes()) else { panic!("{line}") };
+            let Some(FileMagic::Script(shebang)) = FileMagic::of(line.as_bytes()) else { panic!("{line}") };
             assert_eq!(shebang.runner(), runner, "{line}");
         }
     }
@@ -180,9 +180,9 @@ mod tests {
         let elf = |class, order, kind: [u8; 2], machine: [u8; 2]| {
             let mut bytes = vec![0x7f, b'E', b'L', b'F', class, order];
             bytes.resize(16, 0);
-            Head::of(&[bytes.as_slice(), &kind, &machine].concat())
+            FileMagic::of(&[bytes.as_slice(), &kind, &machine].concat())
         };
-        let binary = |arch: &str| Some(Head::Binary(arch.to_owned()));
+        let binary = |arch: &str| Some(FileMagic::Binary(arch.to_owned()));
         assert_eq!(elf(2, 1, [2, 0], [62, 0]), binary("x86_64"));
         assert_eq!(elf(2, 1, [3, 0], [183, 0]), binary("aarch64"));
         assert_eq!(elf(2, 2, [0, 2], [0, 22]), binary("s390x"));
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(elf(1, 1, [2, 0], [99, 1]), binary("machine 355"));
         assert_eq!(elf(2, 1, [1, 0], [247, 0]), None, "an object file");
         for bytes in [&b""[..], b"\x7fELF", b"\x7fELF\x02\x01", b"text", b"#"] {
-            assert_eq!(Head::of(bytes), None, "{bytes:?}");
+            assert_eq!(FileMagic::of(bytes), None, "{bytes:?}");
         }
     }
 }

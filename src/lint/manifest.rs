@@ -13,7 +13,7 @@ use crate::naming;
 use crate::settings;
 use crate::version::Range;
 
-use super::{Code, Finding, Head, Release, Thing, requires};
+use super::{Code, FileMagic, FileType, Finding, Release, requires};
 
 type Key<'a> = Spanned<Cow<'a, str>>;
 
@@ -183,8 +183,8 @@ fn untold(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<F
     ]
     .into_iter()
     .find_map(|(table, key, is_there)| is_there.then_some((table, key)))?;
-    let is_known =
-        hooks.running_version.is_some() || release.heads.values().any(|head| matches!(head, Head::Binary(_)));
+    let is_known = hooks.running_version.is_some()
+        || release.heads.values().any(|head| matches!(head, FileMagic::Binary(_)));
     let message = format!(
         "`{key}` moves a running service, but the release holds scripts only: Tenure cannot tell which release an \
          interpreter runs"
@@ -235,13 +235,13 @@ fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Find
     };
     match thing {
         // The kernel is given it as it is, and no shell tries what the kernel refuses.
-        Thing::File { executable: true } if !release.heads.contains_key(&path) => finding(
+        FileType::File { executable: true } if !release.heads.contains_key(&path) => finding(
             Code::HookNotExecutable,
             "is neither a script that begins with `#!` nor a program of Linux",
         )
         .map(|finding| finding.hint("tell in its first line what runs it: `#!/bin/sh`")),
-        Thing::File { executable: true } => None,
-        Thing::File { .. } => finding(Code::HookNotExecutable, "is not executable"),
+        FileType::File { executable: true } => None,
+        FileType::File { .. } => finding(Code::HookNotExecutable, "is not executable"),
         _ => finding(Code::HookNotExecutable, "is no file"),
     }
 }
@@ -253,13 +253,13 @@ mod tests {
     /// The faults of a manifest of a release with the programs bin/run and bin/text and the file bin/data.
     fn faults(text: &str) -> Vec<(&'static str, String, String)> {
         let things = [
-            ("bin", Thing::Directory),
-            ("bin/run", Thing::File { executable: true }),
-            ("bin/text", Thing::File { executable: true }),
-            ("bin/data", Thing::File { executable: false }),
+            ("bin", FileType::Directory),
+            ("bin/run", FileType::File { executable: true }),
+            ("bin/text", FileType::File { executable: true }),
+            ("bin/data", FileType::File { executable: false }),
         ];
         let things = things.into_iter().map(|(path, thing)| (path.to_owned(), thing)).collect();
-        let heads = [("bin/run".to_owned(), Head::Binary("x86_64".into()))].into();
+        let heads = [("bin/run".to_owned(), FileMagic::Binary("x86_64".into()))].into();
         let release = Release { things, heads, ..Release::default() };
         let (_, findings) = check(text, &release);
         findings.into_iter().map(|found| (found.code.word(), found.place, found.hint)).collect()
@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_hot_release_of_scripts_needs_the_hook_that_tells_its_version() {
-        let script = Head::of(b"#!/bin/sh\n").unwrap();
-        let things = [("bin/run".to_owned(), Thing::File { executable: true })].into();
+        let script = FileMagic::of(b"#!/bin/sh\n").unwrap();
+        let things = [("bin/run".to_owned(), FileType::File { executable: true })].into();
         let release =
             Release { things, heads: [("bin/run".to_owned(), script)].into(), ..Release::default() };
         let faults = |more: &str| {

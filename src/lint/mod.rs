@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::manifest::{MANIFEST, printable};
 use crate::naming;
 
-pub use head::{Head, Runner, Shebang};
+pub use head::{FileMagic, Interpreter, Shebang};
 
 /// The kinds of faults. Their words stay what they are: scripts tell faults apart by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -158,7 +158,7 @@ impl Finding {
 
 /// What stands at a path of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Thing {
+pub enum FileType {
     /// A directory.
     Directory,
     /// A file, and whether its owner may execute it.
@@ -178,9 +178,9 @@ pub struct Release {
     /// The text of its manifest.
     pub manifest: Option<String>,
     /// Everything in it, by path.
-    pub things: BTreeMap<String, Thing>,
+    pub things: BTreeMap<String, FileType>,
     /// What the first bytes of its programs say, by path.
-    pub heads: BTreeMap<String, Head>,
+    pub heads: BTreeMap<String, FileMagic>,
 }
 
 /// Every fault of a release: of its manifest first, in the order of its lines, then of its files.
@@ -214,7 +214,7 @@ const STEPS_MAX: usize = 500;
 
 impl Release {
     /// What a path leads to, links followed; nothing where it leads out of the release or nowhere.
-    fn resolve(&self, path: &str) -> Option<(String, &Thing)> {
+    fn resolve(&self, path: &str) -> Option<(String, &FileType)> {
         let mut at = String::new();
         let mut ahead: Vec<&str> = path.split('/').rev().collect();
         for _ in 0..STEPS_MAX {
@@ -232,7 +232,7 @@ impl Release {
                         at.push('/');
                     }
                     at.push_str(name);
-                    if let Some(Thing::Link(target)) = self.things.get(&at) {
+                    if let Some(FileType::Link(target)) = self.things.get(&at) {
                         at.truncate(here);
                         ahead.extend(target.split('/').rev());
                     }
@@ -257,12 +257,12 @@ mod tests {
     #[test]
     fn paths_are_followed_through_links() {
         let things = [
-            ("bin", Thing::Directory),
-            ("bin/run", Thing::File { executable: true }),
-            ("lib", Thing::Link("bin".into())),
-            ("bin/up", Thing::Link("../lib/run".into())),
-            ("out", Thing::Link("../x".into())),
-            ("loop", Thing::Link("loop".into())),
+            ("bin", FileType::Directory),
+            ("bin/run", FileType::File { executable: true }),
+            ("lib", FileType::Link("bin".into())),
+            ("bin/up", FileType::Link("../lib/run".into())),
+            ("out", FileType::Link("../x".into())),
+            ("loop", FileType::Link("loop".into())),
         ];
         let things = things.into_iter().map(|(path, thing)| (path.to_owned(), thing)).collect();
         let release = Release { things, ..Release::default() };

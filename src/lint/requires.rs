@@ -1,7 +1,7 @@
 //! The faults of what a release requires: words that no host has for itself.
 
 use crate::manifest::nearest;
-use crate::requires::{Requires, Wanted};
+use crate::requires::{NamedRequirement, Requires};
 
 use super::{Code, Finding};
 
@@ -68,7 +68,7 @@ pub fn check(requires: &Requires, at: &dyn Fn(&str) -> String) -> Vec<Finding> {
 }
 
 /// Why no host has this C library, and what to write.
-fn never_met(wanted: &Wanted) -> Option<(String, String)> {
+fn never_met(wanted: &NamedRequirement) -> Option<(String, String)> {
     match wanted.name() {
         name if !LIBC.contains(&name) => {
             let near = nearest(name, &LIBC).unwrap_or_default();

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::execute::{self, Observer, Staged, Staging};
-use crate::fs::{self as disk, Place};
+use crate::execute::{self, Reporter, Staged, Staging};
+use crate::fs::{self as disk, DirPath};
 use crate::manifest::MANIFEST;
 use crate::outside;
-use crate::plan::{self, Along, Permanence, Plan, Request, Restart, Retry, Step};
+use crate::plan::{self, Permanence, Plan, PlanFacts, Request, Restart, Retry, Step};
 use crate::policy::Direction;
 use crate::release::ReleaseState;
 use crate::root::{Root, manifest_in};
 use crate::version::Version;
 
-use super::room::{Claim, Room};
+use super::disk_space::{Reservation, SpaceBudget};
 use super::{Common, Mode, Report, Session, fetch};
 
 /// What `adopt` is told.
@@ -45,11 +45,11 @@ pub struct Adopted {
 /// # Errors
 /// Refused where it is no directory, holds the root, does not fit, or where the release is there already;
 /// failed where it was taken back.
-pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Result<Report<Adopted>> {
+pub fn adopt(root: &Root, options: &Adopt, reporter: &mut dyn Reporter) -> Result<Report<Adopted>> {
     let version = &options.version;
     let from = adoptable(&options.from, root.path(), version, root.settings().name.as_deref())?;
     outside_releases(root, &from).and_then(|()| check_trust(root, &from, version))?;
-    let session = Session::begin(root, &options.common, observer)?;
+    let session = Session::begin(root, &options.common, reporter)?;
     session.now.sound()?;
     if session.now.state(version).is_some() {
         return Err(Error::refused(format!(
@@ -60,28 +60,32 @@ pub fn adopt(root: &Root, options: &Adopt, observer: &mut dyn Observer) -> Resul
     }
     fetch::free_name(root, version)?;
     if options.common.mode == Mode::Act {
-        execute::make_room(root, observer);
+        execute::make_room(root, reporter);
     }
-    let room = Room::of(root, version, Claim::default())?;
+    let room = SpaceBudget::of(root, version, Reservation::default())?;
     let (bytes, files) = disk::weigh(&from, room.block())?;
     room.fits(bytes, files)?;
     let copy = Step::Copy { version: version.clone(), from: from.display().to_string() };
     let staged = match options.common.mode {
         Mode::Act => {
-            observer.staging(&copy);
-            Some(stage(root, &from, observer)?)
+            reporter.staging(&copy);
+            Some(stage(root, &from, reporter)?)
         }
         Mode::DryRun => None,
     };
     let first = session.now.permanent.version().is_none();
     let plan = if first {
-        plan::install(&session.now, &request(version), Along { fetch: vec![copy], ..Along::default() })?
+        plan::install(
+            &session.now,
+            &request(version),
+            PlanFacts { fetch: vec![copy], ..PlanFacts::default() },
+        )?
     } else {
         Plan { steps: vec![copy], ..Plan::default() }
     };
     let state = if first { ReleaseState::Permanent } else { ReleaseState::Unpacked };
     let shown = from.display().to_string();
-    session.finish(plan, staged.as_ref(), observer, |_| Adopted {
+    session.finish(plan, staged.as_ref(), reporter, |_| Adopted {
         version: version.clone(),
         from: shown,
         state,
@@ -110,11 +114,11 @@ fn outside_releases(root: &Root, from: &Path) -> Result<()> {
     Ok(())
 }
 
-fn stage<'a>(root: &'a Root, from: &Path, observer: &mut dyn Observer) -> Result<Staged<'a>> {
+fn stage<'a>(root: &'a Root, from: &Path, reporter: &mut dyn Reporter) -> Result<Staged<'a>> {
     let staging = Staging::begin(root)?;
-    let copied = staging.copy(from, observer)?;
+    let copied = staging.copy(from, reporter)?;
     for path in &copied.skipped {
-        observer.warn(&format!("{} is a socket or a pipe and was not copied", path.display()));
+        reporter.warn(&format!("{} is a socket or a pipe and was not copied", path.display()));
     }
     staging.complete(None, None, copied.tree(), &[])
 }
@@ -156,7 +160,7 @@ pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str
 /// Refuses a manifest that no archive of this release could have: every later command would stumble over it.
 fn declared(from: &Path, version: &Version, name: Option<&str>) -> Result<()> {
     let (dir, path) = outside::open_dir(from)?;
-    match manifest_in(&Place::of(dir, path))?.and_then(|manifest| manifest.mismatch(version, name)) {
+    match manifest_in(&DirPath::of(dir, path))?.and_then(|manifest| manifest.mismatch(version, name)) {
         Some(another) => {
             Err(Error::refused(format!("cannot adopt {}: {MANIFEST} tells {another}", from.display()))
                 .hint("give the version and the product that it is, or correct the manifest"))

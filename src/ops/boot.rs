@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::execute::{Observer, Scope};
+use crate::execute::{Reporter, Scope};
 use crate::plan::{self, Restart};
 use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::{Common, Mode, Report, Session, guard_trial, late, motion};
+use super::{Common, Mode, Report, Session, guard_trial, late, service_move};
 
 /// How long `boot` waits for the lock before it looks whether it is waited for itself.
 const TURN: Duration = Duration::from_millis(200);
@@ -43,15 +43,15 @@ pub struct Reverted {
 ///
 /// # Errors
 /// Refused where no release is permanent; busy where another Tenure is at work and no release is permanent.
-pub fn boot(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Booted>> {
-    match in_turn(root, common, observer) {
+pub fn boot(root: &Root, common: &Common, reporter: &mut dyn Reporter) -> Result<Report<Booted>> {
+    match in_turn(root, common, reporter) {
         Ok(report) => Ok(report),
         Err(error) => match root.observe()?.permanent.version().cloned() {
             // Who asked it to end does not want the service started on what is there.
-            Some(version) if error.kind() != Kind::Usage && !observer.interrupted() => {
-                report(&error, observer);
+            Some(version) if error.kind() != Kind::Usage && !reporter.interrupted() => {
+                report(&error, reporter);
                 // A trial that it could not end has a deadline all the same.
-                guard_trial(root).unwrap_or_else(|error| report(&error, observer));
+                guard_trial(root).unwrap_or_else(|error| report(&error, reporter));
                 let result = Booted { version, ended_trial_of: None };
                 Ok(Report::Done { recovered: None, result })
             }
@@ -61,7 +61,7 @@ pub fn boot(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result
 }
 
 /// Waits for its turn, unless whoever works on the root has ordered this very start.
-fn in_turn(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Booted>> {
+fn in_turn(root: &Root, common: &Common, reporter: &mut dyn Reporter) -> Result<Report<Booted>> {
     let until = clock::since_boot() + common.wait;
     loop {
         if common.mode == Mode::Act && root.is_restarting() {
@@ -71,33 +71,33 @@ fn in_turn(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<
         }
         let wait = until.saturating_sub(clock::since_boot()).min(TURN);
         let attempt = Common { wait, ..common.clone() };
-        match in_order(root, &attempt, observer) {
+        match in_order(root, &attempt, reporter) {
             Err(error) if error.kind() == Kind::Busy && clock::since_boot() < until => {}
             report => return report,
         }
     }
 }
 
-fn in_order(root: &Root, common: &Common, observer: &mut dyn Observer) -> Result<Report<Booted>> {
-    let session = Session::begin_with(root, common, Scope::Links, observer)?;
+fn in_order(root: &Root, common: &Common, reporter: &mut dyn Reporter) -> Result<Report<Booted>> {
+    let session = Session::begin_with(root, common, Scope::Links, reporter)?;
     let plan = plan::boot(&session.now)?;
     let version = permanent(&session.now)?;
-    restores(&session.now, observer);
+    restores(&session.now, reporter);
     let ended_trial_of = plan.from.clone().filter(|from| *from != version);
-    session.finish(plan, None, observer, |_| Booted { version, ended_trial_of })
+    session.finish(plan, None, reporter, |_| Booted { version, ended_trial_of })
 }
 
-fn report(error: &Error, observer: &mut dyn Observer) {
-    observer.warn(&error.in_one_line());
+fn report(error: &Error, reporter: &mut dyn Reporter) {
+    reporter.warn(&error.in_one_line());
     for hint in error.hints() {
-        observer.warn(hint);
+        reporter.warn(hint);
     }
 }
 
 /// Says that a link comes back which is not Tenure's to remove.
-fn restores(now: &Snapshot, observer: &mut dyn Observer) {
+fn restores(now: &Snapshot, reporter: &mut dyn Reporter) {
     if let Some(lost) = &now.lost {
-        observer.warn(&format!(
+        reporter.warn(&format!(
             "somebody has removed the link `permanent`: it leads to {lost} again, which was permanent last"
         ));
     }
@@ -117,25 +117,25 @@ pub fn revert(
     root: &Root,
     common: &Common,
     version: Option<&Version>,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Report<Reverted>> {
-    let session = Session::begin_damaged(root, common, observer)?;
+    let session = Session::begin_damaged(root, common, reporter)?;
     version.map_or(Ok(()), |version| late::revertible(&session.now, version))?;
-    revert_in(session, observer)
+    revert_in(session, reporter)
 }
 
 /// As [`revert`].
-pub(super) fn revert_in(session: Session<'_>, observer: &mut dyn Observer) -> Result<Report<Reverted>> {
+pub(super) fn revert_in(session: Session<'_>, reporter: &mut dyn Reporter) -> Result<Report<Reverted>> {
     let version = permanent(&session.now).or_else(|e| plan::boot(&session.now).and(Err(e)))?;
     let from = session.now.current.version().cloned();
     let motion = match from.as_ref() == Some(&version) {
         true => None,
-        false => motion::back(session.root, from.as_ref(), &version, Restart::Forbidden, observer)?,
+        false => service_move::back(session.root, from.as_ref(), &version, Restart::Forbidden, reporter)?,
     };
     let plan = plan::revert(&session.now, motion)?;
-    restores(&session.now, observer);
+    restores(&session.now, reporter);
     if session.acts_on(&plan) {
-        observer.opening(&version, session.now.state(&version));
+        reporter.opening(&version, session.now.state(&version));
     }
-    session.finish(plan, None, observer, |plan| Reverted { version, from, changed: !plan.steps.is_empty() })
+    session.finish(plan, None, reporter, |plan| Reverted { version, from, changed: !plan.steps.is_empty() })
 }

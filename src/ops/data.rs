@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::data::{Becoming, Format, Formats, OnDisk, are, migrated, named};
+use crate::data::{Becoming, DataFormat, Formats, OnDisk, are, migrated, named};
 use crate::error::{Error, Result};
-use crate::execute::Observer;
+use crate::execute::Reporter;
 use crate::manifest::Manifest;
-use crate::plan::{Along, Permanence, Request, Restart, Retry, Step};
+use crate::plan::{Permanence, PlanFacts, Request, Restart, Retry, Step};
 use crate::policy::Direction;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
@@ -19,7 +19,7 @@ pub(super) fn along(
     request: &Request,
     manifest: Option<&Manifest>,
     backup_command: Option<&str>,
-) -> Along {
+) -> PlanFacts {
     let target = &request.target;
     // On trial nothing is done yet that cannot be taken back.
     let is_permanent = request.permanence == Permanence::Permanent;
@@ -28,7 +28,7 @@ pub(super) fn along(
         && manifest.is_some_and(|manifest| manifest.hooks.backup.is_some());
     let backup = (by_hook || backup_command.is_some())
         .then(|| Step::Backup { version: target.clone(), command: backup_command.map(str::to_owned) });
-    Along { backup, data, ..Along::default() }
+    PlanFacts { backup, data, ..PlanFacts::default() }
 }
 
 /// The same, of the current release that is made permanent. A manifest that cannot be used must not keep it from that: the
@@ -40,9 +40,9 @@ pub(super) fn confirmed(
     root: &Root,
     now: &Snapshot,
     backup_command: Option<&str>,
-    observer: &mut dyn Observer,
-) -> Result<Along> {
-    let Some(current) = now.current.version() else { return Ok(Along::default()) };
+    reporter: &mut dyn Reporter,
+) -> Result<PlanFacts> {
+    let Some(current) = now.current.version() else { return Ok(PlanFacts::default()) };
     let request = Request {
         target: current.clone(),
         direction: Direction::Either,
@@ -57,14 +57,14 @@ pub(super) fn confirmed(
         Err(error) => {
             // The record itself has to be readable all the same.
             root.data_as_told(now)?;
-            observer.warn(&format!("the data of {current} is not migrated: {}", error.in_one_line()));
-            observer.warn("correct the file, then run `tenure migrate`");
-            Ok(Along {
+            reporter.warn(&format!("the data of {current} is not migrated: {}", error.in_one_line()));
+            reporter.warn("correct the file, then run `tenure migrate`");
+            Ok(PlanFacts {
                 backup: backup_command.map(|command| Step::Backup {
                     version: current.clone(),
                     command: Some(command.to_owned()),
                 }),
-                ..Along::default()
+                ..PlanFacts::default()
             })
         }
     }
@@ -103,7 +103,7 @@ fn converts(step: &Step, on_disk: &OnDisk, now: &Snapshot, target: &Version) -> 
 
 /// The data as it is in the end, once a release is permanent.
 pub(super) fn after(
-    formats: BTreeSet<Format>,
+    formats: BTreeSet<DataFormat>,
     now: &Snapshot,
     target: &Version,
     manifest: Option<&Manifest>,

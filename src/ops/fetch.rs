@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use crate::archive::{self, Archive, Inspection, Reading, Twins};
+use crate::archive::{self, Archive, BaseRelease, Inspection, Reading};
 use crate::digest;
 use crate::error::{Error, Kind, Result};
-use crate::execute::{self, Archived, Observer, Staged, Staging};
+use crate::execute::{self, Archived, Reporter, Staged, Staging};
 use crate::fs as disk;
 use crate::manifest::Manifest;
 use crate::naming;
 use crate::plan::Step;
+use crate::progress::Progress;
 use crate::release::Snapshot;
 use crate::root::Root;
-use crate::signature::{self, Signed, Vouched};
+use crate::signature::{self, Signed, VerifiedSignature};
 use crate::version::Version;
-use crate::watch::Watch;
 
 use super::Mode;
-use super::room::{Claim, Room};
+use super::disk_space::{Reservation, SpaceBudget};
 use super::share;
-use super::source::{Candidate, Source, Want, manifest, source};
+use super::source::{ArchiveFile, ArchiveRequest, ReleaseSource, manifest, source};
 
 /// How a release gets onto the disk.
 #[derive(Default)]
@@ -33,13 +33,13 @@ pub(super) struct Fetch<'a> {
     /// The archive's SHA-256, in hex; none where the release is installed.
     pub sha256: Option<String>,
     /// What was found of the archive; none where the release is installed.
-    pub looked: Option<Looked>,
+    pub looked: Option<ArchiveFacts>,
     /// What is still to be taken before it is switched to.
-    pub claim: Claim,
+    pub claim: Reservation,
 }
 
 /// What was found of an archive.
-pub(super) struct Looked {
+pub(super) struct ArchiveFacts {
     /// Its SHA-256, in hex.
     pub sha256: String,
     /// Whether a digest lies beside it, which is the same.
@@ -62,13 +62,13 @@ impl Fetch<'_> {
 }
 
 /// What is in the way of a release that was to be fetched.
-pub(super) enum Faults<'a> {
+pub(super) enum FailedChecks<'a> {
     /// Its archive is not known to be the vendor's; what of that was found, by the name of the check.
     Foreign {
         /// What says most.
-        first: Fault,
+        first: FailedCheck,
         /// What was found besides.
-        also: Option<Fault>,
+        also: Option<FailedCheck>,
     },
     /// Its archive breaks a rule, or there is no place for it.
     Broken(Error),
@@ -82,9 +82,9 @@ pub(super) enum Faults<'a> {
 }
 
 /// A check that failed, and why.
-pub(super) type Fault = (&'static str, Error);
+pub(super) type FailedCheck = (&'static str, Error);
 
-impl Faults<'_> {
+impl FailedChecks<'_> {
     /// What is told where only one fault is.
     fn first(self) -> Error {
         match self {
@@ -94,11 +94,11 @@ impl Faults<'_> {
 }
 
 /// A release that was fetched, or all that is in its way.
-pub(super) type Fetched<'a> = std::result::Result<Fetch<'a>, Faults<'a>>;
+pub(super) type Fetched<'a> = std::result::Result<Fetch<'a>, FailedChecks<'a>>;
 
 /// How much is told of what is in the way of a release.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tell {
+enum Detail {
     /// The first of it; no more is read than that takes.
     First,
     /// All of it, by one reading of the archive.
@@ -113,10 +113,10 @@ enum Tell {
 pub(super) fn fetch<'a>(
     root: &'a Root,
     now: &Snapshot,
-    want: Want<'_>,
-    observer: &mut dyn Observer,
+    want: ArchiveRequest<'_>,
+    reporter: &mut dyn Reporter,
 ) -> Result<Fetch<'a>> {
-    bring(root, now, want, Tell::First, observer)?.map_err(Faults::first)
+    bring(root, now, want, Detail::First, reporter)?.map_err(FailedChecks::first)
 }
 
 /// The same, and tells all that is wrong with an archive. It is read once, whatever that is.
@@ -126,55 +126,55 @@ pub(super) fn fetch<'a>(
 pub(super) fn fetch_or_tell<'a>(
     root: &'a Root,
     now: &Snapshot,
-    want: Want<'_>,
-    observer: &mut dyn Observer,
+    want: ArchiveRequest<'_>,
+    reporter: &mut dyn Reporter,
 ) -> Result<Fetched<'a>> {
-    bring(root, now, want, Tell::All, observer)
+    bring(root, now, want, Detail::All, reporter)
 }
 
 /// Stages the archive; only what is whole, holds this release and fits gets a plan.
 fn bring<'a>(
     root: &'a Root,
     now: &Snapshot,
-    want: Want<'_>,
-    tell: Tell,
-    observer: &mut dyn Observer,
+    want: ArchiveRequest<'_>,
+    tell: Detail,
+    reporter: &mut dyn Reporter,
 ) -> Result<Fetched<'a>> {
     let version = want.version;
-    let Some(Source { archive: candidate, first }) = source(root, now, want, observer)? else {
+    let Some(ReleaseSource { archive: candidate, first }) = source(root, now, want, reporter)? else {
         return Ok(Ok(Fetch::default()));
     };
     let is_free = free_name(root, version);
     let archive = candidate.open_to_install(root)?;
     if want.mode == Mode::Act {
-        execute::make_room(root, observer);
+        execute::make_room(root, reporter);
     }
-    let room = Room::of(root, version, want.claimed)?;
+    let room = SpaceBudget::of(root, version, want.claimed)?;
     let has_room = room.any();
     let (is_free, has_room) = match tell {
-        Tell::First => (Ok(is_free?), Ok(has_room?)),
-        Tell::All => (is_free, has_room),
+        Detail::First => (Ok(is_free?), Ok(has_room?)),
+        Detail::All => (is_free, has_room),
     };
     let unpack = Step::Unpack { version: version.clone(), archive: candidate.shown.clone() };
     let staging = match want.mode {
         Mode::Act if is_free.is_ok() && has_room.is_ok() => {
-            observer.staging(&unpack);
+            reporter.staging(&unpack);
             Some(Staging::begin(root)?)
         }
         Mode::Act | Mode::DryRun => None,
     };
-    let job = Job { root, room: &room, candidate: &candidate, archive: &archive, tell };
-    let sound = match job.inspect_into(now, staging.as_ref(), observer)? {
+    let job = ArchiveJob { root, room: &room, candidate: &candidate, archive: &archive, tell };
+    let sound = match job.inspect_into(now, staging.as_ref(), reporter)? {
         Ok(sound) => sound,
         Err(faults) => return Ok(Err(faults)),
     };
     if let Err(taken) = is_free {
-        return Ok(Err(Faults::Broken(taken)));
+        return Ok(Err(FailedChecks::Broken(taken)));
     }
     let steps = first.into_iter().chain([unpack]).collect();
     match (has_room.err().or(sound.excess), sound.inspected) {
         (Some(why), inspected) => {
-            Ok(Err(Faults::TooLarge { why, fetched: Box::new(job.found(inspected, steps, true)?) }))
+            Ok(Err(FailedChecks::TooLarge { why, fetched: Box::new(job.found(inspected, steps, true)?) }))
         }
         (None, inspected) => job.stage(inspected, steps, staging).map(Ok),
     }
@@ -182,23 +182,23 @@ fn bring<'a>(
 
 /// An archive that is inspected.
 #[derive(Clone, Copy)]
-struct Job<'j, 'a> {
+struct ArchiveJob<'j, 'a> {
     root: &'a Root,
-    room: &'j Room<'j>,
-    candidate: &'j Candidate,
+    room: &'j SpaceBudget<'j>,
+    candidate: &'j ArchiveFile,
     archive: &'j Archive,
-    tell: Tell,
+    tell: Detail,
 }
 
 /// An archive that breaks no rule.
 struct Sound {
-    inspected: Declared,
+    inspected: DeclaredRelease,
     /// Why it is not unpacked all the same.
     excess: Option<Error>,
 }
 
 /// What an archive holds and declares.
-struct Declared {
+struct DeclaredRelease {
     reading: Reading,
     has_digest: bool,
     /// The trusted key that signed it.
@@ -207,25 +207,25 @@ struct Declared {
 }
 
 /// What was made of an archive, or what is wrong with it.
-type Inspected = std::result::Result<Sound, Faults<'static>>;
+type InspectionResult = std::result::Result<Sound, FailedChecks<'static>>;
 
-impl<'a> Job<'_, 'a> {
+impl<'a> ArchiveJob<'_, 'a> {
     /// Inspects it, and unpacks it into staging where there is one. Where the release may not keep what it would share
     /// with an installed one, it is unpacked once more.
     fn inspect_into(
         &self,
         now: &Snapshot,
         staging: Option<&Staging<'_>>,
-        watch: &mut dyn Watch,
-    ) -> Result<Inspected> {
+        progress: &mut dyn Progress,
+    ) -> Result<InspectionResult> {
         let twins = staging.and_then(|staging| share::twins(self.root, now, staging));
-        let inspected = self.inspect(staging.map(|staging| (staging, twins.clone())), watch)?;
+        let inspected = self.inspect(staging.map(|staging| (staging, twins.clone())), progress)?;
         match (staging, twins, &inspected) {
             (Some(staging), Some(twins), Ok(sound))
                 if !share::may_keep(self.root, &twins, sound.inspected.manifest.as_ref()) =>
             {
                 staging.again()?;
-                self.inspect(Some((staging, None)), watch)
+                self.inspect(Some((staging, None)), progress)
             }
             _ => Ok(inspected),
         }
@@ -235,35 +235,36 @@ impl<'a> Job<'_, 'a> {
     /// key cannot have signed is not decoded.
     fn inspect(
         &self,
-        staging: Option<(&Staging<'_>, Option<Arc<Twins>>)>,
-        watch: &mut dyn Watch,
-    ) -> Result<Inspected> {
+        staging: Option<(&Staging<'_>, Option<Arc<BaseRelease>>)>,
+        progress: &mut dyn Progress,
+    ) -> Result<InspectionResult> {
         let Self { root, room, candidate, archive, tell } = *self;
         let refuse = |excess| room.excess(excess, &candidate.shown);
         let limits = room.limits(&refuse);
         let beyond = match tell {
-            Tell::First => room.limits(&refuse),
-            Tell::All => room.generous(archive.length(), &refuse),
+            Detail::First => room.limits(&refuse),
+            Detail::All => room.generous(archive.length(), &refuse),
         };
         let told = |Inspection { sha256, read }| Some((sha256, Some(read)));
-        let Vouched { made, signed } =
-            signature::vouch(&candidate.origin, &root.settings().trust.keys, |also, may_be_signed| {
-                match (may_be_signed, staging, tell) {
-                    (false, _, Tell::First) => Ok(None),
-                    (false, _, Tell::All) => archive.sha256(also, watch).map(|sha256| Some((sha256, None))),
-                    (true, Some((staging, twins)), _) => {
-                        staging.unpack(archive, twins, [&limits, &beyond], also, watch).map(told)
-                    }
-                    (true, None, _) => archive.inspect(None, &limits, &beyond, also, watch).map(told),
+        let VerifiedSignature { made, signed } = signature::verify_signature(
+            &candidate.origin,
+            &root.settings().trust.keys,
+            |also, may_be_signed| match (may_be_signed, staging, tell) {
+                (false, _, Detail::First) => Ok(None),
+                (false, _, Detail::All) => archive.sha256(also, progress).map(|sha256| Some((sha256, None))),
+                (true, Some((staging, twins)), _) => {
+                    staging.unpack(archive, twins, [&limits, &beyond], also, progress).map(told)
                 }
-            })?;
+                (true, None, _) => archive.inspect(None, &limits, &beyond, also, progress).map(told),
+            },
+        )?;
         let signature =
             signed.and_then(|Signed { name, by }| named_as(root, room.version, candidate, name).map(|()| by));
         let Some((sha256, read)) = made else { return Ok(Err(foreign(None, signature.err()))) };
         let digest = refusal(digest::check(&candidate.origin, &sha256))?;
         match (digest, signature, read) {
             (Ok(has_digest), Ok(signed_by), Some(Ok(read))) => self.declared(read, has_digest, signed_by),
-            (Ok(_), Ok(_), Some(Err(broken))) => Ok(Err(Faults::Broken(broken))),
+            (Ok(_), Ok(_), Some(Err(broken))) => Ok(Err(FailedChecks::Broken(broken))),
             // Where these are not the vendor's bytes, that says more than what is wrong with them.
             (digest, signature, _) => Ok(Err(foreign(digest.err(), signature.err()))),
         }
@@ -274,21 +275,21 @@ impl<'a> Job<'_, 'a> {
         read: archive::Inspected,
         has_digest: bool,
         signed_by: Option<String>,
-    ) -> Result<Inspected> {
+    ) -> Result<InspectionResult> {
         let archive::Inspected { reading, excess } = read;
         let text = reading.survey.manifest.as_deref();
         let manifest = refusal(manifest(self.root, self.room.version, self.candidate, text))?;
         Ok(match manifest {
             Ok(manifest) => {
-                Ok(Sound { inspected: Declared { reading, has_digest, signed_by, manifest }, excess })
+                Ok(Sound { inspected: DeclaredRelease { reading, has_digest, signed_by, manifest }, excess })
             }
-            Err(unfit) => Err(Faults::Broken(unfit)),
+            Err(unfit) => Err(FailedChecks::Broken(unfit)),
         })
     }
 
     /// What was found of an archive that is not unpacked, or not yet; and whether it fits, where that is not known.
-    fn found(&self, inspected: Declared, steps: Vec<Step>, weigh: bool) -> Result<Fetch<'a>> {
-        let Declared { reading, has_digest, manifest, .. } = inspected;
+    fn found(&self, inspected: DeclaredRelease, steps: Vec<Step>, weigh: bool) -> Result<Fetch<'a>> {
+        let DeclaredRelease { reading, has_digest, manifest, .. } = inspected;
         let (room, survey) = (self.room, &reading.survey);
         let fits = match weigh {
             true => refusal(room.fits(survey.space(room.block()), survey.entries()))?,
@@ -297,14 +298,14 @@ impl<'a> Job<'_, 'a> {
         let is_signed = !self.root.settings().trust.keys.is_empty();
         let (claim, room) = (room.claim(survey), fits.map(|()| room.beside(survey)));
         let sha256 = Some(reading.sha256.clone());
-        let looked = Some(Looked { sha256: reading.sha256, has_digest, is_signed, room });
+        let looked = Some(ArchiveFacts { sha256: reading.sha256, has_digest, is_signed, room });
         Ok(Fetch { steps, staged: None, manifest, sha256, looked, claim })
     }
 
     /// Completes what is staged.
     fn stage(
         &self,
-        inspected: Declared,
+        inspected: DeclaredRelease,
         steps: Vec<Step>,
         staging: Option<Staging<'a>>,
     ) -> Result<Fetch<'a>> {
@@ -315,17 +316,17 @@ impl<'a> Job<'_, 'a> {
         let staged =
             staging.complete(reading.survey.top.as_deref(), known, reading.tree(), reading.packed())?;
         let fetch = self.found(inspected, steps, false)?;
-        Ok(Fetch { staged: Some(staged), claim: Claim::default(), ..fetch })
+        Ok(Fetch { staged: Some(staged), claim: Reservation::default(), ..fetch })
     }
 }
 
 /// What keeps an archive from being known as the vendor's: a signature says more than a digest.
-fn foreign(digest: Option<Error>, signature: Option<Error>) -> Faults<'static> {
+fn foreign(digest: Option<Error>, signature: Option<Error>) -> FailedChecks<'static> {
     let (digest, signature) = (digest.map(|why| ("digest", why)), signature.map(|why| ("signature", why)));
     match (signature, digest) {
-        (Some(first), also) => Faults::Foreign { first, also },
-        (None, Some(first)) => Faults::Foreign { first, also: None },
-        (None, None) => Faults::Broken(Error::refused("the archive was not read")),
+        (Some(first), also) => FailedChecks::Foreign { first, also },
+        (None, Some(first)) => FailedChecks::Foreign { first, also: None },
+        (None, None) => FailedChecks::Broken(Error::refused("the archive was not read")),
     }
 }
 
@@ -333,7 +334,7 @@ fn foreign(digest: Option<Error>, signature: Option<Error>) -> Faults<'static> {
 pub(super) fn named_as(
     root: &Root,
     version: &Version,
-    candidate: &Candidate,
+    candidate: &ArchiveFile,
     signed_as: Option<String>,
 ) -> Result<()> {
     match signed_as {

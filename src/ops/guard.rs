@@ -7,20 +7,20 @@ use serde::Serialize;
 use crate::clock;
 use crate::detach;
 use crate::error::{Error, Kind, Result};
-use crate::execute::{Observer, Order, Scope};
+use crate::execute::{Invocation, Reporter, Scope};
 use crate::health::{Judge, Sample, Verdict};
 use crate::journal;
-use crate::plan::Term;
+use crate::plan::TrialEnd;
 use crate::probe;
 use crate::process::Identity;
+use crate::progress::Progress;
 use crate::root::{Root, Trial};
 use crate::service::Service;
-use crate::watch::Watch;
 
 use super::{Common, Mode, Session, boot, data, install};
 
 /// How long before the next look.
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often it is tried to end what cannot be ended, each time after twice as long; then a person is needed.
 const ATTEMPTS: u32 = 10;
@@ -37,13 +37,13 @@ pub struct Guarded {
 ///
 /// # Errors
 /// Failed where the root cannot be read any more, or where something could not be ended time and again.
-pub fn guard(root: &Root, ordered_by: Identity, observer: &mut dyn Observer) -> Result<Guarded> {
+pub fn guard(root: &Root, ordered_by: Identity, reporter: &mut dyn Reporter) -> Result<Guarded> {
     let mut guard =
         Guard { root: root.clone(), ordered_by, watched: None, seen: None, failed: 0, did: Vec::new() };
-    let post = root.guard_post()?;
+    let post = root.guard_lock()?;
     let (mut on_duty, mut stood_by) = (false, false);
     loop {
-        observer.go_on()?;
+        reporter.go_on()?;
         guard.root.read_again();
         let duty = guard.duty()?;
         guard.see(&duty);
@@ -59,9 +59,9 @@ pub fn guard(root: &Root, ordered_by: Identity, observer: &mut dyn Observer) -> 
             stood_by = !on_duty;
         }
         if on_duty {
-            guard.attend(duty, observer)?;
+            guard.attend(duty, reporter)?;
         }
-        clock::sleep(PAUSE);
+        clock::sleep(POLL_INTERVAL);
     }
 }
 
@@ -124,13 +124,13 @@ impl Guard {
         }
     }
 
-    fn attend(&mut self, duty: Duty, observer: &mut dyn Observer) -> Result<()> {
+    fn attend(&mut self, duty: Duty, reporter: &mut dyn Reporter) -> Result<()> {
         let done = match duty {
             Duty::Over | Duty::Wait => return Ok(()),
             Duty::Recover => self
-                .begin(&self.order("recover", None), observer)
+                .begin(&self.order("recover", None), reporter)
                 .map(|session| session.recovered.is_some().then(|| "recovered".to_owned())),
-            Duty::Attend(trial) => self.see_through(&trial, observer),
+            Duty::Attend(trial) => self.see_through(&trial, reporter),
         };
         match done {
             Ok(did) => {
@@ -140,36 +140,36 @@ impl Guard {
             }
             // Somebody else is at it.
             Err(error) if error.kind() == Kind::Busy => Ok(()),
-            Err(error) => self.pause(error, observer),
+            Err(error) => self.pause(error, reporter),
         }
     }
 
-    fn pause(&mut self, error: Error, observer: &mut dyn Observer) -> Result<()> {
+    fn pause(&mut self, error: Error, reporter: &mut dyn Reporter) -> Result<()> {
         self.failed += 1;
         if self.failed >= ATTEMPTS {
             return Err(error);
         }
-        observer.warn(&error.in_one_line());
-        clock::sleep(PAUSE * 2u32.pow(self.failed));
+        reporter.warn(&error.in_one_line());
+        clock::sleep(POLL_INTERVAL * 2u32.pow(self.failed));
         Ok(())
     }
 
     /// Ends the trial, where it is over or the service is unwell.
-    fn see_through(&mut self, trial: &Trial, observer: &mut dyn Observer) -> Result<Option<String>> {
+    fn see_through(&mut self, trial: &Trial, reporter: &mut dyn Reporter) -> Result<Option<String>> {
         let over = trial.is_over();
         let version = &trial.version;
         match trial.term {
-            Term::Confirmation(_) if over => self.revert(trial, &trial.why_overdue(), observer),
-            Term::Confirmation(_) => Ok(None),
-            Term::Watch(_) => match self.look(trial, observer)? {
+            TrialEnd::Confirmation(_) if over => self.revert(trial, &trial.why_overdue(), reporter),
+            TrialEnd::Confirmation(_) => Ok(None),
+            TrialEnd::Watch(_) => match self.look(trial, reporter)? {
                 (Verdict::Unhealthy, sample) => {
-                    self.revert(trial, &format!("{version} is {sample}"), observer)
+                    self.revert(trial, &format!("{version} is {sample}"), reporter)
                 }
-                (Verdict::Healthy, _) if over => self.confirm(trial, observer),
+                (Verdict::Healthy, _) if over => self.confirm(trial, reporter),
                 // A few more good answers, or a bad one, decide.
                 (Verdict::Open, Sample::Healthy) => Ok(None),
                 (Verdict::Open, sample) if over => {
-                    self.revert(trial, &format!("{version} is not known to be healthy: {sample}"), observer)
+                    self.revert(trial, &format!("{version} is not known to be healthy: {sample}"), reporter)
                 }
                 _ => Ok(None),
             },
@@ -177,7 +177,7 @@ impl Guard {
     }
 
     /// Looks at the service once its time has come, and tells what is known by now.
-    fn look(&mut self, trial: &Trial, watch: &dyn Watch) -> Result<(Verdict, Sample)> {
+    fn look(&mut self, trial: &Trial, progress: &dyn Progress) -> Result<(Verdict, Sample)> {
         let declared = self.root.health(&trial.version);
         let untold = declared.as_ref().err().map(|error| Sample::CannotTell(error.in_one_line()));
         let health = declared.unwrap_or_default();
@@ -194,7 +194,7 @@ impl Guard {
         if now >= watched.next {
             watched.sample = match (Service::of(&self.root), untold) {
                 (_, Some(untold)) => untold,
-                (Some(service), None) => probe::sample(&service, &trial.version, &health, watch)?,
+                (Some(service), None) => probe::sample(&service, &trial.version, &health, progress)?,
                 (None, None) => Sample::CannotTell("the settings name no service any more".into()),
             };
             watched.verdict = watched.judge.take(&watched.sample, false);
@@ -203,36 +203,36 @@ impl Guard {
         Ok((watched.verdict, watched.sample.clone()))
     }
 
-    fn revert(&self, trial: &Trial, why: &str, observer: &mut dyn Observer) -> Result<Option<String>> {
+    fn revert(&self, trial: &Trial, why: &str, reporter: &mut dyn Reporter) -> Result<Option<String>> {
         let order = self.order("revert", Some(why.to_owned()));
-        let session = self.begin(&order, observer)?;
+        let session = self.begin(&order, reporter)?;
         if !session.is_on(trial)? {
             return Ok(None);
         }
-        boot::revert_in(session, observer)?;
+        boot::revert_in(session, reporter)?;
         Ok(Some(format!("reverted: {why}")))
     }
 
-    fn confirm(&self, trial: &Trial, observer: &mut dyn Observer) -> Result<Option<String>> {
+    fn confirm(&self, trial: &Trial, reporter: &mut dyn Reporter) -> Result<Option<String>> {
         let order = self.order("confirm", None);
-        let session = self.begin(&order, observer)?;
+        let session = self.begin(&order, reporter)?;
         if !session.is_on(trial)? {
             return Ok(None);
         }
-        let saves = data::confirmed(&self.root, &session.now, None, observer)?.backup.is_some();
-        match install::confirm_in(session, None, observer) {
+        let saves = data::confirmed(&self.root, &session.now, None, reporter)?.backup.is_some();
+        match install::confirm_in(session, None, reporter) {
             Ok(_) => Ok(Some("confirmed".to_owned())),
             // Its data is migrated once there is a backup, or not at all.
             Err(error) if saves && error.kind() == Kind::Failed => {
-                self.revert(trial, &error.in_one_line(), observer)
+                self.revert(trial, &error.in_one_line(), reporter)
             }
             Err(error) => Err(error),
         }
     }
 
     /// The guard judges a trial at its deadline, so the session does not; also where the settings are wrong by now.
-    fn begin<'a>(&'a self, order: &'a Common, observer: &mut dyn Observer) -> Result<Session<'a>> {
-        Session::begin_with(&self.root, order, Scope::All, observer)
+    fn begin<'a>(&'a self, order: &'a Common, reporter: &mut dyn Reporter) -> Result<Session<'a>> {
+        Session::begin_with(&self.root, order, Scope::All, reporter)
     }
 
     fn order(&self, command: &str, why: Option<String>) -> Common {
@@ -241,6 +241,6 @@ impl Guard {
 }
 
 /// A command that the guard gives, or that another command gives in its place.
-pub(super) fn order(command: &str, why: Option<String>) -> Order {
-    Order { command: command.to_owned(), by: "the guard".to_owned(), why }
+pub(super) fn order(command: &str, why: Option<String>) -> Invocation {
+    Invocation { command: command.to_owned(), by: "the guard".to_owned(), why }
 }

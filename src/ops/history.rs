@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::root::{Entry, Root, TrialOutcome, trials};
+use crate::root::{HistoryEntry, Root, TrialOutcome, trials};
 
 /// What was done to a root.
 #[derive(Clone, Debug, Serialize)]
@@ -17,7 +17,7 @@ pub struct History {
 pub struct Remembered {
     /// The transaction.
     #[serde(flatten)]
-    pub entry: Entry,
+    pub entry: HistoryEntry,
     /// What became of the release that it moved to; none where it moved to no other release, or back.
     pub trial: Option<TrialOutcome>,
 }
@@ -31,7 +31,7 @@ pub fn history(root: &Root) -> Result<History> {
 }
 
 /// The transactions, each with what became of it.
-pub(super) fn remembered(entries: Vec<Entry>) -> Vec<Remembered> {
+pub(super) fn remembered(entries: Vec<HistoryEntry>) -> Vec<Remembered> {
     let trials = trials(&entries);
     let mut entries: Vec<Remembered> =
         entries.into_iter().map(|entry| Remembered { entry, trial: None }).collect();

@@ -7,17 +7,17 @@ use serde::Serialize;
 use crate::clock;
 use crate::data::{Migration, Stage};
 use crate::error::{Error, Kind, Result};
-use crate::execute::{self, Observer};
+use crate::execute::{self, Reporter};
 use crate::health::Baseline;
 use crate::journal;
-use crate::plan::{self, Motion, Permanence, Request, Term};
+use crate::plan::{self, Permanence, Request, ServiceMove, TrialEnd};
+use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::{Root, TrialOutcome, TrialRecord};
 use crate::service::{Running, Service};
 use crate::version::Version;
-use crate::watch::Watch;
 
-use super::ready::ready;
+use super::prepare::ready;
 use super::source::Replace;
 use super::{Common, Report, Session, data, late};
 
@@ -25,7 +25,7 @@ use super::{Common, Report, Session, data, late};
 const UNATTENDED: Duration = Duration::from_secs(15);
 
 /// How long before it is looked again whether a trial has ended.
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What install, upgrade and downgrade are told.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct Install {
 
 /// What became of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Installed {
+pub struct InstallResult {
     /// The release.
     pub version: Version,
     /// The state that it was in before; none where it was not on disk.
@@ -63,12 +63,12 @@ pub struct Installed {
 ///
 /// # Errors
 /// Refused where a rule forbids it; failed where it was taken back.
-pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> Result<Report<Installed>> {
+pub fn install(root: &Root, options: &Install, reporter: &mut dyn Reporter) -> Result<Report<InstallResult>> {
     let target = &options.request.target;
-    let mut report = install_in(Session::begin(root, &options.common, observer)?, options, observer)?;
+    let mut report = install_in(Session::begin(root, &options.common, reporter)?, options, reporter)?;
     if let Report::Done { result, .. } = &mut report {
-        if result.changed && matches!(options.request.permanence, Permanence::Ends(Term::Watch(_))) {
-            result.state = follow(root, target, observer)?;
+        if result.changed && matches!(options.request.permanence, Permanence::Ends(TrialEnd::Watch(_))) {
+            result.state = follow(root, target, reporter)?;
         }
         result.until = root.trial(&root.observe()?)?.map(|trial| trial.ends);
     }
@@ -79,24 +79,24 @@ pub fn install(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
 pub(super) fn install_in(
     session: Session<'_>,
     options: &Install,
-    observer: &mut dyn Observer,
-) -> Result<Report<Installed>> {
+    reporter: &mut dyn Reporter,
+) -> Result<Report<InstallResult>> {
     let (root, request, target) = (session.root, &options.request, &options.request.target);
     request.allowed(&session.now)?;
     let was = session.now.state(target);
     let on_disk = root.data(&session.now)?;
-    let ready = ready(&session, &on_disk, options, observer)?;
-    watchable(root, request, ready.motion.as_ref(), observer)?;
+    let ready = ready(&session, &on_disk, options, reporter)?;
+    watchable(root, request, ready.motion.as_ref(), reporter)?;
     let plan = plan::install(&session.now, request, ready.along(&session.now, &on_disk, options))?;
     if session.acts_on(&plan) {
         if on_disk.unfinished().is_some_and(|migration| migration.stage == Stage::Failed) {
             execute::end_left_over(&on_disk);
         }
-        observer.opening(target, was.filter(|_| ready.fetched.staged.is_none()));
+        reporter.opening(target, was.filter(|_| ready.fetched.staged.is_none()));
     }
     let previous = session.now.current.version().cloned();
     let permanent = request.permanence == Permanence::Permanent || was == Some(ReleaseState::Permanent);
-    let mut report = session.finish(plan, ready.fetched.staged.as_ref(), observer, |plan| Installed {
+    let mut report = session.finish(plan, ready.fetched.staged.as_ref(), reporter, |plan| InstallResult {
         version: target.clone(),
         was,
         state: if permanent { ReleaseState::Permanent } else { ReleaseState::Current },
@@ -118,14 +118,21 @@ pub(super) fn migrating(root: &Root, version: &Version) -> Result<Option<Migrati
 }
 
 /// Refuses to watch what nobody can, or what is failing before it begins.
-fn watchable(root: &Root, request: &Request, motion: Option<&Motion>, observer: &dyn Observer) -> Result<()> {
-    let Permanence::Ends(Term::Watch(_)) = request.permanence else { return Ok(()) };
+fn watchable(
+    root: &Root,
+    request: &Request,
+    motion: Option<&ServiceMove>,
+    reporter: &dyn Reporter,
+) -> Result<()> {
+    let Permanence::Ends(TrialEnd::Watch(_)) = request.permanence else { return Ok(()) };
     let refuse =
         |why: &str| Err(Error::refused(format!("cannot watch the health of {}: {why}", request.target)));
     match (Service::of(root), motion) {
         (None, _) => refuse("the settings name no service"),
-        (Some(service), _) if !request.start && !service.is_up(observer)? => refuse("the service is down"),
-        (_, Some(Motion { baseline: Baseline::Failing, .. })) => refuse("the service is failing already"),
+        (Some(service), _) if !request.start && !service.is_up(reporter)? => refuse("the service is down"),
+        (_, Some(ServiceMove { baseline: Baseline::Failing, .. })) => {
+            refuse("the service is failing already")
+        }
         _ => Ok(()),
     }
 }
@@ -134,19 +141,19 @@ fn watchable(root: &Root, request: &Request, motion: Option<&Motion>, observer: 
 ///
 /// # Errors
 /// Reverted where the trial ended without the release becoming permanent; stuck where no guard can end it.
-fn follow(root: &Root, version: &Version, observer: &mut dyn Observer) -> Result<ReleaseState> {
+fn follow(root: &Root, version: &Version, reporter: &mut dyn Reporter) -> Result<ReleaseState> {
     let mut attended = clock::since_boot();
     loop {
         let now = root.observe()?;
         match (root.trial(&now)?, now.state(version)) {
             // The links tell of its end before the service has followed them.
             _ if journal::is_open(root)? => {}
-            (Some(trial), _) => observer.waiting(&format!("Watching the health of {version}"), trial.left()),
+            (Some(trial), _) => reporter.waiting(&format!("Watching the health of {version}"), trial.left()),
             (None, Some(ReleaseState::Permanent)) => return Ok(ReleaseState::Permanent),
-            (None, _) => return Err(reverted(root, &now, version, observer)),
+            (None, _) => return Err(reverted(root, &now, version, reporter)),
         }
-        if observer.interrupted() {
-            observer.warn("the trial goes on without this command; `tenure status` tells how it stands");
+        if reporter.interrupted() {
+            reporter.warn("the trial goes on without this command; `tenure status` tells how it stands");
             return Ok(ReleaseState::Current);
         }
         if root.is_guarded()? || root.lock_holder().is_some() {
@@ -158,15 +165,15 @@ fn follow(root: &Root, version: &Version, observer: &mut dyn Observer) -> Result
             )
             .hint("`tenure status` shows what runs; `tenure revert` ends the trial"));
         }
-        clock::sleep(PAUSE);
+        clock::sleep(POLL_INTERVAL);
     }
 }
 
 /// A trial that did not make the release permanent: why, and which release runs now.
-fn reverted(root: &Root, now: &Snapshot, version: &Version, watch: &dyn Watch) -> Error {
+fn reverted(root: &Root, now: &Snapshot, version: &Version, progress: &dyn Progress) -> Error {
     let current = now.current.version();
     let runs = match (Service::of(root), current) {
-        (Some(service), Some(current)) => match service.running(current, watch) {
+        (Some(service), Some(current)) => match service.running(current, progress) {
             Ok(Running::Release(running)) => format!("{running} is running"),
             Ok(other) => other.to_string(),
             Err(error) => {
@@ -209,32 +216,32 @@ pub struct Confirm {
 ///
 /// # Errors
 /// Refused where no release is current, where another one is than is named, and where the last trial was rolled back.
-pub fn confirm(root: &Root, options: &Confirm, observer: &mut dyn Observer) -> Result<Report<Installed>> {
-    let session = Session::begin_damaged(root, &options.common, observer)?;
+pub fn confirm(root: &Root, options: &Confirm, reporter: &mut dyn Reporter) -> Result<Report<InstallResult>> {
+    let session = Session::begin_damaged(root, &options.common, reporter)?;
     if let Some(overdue) = &session.overdue {
         return Err(overdue.refuse_confirm(options.common.mode));
     }
     late::confirmable(root, &session.now, options.version.as_ref())?;
-    confirm_in(session, options.backup_command.as_deref(), observer)
+    confirm_in(session, options.backup_command.as_deref(), reporter)
 }
 
 /// As [`confirm`].
 pub(super) fn confirm_in(
     session: Session<'_>,
     backup_command: Option<&str>,
-    observer: &mut dyn Observer,
-) -> Result<Report<Installed>> {
+    reporter: &mut dyn Reporter,
+) -> Result<Report<InstallResult>> {
     let (root, now) = (session.root, &session.now);
-    let along = data::confirmed(root, now, backup_command, observer)?;
+    let along = data::confirmed(root, now, backup_command, reporter)?;
     let plan = plan::confirm(now, along)?;
     let current = now.current.version().cloned();
     // The plan is refused without one.
     let version = current.clone().ok_or_else(|| Error::refused("no release is current"))?;
     let was = now.state(&version);
     if session.acts_on(&plan) {
-        observer.opening(&version, was);
+        reporter.opening(&version, was);
     }
-    let mut report = session.finish(plan, None, observer, |plan| Installed {
+    let mut report = session.finish(plan, None, reporter, |plan| InstallResult {
         version: version.clone(),
         was,
         state: ReleaseState::Permanent,

@@ -1,7 +1,7 @@
 //! Commands about a trial that come too late: what became of the trial, and how to try the release again.
 
 use crate::error::{Error, Result};
-use crate::policy::{self, Hop};
+use crate::policy::{self, HopKind};
 use crate::release::Snapshot;
 use crate::root::{Root, TrialRecord};
 use crate::version::Version;
@@ -78,8 +78,8 @@ pub(super) fn again(root: &Root, current: &Version, wanted: &Version) -> String 
     let higher = root.manifest(wanted.max(current)).ok().flatten();
     let hot_from = higher.as_ref().and_then(|manifest| manifest.upgrade.hot_from.as_deref());
     let restart = match policy::hop(current, wanted, hot_from) {
-        Hop::Hot => "",
-        Hop::Restart => " --restart",
+        HopKind::Hot => "",
+        HopKind::Restart => " --restart",
     };
     let retry = if root.failure(wanted).is_some() { " --retry" } else { "" };
     format!("tenure {command}{retry}{restart} {wanted}")

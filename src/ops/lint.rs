@@ -7,12 +7,12 @@ use serde::Serialize;
 use crate::archive::{self, ENTRIES_MAX, Limits, Whole};
 use crate::error::{Error, Kind, Result};
 use crate::fs as disk;
-use crate::lint::{self, Code, Finding, Release, Thing};
+use crate::lint::{self, Code, FileType, Finding, Release};
 use crate::outside;
+use crate::progress::Progress;
 use crate::tree::Node;
-use crate::watch::Watch;
 
-use super::source::Candidate;
+use super::source::ArchiveFile;
 
 /// What a directory is taken for while it is looked through: the one directory at the top of an archive.
 pub(super) const TOP: &str = "release";
@@ -30,15 +30,15 @@ pub struct Linted {
 ///
 /// # Errors
 /// Refused where it is neither a directory nor an archive; failed where it cannot be read.
-pub fn lint(what: &Path, watch: &mut dyn Watch) -> Result<Linted> {
+pub fn lint(what: &Path, progress: &mut dyn Progress) -> Result<Linted> {
     let path = disk::resolve(what)?;
     let (looked, name) = if outside::is_dir(&path) {
-        (archive::look(&path, TOP, &unlimited(), watch)?, None)
+        (archive::look(&path, TOP, &unlimited(), progress)?, None)
     } else {
-        let candidate = Candidate::given(what)?;
+        let candidate = ArchiveFile::given(what)?;
         let (archive, name) = (candidate.open()?, candidate.file_name.clone());
-        let mut looked = archive.examine(&unlimited(), watch)?;
-        let digest = archive.sha256(&mut |_| {}, watch)?;
+        let mut looked = archive.examine(&unlimited(), progress)?;
+        let digest = archive.sha256(&mut |_| {}, progress)?;
         match crate::digest::check(&candidate.origin, &digest) {
             Err(error) if error.kind() == Kind::Refused => {
                 looked.findings.push(Finding::new(Code::DigestDiffers, "", error.in_one_line()));
@@ -60,9 +60,9 @@ pub(super) fn unlimited() -> Limits<'static> {
 
 fn release(whole: &Whole, archive: Option<String>) -> Release {
     let thing = |mode: u32, node| match node {
-        Node::Directory => Some(Thing::Directory),
-        Node::File { .. } => Some(Thing::File { executable: mode & 0o100 != 0 }),
-        Node::Symlink { target } => Some(Thing::Link(target)),
+        Node::Directory => Some(FileType::Directory),
+        Node::File { .. } => Some(FileType::File { executable: mode & 0o100 != 0 }),
+        Node::Symlink { target } => Some(FileType::Link(target)),
         Node::Other => None,
     };
     Release {

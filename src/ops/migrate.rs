@@ -7,18 +7,18 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
-use crate::data::{Format, Migration, OnDisk, Stage, migrated};
+use crate::data::{DataFormat, Migration, OnDisk, Stage, migrated};
 use crate::error::{Error, Result};
-use crate::execute::{self, Observer};
-use crate::hook::{Errand, Hook, Task};
-use crate::root::{Entry, Outcome, Root};
+use crate::execute::{self, Reporter};
+use crate::hook::{Hook, HookContext, Task};
+use crate::progress::Progress;
+use crate::root::{HistoryEntry, Outcome, Root};
 use crate::version::Version;
-use crate::watch::Watch;
 
 use super::{Common, Mode, Session};
 
 /// How long before it is looked again whether a migration has ended.
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What `migrate` is told.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Migrate {
     /// Whether to return while it is at work.
     pub background: bool,
     /// The format that the data is in, as the operator knows: nothing is run then.
-    pub restored: Option<Format>,
+    pub restored: Option<DataFormat>,
 }
 
 /// What became of it.
@@ -37,7 +37,7 @@ pub struct Migrated {
     /// The permanent release.
     pub version: Version,
     /// The formats of the data on disk; none where nobody has said so.
-    pub formats: BTreeSet<Format>,
+    pub formats: BTreeSet<DataFormat>,
     /// The last migration; none where there is none.
     pub migration: Option<Migration>,
     /// Whether anything was begun or written down.
@@ -50,20 +50,20 @@ pub struct Migrated {
 ///
 /// # Errors
 /// Refused during a trial, or where no release is permanent; failed where the migration fails.
-pub fn migrate(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<Migrated> {
-    let begun = begin(root, options, observer)?;
+pub fn migrate(root: &Root, options: &Migrate, reporter: &mut dyn Reporter) -> Result<Migrated> {
+    let begun = begin(root, options, reporter)?;
     if options.background || begun.dry_run {
         return Ok(begun);
     }
-    let known = follow(root, observer)?;
+    let known = follow(root, reporter)?;
     match &known.migration {
         Some(migration) if migration.stage == Stage::Failed => Err(failed(migration)),
         _ => Ok(Migrated { formats: known.formats, migration: known.migration, ..begun }),
     }
 }
 
-fn begin(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<Migrated> {
-    let session = Session::begin(root, &options.common, observer)?;
+fn begin(root: &Root, options: &Migrate, reporter: &mut dyn Reporter) -> Result<Migrated> {
+    let session = Session::begin(root, &options.common, reporter)?;
     let now = &session.now;
     now.sound()?;
     let version = now.permanent.version().cloned().ok_or_else(|| {
@@ -73,7 +73,7 @@ fn begin(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<
     now.without_trial(|| "cannot migrate".to_owned())?;
     let acts = options.common.mode == Mode::Act;
     if let Some(format) = options.restored {
-        return restored(&session, version, format, observer);
+        return restored(&session, version, format, reporter);
     }
     let known = root.data(now)?;
     let at_work = known.unfinished().is_some_and(|migration| migration.stage != Stage::Failed);
@@ -95,7 +95,7 @@ fn begin(root: &Root, options: &Migrate, observer: &mut dyn Observer) -> Result<
 }
 
 /// The format that the release would migrate to; none where there is nothing to migrate.
-fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Option<Format>>> {
+fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Option<DataFormat>>> {
     let manifest = root.manifest(version)?;
     let Some(manifest) = manifest.filter(|manifest| manifest.hooks.migrate.is_some()) else {
         return match known.unfinished() {
@@ -116,8 +116,8 @@ fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Optio
 fn restored(
     session: &Session<'_>,
     version: Version,
-    format: Format,
-    observer: &mut dyn Observer,
+    format: DataFormat,
+    reporter: &mut dyn Reporter,
 ) -> Result<Migrated> {
     let (root, now, acts) = (session.root, &session.now, session.common.mode == Mode::Act);
     let restored = OnDisk { formats: BTreeSet::from([format]), migration: None };
@@ -129,7 +129,7 @@ fn restored(
         root.record_data(&restored, &post)?;
         drop(post);
         let (transaction, order) = (execute::transaction(), &session.common.order);
-        let entry = Entry {
+        let entry = HistoryEntry {
             transaction,
             command: order.command.clone(),
             by: order.by.clone(),
@@ -142,7 +142,7 @@ fn restored(
             permanent: now.permanent.version().cloned(),
             moved_service: None,
         };
-        remember(root, &entry, observer);
+        remember(root, &entry, reporter);
     }
     let known = if acts { root.data(now)? } else { restored };
     Ok(Migrated { version, formats: known.formats, migration: None, changed: true, dry_run: !acts })
@@ -152,20 +152,20 @@ fn restored(
 ///
 /// # Errors
 /// Where the root cannot be read.
-pub(super) fn follow(root: &Root, observer: &mut dyn Observer) -> Result<OnDisk> {
+pub(super) fn follow(root: &Root, reporter: &mut dyn Reporter) -> Result<OnDisk> {
     loop {
         let known = root.data(&root.observe()?)?;
         match known.unfinished() {
             Some(migration) if migration.stage != Stage::Failed => {
-                observer.working(&format!("Migrating the data {migration}"));
+                reporter.working(&format!("Migrating the data {migration}"));
             }
             _ => return Ok(known),
         }
-        if observer.interrupted() {
-            observer.warn("the migration goes on without this command; `tenure status` tells how it stands");
+        if reporter.interrupted() {
+            reporter.warn("the migration goes on without this command; `tenure status` tells how it stands");
             return Ok(known);
         }
-        clock::sleep(PAUSE);
+        clock::sleep(POLL_INTERVAL);
     }
 }
 
@@ -190,7 +190,7 @@ pub struct Migrator {
 ///
 /// # Errors
 /// Where nothing can be written down.
-pub fn migrator(root: &Root, id: &str, observer: &mut dyn Observer) -> Result<Migrator> {
+pub fn migrator(root: &Root, id: &str, reporter: &mut dyn Reporter) -> Result<Migrator> {
     let post = execute::migration_post(root)?;
     let mut data = root.recorded_data()?;
     let is_mine = |migration: &Migration| migration.id == id && migration.stage == Stage::Due;
@@ -201,7 +201,7 @@ pub fn migrator(root: &Root, id: &str, observer: &mut dyn Observer) -> Result<Mi
     (migration.stage, migration.started) = (Stage::Running, clock::now());
     data.migration = Some(migration.clone());
     root.record_data(&data, &post)?;
-    let ran = run(root, &migration, observer);
+    let ran = run(root, &migration, reporter);
     migration.ended = Some(clock::now());
     migration.error = ran.as_ref().err().map(Error::in_one_line);
     migration.stage = if ran.is_ok() { Stage::Done } else { Stage::Failed };
@@ -211,32 +211,32 @@ pub fn migrator(root: &Root, id: &str, observer: &mut dyn Observer) -> Result<Mi
     data.migration = Some(migration.clone());
     root.record_data(&data, &post)?;
     drop(post);
-    remember(root, &ended(&migration, clock::since_boot().saturating_sub(begun)), observer);
+    remember(root, &ended(&migration, clock::since_boot().saturating_sub(begun)), reporter);
     Ok(Migrator { migration: Some(migration) })
 }
 
-fn run(root: &Root, migration: &Migration, watch: &dyn Watch) -> Result<()> {
+fn run(root: &Root, migration: &Migration, progress: &dyn Progress) -> Result<()> {
     let version = &migration.version;
     let manifest = root.manifest(version)?;
     let hook = Hook::needed(root, version, manifest.as_ref(), Task::Migrate)?;
-    let errand = Errand {
+    let errand = HookContext {
         action: "migrate",
         old: migration.old.as_ref(),
         new: Some(version),
         transaction: Some(&migration.id),
-        ..Errand::default()
+        ..HookContext::default()
     };
-    hook.run_logged(&errand, watch)
+    hook.run_logged(&errand, progress)
 }
 
 /// A line is appended whole, so this needs no lock, and is in no other command's way. Without it nothing is wrong.
-fn remember(root: &Root, entry: &Entry, observer: &mut dyn Observer) {
-    root.remember(entry).unwrap_or_else(|error| observer.warn(&error.in_one_line()));
+fn remember(root: &Root, entry: &HistoryEntry, reporter: &mut dyn Reporter) {
+    root.remember(entry).unwrap_or_else(|error| reporter.warn(&error.in_one_line()));
 }
 
 /// What the history says of a migration that has ended.
-fn ended(migration: &Migration, took: Duration) -> Entry {
-    Entry {
+fn ended(migration: &Migration, took: Duration) -> HistoryEntry {
+    HistoryEntry {
         transaction: migration.id.clone(),
         command: "migrate".to_owned(),
         by: "the migrator".to_owned(),

@@ -12,14 +12,14 @@ mod install;
 mod late;
 mod lint;
 mod migrate;
-mod motion;
+mod service_move;
 mod overdue;
 mod pack;
 mod prune;
-mod ready;
+mod prepare;
 mod retry;
-mod room;
-mod route;
+mod disk_space;
+mod upgrade_path;
 mod share;
 mod source;
 mod state;
@@ -29,7 +29,7 @@ mod uninstall;
 mod unpack;
 mod verify;
 mod versions;
-mod walk;
+mod multi_hop;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,9 +37,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::detach;
-use crate::error::{Doing, Result};
-use crate::execute::{self, Observer, Order, Recovered, Scope, Staged};
-use crate::journal::{self, Found};
+use crate::error::{Context, Result};
+use crate::execute::{self, Invocation, Recovered, Reporter, Scope, Staged};
+use crate::journal::{self, JournalState};
 use crate::plan::{Plan, Recovery, recover};
 use crate::process::{self, Identity};
 use crate::release::Snapshot;
@@ -49,25 +49,25 @@ use overdue::Overdue;
 
 pub use adopt::{Adopt, Adopted, adopt, adoptable};
 pub use boot::{Booted, Reverted, boot, revert};
-pub use check::{Checked, Support, Supported, Told, check, supported};
+pub use check::{CheckReport, CheckRow, Support, Supported, check, supported};
 pub use guard::{Guarded, guard};
 pub use history::{History, Remembered, history};
 pub use init::{Initialised, init};
-pub use install::{Confirm, Install, Installed, confirm, install};
+pub use install::{Confirm, Install, InstallResult, confirm, install};
 pub use lint::{Linted, lint};
 pub use migrate::{Migrate, Migrated, Migrator, migrate, migrator};
+pub use multi_hop::{Extent, Walked, walk};
 pub use pack::{Overwrite, Pack, Packed, pack};
+pub use prepare::{Prepared, prepare};
 pub use prune::{Pruned, Removed, prune};
-pub use ready::{Prepared, prepare};
-pub use route::{Itinerary, Journey, Whereabouts, route};
 pub use source::Replace;
-pub use state::State;
-pub use status::{Serving, Space, Standing, Status, Unfinished, status};
+pub use state::RootState;
+pub use status::{DiskSpace, ReleaseRow, Serving, Status, Unfinished, status};
 pub use uninstall::{Uninstalled, uninstall};
-pub use unpack::{Unpack, Unpacked, Wanted, unpack};
-pub use verify::{Judged, Verdict, Verified, verify};
-pub use versions::{Listed, Versions, versions};
-pub use walk::{Extent, Walked, walk};
+pub use unpack::{Unpack, UnpackTarget, Unpacked, unpack};
+pub use upgrade_path::{Location, PathQuery, UpgradePath, route};
+pub use verify::{Judged, ReleaseVerdict, Verified, verify};
+pub use versions::{ListedRelease, Versions, versions};
 
 /// Whether a command acts or only tells what it would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Common {
     /// The command and who gave it.
-    pub order: Order,
+    pub order: Invocation,
     /// Whether to act.
     pub mode: Mode,
     /// How long to wait for the lock.
@@ -133,14 +133,14 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     /// Takes the lock, recovers from an interrupted command, and rolls back a trial past its deadline. Refused where a rule
     /// cannot be read that the command would apply.
-    fn begin(root: &'a Root, common: &'a Common, observer: &mut dyn Observer) -> Result<Self> {
+    fn begin(root: &'a Root, common: &'a Common, reporter: &mut dyn Reporter) -> Result<Self> {
         root.ruled()?;
-        Self::begin_damaged(root, common, observer)
+        Self::begin_damaged(root, common, reporter)
     }
 
     /// As `begin`, also where the settings are wrong.
-    fn begin_damaged(root: &'a Root, common: &'a Common, observer: &mut dyn Observer) -> Result<Self> {
-        let session = overdue::end(Self::begin_with(root, common, Scope::All, observer)?, observer)?;
+    fn begin_damaged(root: &'a Root, common: &'a Common, reporter: &mut dyn Reporter) -> Result<Self> {
+        let session = overdue::end(Self::begin_with(root, common, Scope::All, reporter)?, reporter)?;
         if session.lock.is_some() {
             guard_trial(root)?;
         }
@@ -153,18 +153,18 @@ impl<'a> Session<'a> {
         root: &'a Root,
         common: &'a Common,
         scope: Scope,
-        observer: &mut dyn Observer,
+        reporter: &mut dyn Reporter,
     ) -> Result<Self> {
         root.adopted()?;
         let (lock, recovered, pending) = match common.mode {
             Mode::Act => {
                 match root.check_modes() {
                     // The service is to start, and to start it no program is run.
-                    Err(error) if scope == Scope::Links => observer.warn(&error.in_one_line()),
-                    checked => checked.doing(|| format!("cannot change {}", root.path().display()))?,
+                    Err(error) if scope == Scope::Links => reporter.warn(&error.in_one_line()),
+                    checked => checked.context(|| format!("cannot change {}", root.path().display()))?,
                 }
-                let lock = RootLock::take(root, &common.order.command, common.wait, observer)?;
-                let recovered = execute::restore_order(root, &lock, scope, observer)?;
+                let lock = RootLock::take(root, &common.order.command, common.wait, reporter)?;
+                let recovered = execute::recover_pending(root, &lock, scope, reporter)?;
                 (Some(Rc::new(lock)), recovered, None)
             }
             Mode::DryRun => (None, None, pending(root)?),
@@ -205,14 +205,14 @@ impl<'a> Session<'a> {
         self,
         plan: Plan,
         staged: Option<&Staged<'_>>,
-        observer: &mut dyn Observer,
+        reporter: &mut dyn Reporter,
         result: impl FnOnce(&Plan) -> T,
     ) -> Result<Report<T>> {
         let Some(lock) = &self.lock else {
             let overdue = self.overdue.map(|overdue| overdue.plan);
             return Ok(Report::Dry(DryRun { recovery: self.pending, overdue, plan }));
         };
-        execute::run(self.root, lock, &self.common.order, &plan, staged, observer)?;
+        execute::run(self.root, lock, &self.common.order, &plan, staged, reporter)?;
         Ok(Report::Done { recovered: self.recovered, result: result(&plan) })
     }
 }
@@ -237,7 +237,7 @@ pub fn guard_trial(root: &Root) -> Result<()> {
 
 fn pending(root: &Root) -> Result<Option<Recovery>> {
     Ok(match journal::find(root)? {
-        Found::Open(record) => Some(recover(&record, &root.observe()?)),
-        Found::Nothing | Found::Damaged => None,
+        JournalState::Open(record) => Some(recover(&record, &root.observe()?)),
+        JournalState::Nothing | JournalState::Damaged => None,
     })
 }

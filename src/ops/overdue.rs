@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use crate::clock;
-use crate::error::{Doing, Error, Result};
-use crate::execute::{Observer, Scope};
+use crate::error::{Context, Error, Result};
+use crate::execute::{Reporter, Scope};
 use crate::health::Health;
-use crate::plan::{self, Plan, Restart, Term};
+use crate::plan::{self, Plan, Restart, TrialEnd};
 use crate::release::Snapshot;
 use crate::root::{Root, Trial};
 use crate::version::Version;
 
-use super::{Common, Mode, Session, boot, guard, motion};
+use super::{Common, Mode, Session, boot, guard, service_move};
 
 /// How long before the next look at a trial that the guard judges.
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How much longer than one health check the guard may take to judge a trial.
 const GRACE: Duration = Duration::from_secs(2);
@@ -47,10 +47,10 @@ impl Overdue {
 ///
 /// # Errors
 /// Where it cannot be rolled back.
-pub(super) fn end<'a>(session: Session<'a>, observer: &mut dyn Observer) -> Result<Session<'a>> {
+pub(super) fn end<'a>(session: Session<'a>, reporter: &mut dyn Reporter) -> Result<Session<'a>> {
     let Some(trial) = overdue(session.root, &session.now)? else { return Ok(session) };
     if !is_judged(session.root, &trial)? {
-        return roll_back(session, trial, observer);
+        return roll_back(session, trial, reporter);
     }
     let (root, common) = (session.root, session.common);
     if common.mode == Mode::DryRun {
@@ -58,10 +58,10 @@ pub(super) fn end<'a>(session: Session<'a>, observer: &mut dyn Observer) -> Resu
     }
     // The guard needs the lock to judge it.
     drop(session);
-    await_verdict(root, &trial, observer)?;
-    let session = Session::begin_with(root, common, Scope::All, observer)?;
+    await_verdict(root, &trial, reporter)?;
+    let session = Session::begin_with(root, common, Scope::All, reporter)?;
     match session.is_on(&trial)? {
-        true => roll_back(session, trial, observer),
+        true => roll_back(session, trial, reporter),
         false => Ok(session),
     }
 }
@@ -72,32 +72,32 @@ fn overdue(root: &Root, now: &Snapshot) -> Result<Option<Trial>> {
 
 /// Whether a guard is on duty that knows the health of the release by now.
 fn is_judged(root: &Root, trial: &Trial) -> Result<bool> {
-    Ok(matches!(trial.term, Term::Watch(_)) && root.may_change().is_ok() && root.is_guarded()?)
+    Ok(matches!(trial.term, TrialEnd::Watch(_)) && root.may_change().is_ok() && root.is_guarded()?)
 }
 
 /// Waits until the guard has judged a trial, or is late.
-fn await_verdict(root: &Root, trial: &Trial, observer: &mut dyn Observer) -> Result<()> {
+fn await_verdict(root: &Root, trial: &Trial, reporter: &mut dyn Reporter) -> Result<()> {
     let Health { interval, timeout, .. } = root.health(&trial.version)?;
     let until = clock::since_boot() + interval + timeout + GRACE;
     let is_on = |now: &Snapshot| -> Result<bool> {
         Ok(root.trial(now)?.is_some_and(|now| now.transaction == trial.transaction))
     };
     while clock::since_boot() < until && (root.at_work().is_some() || is_on(&root.observe()?)?) {
-        observer
+        reporter
             .waiting("Waiting for the guard to judge the trial", until.saturating_sub(clock::since_boot()));
-        observer.go_on()?;
-        clock::sleep(PAUSE);
+        reporter.go_on()?;
+        clock::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
 
-fn roll_back<'a>(mut session: Session<'a>, trial: Trial, observer: &mut dyn Observer) -> Result<Session<'a>> {
+fn roll_back<'a>(mut session: Session<'a>, trial: Trial, reporter: &mut dyn Reporter) -> Result<Session<'a>> {
     let (root, now) = (session.root, &session.now);
     let (permanent, why) = (now.rightful().cloned(), trial.why_overdue());
     let to = permanent.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     let plan = match session.common.mode {
         Mode::DryRun => {
-            let back = |to| motion::back(root, now.current.version(), to, Restart::Forbidden, observer);
+            let back = |to| service_move::back(root, now.current.version(), to, Restart::Forbidden, reporter);
             let plan = plan::revert(now, permanent.as_ref().map(back).transpose()?.flatten())?;
             session.now = plan.steps.iter().fold(session.now.clone(), Snapshot::after);
             plan
@@ -105,11 +105,11 @@ fn roll_back<'a>(mut session: Session<'a>, trial: Trial, observer: &mut dyn Obse
         Mode::Act => {
             let order = guard::order("revert", Some(why.clone()));
             let order = Common { order, ..session.common.clone() };
-            boot::revert_in(session.ordered(&order)?, observer).doing(|| {
+            boot::revert_in(session.ordered(&order)?, reporter).context(|| {
                 format!("cannot roll back the trial of {}, whose deadline has passed", trial.version)
             })?;
             session.now = root.observe()?;
-            observer.warn(&format!("{why}: the trial ended at {}; rolled back to {to}", trial.ends));
+            reporter.warn(&format!("{why}: the trial ended at {}; rolled back to {to}", trial.ends));
             Plan::default()
         }
     };

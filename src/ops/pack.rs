@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::archive::{self, Archive, Recipe, Whole};
-use crate::error::{Doing, Error, Result};
-use crate::execute::Observer;
-use crate::fs::{self as disk, Draft, Origin, Place, Standing};
+use crate::error::{Context, Error, Result};
+use crate::execute::Reporter;
+use crate::fs::{self as disk, DirPath, FileKind, Origin, TempFile};
 use crate::lint::{Code, Finding};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::naming::{self, Format};
+use crate::naming::{self, ArchiveFormat};
 use crate::outside;
+use crate::progress::Count;
 use crate::settings;
 use crate::signature;
 use crate::signing::SigningKey;
 use crate::version::Version;
-use crate::watch::Count;
 
 use super::Mode;
 use super::lint::{TOP, unlimited};
@@ -50,7 +50,7 @@ pub struct Pack<'a> {
     /// The archive, or the directory that it is put into; by default the working directory.
     pub output: PathBuf,
     /// The kind of archive; by default what its file name tells, or .tar.zst.
-    pub format: Option<Format>,
+    pub format: Option<ArchiveFormat>,
     /// The product, where there is no manifest.
     pub name: Option<String>,
     /// The version, where there is no manifest.
@@ -95,21 +95,21 @@ pub struct Packed {
 /// # Errors
 /// Refused where the directory holds what no release may hold, where it is not known which release it is, or where
 /// another archive has that name; failed where something cannot be read or written. Nothing is left then.
-pub fn pack(options: &Pack<'_>, observer: &mut dyn Observer) -> Result<Packed> {
+pub fn pack(options: &Pack<'_>, reporter: &mut dyn Reporter) -> Result<Packed> {
     let from = disk::resolve(&options.dir)?;
     if !outside::is_dir(&from) {
         return Err(Error::refused(format!("cannot pack {}: it is no directory", options.dir.display())));
     }
-    let whole = fit(&from, observer)?;
+    let whole = fit(&from, reporter)?;
     let (name, version) = release(options, whole.survey.manifest.as_deref())?;
     let by = if whole.survey.manifest.is_some() { MANIFEST } else { "the options" };
-    observer.checked("release", &format!("{name} {version}, by {by}"));
-    let target = Target::find(options, &from, &name, &version)?;
+    reporter.checked("release", &format!("{name} {version}, by {by}"));
+    let target = ArchivePath::find(options, &from, &name, &version)?;
     // Whether it is the same that is there can only be told by making it.
     let made = if target.is_taken()? || options.mode == Mode::Act {
         let top = format!("{name}-{version}");
         let recipe = Recipe { format: target.format, top: &top, time: options.time.unwrap_or(TIME) };
-        Some(target.make(options, &from, recipe, &whole, observer)?)
+        Some(target.make(options, &from, recipe, &whole, reporter)?)
     } else {
         None
     };
@@ -131,8 +131,8 @@ pub fn pack(options: &Pack<'_>, observer: &mut dyn Observer) -> Result<Packed> {
 }
 
 /// Looks through the directory, and refuses what unpacking would refuse.
-fn fit(from: &Path, observer: &mut dyn Observer) -> Result<Whole> {
-    let looked = archive::look(from, TOP, &unlimited(), observer)?;
+fn fit(from: &Path, reporter: &mut dyn Reporter) -> Result<Whole> {
+    let looked = archive::look(from, TOP, &unlimited(), reporter)?;
     let (lost, faults): (Vec<Finding>, Vec<Finding>) =
         looked.findings.into_iter().partition(|finding| finding.code == Code::ModeLost);
     let told = |finding: &Finding| match finding.place.as_str() {
@@ -141,10 +141,10 @@ fn fit(from: &Path, observer: &mut dyn Observer) -> Result<Whole> {
     };
     match (looked.whole, faults.first()) {
         (Some(whole), None) => {
-            lost.iter().for_each(|finding| observer.warn(&told(finding)));
+            lost.iter().for_each(|finding| reporter.warn(&told(finding)));
             let (entries, bytes) = (whole.survey.entries(), whole.survey.bytes());
             let found = format!("nothing in it would be refused: {entries} entries with {bytes} bytes");
-            observer.checked("directory", &found);
+            reporter.checked("directory", &found);
             Ok(whole)
         }
         (_, first) => {
@@ -182,12 +182,12 @@ fn release(options: &Pack<'_>, manifest: Option<&str>) -> Result<(String, Versio
 }
 
 /// Where the archive goes.
-struct Target {
-    dir: Place,
+struct ArchivePath {
+    dir: DirPath,
     /// The directory, as it was named.
     shown: PathBuf,
     file: String,
-    format: Format,
+    format: ArchiveFormat,
 }
 
 /// An archive that was made.
@@ -197,14 +197,14 @@ struct Made {
     changed: bool,
 }
 
-impl Target {
+impl ArchivePath {
     fn find(options: &Pack<'_>, from: &Path, name: &str, version: &Version) -> Result<Self> {
         let output = &options.output;
         let named =
             output.file_name().and_then(|file| file.to_str()).filter(|_| !outside::leads_to_dir(output));
         let (shown, file, format) = match named {
             None => {
-                let format = options.format.unwrap_or(Format::TarZst);
+                let format = options.format.unwrap_or(ArchiveFormat::TarZst);
                 (output.clone(), format!("{name}-{version}{}", format.ending()), format)
             }
             Some(file) => {
@@ -222,7 +222,7 @@ impl Target {
             ))
             .hint("put it elsewhere: `--output DIR`"));
         }
-        Ok(Self { dir: Place::of(dir, path), shown, file, format })
+        Ok(Self { dir: DirPath::of(dir, path), shown, file, format })
     }
 
     /// Whether one of the names is taken, which only a file may have.
@@ -230,13 +230,13 @@ impl Target {
         let mut taken = false;
         for ending in ["", DIGEST, SIGNATURE] {
             let what = match disk::standing(&self.place(ending))? {
-                Standing::Nothing => continue,
-                Standing::File => {
+                FileKind::Nothing => continue,
+                FileKind::File => {
                     taken = true;
                     continue;
                 }
-                Standing::Link(_) => "a link",
-                Standing::Directory => "a directory",
+                FileKind::Link(_) => "a link",
+                FileKind::Directory => "a directory",
             };
             let name = self.shown(ending);
             return Err(Error::refused(format!("{name} is there already, and is {what}"))
@@ -252,31 +252,31 @@ impl Target {
         from: &Path,
         recipe: Recipe<'_>,
         whole: &Whole,
-        observer: &mut dyn Observer,
+        reporter: &mut dyn Reporter,
     ) -> Result<Made> {
-        let draft = Draft::new(&self.dir)?;
+        let draft = TempFile::new(&self.dir)?;
         let total = whole.survey.bytes();
-        observer.packing(&self.shown(""));
-        let packed = archive::pack(from, draft.file()?, recipe, &mut Count::new(observer, total));
+        reporter.packing(&self.shown(""));
+        let packed = archive::pack(from, draft.file()?, recipe, &mut Count::new(reporter, total));
         // Whichever file it was at has nothing to do with it.
-        observer.go_on().doing(|| format!("cannot pack {}", from.display()))?;
+        reporter.go_on().context(|| format!("cannot pack {}", from.display()))?;
         let mut file = packed?;
-        let bytes = file.metadata().doing(|| "cannot look at the archive")?.len();
-        observer.reading_back(&self.shown(""));
+        let bytes = file.metadata().context(|| "cannot look at the archive")?.len();
+        reporter.reading_back(&self.shown(""));
         let packed = Archive::of(draft.file()?, Path::new(&self.file), self.format)?;
-        let reading = packed.survey(&unlimited(), &mut |_| {}, observer)?;
+        let reading = packed.survey(&unlimited(), &mut |_| {}, reporter)?;
         let same = reading.survey.entries() == whole.survey.entries() && reading.survey.bytes() == total;
         if !same || reading.survey.manifest != whole.survey.manifest {
             return Err(Error::failed(format!("{} was changed while it was packed", from.display())));
         }
         let sha256 = reading.sha256;
-        let changed = self.sha256(observer)?.as_ref() != Some(&sha256);
+        let changed = self.sha256(reporter)?.as_ref() != Some(&sha256);
         let known = if changed { "which is not there yet" } else { "which is there already" };
-        observer
+        reporter
             .checked("archive", &format!("it holds the same as the directory; SHA-256 {sha256}, {known}"));
         let mut beside = vec![(DIGEST, format!("{sha256}  {}\n", self.file))];
-        if let Some((key, time)) = options.sign.filter(|(key, _)| changed || !self.is_signed(key, observer)) {
-            file.rewind().doing(|| "cannot read the archive")?;
+        if let Some((key, time)) = options.sign.filter(|(key, _)| changed || !self.is_signed(key, reporter)) {
+            file.rewind().context(|| "cannot read the archive")?;
             beside.push((SIGNATURE, key.sign(&file, &self.file, time)?));
         }
         beside.retain(|(ending, text)| self.read(ending).as_ref() != Some(text));
@@ -303,35 +303,35 @@ impl Target {
     }
 
     /// Writes what is new. Where it is cut short, no digest and no signature vouches for another archive than its own.
-    fn publish(&self, draft: Option<Draft>, beside: &[(&str, String)]) -> Result<()> {
+    fn publish(&self, draft: Option<TempFile>, beside: &[(&str, String)]) -> Result<()> {
         if let Some(draft) = draft {
             let stale = beside.iter().map(|(ending, _)| *ending).chain([SIGNATURE]);
             stale.into_iter().try_for_each(|ending| disk::remove_file_durable(&self.place(ending)))?;
             draft.publish(&self.place(""))?;
         }
         beside.iter().try_for_each(|(ending, text)| {
-            let draft = Draft::new(&self.dir)?;
+            let draft = TempFile::new(&self.dir)?;
             let cannot = || format!("cannot write {}", self.shown(ending));
-            draft.file()?.write_all(text.as_bytes()).doing(cannot)?;
+            draft.file()?.write_all(text.as_bytes()).context(cannot)?;
             draft.publish(&self.place(ending))
         })
     }
 
     /// The digest of the archive that has the name already.
-    fn sha256(&self, observer: &mut dyn Observer) -> Result<Option<String>> {
+    fn sha256(&self, reporter: &mut dyn Reporter) -> Result<Option<String>> {
         let place = self.place("");
         if !disk::exists(&place) {
             return Ok(None);
         }
         let there = Archive::of(disk::open_file(&place)?, place.path(), self.format)?;
-        there.sha256(&mut |_| {}, observer).map(Some)
+        there.sha256(&mut |_| {}, reporter).map(Some)
     }
 
     /// Whether the archive that has the name already is signed by this key, as a file of this name.
-    fn is_signed(&self, key: &SigningKey, observer: &mut dyn Observer) -> bool {
+    fn is_signed(&self, key: &SigningKey, reporter: &mut dyn Reporter) -> bool {
         let (place, keys) = (self.place(""), [key.trusted().clone()]);
-        let vouched = signature::vouch(&Origin::Inside(place.clone()), &keys, |also, _| {
-            Archive::of(disk::open_file(&place)?, place.path(), self.format)?.sha256(also, observer)
+        let vouched = signature::verify_signature(&Origin::Inside(place.clone()), &keys, |also, _| {
+            Archive::of(disk::open_file(&place)?, place.path(), self.format)?.sha256(also, reporter)
         });
         vouched
             .is_ok_and(|vouched| vouched.signed.is_ok_and(|signed| signed.name.as_ref() == Some(&self.file)))
@@ -342,7 +342,7 @@ impl Target {
         disk::read_text(&self.place(ending), SMALL).ok().flatten()
     }
 
-    fn place(&self, ending: &str) -> Place {
+    fn place(&self, ending: &str) -> DirPath {
         self.dir.join(format!("{}{ending}", self.file))
     }
 
@@ -352,9 +352,9 @@ impl Target {
 }
 
 /// The kind of archive that a file name tells, where it is the one that is asked for.
-fn format_of(file: &str, wanted: Option<Format>) -> Result<Format> {
-    let format = Format::split(file).map(|(_, format)| format);
-    match format.filter(|format| !matches!(format, Format::Tar | Format::TarXz)) {
+fn format_of(file: &str, wanted: Option<ArchiveFormat>) -> Result<ArchiveFormat> {
+    let format = ArchiveFormat::split(file).map(|(_, format)| format);
+    match format.filter(|format| !matches!(format, ArchiveFormat::Tar | ArchiveFormat::TarXz)) {
         Some(format) if wanted.is_none_or(|wanted| wanted == format) => Ok(format),
         Some(_) => {
             Err(Error::refused(format!("{file:?} is the name of another kind of archive than is asked for"))

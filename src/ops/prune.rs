@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::execute::{self, Observer};
-use crate::fs::{self as disk, Standing};
-use crate::naming::Format;
+use crate::execute::{self, Reporter};
+use crate::fs::{self as disk, FileKind};
+use crate::naming::ArchiveFormat;
 use crate::plan::{self, Item, Step};
 use crate::process;
 use crate::release::{ReleaseState, Snapshot};
@@ -45,9 +45,9 @@ pub fn prune(
     root: &Root,
     common: &Common,
     keep: Option<usize>,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Report<Pruned>> {
-    let session = Session::begin(root, common, observer)?;
+    let session = Session::begin(root, common, reporter)?;
     let keep = keep.unwrap_or(root.settings().retention.keep);
     let in_use = in_use(root, &session.now);
     let archives = archives(root, &session.now)?;
@@ -57,19 +57,19 @@ pub fn prune(
     let in_use = in_use.iter().filter(spared).cloned().collect();
     let removed = plan.steps.iter().filter_map(|step| weigh(root, &session.now, step)).collect();
     let lock = session.lock.clone();
-    let report = session.finish(plan, None, observer, |_| Pruned { removed, in_use })?;
+    let report = session.finish(plan, None, reporter, |_| Pruned { removed, in_use })?;
     // Who prunes wants the room now.
     if lock.is_some() {
-        execute::make_room(root, observer);
-        if observer.interrupted() {
-            observer.warn("interrupted: what is left of it is deleted by the next command");
+        execute::make_room(root, reporter);
+        if reporter.interrupted() {
+            reporter.warn("interrupted: what is left of it is deleted by the next command");
         }
     }
     Ok(report)
 }
 
 fn discards(steps: &[Step], version: &Version) -> bool {
-    steps.iter().any(|step| matches!(step, Step::Discard { item: Item::Release(v) } if v == version))
+    steps.iter().any(|step| matches!(step, Step::Trash { item: Item::Release(v) } if v == version))
 }
 
 fn in_use(root: &Root, now: &Snapshot) -> BTreeSet<Version> {
@@ -85,7 +85,7 @@ fn archives(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Vec<String>
         let mut files: BTreeSet<String> = root.archives(version)?.into_iter().collect();
         let from = root.receipt(version).and_then(|receipt| receipt.archive);
         // Only what lies in releases/ is this root's to remove.
-        files.extend(from.filter(|file| Format::split(file).is_some() && is_beside(root, file)));
+        files.extend(from.filter(|file| ArchiveFormat::split(file).is_some() && is_beside(root, file)));
         Ok(files.into_iter().collect())
     };
     now.releases.keys().map(|version| Ok((version.clone(), of(version)?))).collect()
@@ -93,11 +93,11 @@ fn archives(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Vec<String>
 
 fn is_beside(root: &Root, file: &str) -> bool {
     Path::new(file).components().count() == 1
-        && matches!(disk::standing(&root.releases().join(file)), Ok(Standing::File))
+        && matches!(disk::standing(&root.releases().join(file)), Ok(FileKind::File))
 }
 
 fn weigh(root: &Root, now: &Snapshot, step: &Step) -> Option<Removed> {
-    let Step::Discard { item } = step else { return None };
+    let Step::Trash { item } = step else { return None };
     let (place, was) = match item {
         Item::Release(version) => (root.release(version), now.state(version)),
         Item::Archive(file) => (root.releases().join(file), None),

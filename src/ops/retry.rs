@@ -6,7 +6,7 @@ use crate::policy::Direction;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
 
-use super::check::Outcome;
+use super::check::CheckOutcome;
 
 /// The earlier failure of the release that is asked for; none where it did not fail, and where it is in use. `sha256`
 /// is that of the archive that it is going to be unpacked from; `again` is the command that tries it again.
@@ -16,7 +16,7 @@ pub(super) fn failed_before(
     request: &Request,
     sha256: Option<&str>,
     again: &str,
-) -> Option<Outcome> {
+) -> Option<CheckOutcome> {
     let target = &request.target;
     let state = now.state(target);
     if matches!(state, Some(ReleaseState::Current | ReleaseState::Permanent)) {

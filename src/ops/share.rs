@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::archive::{Sharing, Twins};
+use crate::archive::{BaseRelease, Sharing};
 use crate::execute::Staging;
 use crate::fs as disk;
 use crate::manifest::{MANIFEST, Manifest};
@@ -17,7 +17,7 @@ const FILES_MAX: usize = 200_000;
 
 /// What the running release holds, or else the permanent one; none where nothing may or can be shared. Sharing
 /// saves room and time, and where it cannot be had, nothing is amiss.
-pub(super) fn twins(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Option<Arc<Twins>> {
+pub(super) fn twins(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Option<Arc<BaseRelease>> {
     let share = root.settings().space.share;
     let version = now.current.version().or(now.permanent.version()).filter(|_| share != Share::None)?;
     let may_link = || share == Share::Hardlink || immutable(root.manifest(version).ok().flatten().as_ref());
@@ -31,7 +31,7 @@ pub(super) fn twins(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Optio
     let release = disk::open_dir(&root.release(version)).ok()?;
     let tree = root.recorded_tree(version).ok().flatten()?.take(FILES_MAX + 1);
     let tree = tree.collect::<Result<Vec<_>, _>>().ok().filter(|tree| tree.len() <= FILES_MAX)?;
-    Some(Arc::new(Twins::new(release, sharing, tree, root.recorded_packed(version))))
+    Some(Arc::new(BaseRelease::new(release, sharing, tree, root.recorded_packed(version))))
 }
 
 /// A file on the disk of the release, whose blocks a new one may share.
@@ -42,7 +42,7 @@ fn sample(root: &Root, version: &Version) -> Option<File> {
 
 /// Whether a new release may keep the links that it was given: where its own vendor does not declare its files
 /// immutable, writing to them would change the release before as well.
-pub(super) fn may_keep(root: &Root, twins: &Twins, manifest: Option<&Manifest>) -> bool {
+pub(super) fn may_keep(root: &Root, twins: &BaseRelease, manifest: Option<&Manifest>) -> bool {
     let linked = twins.sharing() == Sharing::Links && twins.shared() > 0;
     !linked || root.settings().space.share == Share::Hardlink || immutable(manifest)
 }

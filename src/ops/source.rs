@@ -5,20 +5,20 @@ use std::path::Path;
 
 use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
 use crate::digest::DIGEST;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::fs::{self as disk, Origin};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::naming::{self, Format};
+use crate::naming::{self, ArchiveFormat};
 use crate::ownership::Owned;
 use crate::plan::{Item, Step};
 use crate::process;
+use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
 use crate::signature::SIGNATURE;
 use crate::version::{Version, nearest};
-use crate::watch::Watch;
 
-use super::room::Claim;
+use super::disk_space::Reservation;
 use super::{Mode, trust};
 
 /// Whether a release may be unpacked anew over an installed one.
@@ -32,7 +32,7 @@ pub enum Replace {
 
 /// Which release is wanted, and how much may be done for it.
 #[derive(Clone, Copy)]
-pub(super) struct Want<'a> {
+pub(super) struct ArchiveRequest<'a> {
     /// The release.
     pub version: &'a Version,
     /// The archive that is named; else the one in releases/.
@@ -42,30 +42,30 @@ pub(super) struct Want<'a> {
     /// In a dry run the archive is only looked through.
     pub mode: Mode,
     /// What others take before it.
-    pub claimed: Claim,
+    pub claimed: Reservation,
 }
 
-impl<'a> Want<'a> {
+impl<'a> ArchiveRequest<'a> {
     /// A release from its archive in releases/.
     pub fn of(version: &'a Version, replace: Replace, mode: Mode) -> Self {
-        Self { version, given: None, replace, mode, claimed: Claim::default() }
+        Self { version, given: None, replace, mode, claimed: Reservation::default() }
     }
 }
 
 /// What a release is brought from.
-pub(super) struct Source {
-    pub archive: Candidate,
+pub(super) struct ReleaseSource {
+    pub archive: ArchiveFile,
     /// What is thrown away before it is unpacked.
     pub first: Option<Step>,
 }
 
 /// A candidate archive.
-pub(super) struct Candidate {
+pub(super) struct ArchiveFile {
     pub origin: Origin,
     /// As it is shown: releases/FILE, or the path that was given.
     pub shown: String,
     pub file_name: String,
-    format: Format,
+    format: ArchiveFormat,
 }
 
 /// Finds what a release is brought from; nothing where it is on disk, to stay.
@@ -75,21 +75,21 @@ pub(super) struct Candidate {
 pub(super) fn source(
     root: &Root,
     now: &Snapshot,
-    want: Want<'_>,
-    watch: &mut dyn Watch,
-) -> Result<Option<Source>> {
+    want: ArchiveRequest<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Option<ReleaseSource>> {
     let version = want.version;
     let candidates = match want.given {
-        Some(path) => vec![Candidate::given(path)?],
+        Some(path) => vec![ArchiveFile::given(path)?],
         None => beside(root, version)?,
     };
     let Some(state) = now.state(version) else {
-        return Ok(Some(Source { archive: the_one(root, version, candidates)?, first: None }));
+        return Ok(Some(ReleaseSource { archive: the_one(root, version, candidates)?, first: None }));
     };
     let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
     let is_replaced = want.replace == Replace::Yes && !in_use && !root.settings().trust.keys.is_empty();
-    let differing = match differing(root, version, &candidates, watch)? {
-        None if is_replaced && !trust::is_signed(root, version, watch)? => {
+    let differing = match differing(root, version, &candidates, progress)? {
+        None if is_replaced && !trust::is_signed(root, version, progress)? => {
             candidates.first().map(|candidate| candidate.shown.clone())
         }
         differing => differing,
@@ -100,8 +100,8 @@ pub(super) fn source(
             .hint("install another release first")),
         Replace::Yes => {
             super::uninstall::refuse_running(root, version, "replace")?;
-            let first = Some(Step::Discard { item: Item::Release(version.clone()) });
-            Ok(Some(Source { archive: the_one(root, version, candidates)?, first }))
+            let first = Some(Step::Trash { item: Item::Release(version.clone()) });
+            Ok(Some(ReleaseSource { archive: the_one(root, version, candidates)?, first }))
         }
         Replace::No => Err(changed(version, &differing, in_use)),
     }
@@ -111,8 +111,8 @@ pub(super) fn source(
 ///
 /// # Errors
 /// Where releases/ cannot be read.
-pub(super) fn beside(root: &Root, version: &Version) -> Result<Vec<Candidate>> {
-    Ok(root.archives(version)?.into_iter().map(|file| Candidate::beside(root, file)).collect())
+pub(super) fn beside(root: &Root, version: &Version) -> Result<Vec<ArchiveFile>> {
+    Ok(root.archives(version)?.into_iter().map(|file| ArchiveFile::beside(root, file)).collect())
 }
 
 fn changed(version: &Version, archive: &str, in_use: bool) -> Error {
@@ -129,19 +129,19 @@ fn changed(version: &Version, archive: &str, in_use: bool) -> Error {
 fn differing(
     root: &Root,
     version: &Version,
-    candidates: &[Candidate],
-    watch: &mut dyn Watch,
+    candidates: &[ArchiveFile],
+    progress: &mut dyn Progress,
 ) -> Result<Option<String>> {
     let Some(installed) = root.receipt(version).and_then(|receipt| receipt.sha256) else { return Ok(None) };
     for candidate in candidates {
-        if candidate.open()?.sha256(&mut |_| {}, watch)? == installed {
+        if candidate.open()?.sha256(&mut |_| {}, progress)? == installed {
             return Ok(None);
         }
     }
     Ok(candidates.first().map(|candidate| candidate.shown.clone()))
 }
 
-fn the_one(root: &Root, version: &Version, mut candidates: Vec<Candidate>) -> Result<Candidate> {
+fn the_one(root: &Root, version: &Version, mut candidates: Vec<ArchiveFile>) -> Result<ArchiveFile> {
     match (candidates.pop(), candidates.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
@@ -182,7 +182,7 @@ fn installed(root: &Root) -> Vec<Version> {
 pub(super) fn manifest(
     root: &Root,
     version: &Version,
-    candidate: &Candidate,
+    candidate: &ArchiveFile,
     text: Option<&str>,
 ) -> Result<Option<Manifest>> {
     let Some(text) = text else { return Ok(None) };
@@ -195,9 +195,9 @@ pub(super) fn manifest(
     }
 }
 
-impl Candidate {
+impl ArchiveFile {
     fn beside(root: &Root, file: String) -> Self {
-        let format = Format::split(&file).map_or(Format::Zip, |(_, format)| format);
+        let format = ArchiveFormat::split(&file).map_or(ArchiveFormat::Zip, |(_, format)| format);
         Self {
             origin: Origin::Inside(root.releases().join(&file)),
             shown: format!("releases/{file}"),
@@ -209,7 +209,7 @@ impl Candidate {
     /// An archive anywhere.
     pub fn given(path: &Path) -> Result<Self> {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (_, format) = Format::split(&file_name).ok_or_else(|| no_archive(path))?;
+        let (_, format) = ArchiveFormat::split(&file_name).ok_or_else(|| no_archive(path))?;
         disk::resolve(path)?;
         let origin = Origin::Outside(path.to_owned());
         Ok(Self { origin, shown: path.display().to_string(), file_name, format })
@@ -247,7 +247,7 @@ fn check_owner(root: &Root, file: &File, origin: &Origin) -> Result<()> {
         ))
         .hint(format!("check that this is the file to install, then run `chown root {path}`")));
     }
-    owned.not_shared().doing(|| format!("cannot install {path} as root"))
+    owned.not_shared().context(|| format!("cannot install {path} as root"))
 }
 
 fn no_archive(path: &Path) -> Error {
@@ -261,26 +261,30 @@ fn no_archive(path: &Path) -> Error {
 ///
 /// # Errors
 /// Refused where there is no archive, or several, or where its manifest cannot be used.
-pub(super) fn manifest_of(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<Option<Manifest>> {
+pub(super) fn manifest_of(
+    root: &Root,
+    version: &Version,
+    progress: &mut dyn Progress,
+) -> Result<Option<Manifest>> {
     let candidate = the_one(root, version, beside(root, version)?)?;
-    let text = survey(&candidate, watch)?.survey.manifest;
+    let text = survey(&candidate, progress)?.survey.manifest;
     manifest(root, version, &candidate, text.as_deref())
 }
 
 /// Looks through an archive, however large it is.
-fn survey(candidate: &Candidate, watch: &mut dyn Watch) -> Result<Reading> {
+fn survey(candidate: &ArchiveFile, progress: &mut dyn Progress) -> Result<Reading> {
     let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", candidate.shown));
     let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
-    candidate.open()?.survey(&limits, &mut |_| {}, watch)
+    candidate.open()?.survey(&limits, &mut |_| {}, progress)
 }
 
 /// The version that an archive holds, by its name or else by its manifest; both must agree in the end.
-pub(super) fn version_in(root: &Root, path: &Path, watch: &mut dyn Watch) -> Result<Version> {
-    let candidate = Candidate::given(path)?;
+pub(super) fn version_in(root: &Root, path: &Path, progress: &mut dyn Progress) -> Result<Version> {
+    let candidate = ArchiveFile::given(path)?;
     if let Some(version) = naming::version_of(&candidate.file_name, root.settings().name.as_deref()) {
         return Ok(version);
     }
-    let reading = survey(&candidate, watch)?;
+    let reading = survey(&candidate, progress)?;
     if let Some(text) = &reading.survey.manifest {
         return Ok(Manifest::parse(&format!("{MANIFEST} in {}", candidate.shown), text)?.version);
     }

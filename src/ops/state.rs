@@ -7,7 +7,7 @@ use crate::release::Snapshot;
 /// The state of a root as a whole, from the calmest to the gravest. `status` calls for exit code 1 from `Unknown` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum RootState {
     /// No release is permanent yet.
     Empty,
     /// The current release is permanent, and nothing is under way.
@@ -33,7 +33,7 @@ pub enum State {
     Broken,
 }
 
-impl State {
+impl RootState {
     /// Every state there is.
     pub const ALL: [Self; 11] = [
         Self::Empty,

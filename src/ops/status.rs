@@ -6,23 +6,23 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
-use crate::data::{Format, Migration, OnDisk, Stage};
+use crate::data::{DataFormat, Migration, OnDisk, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::fs as disk;
 use crate::health::Sample;
-use crate::journal::{self, Found};
-use crate::plan::{Term, recover};
+use crate::journal::{self, JournalState};
+use crate::plan::{TrialEnd, recover};
 use crate::probe;
+use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::{Failure, Root, Trial, TrialRecord, trials};
 use crate::service::{Running, Service};
 use crate::version::Version;
-use crate::watch::Watch;
 
+use super::disk_space::reserve;
 use super::history::{Remembered, remembered};
 use super::migrate::failed;
-use super::room::reserve;
-use super::state::State;
+use super::state::RootState;
 
 /// A command that was cut short, or that is under way.
 #[derive(Clone, Debug, Serialize)]
@@ -43,7 +43,7 @@ pub struct Unfinished {
 
 /// A release and its state.
 #[derive(Clone, Debug, Serialize)]
-pub struct Standing {
+pub struct ReleaseRow {
     /// The release.
     pub version: Version,
     /// Its state.
@@ -56,7 +56,7 @@ pub struct Standing {
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
     /// The state that it puts the root in.
-    pub state: State,
+    pub state: RootState,
     /// What is wrong.
     pub message: String,
     /// What to do.
@@ -89,7 +89,7 @@ pub struct Ending {
 
 /// The room on the file system of the releases.
 #[derive(Clone, Debug, Serialize)]
-pub struct Space {
+pub struct DiskSpace {
     /// Bytes that an ordinary user may still take.
     pub free_bytes: u64,
     /// Bytes in all.
@@ -104,7 +104,7 @@ pub struct Space {
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// All of it in one word.
-    pub state: State,
+    pub state: RootState,
     /// The product, where the settings name it.
     pub name: Option<String>,
     /// The root's path.
@@ -120,7 +120,7 @@ pub struct Status {
     /// How the trial ends by itself; none where it does not.
     pub trial: Option<Ending>,
     /// The releases, newest first.
-    pub releases: Vec<Standing>,
+    pub releases: Vec<ReleaseRow>,
     /// A command that is not at its end.
     pub unfinished: Option<Unfinished>,
     /// The service; none where Tenure moves links alone.
@@ -135,9 +135,9 @@ pub struct Status {
     /// The releases that failed on this host, whether or not they are on disk; the highest first.
     pub failed: Vec<Failure>,
     /// The room for releases; none where the system does not tell.
-    pub space: Option<Space>,
+    pub space: Option<DiskSpace>,
     /// The formats of the data on disk; none where nobody has said so.
-    pub data_formats: BTreeSet<Format>,
+    pub data_formats: BTreeSet<DataFormat>,
     /// The last data migration; none where there is none.
     pub migration: Option<Migration>,
     /// What is out of order.
@@ -148,25 +148,26 @@ pub struct Status {
 ///
 /// # Errors
 /// Where the root cannot be read.
-pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
+pub fn status(root: &Root, progress: &dyn Progress) -> Result<Status> {
     let now = root.observe()?;
-    let mut problems: Vec<Problem> = now.faults().iter().map(|fault| problem(State::Broken, fault)).collect();
-    problems.extend(root.damage().iter().map(|wrong| problem(State::Broken, wrong)));
+    let mut problems: Vec<Problem> =
+        now.faults().iter().map(|fault| problem(RootState::Broken, fault)).collect();
+    problems.extend(root.damage().iter().map(|wrong| problem(RootState::Broken, wrong)));
     let unfinished = unfinished(root, &now, &mut problems)?;
     let before = problems.len();
-    let service = serving(root, &now, watch, &mut problems)?;
+    let service = serving(root, &now, progress, &mut problems)?;
     let is_told = problems.len() > before;
     problems.extend(unfinished.as_ref().and_then(|unfinished| left_undone(root, unfinished)));
     let data = known(data(root, &now), &mut problems);
     let failed_migration = data.migration.as_ref().filter(|m| m.stage == Stage::Failed);
-    problems.extend(failed_migration.map(|m| problem(State::MigrationFailed, &failed(m))));
+    problems.extend(failed_migration.map(|m| problem(RootState::MigrationFailed, &failed(m))));
     let entries = known(root.history(), &mut problems);
     let last_trial = trials(&entries).pop().map(|(_, trial)| trial);
     let at_work = unfinished.as_ref().map_or(Some(false), |unfinished| unfinished.at_work);
     // In the middle of a move the service runs something else, and rightly so.
     let moored = service.as_ref().filter(|_| at_work == Some(false) && !is_told);
     problems.extend(moored.and_then(|service| astray(service, &now).or_else(|| down(service, &now))));
-    let calm = State::of(&now, at_work == Some(true), data.unfinished().is_some());
+    let calm = RootState::of(&now, at_work == Some(true), data.unfinished().is_some());
     Ok(Status {
         state: problems.iter().map(|problem| problem.state).max().unwrap_or(calm),
         name: root.settings().name.clone(),
@@ -190,15 +191,15 @@ pub fn status(root: &Root, watch: &dyn Watch) -> Result<Status> {
     })
 }
 
-fn standing(root: &Root, now: &Snapshot) -> Vec<Standing> {
+fn standing(root: &Root, now: &Snapshot) -> Vec<ReleaseRow> {
     let of = |version: &Version, state| {
         let failed = root.installed_failure(version).is_some();
-        Standing { version: version.clone(), state, failed }
+        ReleaseRow { version: version.clone(), state, failed }
     };
     now.states().map(|(version, state)| of(version, state)).collect()
 }
 
-fn problem(state: State, error: &Error) -> Problem {
+fn problem(state: RootState, error: &Error) -> Problem {
     let hints = error.hints().into_iter().map(Into::into).collect();
     Problem { state, message: error.in_one_line(), hints }
 }
@@ -206,7 +207,7 @@ fn problem(state: State, error: &Error) -> Problem {
 /// What was read; what cannot be read is a problem, and nothing is known of it.
 fn known<T: Default>(read: Result<T>, problems: &mut Vec<Problem>) -> T {
     read.unwrap_or_else(|error| {
-        problems.push(problem(State::Broken, &error));
+        problems.push(problem(RootState::Broken, &error));
         T::default()
     })
 }
@@ -214,15 +215,15 @@ fn known<T: Default>(read: Result<T>, problems: &mut Vec<Problem>) -> T {
 fn ending(trial: &Trial) -> Ending {
     Ending {
         term: trial.term.to_string(),
-        to_be_confirmed: matches!(trial.term, Term::Confirmation(_)),
+        to_be_confirmed: matches!(trial.term, TrialEnd::Confirmation(_)),
         left_seconds: trial.left().as_secs(),
         ends: trial.ends.clone(),
     }
 }
 
-fn space(root: &Root) -> Option<Space> {
+fn space(root: &Root) -> Option<DiskSpace> {
     let free = disk::free(&root.disk()).ok()?;
-    Some(Space {
+    Some(DiskSpace {
         free_bytes: free.bytes,
         size_bytes: free.size,
         reserve_bytes: reserve(root, &free),
@@ -233,12 +234,12 @@ fn space(root: &Root) -> Option<Space> {
 /// What nobody is at work on: a guard is, but where it cannot do it.
 fn left_undone(root: &Root, unfinished: &Unfinished) -> Option<Problem> {
     if unfinished.at_work.is_none() {
-        return root.may_tell().err().map(|hidden| problem(State::Unknown, &hidden));
+        return root.may_tell().err().map(|hidden| problem(RootState::Unknown, &hidden));
     }
     let message = format!("`{}` was cut short, or could not be taken back", unfinished.command);
     let hints =
         vec!["the next command that changes something recovers from it; `tenure boot`, for instance".into()];
-    unfinished.pid.is_none().then_some(Problem { state: State::Interrupted, message, hints })
+    unfinished.pid.is_none().then_some(Problem { state: RootState::Interrupted, message, hints })
 }
 
 /// How long before a look is taken again at what nobody seems to be at work on.
@@ -250,14 +251,14 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
     let mut seen = None;
     loop {
         let record = match journal::find(root)? {
-            Found::Nothing => return Ok(None),
-            Found::Damaged => {
+            JournalState::Nothing => return Ok(None),
+            JournalState::Damaged => {
                 let message = format!("the journal {} is damaged", root.journal().display());
                 let hints = vec!["the next command sets it aside".into()];
-                problems.push(Problem { state: State::Broken, message, hints });
+                problems.push(Problem { state: RootState::Broken, message, hints });
                 return Ok(None);
             }
-            Found::Open(record) => record,
+            JournalState::Open(record) => record,
         };
         let pid = root.lock_holder().map(|holder| holder.pid);
         let is_hidden = root.may_tell().is_err();
@@ -294,32 +295,33 @@ fn data(root: &Root, now: &Snapshot) -> Result<OnDisk> {
 fn serving(
     root: &Root,
     now: &Snapshot,
-    watch: &dyn Watch,
+    progress: &dyn Progress,
     problems: &mut Vec<Problem>,
 ) -> Result<Option<Serving>> {
     let (Some(service), Some(current)) = (Service::of(root), now.current.version()) else {
-        problems.extend(root.check_modes().err().map(|error| problem(State::Broken, &error)));
+        problems.extend(root.check_modes().err().map(|error| problem(RootState::Broken, &error)));
         return Ok(None);
     };
     let unasked = |why: &Error| Serving { up: None, runs: Running::Unknown(why.in_one_line()), health: None };
     if let Err(error) = root.check_modes() {
-        problems.push(problem(State::Broken, &error));
+        problems.push(problem(RootState::Broken, &error));
         return Ok(Some(unasked(&error)));
     }
-    let (up, runs) = match service.is_up(watch) {
+    let (up, runs) = match service.is_up(progress) {
         Ok(true) => {
-            let runs = service.running(current, watch).unwrap_or_else(|e| Running::Unknown(e.in_one_line()));
+            let runs =
+                service.running(current, progress).unwrap_or_else(|e| Running::Unknown(e.in_one_line()));
             (Some(true), runs)
         }
         Ok(false) => (Some(false), Running::Nothing),
         Err(e) => {
-            problems.extend((e.kind() == Kind::Refused).then(|| problem(State::Unknown, &e)));
+            problems.extend((e.kind() == Kind::Refused).then(|| problem(RootState::Unknown, &e)));
             return Ok(Some(unasked(&e)));
         }
     };
     let health = match up {
         Some(true) => Some(match root.health(current) {
-            Ok(declared) => probe::sample(&service, current, &declared, watch)?,
+            Ok(declared) => probe::sample(&service, current, &declared, progress)?,
             Err(error) => Sample::CannotTell(error.in_one_line()),
         }),
         _ => None,
@@ -342,7 +344,7 @@ fn drifts(service: &Serving, now: &Snapshot) -> Option<bool> {
 fn down(service: &Serving, now: &Snapshot) -> Option<Problem> {
     let permanent = now.permanent.version().filter(|_| service.up == Some(false))?;
     let hints = vec![format!("start the service, or run `tenure install --start {permanent}`")];
-    Some(Problem { state: State::Down, message: "the service is down".into(), hints })
+    Some(Problem { state: RootState::Down, message: "the service is down".into(), hints })
 }
 
 /// A service that runs something else, or nobody knows what.
@@ -350,12 +352,12 @@ fn astray(service: &Serving, now: &Snapshot) -> Option<Problem> {
     let current = now.current.version()?;
     let state = match drifts(service, now) {
         Some(false) => return None,
-        Some(true) => State::Drift,
-        None => State::Unknown,
+        Some(true) => RootState::Drift,
+        None => RootState::Unknown,
     };
     let message = format!("{}, and `current` leads to {current}", service.runs);
     let restart = "a restart of the service has it run what the links say";
-    let is_hidden = state == State::Unknown && disk::effective_uid() != 0;
+    let is_hidden = state == RootState::Unknown && disk::effective_uid() != 0;
     let hints = vec![if is_hidden { "as root it may be told" } else { restart }.into()];
     Some(Problem { state, message, hints })
 }

@@ -1,11 +1,11 @@
 //! `[trust] keys` and installed releases: one that is to become current needs a receipt of a good signature.
 
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
 use crate::signature;
 use crate::version::Version;
-use crate::watch::Watch;
 
 use super::fetch::named_as;
 use super::source::beside;
@@ -19,13 +19,13 @@ pub(super) fn signature(
     root: &Root,
     now: &Snapshot,
     version: &Version,
-    watch: &mut dyn Watch,
+    progress: &mut dyn Progress,
 ) -> Result<Option<std::result::Result<String, Error>>> {
     let is_next = matches!(now.state(version), Some(ReleaseState::Unpacked | ReleaseState::Old));
     if root.settings().trust.keys.is_empty() || !is_next {
         return Ok(None);
     }
-    Ok(Some(match is_signed(root, version, watch)? {
+    Ok(Some(match is_signed(root, version, progress)? {
         true => Ok("it was unpacked from an archive that a trusted key signed".to_owned()),
         false => Err(unsigned(root, version)),
     }))
@@ -36,7 +36,7 @@ pub(super) fn signature(
 ///
 /// # Errors
 /// Where the archive cannot be read.
-pub(super) fn is_signed(root: &Root, version: &Version, watch: &mut dyn Watch) -> Result<bool> {
+pub(super) fn is_signed(root: &Root, version: &Version, progress: &mut dyn Progress) -> Result<bool> {
     let keys = &root.settings().trust.keys;
     let Some(receipt) = root.receipt(version) else { return Ok(false) };
     if receipt.signed_by.is_some_and(|by| keys.iter().any(|key| key.text() == by)) {
@@ -44,7 +44,8 @@ pub(super) fn is_signed(root: &Root, version: &Version, watch: &mut dyn Watch) -
     }
     for candidate in beside(root, version)? {
         let archive = candidate.open()?;
-        let vouched = signature::vouch(&candidate.origin, keys, |also, _| archive.sha256(also, watch))?;
+        let vouched =
+            signature::verify_signature(&candidate.origin, keys, |also, _| archive.sha256(also, progress))?;
         let is_same = receipt.sha256.as_ref() == Some(&vouched.made);
         let named = vouched.signed.and_then(|signed| named_as(root, version, &candidate, signed.name));
         if is_same && named.is_ok() {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::execute::Observer;
+use crate::execute::Reporter;
 use crate::plan;
 use crate::process;
 use crate::release::ReleaseState;
@@ -29,16 +29,16 @@ pub fn uninstall(
     root: &Root,
     common: &Common,
     version: &Version,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Report<Uninstalled>> {
-    let session = Session::begin(root, common, observer)?;
+    let session = Session::begin(root, common, reporter)?;
     let plan = plan::uninstall(&session.now, version)?;
     refuse_running(root, version, "uninstall")?;
     let was = session.now.state(version).unwrap_or(ReleaseState::Unpacked);
     if session.acts_on(&plan) {
-        observer.opening(version, Some(was));
+        reporter.opening(version, Some(was));
     }
-    session.finish(plan, None, observer, |_| Uninstalled { version: version.clone(), was })
+    session.finish(plan, None, reporter, |_| Uninstalled { version: version.clone(), was })
 }
 
 /// Refuses to remove what a process runs from, or what is mounted there.

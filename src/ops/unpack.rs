@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::execute::Observer;
+use crate::execute::Reporter;
 use crate::plan;
 use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::version::Version;
 
 use super::fetch::fetch;
-use super::source::{Replace, Want, version_in};
+use super::source::{ArchiveRequest, Replace, version_in};
 use super::{Common, Report, Session};
 
 /// Which release to unpack.
 #[derive(Clone, Debug)]
-pub enum Wanted {
+pub enum UnpackTarget {
     /// The one of this version, from the archive in releases/ that holds it.
     Version(Version),
     /// The one in this archive.
@@ -30,7 +30,7 @@ pub struct Unpack {
     /// What every command is told.
     pub common: Common,
     /// Which release.
-    pub wanted: Wanted,
+    pub wanted: UnpackTarget,
     /// Whether an installed release that is not in use is unpacked anew.
     pub replace: Replace,
 }
@@ -51,18 +51,18 @@ pub struct Unpacked {
 /// # Errors
 /// Refused where there is nothing to unpack it from, or where the archive is not fit; failed where it was
 /// taken back.
-pub fn unpack(root: &Root, options: &Unpack, observer: &mut dyn Observer) -> Result<Report<Unpacked>> {
-    let session = Session::begin(root, &options.common, observer)?;
+pub fn unpack(root: &Root, options: &Unpack, reporter: &mut dyn Reporter) -> Result<Report<Unpacked>> {
+    let session = Session::begin(root, &options.common, reporter)?;
     session.now.sound()?;
     let (version, given) = match &options.wanted {
-        Wanted::Version(version) => (version.clone(), None),
-        Wanted::Archive(path) => (version_in(root, path, observer)?, Some(path.as_path())),
+        UnpackTarget::Version(version) => (version.clone(), None),
+        UnpackTarget::Archive(path) => (version_in(root, path, reporter)?, Some(path.as_path())),
     };
     let was = session.now.state(&version);
-    let want = Want { given, ..Want::of(&version, options.replace, options.common.mode) };
-    let fetched = fetch(root, &session.now, want, observer)?;
+    let want = ArchiveRequest { given, ..ArchiveRequest::of(&version, options.replace, options.common.mode) };
+    let fetched = fetch(root, &session.now, want, reporter)?;
     let plan = plan::unpack(fetched.steps);
-    session.finish(plan, fetched.staged.as_ref(), observer, |plan| {
+    session.finish(plan, fetched.staged.as_ref(), reporter, |plan| {
         let changed = !plan.steps.is_empty();
         let state = was.filter(|_| !changed).unwrap_or(ReleaseState::Unpacked);
         Unpacked { version, state, changed }

@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::progress::{Count, Progress};
 use crate::root::Root;
 use crate::tree::{Differences, Node, TreeEntry};
 use crate::version::Version;
-use crate::watch::{Count, Watch};
 
 /// What was found of one release.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum ReleaseVerdict {
     /// It is what was unpacked.
     Intact,
     /// It is not.
@@ -27,7 +27,7 @@ pub struct Judged {
     pub version: Version,
     /// What was found.
     #[serde(flatten)]
-    pub verdict: Verdict,
+    pub verdict: ReleaseVerdict,
 }
 
 /// What was found.
@@ -41,7 +41,7 @@ impl Verified {
     /// Whether nothing differs from what was unpacked.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        self.releases.iter().all(|judged| !matches!(judged.verdict, Verdict::Differs(_)))
+        self.releases.iter().all(|judged| !matches!(judged.verdict, ReleaseVerdict::Differs(_)))
     }
 }
 
@@ -50,7 +50,7 @@ impl Verified {
 /// # Errors
 /// Refused where the release is not there, or where it is asked for by name and nobody knows what was
 /// unpacked; failed where it cannot be read.
-pub fn verify(root: &Root, version: Option<&Version>, watch: &mut dyn Watch) -> Result<Verified> {
+pub fn verify(root: &Root, version: Option<&Version>, progress: &mut dyn Progress) -> Result<Verified> {
     let now = root.observe()?;
     let versions: Vec<&Version> = match version {
         Some(version) if now.releases.contains_key(version) => vec![version],
@@ -61,12 +61,12 @@ pub fn verify(root: &Root, version: Option<&Version>, watch: &mut dyn Watch) -> 
         None => now.releases.keys().rev().collect(),
     };
     let total = versions.iter().map(|version| bytes(root, version)).sum();
-    let mut count = Count::new(watch, total);
+    let mut count = Count::new(progress, total);
     let releases = versions.into_iter().map(|v| judge(root, v, &mut count)).collect::<Result<Vec<_>>>()?;
     match (version, releases.first()) {
-        (Some(version), Some(Judged { verdict: Verdict::Unknown, .. })) => Err(Error::refused(format!(
-            "cannot verify {version}: nobody knows what it should be, for Tenure did not unpack it"
-        ))
+        (Some(version), Some(Judged { verdict: ReleaseVerdict::Unknown, .. })) => Err(Error::refused(
+            format!("cannot verify {version}: nobody knows what it should be, for Tenure did not unpack it"),
+        )
         .hint(format!(
             "`tenure unpack --replace {version}` unpacks it from its archive, while it is not in use"
         ))),
@@ -82,10 +82,10 @@ fn bytes(root: &Root, version: &Version) -> u64 {
 
 fn judge(root: &Root, version: &Version, count: &mut Count<'_>) -> Result<Judged> {
     let differences = root.differences(version, &mut |n| count.pass(n));
-    let verdict = match differences.doing(|| format!("cannot verify {version}"))? {
-        None => Verdict::Unknown,
-        Some(differences) if differences.is_empty() => Verdict::Intact,
-        Some(differences) => Verdict::Differs(differences),
+    let verdict = match differences.context(|| format!("cannot verify {version}"))? {
+        None => ReleaseVerdict::Unknown,
+        Some(differences) if differences.is_empty() => ReleaseVerdict::Intact,
+        Some(differences) => ReleaseVerdict::Differs(differences),
     };
     Ok(Judged { version: version.clone(), verdict })
 }

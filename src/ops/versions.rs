@@ -9,7 +9,7 @@ use crate::version::Version;
 
 /// One release.
 #[derive(Clone, Debug, Serialize)]
-pub struct Listed {
+pub struct ListedRelease {
     /// Its version.
     pub version: Version,
     /// Its state.
@@ -34,7 +34,7 @@ pub struct Versions {
     /// The root's path.
     pub root: String,
     /// Newest version first.
-    pub releases: Vec<Listed>,
+    pub releases: Vec<ListedRelease>,
 }
 
 /// Lists the releases; takes no lock and changes nothing.
@@ -51,7 +51,7 @@ pub fn versions(root: &Root) -> Result<Versions> {
         };
         let path = root.release(version).display().to_string();
         let failed = root.installed_failure(version);
-        Listed { version: version.clone(), state, path, unpacked_at, archive, sha256, failed }
+        ListedRelease { version: version.clone(), state, path, unpacked_at, archive, sha256, failed }
     });
     Ok(Versions {
         name: root.settings().name.clone(),

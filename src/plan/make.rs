@@ -8,7 +8,7 @@ use crate::policy::{self, Direction};
 use crate::release::{LinkName, ReleaseState, Snapshot};
 use crate::version::{Version, nearest};
 
-use super::{Item, Motion, Plan, Step, Term, Way};
+use super::{Item, Method, Plan, ServiceMove, Step, TrialEnd};
 
 /// Whether a release that is installed is to survive a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Permanence {
     /// The next start runs what was permanent before.
     Trial,
     /// As a trial, which ends by itself.
-    Ends(Term),
+    Ends(TrialEnd),
 }
 
 /// Whether the service may be stopped on the way.
@@ -95,13 +95,13 @@ impl Request {
 
 /// What goes along with the links.
 #[derive(Clone, Debug, Default)]
-pub struct Along {
+pub struct PlanFacts {
     /// What brings the release onto the disk and prepares it; empty where it is there to stay.
     pub fetch: Vec<Step>,
     /// What has to be made before anything is done that cannot be taken back.
     pub backup: Option<Step>,
     /// How the running service is moved; none where there is none to move.
-    pub motion: Option<Motion>,
+    pub motion: Option<ServiceMove>,
     /// Whether the service, which is down, is started.
     pub start: bool,
     /// What becomes of the data once the release is permanent.
@@ -112,7 +112,7 @@ pub struct Along {
 ///
 /// # Errors
 /// Refused, naming the rule.
-pub fn install(now: &Snapshot, request: &Request, along: Along) -> Result<Plan> {
+pub fn install(now: &Snapshot, request: &Request, along: PlanFacts) -> Result<Plan> {
     request.allowed(now)?;
     let start = along.start;
     let plan = without_start(now, request, along)?;
@@ -121,16 +121,17 @@ pub fn install(now: &Snapshot, request: &Request, along: Along) -> Result<Plan> 
 
 /// The same with a start of the service: in the new release, and before that is permanent.
 fn with_start(mut plan: Plan, target: &Version) -> Plan {
-    let is_commit = |step: &Step| matches!(step, Step::Point { link: LinkName::Permanent, .. });
+    let is_commit = |step: &Step| matches!(step, Step::SwitchLink { link: LinkName::Permanent, .. });
     let at = plan.steps.iter().position(is_commit).unwrap_or(plan.steps.len());
-    let motion = Motion { way: Way::Restart, baseline: Baseline::Known };
+    let motion = ServiceMove { way: Method::Restart, baseline: Baseline::Known };
     let (version, started) = (target.clone(), target.clone());
-    plan.steps.splice(at..at, [Step::StartService { version: started }, Step::Prove { version, motion }]);
+    plan.steps
+        .splice(at..at, [Step::StartService { version: started }, Step::WaitHealthy { version, motion }]);
     plan.to = Some(target.clone());
     plan
 }
 
-fn without_start(now: &Snapshot, request: &Request, along: Along) -> Result<Plan> {
+fn without_start(now: &Snapshot, request: &Request, along: PlanFacts) -> Result<Plan> {
     let target = &request.target;
     match (now.state(target), now.current.version()) {
         (Some(ReleaseState::Permanent), Some(current)) if current == target => Ok(Plan::default()),
@@ -144,8 +145,8 @@ fn without_start(now: &Snapshot, request: &Request, along: Along) -> Result<Plan
     }
 }
 
-fn switch(now: &Snapshot, request: &Request, along: Along) -> Plan {
-    let Along { fetch, backup, motion, data, .. } = along;
+fn switch(now: &Snapshot, request: &Request, along: PlanFacts) -> Plan {
+    let PlanFacts { fetch, backup, motion, data, .. } = along;
     let (target, current) = (&request.target, now.current.version().cloned());
     let mut steps = fetch;
     steps.extend(backup);
@@ -153,12 +154,12 @@ fn switch(now: &Snapshot, request: &Request, along: Along) -> Plan {
         steps.extend(displace(now));
     }
     if let Permanence::Ends(term) = request.permanence {
-        steps.push(Step::Arm { version: target.clone(), term });
+        steps.push(Step::StartTrial { version: target.clone(), term });
     }
-    steps.push(Step::Point { link: LinkName::Current, from: current.clone(), to: Some(target.clone()) });
+    steps.push(Step::SwitchLink { link: LinkName::Current, from: current.clone(), to: Some(target.clone()) });
     if let (Some(from), Some(motion)) = (current.clone(), motion) {
         steps.push(Step::MoveService { from, to: target.clone(), motion: motion.clone() });
-        steps.push(Step::Prove { version: target.clone(), motion });
+        steps.push(Step::WaitHealthy { version: target.clone(), motion });
     }
     if request.permanence == Permanence::Permanent {
         steps.push(permanent(now, target));
@@ -168,19 +169,19 @@ fn switch(now: &Snapshot, request: &Request, along: Along) -> Plan {
 }
 
 /// A trial that is under way gets another end.
-fn extend(now: &Snapshot, target: &Version, term: Term) -> Plan {
+fn extend(now: &Snapshot, target: &Version, term: TrialEnd) -> Plan {
     let from = now.current.version().cloned();
-    Plan { from, to: Some(target.clone()), steps: vec![Step::Arm { version: target.clone(), term }] }
+    Plan { from, to: Some(target.clone()), steps: vec![Step::StartTrial { version: target.clone(), term }] }
 }
 
 /// The release that is permanent now has been so, whatever comes next.
 fn displace(now: &Snapshot) -> Option<Step> {
-    now.permanent.version().map(|version| Step::Tenure { version: version.clone() })
+    now.permanent.version().map(|version| Step::RecordPermanent { version: version.clone() })
 }
 
 fn permanent(now: &Snapshot, target: &Version) -> Step {
     let from = now.permanent.version().cloned();
-    Step::Point { link: LinkName::Permanent, from, to: Some(target.clone()) }
+    Step::SwitchLink { link: LinkName::Permanent, from, to: Some(target.clone()) }
 }
 
 /// The plan that puts a release on disk and no more.
@@ -193,7 +194,7 @@ pub fn unpack(fetch: Vec<Step>) -> Plan {
 ///
 /// # Errors
 /// Refused where no release is current.
-pub fn confirm(now: &Snapshot, along: Along) -> Result<Plan> {
+pub fn confirm(now: &Snapshot, along: PlanFacts) -> Result<Plan> {
     let Some(current) = now.current.version() else {
         now.sound()?;
         return Err(Error::refused("nothing to confirm: no release is current")
@@ -203,7 +204,7 @@ pub fn confirm(now: &Snapshot, along: Along) -> Result<Plan> {
         return Ok(Plan::default());
     }
     now.switchable(LinkName::Permanent)?;
-    let Along { backup, data, .. } = along;
+    let PlanFacts { backup, data, .. } = along;
     let steps =
         backup.into_iter().chain(displace(now)).chain([permanent(now, current)]).chain(data).collect();
     Ok(Plan { from: Some(current.clone()), to: Some(current.clone()), steps })
@@ -214,10 +215,10 @@ pub fn confirm(now: &Snapshot, along: Along) -> Result<Plan> {
 ///
 /// # Errors
 /// Refused where no release is permanent.
-pub fn revert(now: &Snapshot, motion: Option<Motion>) -> Result<Plan> {
+pub fn revert(now: &Snapshot, motion: Option<ServiceMove>) -> Result<Plan> {
     let mut plan = boot(now)?;
     if let (Some(from), Some(to), Some(motion)) = (plan.from.clone(), plan.to.clone(), motion) {
-        let proof = Step::Prove { version: to.clone(), motion: motion.back() };
+        let proof = Step::WaitHealthy { version: to.clone(), motion: motion.back() };
         plan.steps.extend([Step::ReturnService { from, to, motion }, proof]);
     }
     Ok(plan)
@@ -235,7 +236,7 @@ pub fn boot(now: &Snapshot) -> Result<Plan> {
     };
     let point = |link| {
         let from = now.link(link).version().cloned();
-        let step = Step::Point { link, from: from.clone(), to: Some(rightful.clone()) };
+        let step = Step::SwitchLink { link, from: from.clone(), to: Some(rightful.clone()) };
         (from.as_ref() != Some(&rightful)).then_some(step)
     };
     let steps: Vec<Step> = [LinkName::Permanent, LinkName::Current].into_iter().filter_map(point).collect();
@@ -276,7 +277,7 @@ pub fn uninstall(now: &Snapshot, version: &Version) -> Result<Plan> {
 }
 
 fn discard(version: &Version) -> Step {
-    Step::Discard { item: Item::Release(version.clone()) }
+    Step::Trash { item: Item::Release(version.clone()) }
 }
 
 /// The plan that removes unpacked and old releases beyond the newest `keep`, and their archives.
@@ -299,9 +300,7 @@ pub fn prune(
         .filter(|version| !in_use.contains(*version) && now.last_known_good() != Some(*version))
         .flat_map(|version| {
             let files = archives.get(version).into_iter().flatten().cloned();
-            [discard(version)]
-                .into_iter()
-                .chain(files.map(|file| Step::Discard { item: Item::Archive(file) }))
+            [discard(version)].into_iter().chain(files.map(|file| Step::Trash { item: Item::Archive(file) }))
         })
         .collect();
     Ok(Plan { from: None, to: None, steps })

@@ -1,9 +1,9 @@
 //! Plans: the steps of a command as data, each with its inverse. Pure; what `--dry-run` prints is what runs.
 
 mod make;
-mod motion;
+mod service_move;
 mod recover;
-mod route;
+mod upgrade_path;
 #[cfg(test)]
 mod tests;
 
@@ -13,13 +13,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use make::{
-    Along, Permanence, Request, Restart, Retry, boot, confirm, install, prune, revert, uninstall, unpack,
+    Permanence, PlanFacts, Request, Restart, Retry, boot, confirm, install, prune, revert, uninstall, unpack,
 };
-pub use motion::{Motion, Term, Way};
 pub use recover::{Recovery, Toward, recover, undo};
-pub use route::{Declared, Leg, Map, Missing};
+pub use service_move::{Method, ServiceMove, TrialEnd};
+pub use upgrade_path::{DeclaredPaths, Hop, Map, Missing};
 
-use crate::data::{Format, named};
+use crate::data::{DataFormat, named};
 use crate::release::{Installed, Link, LinkName, Snapshot};
 use crate::version::Version;
 
@@ -75,7 +75,7 @@ pub enum Step {
     /// Records which formats the data is in from now on.
     Data {
         /// The formats.
-        formats: BTreeSet<Format>,
+        formats: BTreeSet<DataFormat>,
     },
     /// Has a release migrate the data, by its own program, which nobody waits for.
     Migrate {
@@ -84,17 +84,19 @@ pub enum Step {
         /// The release that was permanent before.
         old: Option<Version>,
         /// The formats that the data is in, where that is known.
-        from: BTreeSet<Format>,
+        from: BTreeSet<DataFormat>,
         /// The format that it makes, where it says so.
-        to: Option<Format>,
+        to: Option<DataFormat>,
     },
     /// Takes back what this transaction published.
-    Withdraw {
+    #[serde(rename = "withdraw")]
+    Unpublish {
         /// The release that disappears.
         version: Version,
     },
     /// Moves something into the trash, from which it can come back until the transaction ends.
-    Discard {
+    #[serde(rename = "discard")]
+    Trash {
         /// What goes.
         item: Item,
     },
@@ -104,12 +106,14 @@ pub enum Step {
         item: Item,
     },
     /// Records that a release has been permanent: true from now on, whatever follows.
-    Tenure {
+    #[serde(rename = "tenure")]
+    RecordPermanent {
         /// The release that is permanent now.
         version: Version,
     },
     /// Switches one of the links.
-    Point {
+    #[serde(rename = "point")]
+    SwitchLink {
         /// Which one.
         link: LinkName,
         /// Where it led before.
@@ -118,11 +122,12 @@ pub enum Step {
         to: Option<Version>,
     },
     /// Puts a release on trial that ends by itself, before it is current.
-    Arm {
+    #[serde(rename = "arm")]
+    StartTrial {
         /// The release.
         version: Version,
         /// What ends the trial.
-        term: Term,
+        term: TrialEnd,
     },
     /// Moves the running service, to where `current` leads already.
     MoveService {
@@ -131,7 +136,7 @@ pub enum Step {
         /// The release that is to run.
         to: Version,
         /// How.
-        motion: Motion,
+        motion: ServiceMove,
     },
     /// Moves the service back, by whatever works: it may run either release by now, or nothing at all.
     ReturnService {
@@ -140,7 +145,7 @@ pub enum Step {
         /// The release that is to run again.
         to: Version,
         /// How it was moved.
-        motion: Motion,
+        motion: ServiceMove,
     },
     /// Starts the service, which is down, into the release that `current` leads to already.
     StartService {
@@ -153,11 +158,12 @@ pub enum Step {
         version: Version,
     },
     /// Waits until the service is well, as far as it was before.
-    Prove {
+    #[serde(rename = "prove")]
+    WaitHealthy {
         /// The release that runs.
         version: Version,
         /// How it came to run it.
-        motion: Motion,
+        motion: ServiceMove,
     },
 }
 
@@ -166,9 +172,9 @@ impl Step {
     #[must_use]
     pub fn inverse(&self) -> Option<Self> {
         match self.clone() {
-            Self::Unpack { version, .. } | Self::Copy { version, .. } => Some(Self::Withdraw { version }),
-            Self::Discard { item } => Some(Self::Restore { item }),
-            Self::Point { link, from, to } => Some(Self::Point { link, from: to, to: from }),
+            Self::Unpack { version, .. } | Self::Copy { version, .. } => Some(Self::Unpublish { version }),
+            Self::Trash { item } => Some(Self::Restore { item }),
+            Self::SwitchLink { link, from, to } => Some(Self::SwitchLink { link, from: to, to: from }),
             Self::MoveService { from, to, motion } => {
                 Some(Self::ReturnService { from: to, to: from, motion })
             }
@@ -178,14 +184,14 @@ impl Step {
             | Self::Backup { .. }
             | Self::Data { .. }
             | Self::Migrate { .. }
-            | Self::Withdraw { .. }
+            | Self::Unpublish { .. }
             | Self::Restore { .. }
-            | Self::Tenure { .. }
+            | Self::RecordPermanent { .. }
             // It is over once the links do not tell of it any more.
-            | Self::Arm { .. }
+            | Self::StartTrial { .. }
             | Self::ReturnService { .. }
             | Self::StopService { .. }
-            | Self::Prove { .. } => None,
+            | Self::WaitHealthy { .. } => None,
         }
     }
 
@@ -198,14 +204,14 @@ impl Step {
                 | Self::ReturnService { .. }
                 | Self::StartService { .. }
                 | Self::StopService { .. }
-                | Self::Prove { .. }
+                | Self::WaitHealthy { .. }
         )
     }
 
     /// Whether it can be done ahead of a switch.
     #[must_use]
     pub fn is_ahead(&self) -> bool {
-        matches!(self, Self::Unpack { .. } | Self::Discard { .. } | Self::Prepare { .. })
+        matches!(self, Self::Unpack { .. } | Self::Trash { .. } | Self::Prepare { .. })
     }
 
     /// Whether it is about the data of a release that is permanent by then.
@@ -232,14 +238,14 @@ impl fmt::Display for Step {
             Self::Migrate { version, to: None, .. } => {
                 write!(f, "migrate the data by the hook of {version}, in the background")
             }
-            Self::Withdraw { version } => write!(f, "take back releases/{version}"),
-            Self::Discard { item } => write!(f, "remove {item}"),
+            Self::Unpublish { version } => write!(f, "take back releases/{version}"),
+            Self::Trash { item } => write!(f, "remove {item}"),
             Self::Restore { item } => write!(f, "bring back {item}"),
-            Self::Tenure { version } => write!(f, "record that {version} has been permanent"),
-            Self::Point { link, from, to } => {
+            Self::RecordPermanent { version } => write!(f, "record that {version} has been permanent"),
+            Self::SwitchLink { link, from, to } => {
                 write!(f, "point {} at {}, now {}", link.file_name(), release(to), release(from))
             }
-            Self::Arm { version, term } => write!(f, "put {version} on trial, {term}"),
+            Self::StartTrial { version, term } => write!(f, "put {version} on trial, {term}"),
             Self::MoveService { to, motion, .. } => {
                 write!(f, "move the running service to {to}, {}", motion.way)
             }
@@ -248,7 +254,7 @@ impl fmt::Display for Step {
             Self::StopService { version } => {
                 write!(f, "stop the service again, which was down before {version}")
             }
-            Self::Prove { version, .. } => write!(f, "wait until the service is well on {version}"),
+            Self::WaitHealthy { version, .. } => write!(f, "wait until the service is well on {version}"),
         }
     }
 }
@@ -268,7 +274,7 @@ impl Plan {
     /// Whether it gets the service to go along with `current`; none where it does not switch `current`.
     #[must_use]
     pub fn moves_service(&self) -> Option<bool> {
-        let switches = |step: &Step| matches!(step, Step::Point { link: LinkName::Current, .. });
+        let switches = |step: &Step| matches!(step, Step::SwitchLink { link: LinkName::Current, .. });
         let moves = |step: &Step| matches!(step, Step::MoveService { .. } | Step::StartService { .. });
         self.steps.iter().any(switches).then(|| self.steps.iter().any(moves))
     }
@@ -276,7 +282,7 @@ impl Plan {
 
 /// A plan that was begun: the whole content of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct JournalRecord {
     /// Names the transaction, in the journal, the trash and the history.
     pub transaction: String,
     /// The command as the user would type it, without `tenure`.
@@ -296,13 +302,13 @@ pub struct Record {
     pub begun: usize,
 }
 
-impl Record {
+impl JournalRecord {
     /// Whether nothing in it leads out of the directories that it is about: others may be able to write it.
     #[must_use]
     pub fn stays_inside(&self) -> bool {
         let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']);
         let stays = |step: &Step| match step {
-            Step::Discard { item: Item::Archive(file) } | Step::Restore { item: Item::Archive(file) } => {
+            Step::Trash { item: Item::Archive(file) } | Step::Restore { item: Item::Archive(file) } => {
                 is_name(file)
             }
             _ => true,
@@ -322,14 +328,14 @@ impl Snapshot {
             Step::Restore { item: Item::Release(version) } => {
                 self.releases.entry(version.clone()).or_default();
             }
-            Step::Withdraw { version } | Step::Discard { item: Item::Release(version) } => {
+            Step::Unpublish { version } | Step::Trash { item: Item::Release(version) } => {
                 self.releases.remove(version);
             }
-            Step::Tenure { version } => {
+            Step::RecordPermanent { version } => {
                 let next = self.next_tenure();
                 self.releases.entry(version.clone()).or_default().tenured = Some(next);
             }
-            Step::Point { link, to, .. } => {
+            Step::SwitchLink { link, to, .. } => {
                 let led = to.clone().map_or(Link::Missing, Link::To);
                 match link {
                     LinkName::Current => self.current = led,
@@ -340,14 +346,14 @@ impl Snapshot {
             | Step::Backup { .. }
             | Step::Data { .. }
             | Step::Migrate { .. }
-            | Step::Discard { .. }
+            | Step::Trash { .. }
             | Step::Restore { .. }
-            | Step::Arm { .. }
+            | Step::StartTrial { .. }
             | Step::MoveService { .. }
             | Step::ReturnService { .. }
             | Step::StartService { .. }
             | Step::StopService { .. }
-            | Step::Prove { .. } => {}
+            | Step::WaitHealthy { .. } => {}
         }
         self
     }

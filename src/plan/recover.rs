@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::release::Snapshot;
 
-use super::{Record, Step};
+use super::{JournalRecord, Step};
 
 /// Where recovery goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,7 +31,7 @@ pub struct Recovery {
 ///
 /// Every step may be made again, so a recovery that was itself cut short is simply decided anew.
 #[must_use]
-pub fn recover(record: &Record, now: &Snapshot) -> Recovery {
+pub fn recover(record: &JournalRecord, now: &Snapshot) -> Recovery {
     let plan = &record.plan;
     if record.begun > plan.steps.len() {
         return Recovery { toward: Toward::Forward, steps: Vec::new() };
@@ -48,7 +48,7 @@ pub fn recover(record: &Record, now: &Snapshot) -> Recovery {
 /// How many steps were begun by what the links show: a journal that lost its end tells of fewer.
 fn shown(steps: &[Step], now: &Snapshot) -> usize {
     let is_made = |step: &Step| match step {
-        Step::Point { link, from, to } => {
+        Step::SwitchLink { link, from, to } => {
             from != to && to.is_some() && now.link(*link).version() == to.as_ref()
         }
         _ => false,
@@ -62,14 +62,14 @@ fn shown(steps: &[Step], now: &Snapshot) -> usize {
 pub fn undo(begun: &[Step]) -> Vec<Step> {
     let mut steps: Vec<Step> = begun.iter().rev().filter_map(Step::inverse).collect();
     steps.sort_by_key(|step| match step {
-        Step::Point { .. } => 0,
+        Step::SwitchLink { .. } => 0,
         Step::ReturnService { .. } | Step::StopService { .. } => 1,
         _ => 2,
     });
     let proven = |step: Step| {
         let proof = match &step {
             Step::ReturnService { to, motion, .. } => {
-                Some(Step::Prove { version: to.clone(), motion: motion.back() })
+                Some(Step::WaitHealthy { version: to.clone(), motion: motion.back() })
             }
             _ => None,
         };

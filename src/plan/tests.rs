@@ -37,9 +37,14 @@ fn root() -> impl Strategy<Value = Snapshot> {
 }
 
 /// A service to move, or none.
-fn motion() -> impl Strategy<Value = Option<Motion>> {
-    let ways = prop::sample::select(vec![Way::Hook, Way::Reload, Way::Signal("USR2".into()), Way::Restart]);
-    prop::option::of(ways.prop_map(|way| Motion { way, baseline: Baseline::Sound }))
+fn motion() -> impl Strategy<Value = Option<ServiceMove>> {
+    let ways = prop::sample::select(vec![
+        Method::Hook,
+        Method::Reload,
+        Method::Signal("USR2".into()),
+        Method::Restart,
+    ]);
+    prop::option::of(ways.prop_map(|way| ServiceMove { way, baseline: Baseline::Sound }))
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -63,21 +68,21 @@ fn fetch(now: &Snapshot, target: &Version) -> Vec<Step> {
     }
 }
 
-fn along(now: &Snapshot, target: &Version, motion: Option<Motion>) -> Along {
+fn along(now: &Snapshot, target: &Version, motion: Option<ServiceMove>) -> PlanFacts {
     let version = target.clone();
     let mut fetch = fetch(now, target);
     fetch.push(Step::Prepare { version: version.clone() });
     let backup = Some(Step::Backup { version: version.clone(), command: None });
     let data = Some(Step::Migrate { version, old: None, from: [1].into(), to: Some(2) });
-    Along { fetch, backup, motion, start: false, data }
+    PlanFacts { fetch, backup, motion, start: false, data }
 }
 
 fn walk(from: &Snapshot, steps: &[Step]) -> Snapshot {
     steps.iter().fold(from.clone(), Snapshot::after)
 }
 
-fn interrupted(plan: &Plan, begun: usize) -> Record {
-    Record {
+fn interrupted(plan: &Plan, begun: usize) -> JournalRecord {
+    JournalRecord {
         transaction: "t".into(),
         command: "c".into(),
         by: "b".into(),
@@ -147,7 +152,7 @@ proptest! {
     fn the_other_commands_arrive_or_go_back(now in root(), motion in motion(), version in prop::sample::select(VERSIONS.to_vec()), keep in 0..4_usize) {
         let (version, nothing) = (v(version), BTreeSet::new());
         let plans = [
-            confirm(&now, Along::default()),
+            confirm(&now, PlanFacts::default()),
             revert(&now, motion),
             boot(&now),
             uninstall(&now, &version),
@@ -192,8 +197,8 @@ fn the_service_moves_between_the_links() {
         start: false,
         retry: Retry::No,
     };
-    let motion = Motion { way: Way::Hook, baseline: Baseline::Sound };
-    let plan = install(&now, &request, Along { motion: Some(motion), ..Along::default() }).unwrap();
+    let motion = ServiceMove { way: Method::Hook, baseline: Baseline::Sound };
+    let plan = install(&now, &request, PlanFacts { motion: Some(motion), ..PlanFacts::default() }).unwrap();
     let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
     assert_eq!(
         steps,

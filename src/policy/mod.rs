@@ -25,7 +25,7 @@ pub enum Direction {
 /// How a service gets from one release to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Hop {
+pub enum HopKind {
     /// Without being stopped.
     Hot,
     /// By a stop and a start.
@@ -53,13 +53,13 @@ pub fn direction(direction: Direction, running: &Version, target: &Version) -> R
 /// Hot are patches of one major.minor, unless the higher release declares otherwise in `hot-from`: it is the
 /// one that knows of both, on the way up as on the way down.
 #[must_use]
-pub fn hop(one: &Version, other: &Version, hot_from: Option<&[Range]>) -> Hop {
+pub fn hop(one: &Version, other: &Version, hot_from: Option<&[Range]>) -> HopKind {
     let lower = one.min(other);
     let hot = match hot_from {
         Some(ranges) => ranges.iter().any(|range| range.contains(lower)),
         None => one.same_minor(other),
     };
-    if hot { Hop::Hot } else { Hop::Restart }
+    if hot { HopKind::Hot } else { HopKind::Restart }
 }
 
 /// Refuses a hop that needs a restart where none was asked for.
@@ -67,7 +67,7 @@ pub fn hop(one: &Version, other: &Version, hot_from: Option<&[Range]>) -> Hop {
 /// # Errors
 /// Refused, naming both versions and `--restart`.
 pub fn hot_rule(running: &Version, target: &Version, hot_from: Option<&[Range]>) -> Result<()> {
-    if hop(running, target, hot_from) == Hop::Hot {
+    if hop(running, target, hot_from) == HopKind::Hot {
         return Ok(());
     }
     let why = match hot_from {
@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn the_higher_release_may_declare_otherwise() {
         let ranges = [">=4.9.0, <5".parse().unwrap()];
-        assert_eq!(hop(&v("4.9.1"), &v("5.0.0"), Some(&ranges)), Hop::Hot);
-        assert_eq!(hop(&v("5.0.0"), &v("4.9.1"), Some(&ranges)), Hop::Hot);
-        assert_eq!(hop(&v("5.0.0"), &v("5.0.1"), Some(&ranges)), Hop::Restart);
+        assert_eq!(hop(&v("4.9.1"), &v("5.0.0"), Some(&ranges)), HopKind::Hot);
+        assert_eq!(hop(&v("5.0.0"), &v("4.9.1"), Some(&ranges)), HopKind::Hot);
+        assert_eq!(hop(&v("5.0.0"), &v("5.0.1"), Some(&ranges)), HopKind::Restart);
     }
 
     #[test]

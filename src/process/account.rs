@@ -9,7 +9,7 @@ use nix::unistd::{User, geteuid, getgrouplist};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use rustix::{fs as raw, io::Errno};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// A user that programs run as.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl Account {
     /// # Errors
     /// Refused where there is none.
     pub fn named(name: &str) -> Result<Self> {
-        match User::from_name(name).doing(|| format!("cannot look up the user {name}"))? {
+        match User::from_name(name).context(|| format!("cannot look up the user {name}"))? {
             Some(user) => Ok(Self::from(user)),
             None => Err(Error::refused(format!("there is no user {name}"))
                 .hint("mend `user` in tenure.toml, or make the user")),

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid, Uid, User, access};
 
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 pub use account::Account;
-pub use run::{End, Program, ask, detach, end_all, output_in_memory, run, tail};
+pub use run::{Program, ProgramEnd, ask, detach, end_all, output_in_memory, run, tail};
 pub use sockets::{Address, Listeners};
 
 /// A process.
@@ -206,7 +206,7 @@ pub fn users_of(pid: u32) -> Option<[u32; 2]> {
 /// Where there is no such process, or this user may not.
 pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     let id = i32::try_from(pid).map_err(|_| Error::failed(format!("there is no process {pid}")))?;
-    kill(Pid::from_raw(id), signal).doing(|| format!("cannot send {signal} to process {pid}"))
+    kill(Pid::from_raw(id), signal).context(|| format!("cannot send {signal} to process {pid}"))
 }
 
 /// The name of a process's command, as the kernel keeps it.
@@ -298,7 +298,7 @@ fn is_group_alive(leader: u32) -> bool {
 
 /// Ends the programs that a transaction was running when its Tenure was killed: else they would go on with what is
 /// being taken back. What such a program left behind on purpose, a daemon in a session of its own, lives on.
-pub fn end_orphans(transaction: &str) {
+pub fn kill_leftover_hooks(transaction: &str) {
     let leads = |pid: u32| stat(pid).is_some_and(|s| s.group == pid && s.session != pid && !s.is_zombie);
     let orphans: Vec<u32> = ids().filter(|pid| leads(*pid) && is_of(*pid, transaction)).collect();
     orphans.into_iter().for_each(|pid| run::end_group(pid, &mut || {}));
@@ -325,7 +325,7 @@ pub fn listeners_of_transaction(transaction: &str) -> Vec<u32> {
 /// # Errors
 /// Where the system does not tell.
 pub fn own_program() -> Result<PathBuf> {
-    let own = std::env::current_exe().doing(|| "cannot tell the program of this process")?;
+    let own = std::env::current_exe().context(|| "cannot tell the program of this process")?;
     let replaced = own.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
     let files = [Some(own), replaced].into_iter().flatten();
     let mut runnable = files.filter(|file| access(file, AccessFlags::X_OK).is_ok());
@@ -337,7 +337,7 @@ pub fn own_program() -> Result<PathBuf> {
 /// # Errors
 /// Where it leads a group: then it is its own already.
 pub fn leave_session() -> Result<()> {
-    nix::unistd::setsid().map(drop).doing(|| "cannot begin a session")
+    nix::unistd::setsid().map(drop).context(|| "cannot begin a session")
 }
 
 /// The name of a user, or the number where it has none.
@@ -365,13 +365,13 @@ impl Interrupt {
     pub fn listen() -> Result<Self> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
         // A limit on the size of files is to be an error that is turned around, not the end.
-        signal_hook::flag::register(SIGXFSZ, Arc::default()).doing(|| "cannot listen for signals")?;
+        signal_hook::flag::register(SIGXFSZ, Arc::default()).context(|| "cannot listen for signals")?;
         let noted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // This order matters: the flag is looked at before it is set.
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&noted))
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&noted)))
-                .doing(|| "cannot listen for signals")?;
+                .context(|| "cannot listen for signals")?;
         }
         Ok(Self(noted))
     }

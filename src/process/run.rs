@@ -12,13 +12,13 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::clock;
-use crate::error::{Doing, Error, Result};
-use crate::watch::{Unwatched, Watch};
+use crate::error::{Context, Error, Result};
+use crate::progress::{NoProgress, Progress};
 
 use super::{Account, Identity, is_group_alive};
 
 /// How long after a program ended the wait for it may last.
-const PAUSE: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long a program that is too late may take to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
@@ -49,14 +49,14 @@ pub struct Program<'a> {
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ProgramEnd {
     /// By itself.
     Exited(ExitStatus),
     /// It took too long, and was ended with its whole process group.
     Late,
 }
 
-impl End {
+impl ProgramEnd {
     /// Fails where it did not end well, telling how it ended.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ pub fn ask(path: &Path, arguments: &[String], within: Duration) -> Result<String
     let output = output_in_memory()?;
     let (dir, environment, account) = (Path::new("/"), &[], None);
     let program = Program { path, arguments, dir, environment, account, within, output: &output };
-    run(&program, &Unwatched)?.good_or_said(within, &output)?;
+    run(&program, &NoProgress)?.good_or_said(within, &output)?;
     Ok(tail(&output))
 }
 
@@ -105,28 +105,28 @@ pub fn ask(path: &Path, arguments: &[String], within: Duration) -> Result<String
 ///
 /// # Errors
 /// Where it cannot be started, or on interruption, which ends it as well.
-pub fn run(program: &Program<'_>, watch: &dyn Watch) -> Result<End> {
+pub fn run(program: &Program<'_>, progress: &dyn Progress) -> Result<ProgramEnd> {
     let mut child = start(program)?;
     let until = clock::since_boot() + program.within;
     loop {
-        if let Some(status) = child.try_wait().doing(|| "cannot wait for a program")? {
-            return Ok(End::Exited(status));
+        if let Some(status) = child.try_wait().context(|| "cannot wait for a program")? {
+            return Ok(ProgramEnd::Exited(status));
         }
-        if let Err(interrupted) = watch.go_on() {
+        if let Err(interrupted) = progress.go_on() {
             end(&mut child);
             return Err(interrupted);
         }
         if clock::since_boot() >= until {
             end(&mut child);
-            return Ok(End::Late);
+            return Ok(ProgramEnd::Late);
         }
-        clock::sleep(PAUSE);
+        clock::sleep(POLL_INTERVAL);
     }
 }
 
 fn start(program: &Program<'_>) -> Result<Child> {
-    let doing = || format!("cannot start {}", program.path.display());
-    let output = || program.output.try_clone().doing(doing);
+    let context = || format!("cannot start {}", program.path.display());
+    let output = || program.output.try_clone().context(context);
     let mut command = Command::new(program.path);
     command
         .args(program.arguments)
@@ -143,7 +143,7 @@ fn start(program: &Program<'_>) -> Result<Child> {
         Some(account) => account.start(command),
         None => command.spawn(),
     }
-    .doing(doing)
+    .context(context)
 }
 
 /// Ends the child and its whole group.
@@ -161,7 +161,7 @@ pub(super) fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
     let until = clock::since_boot() + GRACE;
     while clock::since_boot() < until && is_group_alive(leader) {
         meanwhile();
-        clock::sleep(PAUSE);
+        clock::sleep(POLL_INTERVAL);
     }
     let _ = killpg(group, Signal::SIGKILL);
 }
@@ -179,7 +179,7 @@ pub fn end_all(processes: &[Identity]) {
         signal(sent);
         let until = clock::since_boot() + GRACE;
         while clock::since_boot() < until && processes.iter().any(|process| process.is_alive()) {
-            clock::sleep(PAUSE);
+            clock::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -192,7 +192,7 @@ pub fn detach(program: &Path, arguments: &[String]) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/").env_clear().env("PATH", PATH);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().map(drop).doing(|| format!("cannot start {}", program.display()))
+    command.spawn().map(drop).context(|| format!("cannot start {}", program.display()))
 }
 
 /// A file for an output that nobody needs for long.
@@ -201,7 +201,7 @@ pub fn detach(program: &Path, arguments: &[String]) -> Result<()> {
 /// Where there is no memory for it.
 pub fn output_in_memory() -> Result<File> {
     let made = memfd_create("output", MFdFlags::MFD_CLOEXEC);
-    made.map(File::from).doing(|| "cannot make room for the output of a program")
+    made.map(File::from).context(|| "cannot make room for the output of a program")
 }
 
 /// The end of an output, in which nothing is left that a terminal would obey; empty where it cannot be read.
@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    fn shell(script: &str, within: Duration) -> (End, String) {
+    fn shell(script: &str, within: Duration) -> (ProgramEnd, String) {
         let output = output_in_memory().unwrap();
         let arguments = ["-c".to_owned(), script.to_owned()];
         let program = Program {
@@ -238,7 +238,7 @@ mod tests {
             within,
             output: &output,
         };
-        (run(&program, &Unwatched).unwrap(), tail(&output))
+        (run(&program, &NoProgress).unwrap(), tail(&output))
     }
 
     #[test]
@@ -255,12 +255,12 @@ mod tests {
     fn past_its_time_the_whole_group_is_ended() {
         let script = "trap '' TERM; sleep 600 & echo $!; wait; sleep 600";
         let (end, said) = shell(script, Duration::from_millis(200));
-        assert_eq!(end, End::Late);
+        assert_eq!(end, ProgramEnd::Late);
         let child: u32 = said.trim().parse().unwrap();
         let begun = Instant::now();
         while super::super::is_alive(child) {
             assert!(begun.elapsed() < Duration::from_secs(60), "{child} lives on");
-            clock::sleep(PAUSE);
+            clock::sleep(POLL_INTERVAL);
         }
     }
 
@@ -276,7 +276,7 @@ mod tests {
         // Nobody has taken note of its end yet.
         while is_group_alive(child.id()) {
             assert!(begun.elapsed() < Duration::from_secs(60));
-            clock::sleep(PAUSE);
+            clock::sleep(POLL_INTERVAL);
         }
         assert!(
             super::super::parent_of(child.id()).is_none()

@@ -3,8 +3,8 @@
 use std::fs::{File, TryLockError};
 
 use crate::data::{OnDisk, Stage};
-use crate::error::{Doing, Error, Result};
-use crate::fs::{self as disk, Place};
+use crate::error::{Context, Error, Result};
+use crate::fs::{self as disk, DirPath};
 use crate::manifest::Manifest;
 use crate::release::Snapshot;
 
@@ -84,7 +84,7 @@ impl Root {
     /// # Errors
     /// Where it cannot be written.
     pub fn record_data(&self, data: &OnDisk, _: &MigrationPost) -> Result<()> {
-        let text = serde_json::to_vec(data).doing(|| "cannot write down the format of the data")?;
+        let text = serde_json::to_vec(data).context(|| "cannot write down the format of the data")?;
         let dir = self.data_dir();
         for name in disk::names(&dir)?.iter().filter(|name| name.starts_with(".new.")) {
             disk::remove_file_durable(&dir.join(name))?;
@@ -104,12 +104,12 @@ impl Root {
         match file.try_lock() {
             Ok(()) => Ok(Some(MigrationPost(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(e).doing(|| format!("cannot lock {}", place.display())),
+            Err(TryLockError::Error(e)) => Err(e).context(|| format!("cannot lock {}", place.display())),
         }
     }
 
     /// A directory of its own: nobody else, who may sweep staging at any moment, has a hand in what is written here.
-    fn data_dir(&self) -> Place {
+    fn data_dir(&self) -> DirPath {
         self.own().join("data")
     }
 

@@ -1,7 +1,7 @@
 //! What a release declares, and how its health is told.
 
 use crate::error::Result;
-use crate::fs::{self as disk, Place};
+use crate::fs::{self as disk, DirPath};
 use crate::health::Health;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::version::Version;
@@ -35,7 +35,7 @@ impl Root {
 ///
 /// # Errors
 /// Refused where it cannot be used.
-pub fn manifest_in(dir: &Place) -> Result<Option<Manifest>> {
+pub fn manifest_in(dir: &DirPath) -> Result<Option<Manifest>> {
     let file = dir.join(MANIFEST);
     let text = disk::read_text(&file, TEXT_LIMIT)?;
     text.map(|text| Manifest::parse(&file.display().to_string(), &text)).transpose()

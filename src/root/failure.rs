@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Result};
-use crate::fs::{self as disk, Place};
+use crate::error::{Context, Result};
+use crate::fs::{self as disk, DirPath};
 use crate::version::Version;
 
 use super::Root;
@@ -69,7 +69,7 @@ impl Root {
     /// # Errors
     /// Where the mark cannot be written.
     pub fn set_failure(&self, failure: &Failure) -> Result<()> {
-        let text = serde_json::to_vec(failure).doing(|| "cannot write down that a release failed")?;
+        let text = serde_json::to_vec(failure).context(|| "cannot write down that a release failed")?;
         disk::ensure_dir(&self.failed(), 0o755, self.owner())?;
         disk::sync_dir(&self.own())?;
         let mark = self.mark(&failure.version);
@@ -85,11 +85,11 @@ impl Root {
         if disk::exists(&mark) { disk::remove_file_durable(&mark) } else { Ok(()) }
     }
 
-    fn failed(&self) -> Place {
+    fn failed(&self) -> DirPath {
         self.own().join("failed")
     }
 
-    fn mark(&self, version: &Version) -> Place {
+    fn mark(&self, version: &Version) -> DirPath {
         self.failed().join(version.to_string())
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Result};
+use crate::error::{Context, Result};
 use crate::fs as disk;
 use crate::version::Version;
 
@@ -29,7 +29,7 @@ pub enum Outcome {
 
 /// One transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct HistoryEntry {
     /// Its name.
     pub transaction: String,
     /// The command, without `tenure`.
@@ -62,11 +62,11 @@ impl Root {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn remember(&self, entry: &Entry) -> Result<()> {
+    pub fn remember(&self, entry: &HistoryEntry) -> Result<()> {
         if self.history()?.last().is_some_and(|last| last.transaction == entry.transaction) {
             return Ok(());
         }
-        let line = serde_json::to_string(entry).doing(|| "cannot write the history")?;
+        let line = serde_json::to_string(entry).context(|| "cannot write the history")?;
         disk::append_durable(&self.own().join("history"), &self.staging(), &line, self.owner())
     }
 
@@ -74,7 +74,7 @@ impl Root {
     ///
     /// # Errors
     /// Where the history cannot be read.
-    pub fn history(&self) -> Result<Vec<Entry>> {
+    pub fn history(&self) -> Result<Vec<HistoryEntry>> {
         let text = disk::read_torn(&self.own().join("history"), LIMIT)?.unwrap_or_default();
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
@@ -83,7 +83,7 @@ impl Root {
     #[must_use]
     pub fn has_moved_service_to(&self, version: &Version) -> bool {
         let entries = self.history().unwrap_or_default();
-        let of = |entry: &&Entry| entry.to.as_ref() == Some(version);
+        let of = |entry: &&HistoryEntry| entry.to.as_ref() == Some(version);
         entries.iter().rev().filter(of).find_map(|entry| entry.moved_service).unwrap_or(true)
     }
 

@@ -1,7 +1,7 @@
 //! Where the releases lie: in the root, on another disk that is mounted there, or where a link of the operator's leads.
 
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, Place, Standing};
+use crate::fs::{self as disk, DirPath, FileKind};
 use crate::outside;
 use crate::process;
 use crate::settings::SharedDirectory;
@@ -16,7 +16,7 @@ const RELEASES: &str = "releases";
 #[derive(Clone, Debug)]
 pub(super) struct Home {
     /// The directory itself, wherever the link leads.
-    releases: Place,
+    releases: DirPath,
     /// Whether `releases` in the root is a link.
     is_linked: bool,
     /// Whether nothing can be moved there from .tenure/ by one rename.
@@ -28,9 +28,9 @@ impl Home {
     ///
     /// # Errors
     /// Refused where a link that others made leads there, or where it leads to what is another user's.
-    pub fn find(root: &Place, owner: Owner) -> Result<Self> {
+    pub fn find(root: &DirPath, owner: Owner) -> Result<Self> {
         let inner = root.join(RELEASES);
-        if let Standing::Link(_) = disk::standing(&inner)? {
+        if let FileKind::Link(_) = disk::standing(&inner)? {
             return Ok(Self { releases: linked(&inner, owner)?, is_linked: true, is_elsewhere: true });
         }
         let own = root.join(".tenure");
@@ -41,9 +41,9 @@ impl Home {
 }
 
 /// What is written there belongs to the owner of the root: no other user may have a hand in where that is.
-fn linked(link: &Place, owner: Owner) -> Result<Place> {
+fn linked(link: &DirPath, owner: Owner) -> Result<DirPath> {
     let (dir, path) = outside::open_dir(link.path())?;
-    let releases = Place::of(dir, path);
+    let releases = DirPath::of(dir, path);
     let (made_by, of) = (disk::owner_of_link(link)?.uid, disk::owner(&releases)?.uid);
     let is_trusted = of == owner.uid || of == 0 && made_by == 0;
     if (made_by == owner.uid || made_by == 0) && is_trusted {
@@ -65,13 +65,13 @@ fn linked(link: &Place, owner: Owner) -> Result<Place> {
 impl Root {
     /// The directory of the releases and their archives, on whatever disk it lies; its path is the real one.
     #[must_use]
-    pub fn releases(&self) -> Place {
+    pub fn releases(&self) -> DirPath {
         self.home.releases.clone()
     }
 
     /// The directory of one release.
     #[must_use]
-    pub fn release(&self, version: &Version) -> Place {
+    pub fn release(&self, version: &Version) -> DirPath {
         self.releases().join(version.to_string())
     }
 
@@ -83,7 +83,7 @@ impl Root {
 
     /// A directory on the disk that the releases take their room from.
     #[must_use]
-    pub fn disk(&self) -> Place {
+    pub fn disk(&self) -> DirPath {
         if self.home.is_elsewhere { self.releases() } else { self.place().clone() }
     }
 
@@ -95,18 +95,18 @@ impl Root {
 
     /// Where releases are built before they are published: on the disk of the releases.
     #[must_use]
-    pub fn release_staging(&self) -> Place {
+    pub fn release_staging(&self) -> DirPath {
         if self.is_spread() { self.beside().join("staging") } else { self.staging() }
     }
 
     /// Where releases and archives go before they are deleted: on the disk of the releases.
     #[must_use]
-    pub fn release_trash(&self) -> Place {
+    pub fn release_trash(&self) -> DirPath {
         if self.is_spread() { self.beside().join("trash") } else { self.trash() }
     }
 
     /// Tenure's own directory among the releases, where they lie on another disk.
-    pub(super) fn beside(&self) -> Place {
+    pub(super) fn beside(&self) -> DirPath {
         self.releases().join(".tenure")
     }
 

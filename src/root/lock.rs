@@ -8,15 +8,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::fs as disk;
 use crate::process;
-use crate::watch::Watch;
+use crate::progress::Progress;
 
 use super::Root;
 
 /// How long to wait before the lock is tried again.
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Held while this process changes the root; released with the process, however it ends. The file is never
 /// removed, for a lock on a removed file would exclude nobody.
@@ -46,7 +46,7 @@ impl RootLock {
     ///
     /// # Errors
     /// Busy, naming the holder; refused where this is no root, or where this user may not change it.
-    pub fn take(root: &Root, command: &str, wait: Duration, watch: &dyn Watch) -> Result<Self> {
+    pub fn take(root: &Root, command: &str, wait: Duration, progress: &dyn Progress) -> Result<Self> {
         root.adopted()?;
         root.may_change()?;
         root.prepare()?;
@@ -55,13 +55,13 @@ impl RootLock {
         let file = disk::open_kept(&place, &root.staging(), 0o600, root.owner())?;
         let until = clock::since_boot() + wait;
         loop {
-            watch.go_on()?;
+            progress.go_on()?;
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if clock::since_boot() < until => clock::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) if clock::since_boot() < until => clock::sleep(POLL_INTERVAL),
                 Err(TryLockError::WouldBlock) => return Err(busy(root)),
                 Err(TryLockError::Error(e)) => {
-                    return Err(e).doing(|| format!("cannot lock {}", place.display()));
+                    return Err(e).context(|| format!("cannot lock {}", place.display()));
                 }
             }
         }

@@ -18,14 +18,14 @@ use std::path::Path;
 pub use data::MigrationPost;
 pub use declared::manifest_in;
 pub use failure::Failure;
-pub use history::{Entry, Outcome};
+pub use history::{HistoryEntry, Outcome};
 pub use lock::{Holder, RootLock};
 pub use receipt::Receipt;
 pub use trial::Trial;
 pub use trials::{TrialOutcome, TrialRecord, trials};
 
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, Place, Standing};
+use crate::fs::{self as disk, DirPath, FileKind};
 use crate::manifest::Timeouts;
 use crate::outside;
 use crate::ownership::Owned;
@@ -67,14 +67,14 @@ pub fn check_found(dir: &Path) -> Result<()> {
     .hint(format!("if you trust that user, name the root: `--root {}`", dir.display())))
 }
 
-fn open(path: &Path) -> Result<Place> {
-    outside::open_root(path).map(|(dir, path)| Place::of(dir, path))
+fn open(path: &Path) -> Result<DirPath> {
+    outside::open_root(path).map(|(dir, path)| DirPath::of(dir, path))
 }
 
 /// An installation directory.
 #[derive(Clone, Debug)]
 pub struct Root {
-    place: Place,
+    place: DirPath,
     owner: Owner,
     home: Home,
     rules: Rules,
@@ -199,10 +199,10 @@ impl Root {
     ///
     /// # Errors
     /// Where something cannot be removed.
-    pub fn sweep(&self, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+    pub fn collect_garbage(&self, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         for link in [LinkName::Current, LinkName::Permanent] {
             let spare = disk::spare_link(&self.place, link.file_name());
-            if matches!(disk::standing(&spare), Ok(Standing::Link(_))) {
+            if matches!(disk::standing(&spare), Ok(FileKind::Link(_))) {
                 disk::remove_file_durable(&spare)?;
             }
         }
@@ -221,7 +221,7 @@ impl Root {
     }
 
     /// Where things are that [`Self::sweep`] removes, also where the releases have moved to or from another disk.
-    fn left(&self) -> [Place; 4] {
+    fn left(&self) -> [DirPath; 4] {
         let beside = self.beside();
         [self.staging(), self.trash(), beside.join("staging"), beside.join("trash")]
     }
@@ -292,7 +292,7 @@ impl Root {
 
     /// The place of the root itself.
     #[must_use]
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &DirPath {
         &self.place
     }
 
@@ -310,37 +310,37 @@ impl Root {
 
     /// What outlives releases.
     #[must_use]
-    pub fn shared(&self) -> Place {
+    pub fn shared(&self) -> DirPath {
         self.place.join("shared")
     }
 
     /// Where what Tenure writes down is written before it has its name.
     #[must_use]
-    pub fn staging(&self) -> Place {
+    pub fn staging(&self) -> DirPath {
         self.own().join("staging")
     }
 
     /// Where things go before they are deleted.
     #[must_use]
-    pub fn trash(&self) -> Place {
+    pub fn trash(&self) -> DirPath {
         self.own().join("trash")
     }
 
     /// The journal of the transaction that is under way.
     #[must_use]
-    pub fn journal(&self) -> Place {
+    pub fn journal(&self) -> DirPath {
         self.own().join("journal")
     }
 
     /// Where a journal goes that cannot be read.
     #[must_use]
-    pub fn damaged_journal(&self) -> Place {
+    pub fn damaged_journal(&self) -> DirPath {
         self.own().join("journal.damaged")
     }
 
     /// What is known of a release: its receipt, its tree, and whether it has been permanent.
     #[must_use]
-    pub fn receipt_dir(&self, version: &Version) -> Place {
+    pub fn receipt_dir(&self, version: &Version) -> DirPath {
         self.receipts().join(version.to_string())
     }
 
@@ -348,7 +348,7 @@ impl Root {
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub fn new_log(&self, name: &str) -> Result<(File, Place)> {
+    pub fn new_log(&self, name: &str) -> Result<(File, DirPath)> {
         let logs = self.own().join("log");
         disk::ensure_dir(&logs, 0o755, self.owner)?;
         let mut names = disk::names(&logs)?;
@@ -366,7 +366,7 @@ impl Root {
     ///
     /// # Errors
     /// Where it cannot be opened.
-    pub fn guard_post(&self) -> Result<File> {
+    pub fn guard_lock(&self) -> Result<File> {
         // Not by way of staging: a guard holds no lock.
         disk::open_kept(&self.own().join("guard"), &self.own(), 0o600, self.owner)
     }
@@ -376,23 +376,23 @@ impl Root {
     /// # Errors
     /// Where that cannot be looked at.
     pub fn is_guarded(&self) -> Result<bool> {
-        Ok(self.guard_post()?.try_lock().is_err())
+        Ok(self.guard_lock()?.try_lock().is_err())
     }
 
-    fn lock(&self) -> Place {
+    fn lock(&self) -> DirPath {
         self.own().join("lock")
     }
 
-    fn receipts(&self) -> Place {
+    fn receipts(&self) -> DirPath {
         self.own().join("receipts")
     }
 
-    fn own(&self) -> Place {
+    fn own(&self) -> DirPath {
         self.place.join(".tenure")
     }
 }
 
-fn check_modes<'a>(dirs: impl IntoIterator<Item = &'a Place>) -> Result<()> {
+fn check_modes<'a>(dirs: impl IntoIterator<Item = &'a DirPath>) -> Result<()> {
     if disk::effective_uid() != 0 {
         return Ok(());
     }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, Standing};
+use crate::fs::{self as disk, FileKind};
 use crate::naming;
 use crate::policy::{PATHS, Paths};
-use crate::release::{Fault, Installed, Link, LinkName, Snapshot};
+use crate::release::{Installed, Link, LinkFault, LinkName, Snapshot};
 use crate::version::Version;
 
 use super::Root;
@@ -71,7 +71,7 @@ impl Root {
         Ok(files)
     }
 
-    fn targets(&self) -> Result<[Target; 2]> {
+    fn targets(&self) -> Result<[LinkTarget; 2]> {
         Ok([target(self, LinkName::Current)?, target(self, LinkName::Permanent)?])
     }
 
@@ -91,34 +91,34 @@ impl Root {
 
 /// What stands in the place of a link.
 #[derive(PartialEq, Eq)]
-enum Target {
+enum LinkTarget {
     Nothing,
     Other(&'static str),
     Path(String),
 }
 
-fn target(root: &Root, name: LinkName) -> Result<Target> {
+fn target(root: &Root, name: LinkName) -> Result<LinkTarget> {
     Ok(match disk::standing(&root.place().join(name.file_name()))? {
-        Standing::Nothing => Target::Nothing,
-        Standing::Directory => Target::Other("directory"),
-        Standing::File => Target::Other("file"),
-        Standing::Link(to) => Target::Path(to.to_string_lossy().into()),
+        FileKind::Nothing => LinkTarget::Nothing,
+        FileKind::Directory => LinkTarget::Other("directory"),
+        FileKind::File => LinkTarget::Other("file"),
+        FileKind::Link(to) => LinkTarget::Path(to.to_string_lossy().into()),
     })
 }
 
-fn link(target: Target, releases: &BTreeMap<Version, Installed>) -> Link {
+fn link(target: LinkTarget, releases: &BTreeMap<Version, Installed>) -> Link {
     let target = match target {
-        Target::Nothing => return Link::Missing,
-        Target::Other(kind) => return Link::Broken(Fault::NotASymlink(kind)),
-        Target::Path(target) => target,
+        LinkTarget::Nothing => return Link::Missing,
+        LinkTarget::Other(kind) => return Link::Broken(LinkFault::NotASymlink(kind)),
+        LinkTarget::Path(target) => target,
     };
     if Path::new(&target).is_absolute() {
-        return Link::Broken(Fault::Absolute(target));
+        return Link::Broken(LinkFault::Absolute(target));
     }
     match release_named(&target) {
         Some(version) if releases.contains_key(&version) => Link::To(version),
-        Some(_) => Link::Broken(Fault::Dangling(target)),
-        None => Link::Broken(Fault::Elsewhere(target)),
+        Some(_) => Link::Broken(LinkFault::Dangling(target)),
+        None => Link::Broken(LinkFault::Elsewhere(target)),
     }
 }
 

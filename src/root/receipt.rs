@@ -7,8 +7,8 @@ use std::io::{self, BufRead, BufReader, Read, Take, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::PackedSum;
-use crate::error::{Doing, Error, Result};
-use crate::fs::{self as disk, Place};
+use crate::error::{Context, Error, Result};
+use crate::fs::{self as disk, DirPath};
 use crate::tree::{self, Differences, Owner, Sum, TreeEntry};
 use crate::version::Version;
 
@@ -62,7 +62,7 @@ impl Receipt {
     /// Where they cannot be written.
     pub fn stage(
         &self,
-        dir: &Place,
+        dir: &DirPath,
         mut tree: impl Iterator<Item = TreeEntry>,
         packed: &[PackedSum],
         owner: Owner,
@@ -90,7 +90,7 @@ impl Receipt {
 #[derive(Debug)]
 pub struct RecordedTree {
     lines: Take<BufReader<File>>,
-    place: Place,
+    place: DirPath,
 }
 
 impl RecordedTree {
@@ -107,7 +107,7 @@ impl Iterator for RecordedTree {
     type Item = Result<TreeEntry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.line().doing(|| format!("cannot read {}", self.place.display())).transpose()
+        self.line().context(|| format!("cannot read {}", self.place.display())).transpose()
     }
 }
 
@@ -160,7 +160,7 @@ impl Root {
         let Some(recorded) = self.recorded_tree(version)? else { return Ok(None) };
         let release = self.release(version);
         let differences = tree::compare(recorded, disk::open_dir(&release)?, release.path(), passed);
-        differences.map(Some).doing(|| format!("cannot compare {version} with what was unpacked"))
+        differences.map(Some).context(|| format!("cannot compare {version} with what was unpacked"))
     }
 
     /// Whether a release was prepared by its own program.
@@ -189,7 +189,7 @@ impl Root {
             let renewed = tree::renewed(recorded, disk::open_dir(&release)?, release.path(), before)?;
             let lines = renewed.iter().map(|entry| serde_json::to_string(entry).map(|line| line + "\n"));
             let text: String =
-                lines.collect::<std::result::Result<_, _>>().doing(|| "cannot write down a release")?;
+                lines.collect::<std::result::Result<_, _>>().context(|| "cannot write down a release")?;
             write(TREE, text.as_bytes())?;
         }
         disk::ensure_dir(&dir, 0o755, self.owner())?;
@@ -219,7 +219,7 @@ impl Root {
 }
 
 /// As [`Root::tenured`], by the directory of what is known of the release.
-pub(super) fn tenured(receipt: &Place) -> Option<u64> {
+pub(super) fn tenured(receipt: &DirPath) -> Option<u64> {
     let mark = disk::read_torn(&receipt.join(TENURED), 1 << 10);
     let text = mark.unwrap_or_else(|_| Some(String::new()))?;
     Some(serde_json::from_str(&text).map_or(0, |mark: Tenured| mark.sequence))

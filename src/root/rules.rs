@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, Place};
+use crate::fs::{self as disk, DirPath};
 use crate::release::LinkName;
 use crate::settings::{SETTINGS, Settings, Unread};
 
@@ -21,7 +21,7 @@ pub(super) struct Rules {
 
 impl Rules {
     /// Reads the settings in this directory. The operator may keep them elsewhere, behind a link.
-    pub fn read(root: &Place) -> Self {
+    pub fn read(root: &DirPath) -> Self {
         let file = root.join(SETTINGS);
         let text = match disk::read_linked(&file, TEXT_LIMIT) {
             Ok(text) => text.unwrap_or_default(),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::error::{Doing, Kind, Result};
+use crate::error::{Context, Kind, Result};
 use crate::fs as disk;
-use crate::plan::Term;
+use crate::plan::TrialEnd;
 use crate::release::Snapshot;
 use crate::version::Version;
 
@@ -20,7 +20,7 @@ pub struct Trial {
     /// The release that is on trial.
     pub version: Version,
     /// What ends it.
-    pub term: Term,
+    pub term: TrialEnd,
     /// The transaction that began it.
     pub transaction: String,
     /// The boot of the host that it belongs to: a restart ends every trial.
@@ -36,7 +36,7 @@ impl Trial {
     ///
     /// # Errors
     /// Where the host does not tell its boots apart.
-    pub fn begin(version: &Version, term: Term, transaction: &str) -> Result<Self> {
+    pub fn begin(version: &Version, term: TrialEnd, transaction: &str) -> Result<Self> {
         let ends = clock::since_boot() + term.within();
         Ok(Self {
             version: version.clone(),
@@ -74,8 +74,8 @@ impl Trial {
     #[must_use]
     pub fn why_overdue(&self) -> String {
         match self.term {
-            Term::Confirmation(_) => format!("{} was not confirmed in time", self.version),
-            Term::Watch(_) => format!("{} was not watched until its deadline", self.version),
+            TrialEnd::Confirmation(_) => format!("{} was not confirmed in time", self.version),
+            TrialEnd::Watch(_) => format!("{} was not watched until its deadline", self.version),
         }
     }
 }
@@ -100,7 +100,7 @@ impl Root {
     /// # Errors
     /// Where it cannot be written.
     pub fn set_trial(&self, trial: &Trial) -> Result<()> {
-        let text = serde_json::to_vec(trial).doing(|| "cannot write down the trial")?;
+        let text = serde_json::to_vec(trial).context(|| "cannot write down the trial")?;
         disk::write_durable(&self.own().join("trial"), &self.staging(), &text, 0o644, self.owner()).map(drop)
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::version::Version;
 
-use super::{Entry, Outcome, Root};
+use super::{HistoryEntry, Outcome, Root};
 
 /// How the trial of a release ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -58,7 +58,7 @@ pub struct TrialRecord {
 }
 
 impl TrialRecord {
-    fn begin(entry: &Entry, version: &Version, from: &Version, rightful: &Version) -> Self {
+    fn begin(entry: &HistoryEntry, version: &Version, from: &Version, rightful: &Version) -> Self {
         Self {
             version: version.clone(),
             from: from.clone(),
@@ -74,7 +74,7 @@ impl TrialRecord {
         }
     }
 
-    fn end(&mut self, outcome: TrialOutcome, entry: &Entry, then: &Version) {
+    fn end(&mut self, outcome: TrialOutcome, entry: &HistoryEntry, then: &Version) {
         self.outcome = outcome;
         self.ended = Some(entry.ended());
         self.ended_by = Some(entry.by.clone());
@@ -83,7 +83,7 @@ impl TrialRecord {
         self.why.clone_from(&entry.error);
     }
 
-    fn ended_at_once(mut self, outcome: TrialOutcome, entry: &Entry, then: &Version) -> Self {
+    fn ended_at_once(mut self, outcome: TrialOutcome, entry: &HistoryEntry, then: &Version) -> Self {
         self.end(outcome, entry, then);
         self
     }
@@ -117,7 +117,7 @@ impl fmt::Display for TrialRecord {
     }
 }
 
-impl Entry {
+impl HistoryEntry {
     /// When it ended, in RFC 3339; where that is unknown, when it began.
     fn ended(&self) -> String {
         let began = humantime::parse_rfc3339(&self.started).ok();
@@ -131,7 +131,7 @@ impl Entry {
 
 /// The trials that a history tells of, oldest first, each with the number of the entry that began it.
 #[must_use]
-pub fn trials(entries: &[Entry]) -> Vec<(usize, TrialRecord)> {
+pub fn trials(entries: &[HistoryEntry]) -> Vec<(usize, TrialRecord)> {
     let mut trials = Vec::new();
     for (at, entry) in entries.iter().enumerate() {
         // Without a permanent release there is nothing to go back to.
@@ -148,7 +148,7 @@ pub fn trials(entries: &[Entry]) -> Vec<(usize, TrialRecord)> {
 /// What a transaction that was carried out made of the trial under way; the trial that it began, if any.
 fn arrived(
     trials: &mut [(usize, TrialRecord)],
-    entry: &Entry,
+    entry: &HistoryEntry,
     to: &Version,
     permanent: &Version,
 ) -> Option<TrialRecord> {
@@ -179,7 +179,7 @@ fn arrived(
 }
 
 /// The move that was tried and rolled back, if the transaction was one.
-fn stayed(entry: &Entry, to: &Version, permanent: &Version) -> Option<TrialRecord> {
+fn stayed(entry: &HistoryEntry, to: &Version, permanent: &Version) -> Option<TrialRecord> {
     let from = entry.from.as_ref().filter(|from| *from != to && to != permanent)?;
     let outcome = match entry.outcome {
         Outcome::TakenBack => TrialOutcome::Interrupted,
@@ -203,10 +203,10 @@ mod tests {
     use super::*;
 
     /// An entry as `COMMAND FROM TO PERMANENT OUTCOME`, with a reason where a word follows.
-    fn entry(line: &str) -> Entry {
+    fn entry(line: &str) -> HistoryEntry {
         let words: Vec<&str> = line.split(' ').collect();
         let version = |at: usize| words[at].parse().ok();
-        Entry {
+        HistoryEntry {
             transaction: line.into(),
             command: words[0].into(),
             by: "root".into(),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn told(lines: &[&str]) -> Vec<String> {
-        let entries: Vec<Entry> = lines.iter().map(|line| entry(line)).collect();
+        let entries: Vec<HistoryEntry> = lines.iter().map(|line| entry(line)).collect();
         let short = |(at, trial): (usize, TrialRecord)| {
             let then = trial.then.map_or_else(|| "-".into(), |then| then.to_string());
             let why = trial.why.unwrap_or_else(|| "-".into());

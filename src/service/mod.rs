@@ -10,16 +10,16 @@ mod systemd;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Doing, Error, Result};
-use crate::hook::{Errand, Hook, Task};
+use crate::error::{Context, Error, Result};
+use crate::hook::{Hook, HookContext, Task};
 use crate::manifest::{Manifest, Timeouts};
-use crate::plan::Way;
+use crate::plan::Method;
 use crate::privilege;
 use crate::process::{self, Account, Program};
+use crate::progress::Progress;
 use crate::root::Root;
 use crate::settings::{Hot, Manager};
 use crate::version::Version;
-use crate::watch::Watch;
 
 pub use moving::{Ailment, Move, Vitals};
 pub use running::Running;
@@ -83,7 +83,7 @@ pub struct Tools<'a> {
     /// Tells whose programs they are, should they outlive this process.
     transaction: Option<&'a str>,
     within: Duration,
-    watch: &'a dyn Watch,
+    progress: &'a dyn Progress,
 }
 
 /// What a manager's program said, and whether it ended well.
@@ -95,7 +95,7 @@ struct Answer {
 impl Answer {
     fn good(self, path: &Path, arguments: &[&str]) -> Result<String> {
         let Self { said, ended } = self;
-        ended.map(|()| said).doing(|| format!("`{} {}` failed", path.display(), arguments.join(" ")))
+        ended.map(|()| said).context(|| format!("`{} {}` failed", path.display(), arguments.join(" ")))
     }
 }
 
@@ -124,7 +124,7 @@ impl Tools<'_> {
             within,
             output: &output,
         };
-        let ended = process::run(&program, self.watch)?.good_or_said(within, &output);
+        let ended = process::run(&program, self.progress)?.good_or_said(within, &output);
         Ok(Answer { said: process::tail(&output), ended })
     }
 
@@ -172,43 +172,43 @@ impl<'a> Service<'a> {
     ///
     /// # Errors
     /// Where its manager does not know it.
-    pub fn is_up(&self, watch: &dyn Watch) -> Result<bool> {
-        self.condition(watch).map(|condition| condition.up)
+    pub fn is_up(&self, progress: &dyn Progress) -> Result<bool> {
+        self.condition(progress).map(|condition| condition.up)
     }
 
     /// Whether it has ended, or is about to be started again because it has.
     ///
     /// # Errors
     /// Where its manager does not know it.
-    pub fn has_ended(&self, watch: &dyn Watch) -> Result<bool> {
-        self.condition(watch).map(|condition| !condition.up || condition.ended.is_some())
+    pub fn has_ended(&self, progress: &dyn Progress) -> Result<bool> {
+        self.condition(progress).map(|condition| !condition.up || condition.ended.is_some())
     }
 
     /// How its manager has it.
     ///
     /// # Errors
     /// Where the manager does not know it.
-    fn condition(&self, watch: &dyn Watch) -> Result<Condition> {
-        self.manager.condition(&self.tools(watch)).doing(|| "cannot tell whether the service is up")
+    fn condition(&self, progress: &dyn Progress) -> Result<Condition> {
+        self.manager.condition(&self.tools(progress)).context(|| "cannot tell whether the service is up")
     }
 
     /// One look at its processes.
-    fn evidence(&self, watch: &dyn Watch) -> Result<Evidence> {
-        Ok(Evidence::look(self.root.releases().path(), &self.condition(watch)?))
+    fn evidence(&self, progress: &dyn Progress) -> Result<Evidence> {
+        Ok(Evidence::look(self.root.releases().path(), &self.condition(progress)?))
     }
 
     /// The way that a hot move goes: what the settings say, or else the hook of the higher release.
     ///
     /// # Errors
     /// Refused where there is none, with `--restart` as what is left.
-    pub fn hot_way(&self, from: &Version, to: &Version, higher: Option<&Manifest>) -> Result<Way> {
+    pub fn hot_way(&self, from: &Version, to: &Version, higher: Option<&Manifest>) -> Result<Method> {
         let hook = higher.and_then(|manifest| {
             if to > from { &manifest.hooks.hot_upgrade } else { &manifest.hooks.hot_downgrade }.as_ref()
         });
         match (self.root.settings().service.hot, hook) {
-            (Some(Hot::Reload), _) => Ok(Way::Reload),
-            (Some(Hot::Signal(signal)), _) => Ok(Way::Signal(signal.as_str().trim_start_matches("SIG").to_owned())),
-            (_, Some(_)) => Ok(Way::Hook),
+            (Some(Hot::Reload), _) => Ok(Method::Reload),
+            (Some(Hot::Signal(signal)), _) => Ok(Method::Signal(signal.as_str().trim_start_matches("SIG").to_owned())),
+            (_, Some(_)) => Ok(Method::Hook),
             (_, None) => Err(Error::refused(format!(
                 "cannot move hot from {from} to {to}: release {} has no {} hook, and the settings name no other way",
                 from.max(to),
@@ -223,11 +223,11 @@ impl<'a> Service<'a> {
     ///
     /// # Errors
     /// Where its manager does not answer.
-    pub fn running(&self, release: &Version, watch: &dyn Watch) -> Result<Running> {
-        if let Some(told) = self.told(release, watch)? {
+    pub fn running(&self, release: &Version, progress: &dyn Progress) -> Result<Running> {
+        if let Some(told) = self.told(release, progress)? {
             return Ok(told);
         }
-        let condition = self.condition(watch)?;
+        let condition = self.condition(progress)?;
         if condition.ended.is_some() && condition.is_sure {
             return Ok(Running::Nothing);
         }
@@ -236,8 +236,13 @@ impl<'a> Service<'a> {
 
     /// As `running`, while `to` is awaited: processes that the manager does not know are looked at only once those that
     /// it knows run `to` alone.
-    fn running_towards(&self, to: &Version, condition: &Condition, watch: &dyn Watch) -> Result<Running> {
-        if let Some(told) = self.told(to, watch)? {
+    fn running_towards(
+        &self,
+        to: &Version,
+        condition: &Condition,
+        progress: &dyn Progress,
+    ) -> Result<Running> {
+        if let Some(told) = self.told(to, progress)? {
             return Ok(told);
         }
         let releases = self.root.releases();
@@ -249,14 +254,14 @@ impl<'a> Service<'a> {
     }
 
     /// What the hook of a release tells; none where it has none.
-    fn told(&self, release: &Version, watch: &dyn Watch) -> Result<Option<Running>> {
+    fn told(&self, release: &Version, progress: &dyn Progress) -> Result<Option<Running>> {
         let manifest = self.root.manifest(release).ok().flatten();
         let hook = manifest.as_ref().and_then(|m| Hook::of(self.root, m, Task::RunningVersion));
         let Some(hook) = hook else { return Ok(None) };
-        let errand = Errand { action: "status", new: Some(release), ..Errand::default() };
-        Ok(Some(match hook.ask(&errand, watch) {
+        let errand = HookContext { action: "status", new: Some(release), ..HookContext::default() };
+        Ok(Some(match hook.ask(&errand, progress) {
             Ok(said) => running::parsed(&said),
-            Err(_) if !self.is_up(watch)? => Running::Nothing,
+            Err(_) if !self.is_up(progress)? => Running::Nothing,
             Err(error) => Running::Unknown(error.in_one_line()),
         }))
     }
@@ -266,11 +271,11 @@ impl<'a> Service<'a> {
     ///
     /// # Errors
     /// Refused, naming the hook `running-version`.
-    pub fn telling(&self, to: &Version, manifest: Option<&Manifest>, watch: &dyn Watch) -> Result<()> {
+    pub fn telling(&self, to: &Version, manifest: Option<&Manifest>, progress: &dyn Progress) -> Result<()> {
         if manifest.is_some_and(|manifest| manifest.hooks.running_version.is_some()) {
             return Ok(());
         }
-        let Running::Unknown(why) = self.evidence(watch)?.running() else { return Ok(()) };
+        let Running::Unknown(why) = self.evidence(progress)?.running() else { return Ok(()) };
         let current = self.root.path().join("current");
         Err(Error::refused(format!("cannot determine which release the service runs: {why}"))
             .hint(format!(
@@ -286,7 +291,7 @@ impl<'a> Service<'a> {
         self.root.settings().timeouts.or(declared.unwrap_or_default())
     }
 
-    fn tools<'t>(&'t self, watch: &'t dyn Watch) -> Tools<'t> {
-        Tools { dir: self.root.path(), transaction: self.transaction, within: STOP_TIMEOUT, watch }
+    fn tools<'t>(&'t self, progress: &'t dyn Progress) -> Tools<'t> {
+        Tools { dir: self.root.path(), transaction: self.transaction, within: STOP_TIMEOUT, progress }
     }
 }

@@ -7,15 +7,15 @@ use nix::sys::signal::Signal;
 
 use super::{Condition, Running, STOP_TIMEOUT, Service, Tools};
 use crate::clock;
-use crate::error::{Doing, Error, Result};
-use crate::hook::{self, Errand, Hook, Task};
-use crate::plan::Way;
+use crate::error::{Context, Error, Result};
+use crate::hook::{self, Hook, HookContext, Task};
+use crate::plan::Method;
 use crate::process::{self, Identity};
+use crate::progress::Progress;
 use crate::version::Version;
-use crate::watch::Watch;
 
 /// How long to wait before the next look at the processes.
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a service may show no sign of the release that it was told to move to.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,13 +35,13 @@ pub struct Move<'a> {
     /// The release that is to run; `current` leads to it already.
     pub to: &'a Version,
     /// How.
-    pub way: &'a Way,
+    pub way: &'a Method,
     /// Whether it is a way back, from a release that is given up.
     pub is_back: bool,
 }
 
 /// Tells why a service is unhealthy; none while it is not, or not yet.
-pub type Ailment<'a> = dyn FnMut(&dyn Watch) -> Result<Option<String>> + 'a;
+pub type Ailment<'a> = dyn FnMut(&dyn Progress) -> Result<Option<String>> + 'a;
 
 /// Notices that a service has ended.
 #[derive(Debug, Default)]
@@ -88,8 +88,8 @@ impl Vitals {
     ///
     /// # Errors
     /// Where its manager does not answer.
-    pub fn lost(&mut self, service: &Service<'_>, watch: &dyn Watch) -> Result<Option<String>> {
-        let condition = service.condition(watch)?;
+    pub fn lost(&mut self, service: &Service<'_>, progress: &dyn Progress) -> Result<Option<String>> {
+        let condition = service.condition(progress)?;
         let main = condition.main.and_then(Identity::of);
         let first = *self.main.get_or_insert(match main {
             Some(main) => main,
@@ -106,13 +106,13 @@ impl Service<'_> {
     ///
     /// # Errors
     /// Where this cannot be told.
-    pub fn is_back(&self, from: &Version, to: &Version, watch: &dyn Watch) -> Result<bool> {
-        let condition = self.condition(watch)?;
+    pub fn is_back(&self, from: &Version, to: &Version, progress: &dyn Progress) -> Result<bool> {
+        let condition = self.condition(progress)?;
         let left = super::Evidence::look(self.root.releases().path(), &condition).has(from);
         Ok(condition.up
             && condition.ended.is_none()
             && !left
-            && self.running(to, watch)? == Running::Release(to.clone()))
+            && self.running(to, progress)? == Running::Release(to.clone()))
     }
 
     /// Moves the running service, and returns once it runs there. May be asked again for a move that was made. While it
@@ -120,56 +120,58 @@ impl Service<'_> {
     ///
     /// # Errors
     /// Where it does not run the release afterwards.
-    pub fn go(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, watch: &mut dyn Watch) -> Result<()> {
-        let doing = || format!("cannot move the service from {} to {}", move_.from, move_.to);
+    pub fn go(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, progress: &mut dyn Progress) -> Result<()> {
+        let context = || format!("cannot move the service from {} to {}", move_.from, move_.to);
         let vitals = match move_.way {
-            Way::Restart => Vitals::default(),
+            Method::Restart => Vitals::default(),
             _ => Vitals::of_running(),
         };
-        self.set_off(move_, watch).doing(doing)?;
+        self.set_off(move_, progress).context(context)?;
         let within = match move_.way {
-            Way::Restart => self.stop_timeout(move_.to),
+            Method::Restart => self.stop_timeout(move_.to),
             _ => self.hook_timeout(move_.to),
         };
-        self.arrive(move_, vitals, ailment, within, watch).doing(doing)
+        self.arrive(move_, vitals, ailment, within, progress).context(context)
     }
 
     /// Starts the service, which is down, into the release that `current` leads to.
     ///
     /// # Errors
     /// Where it does not run the release afterwards.
-    pub fn start(&self, to: &Version, watch: &mut dyn Watch) -> Result<()> {
-        let doing = || format!("cannot start the service in {to}");
+    pub fn start(&self, to: &Version, progress: &mut dyn Progress) -> Result<()> {
+        let context = || format!("cannot start the service in {to}");
         let within = self.stop_timeout(to);
-        let started = self.manager.start(&Tools { within, ..self.tools(watch) });
-        started.doing(doing)?;
-        let move_ = Move { from: to, to, way: &Way::Restart, is_back: true };
-        self.arrive(&move_, Vitals::default(), &mut |_| Ok(None), within, watch).doing(doing)
+        let started = self.manager.start(&Tools { within, ..self.tools(progress) });
+        started.context(context)?;
+        let move_ = Move { from: to, to, way: &Method::Restart, is_back: true };
+        self.arrive(&move_, Vitals::default(), &mut |_| Ok(None), within, progress).context(context)
     }
 
     /// Stops the service, where it runs.
     ///
     /// # Errors
     /// Where it runs on.
-    pub fn stop(&self, release: &Version, watch: &dyn Watch) -> Result<()> {
-        if !self.is_up(watch)? {
+    pub fn stop(&self, release: &Version, progress: &dyn Progress) -> Result<()> {
+        if !self.is_up(progress)? {
             return Ok(());
         }
-        self.manager.stop(&Tools { within: self.stop_timeout(release), ..self.tools(watch) })
+        self.manager.stop(&Tools { within: self.stop_timeout(release), ..self.tools(progress) })
     }
 
-    fn set_off(&self, move_: &Move<'_>, watch: &dyn Watch) -> Result<()> {
-        let tools = Tools { within: self.stop_timeout(move_.to), ..self.tools(watch) };
+    fn set_off(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
+        let tools = Tools { within: self.stop_timeout(move_.to), ..self.tools(progress) };
         match move_.way {
-            Way::Hook => self.run_hook(move_, watch),
-            Way::Reload => self.manager.reload(&tools),
-            Way::Restart if move_.is_back => self.manager.restart(&tools, &|| self.end_strays(move_, watch)),
-            Way::Restart => self.manager.restart(&tools, &|| {}),
-            Way::Signal(name) => {
+            Method::Hook => self.run_hook(move_, progress),
+            Method::Reload => self.manager.reload(&tools),
+            Method::Restart if move_.is_back => {
+                self.manager.restart(&tools, &|| self.end_strays(move_, progress))
+            }
+            Method::Restart => self.manager.restart(&tools, &|| {}),
+            Method::Signal(name) => {
                 let signal: Signal = format!("SIG{name}")
                     .parse()
                     .map_err(|_| Error::failed(format!("there is no signal {name}")))?;
-                let main = self.condition(watch)?.main.ok_or_else(|| {
+                let main = self.condition(progress)?.main.ok_or_else(|| {
                     Error::failed("cannot tell the main process of the service, to send it a signal")
                         .hint("`pid-file` in the table [service] of tenure.toml says where its id is")
                 })?;
@@ -180,8 +182,8 @@ impl Service<'_> {
 
     /// Ends the processes of both releases that listen and that the manager does not stop, and those that these started,
     /// which may have inherited their sockets: they would keep the release that is started from its address.
-    fn end_strays(&self, move_: &Move<'_>, watch: &dyn Watch) {
-        let Ok(evidence) = self.evidence(watch) else { return };
+    fn end_strays(&self, move_: &Move<'_>, progress: &dyn Progress) {
+        let Ok(evidence) = self.evidence(progress) else { return };
         let strays = [move_.from, move_.to].into_iter().flat_map(|release| evidence.strays(release));
         // What this transaction has started shows it, also where it shows no release.
         let started = self.transaction.map(process::listeners_of_transaction).unwrap_or_default();
@@ -194,7 +196,7 @@ impl Service<'_> {
     }
 
     /// The higher of both releases knows of the lower one, and so its program moves in both directions.
-    fn run_hook(&self, move_: &Move<'_>, watch: &dyn Watch) -> Result<()> {
+    fn run_hook(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
         let Move { from, to, .. } = *move_;
         let release = from.max(to);
         let manifest = self.root.manifest(release)?;
@@ -204,7 +206,7 @@ impl Service<'_> {
         };
         let hook = Hook::needed(self.root, release, manifest.as_ref(), task)?;
         let trial = self.root.trial(&self.root.observe()?)?;
-        let errand = Errand {
+        let errand = HookContext {
             action,
             old: Some(from),
             new: Some(to),
@@ -212,7 +214,7 @@ impl Service<'_> {
             deadline: trial.as_ref().map(|trial| trial.ends.as_str()),
             staged: None,
         };
-        hook.run_logged(&errand, watch)
+        hook.run_logged(&errand, progress)
     }
 
     /// Waits until the release runs: a process of it listens, and none of another one does.
@@ -222,39 +224,39 @@ impl Service<'_> {
         mut vitals: Vitals,
         ailment: &mut Ailment<'_>,
         within: Duration,
-        watch: &mut dyn Watch,
+        progress: &mut dyn Progress,
     ) -> Result<()> {
         let (to, begun) = (move_.to, clock::since_boot());
         let sign_timeout = self.sign_timeout(to)?.unwrap_or(within).min(within);
         let mut is_shown = false;
         loop {
-            let condition = self.condition(watch)?;
-            let running = self.running_towards(to, &condition, watch)?;
+            let condition = self.condition(progress)?;
+            let running = self.running_towards(to, &condition, progress)?;
             if condition.ended.is_none() && is_there(move_, &running) {
                 return Ok(());
             }
             if let Some(how) = vitals.ended(&condition) {
                 return Err(Error::failed(format!("the service ended: {how}")));
             }
-            if let (Running::Unknown(_) | Running::Nothing, Some(why)) = (&running, ailment(watch)?) {
+            if let (Running::Unknown(_) | Running::Nothing, Some(why)) = (&running, ailment(progress)?) {
                 return Err(Error::failed(format!("the service is {why}")));
             }
             let waited = clock::since_boot().saturating_sub(begun);
-            is_shown = is_shown || self.shows(to, &running, watch)?;
+            is_shown = is_shown || self.shows(to, &running, progress)?;
             let is_elsewhere = matches!(running, Running::Release(_) | Running::Several(_));
             if waited >= within || is_elsewhere && !is_shown && waited >= sign_timeout {
-                return Err(self.stuck(move_, &running, waited.as_secs(), is_shown, watch));
+                return Err(self.stuck(move_, &running, waited.as_secs(), is_shown, progress));
             }
-            watch.waiting(&format!("Waiting for the service to run {to}"), within.saturating_sub(waited));
-            watch.go_on()?;
-            clock::sleep(PAUSE);
+            progress.waiting(&format!("Waiting for the service to run {to}"), within.saturating_sub(waited));
+            progress.go_on()?;
+            clock::sleep(POLL_INTERVAL);
         }
     }
 
     /// Whether the service has begun to run the release.
-    fn shows(&self, to: &Version, running: &Running, watch: &dyn Watch) -> Result<bool> {
+    fn shows(&self, to: &Version, running: &Running, progress: &dyn Progress) -> Result<bool> {
         match running {
-            Running::Several(versions) if versions.contains(to) => Ok(self.evidence(watch)?.shows(to)),
+            Running::Several(versions) if versions.contains(to) => Ok(self.evidence(progress)?.shows(to)),
             _ => Ok(false),
         }
     }
@@ -266,17 +268,17 @@ impl Service<'_> {
         running: &Running,
         seconds: u64,
         is_shown: bool,
-        watch: &dyn Watch,
+        progress: &dyn Progress,
     ) -> Error {
         let Move { from, to, way, .. } = *move_;
-        let remnant = self.evidence(watch).ok().and_then(|evidence| evidence.remnant(from));
+        let remnant = self.evidence(progress).ok().and_then(|evidence| evidence.remnant(from));
         let remnant = remnant.map_or_else(String::new, |remnant| format!("; {remnant}"));
         let error = Error::failed(format!("after {seconds} s {running}{remnant}"));
         let error = match (way, is_shown) {
-            (Way::Reload | Way::Signal(_), false) => error
+            (Method::Reload | Method::Signal(_), false) => error
                 .hint(format!(
                     "the service took the {} and did not execute the program of {to}: use `--restart`",
-                    if *way == Way::Reload { "reload" } else { "signal" }
+                    if *way == Method::Reload { "reload" } else { "signal" }
                 ))
                 .hint(
                     "remove `hot` from the table [service] of tenure.toml where the service cannot move hot",
@@ -317,7 +319,7 @@ impl Service<'_> {
 fn is_there(move_: &Move<'_>, running: &Running) -> bool {
     match running {
         Running::Release(version) => version == move_.to,
-        Running::Unknown(_) => move_.is_back && *move_.way == Way::Restart,
+        Running::Unknown(_) => move_.is_back && *move_.way == Method::Restart,
         Running::Nothing | Running::Several(_) => false,
     }
 }

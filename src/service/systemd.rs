@@ -13,7 +13,7 @@ pub struct Systemd<'a> {
 
 /// What `systemctl show` says of a unit.
 #[derive(Default)]
-struct Shown {
+struct UnitProperties {
     loaded: String,
     active: String,
     /// More exactly: `running`, `auto-restart` and more.
@@ -24,7 +24,7 @@ struct Shown {
     group: Option<String>,
 }
 
-impl Shown {
+impl UnitProperties {
     fn parse(said: &str) -> Self {
         let value = |key: &str| {
             let line = said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -57,9 +57,10 @@ impl Shown {
 }
 
 impl Systemd<'_> {
-    fn show(&self, tools: &Tools<'_>) -> Result<Shown> {
+    fn show(&self, tools: &Tools<'_>) -> Result<UnitProperties> {
         let keys = "--property=LoadState,ActiveState,SubState,Result,MainPID,ControlGroup";
-        let shown = Shown::parse(&tools.order(Path::new("systemctl"), &["show", keys, "--", self.unit])?);
+        let shown =
+            UnitProperties::parse(&tools.order(Path::new("systemctl"), &["show", keys, "--", self.unit])?);
         match shown.loaded.as_str() {
             "loaded" => Ok(shown),
             // Its operator wants it not to run; and it does not.

@@ -40,10 +40,10 @@ pub struct Settings {
     pub retention: Retention,
     /// What unpacking leaves free.
     #[serde(default)]
-    pub space: Space,
+    pub space: SpaceSettings,
     /// What an archive may unpack to.
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: LimitSettings,
     /// Who may sign releases.
     #[serde(default)]
     pub trust: Trust,
@@ -69,7 +69,7 @@ impl Default for Retention {
 /// The settings' table `[space]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Space {
+pub struct SpaceSettings {
     /// How much must stay free; by default 64 MiB, or a hundredth of a smaller file system.
     pub reserve: Option<ByteSize>,
     /// How files that the release before holds as well are shared with it.
@@ -93,7 +93,7 @@ pub enum Share {
 /// The settings' table `[limits]`: what an archive may unpack to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Limits {
+pub struct LimitSettings {
     /// The bytes of disk; by default what is free beside the reserve.
     pub size: Option<ByteSize>,
     /// The files, directories and links; by default 1,000,000.
@@ -189,7 +189,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(s.space.share, Share::Hardlink);
-        assert_eq!(s.limits, Limits { size: Some(ByteSize::gib(1)), entries: Some(7) });
+        assert_eq!(s.limits, LimitSettings { size: Some(ByteSize::gib(1)), entries: Some(7) });
         assert_eq!(s.space.reserve.unwrap().as_u64(), 4 << 30);
         assert_eq!(s.retention.keep, 5);
         assert_eq!(s.health.unwrap().probe, Probe::Tcp("127.0.0.1:1883".into()));

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// The settings' table `[service]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Declared")]
+#[serde(try_from = "RawService")]
 pub struct ServiceSettings {
     /// What starts and stops the service; none where Tenure moves links alone.
     pub manager: Option<Manager>,
@@ -59,7 +59,7 @@ pub enum Hot {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Declared {
+struct RawService {
     #[serde(default)]
     manager: Word,
     unit: Option<String>,
@@ -86,11 +86,11 @@ enum Word {
     None,
 }
 
-impl TryFrom<Declared> for ServiceSettings {
+impl TryFrom<RawService> for ServiceSettings {
     type Error = Error;
 
-    fn try_from(declared: Declared) -> Result<Self> {
-        let Declared { manager, unit, hot, pid_file, restart, start, stop, reload } = declared;
+    fn try_from(declared: RawService) -> Result<Self> {
+        let RawService { manager, unit, hot, pid_file, restart, start, stop, reload } = declared;
         let commands = Commands { restart, start, stop, reload };
         if manager != Word::Command && commands != Commands::default() {
             return Err(Error::refused("restart, start, stop and reload belong to the manager \"command\""));

@@ -11,7 +11,7 @@ use crate::manifest::MANIFEST;
 
 /// The settings' table `[shared]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Declared")]
+#[serde(try_from = "RawShared")]
 pub struct Shared {
     /// Directories at the top of every release that are one and the same for all.
     pub directories: Vec<SharedDirectory>,
@@ -24,14 +24,14 @@ pub struct SharedDirectory(String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Declared {
+struct RawShared {
     directories: Vec<SharedDirectory>,
 }
 
-impl TryFrom<Declared> for Shared {
+impl TryFrom<RawShared> for Shared {
     type Error = Error;
 
-    fn try_from(Declared { directories }: Declared) -> Result<Self> {
+    fn try_from(RawShared { directories }: RawShared) -> Result<Self> {
         let mut seen = BTreeSet::new();
         match directories.iter().find(|name| !seen.insert(*name)) {
             Some(twice) => Err(Error::refused(format!("directories names {twice} twice"))),

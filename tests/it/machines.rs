@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::{Host, Run, schema};
 use serde_json::Value;
 use tenure::health::Baseline;
-use tenure::plan::{Item, Motion, Step, Term, Way};
+use tenure::plan::{Item, Method, ServiceMove, Step, TrialEnd};
 use tenure::release::LinkName;
 
 fn json(host: &Host, args: &[&str]) -> Run {
@@ -166,8 +166,8 @@ fn what_was_recovered_from_is_told() {
 fn steps() -> Vec<Step> {
     let (from, to) = ("5.0.0".parse().unwrap(), "5.1.0-rc.1+b7".parse().unwrap());
     let (version, one) = (|| tenure::version::Version::clone(&from), || tenure::version::Version::clone(&to));
-    let motion = |way, baseline| Motion { way, baseline };
-    let signal = motion(Way::Signal("USR2".into()), Baseline::Sound);
+    let motion = |way, baseline| ServiceMove { way, baseline };
+    let signal = motion(Method::Signal("USR2".into()), Baseline::Sound);
     let second = Duration::from_secs(1);
     vec![
         Step::Unpack { version: version(), archive: "releases/a.zip".into() },
@@ -178,20 +178,20 @@ fn steps() -> Vec<Step> {
         Step::Data { formats: [2, 3].into() },
         Step::Migrate { version: one(), old: None, from: [].into(), to: None },
         Step::Migrate { version: one(), old: Some(version()), from: [1].into(), to: Some(2) },
-        Step::Withdraw { version: version() },
-        Step::Discard { item: Item::Release(version()) },
+        Step::Unpublish { version: version() },
+        Step::Trash { item: Item::Release(version()) },
         Step::Restore { item: Item::Archive("a.zip".into()) },
-        Step::Tenure { version: version() },
-        Step::Point { link: LinkName::Current, from: None, to: Some(one()) },
-        Step::Point { link: LinkName::Permanent, from: Some(one()), to: None },
-        Step::Arm { version: version(), term: Term::Confirmation(second) },
-        Step::Arm { version: version(), term: Term::Watch(second) },
+        Step::RecordPermanent { version: version() },
+        Step::SwitchLink { link: LinkName::Current, from: None, to: Some(one()) },
+        Step::SwitchLink { link: LinkName::Permanent, from: Some(one()), to: None },
+        Step::StartTrial { version: version(), term: TrialEnd::Confirmation(second) },
+        Step::StartTrial { version: version(), term: TrialEnd::Watch(second) },
         Step::MoveService { from: version(), to: one(), motion: signal },
-        Step::MoveService { from: version(), to: one(), motion: motion(Way::Hook, Baseline::Known) },
-        Step::ReturnService { from: one(), to: version(), motion: motion(Way::Reload, Baseline::Failing) },
+        Step::MoveService { from: version(), to: one(), motion: motion(Method::Hook, Baseline::Known) },
+        Step::ReturnService { from: one(), to: version(), motion: motion(Method::Reload, Baseline::Failing) },
         Step::StartService { version: one() },
         Step::StopService { version: one() },
-        Step::Prove { version: one(), motion: motion(Way::Restart, Baseline::Sound) },
+        Step::WaitHealthy { version: one(), motion: motion(Method::Restart, Baseline::Sound) },
     ]
 }
 

@@ -5,8 +5,8 @@ use std::fs;
 
 use crate::support::Host;
 use proptest::prelude::*;
-use tenure::plan::{Declared, Leg, Map};
-use tenure::policy::{Hop, PathRule, Paths, hot_rule};
+use tenure::plan::{DeclaredPaths, Hop, Map};
+use tenure::policy::{HopKind, PathRule, Paths, hot_rule};
 use tenure::version::{Range, Version};
 
 const REDIS: &str = include_str!("../../fixtures/paths/redis.toml");
@@ -18,7 +18,8 @@ fn v(text: &str) -> Version {
 
 fn hops(table: &str, here: &[&str], from: &str, to: &str) -> Option<Vec<String>> {
     let paths = Paths::parse("paths.toml", table).unwrap();
-    let declared = here.iter().chain([&from, &to]).map(|version| (v(version), Declared::default())).collect();
+    let declared =
+        here.iter().chain([&from, &to]).map(|version| (v(version), DeclaredPaths::default())).collect();
     let legs = Map::new(&paths, &declared).route(&v(from), &v(to))?;
     Some(legs.into_iter().map(|leg| leg.to.to_string()).collect())
 }
@@ -28,7 +29,7 @@ fn is_allowed(table: &str, here: &[&str], from: &str, to: &str) -> bool {
     let paths = Paths::parse("paths.toml", table).unwrap();
     let releases: BTreeSet<Version> = here.iter().chain([&from, &to]).map(|version| v(version)).collect();
     let allowed = paths.allow(&v(from), &v(to), None, &releases).is_ok();
-    let declared = releases.iter().map(|version| (version.clone(), Declared::default())).collect();
+    let declared = releases.iter().map(|version| (version.clone(), DeclaredPaths::default())).collect();
     let on_the_map = Map::new(&paths, &declared).legs().any(|leg| leg.from == v(from) && leg.to == v(to));
     assert_eq!(allowed, on_the_map, "{from} to {to}");
     allowed
@@ -121,7 +122,7 @@ fn what_is_missing_is_named() {
     let missing = |table: &str, here: &[&str], from: &str, to: &str| {
         let paths = Paths::parse("paths.toml", table).unwrap();
         let declared =
-            here.iter().chain([&from, &to]).map(|version| (v(version), Declared::default())).collect();
+            here.iter().chain([&from, &to]).map(|version| (v(version), DeclaredPaths::default())).collect();
         let missing = Map::new(&paths, &declared).missing(&v(from), &v(to));
         missing.into_iter().map(|m| (m.version.to_string(), m.ranges)).collect::<Vec<_>>()
     };
@@ -139,7 +140,7 @@ fn what_is_missing_is_named() {
 
 /// The best of all ways, by trying every one: the fewest hops, and then the highest releases.
 fn by_trying(
-    declared: &BTreeMap<Version, Declared>,
+    declared: &BTreeMap<Version, DeclaredPaths>,
     paths: &Paths,
     from: &Version,
     to: &Version,
@@ -202,12 +203,12 @@ fn rule() -> impl Strategy<Value = PathRule> {
     })
 }
 
-fn declared() -> impl Strategy<Value = Declared> {
+fn declared() -> impl Strategy<Value = DeclaredPaths> {
     let from = prop::option::weighted(0.2, prop::collection::vec(range(), 1..3));
     let formats = (prop::collection::btree_set(0..4_u32, 1..3), prop::collection::vec(0..4_u32, 0..3));
     (from, prop::option::weighted(0.5, formats)).prop_map(|(from, data)| {
         let reads = data.clone().map(|(leaves, more)| leaves.into_iter().chain(more).collect());
-        Declared { from, hot_from: None, reads, leaves: data.map(|(leaves, _)| leaves) }
+        DeclaredPaths { from, hot_from: None, reads, leaves: data.map(|(leaves, _)| leaves) }
     })
 }
 
@@ -219,12 +220,12 @@ proptest! {
         here in prop::collection::btree_map(version(), declared(), 2..9),
         rules in prop::collection::vec(rule(), 0..6),
     ) {
-        let declared: BTreeMap<Version, Declared> = here;
+        let declared: BTreeMap<Version, DeclaredPaths> = here;
         let paths = Paths { rules };
         let (from, to) = (declared.keys().next().unwrap().clone(), declared.keys().last().unwrap().clone());
         let map = Map::new(&paths, &declared);
         let found = map.route(&from, &to);
-        let chained = |legs: &Vec<Leg>| legs.windows(2).all(|pair| pair[0].to == pair[1].from);
+        let chained = |legs: &Vec<Hop>| legs.windows(2).all(|pair| pair[0].to == pair[1].from);
         prop_assert!(found.as_ref().is_none_or(chained));
         let found = found.map(|legs| legs.into_iter().map(|leg| leg.to).collect::<Vec<_>>());
         prop_assert_eq!(&found, &by_trying(&declared, &paths, &from, &to));
@@ -233,7 +234,7 @@ proptest! {
             let missing = map.missing(&from, &to);
             if !missing.is_empty() && paths.rules.iter().all(|rule| !rule.latest) {
                 let mut more = declared.clone();
-                let unknown = Declared { leaves: Some(BTreeSet::new()), ..Declared::default() };
+                let unknown = DeclaredPaths { leaves: Some(BTreeSet::new()), ..DeclaredPaths::default() };
                 more.extend(missing.iter().map(|missing| (missing.version.clone(), unknown.clone())));
                 prop_assert!(Map::new(&paths, &more).route(&from, &to).is_some(), "{:?} opens nothing", missing);
             }
@@ -330,7 +331,7 @@ fn a_way_is_planned_over_releases_that_are_not_here() {
         .stdout("From 3.14.2 to 4.0.5 in 1 hop:\n  1. 4.0.5, by a restart\n");
     host.run(["plan", "four"]).code(64);
     assert_eq!(host.tree(), before);
-    assert_eq!(Hop::Hot, tenure::policy::hop(&v("3.13.0"), &v("3.13.6"), None));
+    assert_eq!(HopKind::Hot, tenure::policy::hop(&v("3.13.0"), &v("3.13.6"), None));
 }
 
 #[test]

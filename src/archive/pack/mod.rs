@@ -4,7 +4,7 @@
 //! time. Of their modes the owner's bits count: what the owner may, everyone may, but write, so that nobody's umask
 //! is in the archive.
 
-mod latch;
+mod fail_fast;
 mod source;
 mod tarred;
 mod zipped;
@@ -19,10 +19,10 @@ use nix::sys::stat::SFlag;
 use self::source::Source;
 use self::tarred::Tarred;
 use self::zipped::Zipped;
-use crate::error::{Doing, Error, Result};
-use crate::naming::Format;
-use crate::walk::{Found, walk};
-use crate::watch::Count;
+use crate::error::{Context, Error, Result};
+use crate::naming::ArchiveFormat;
+use crate::progress::Count;
+use crate::walk::{WalkEntry, walk};
 
 /// How hard zstd tries: as hard as it does before it becomes slow. Of releases of 120 and 250 MB, level 19 makes an
 /// eighth less, in more than twenty times the time.
@@ -36,7 +36,7 @@ const GZIP_UNKNOWN: u8 = 255;
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe<'a> {
     /// The kind of archive.
-    pub format: Format,
+    pub format: ArchiveFormat,
     /// The directory at its top, which everything lies in.
     pub top: &'a str,
     /// The time of every entry, in seconds since the epoch.
@@ -59,28 +59,28 @@ pub fn pack(from: &Path, to: File, recipe: Recipe<'_>, count: &mut Count<'_>) ->
     let to = io::BufWriter::with_capacity(1 << 20, to);
     let whole = || "cannot write the archive";
     let mut out = match recipe.format {
-        Format::Zip => {
+        ArchiveFormat::Zip => {
             let mut sink = Zipped::new(to, recipe.time)?;
             fill(from, recipe.top, &mut sink, count)?;
-            sink.finish().doing(whole)?
+            sink.finish().context(whole)?
         }
-        Format::TarGz => {
+        ArchiveFormat::TarGz => {
             let gzip = GzBuilder::new().mtime(0).operating_system(GZIP_UNKNOWN);
             let mut sink = Tarred::new(gzip.write(to, Compression::new(DEFLATE_LEVEL)), recipe.time);
             fill(from, recipe.top, &mut sink, count)?;
-            sink.finish().and_then(flate2::write::GzEncoder::finish).doing(whole)?
+            sink.finish().and_then(flate2::write::GzEncoder::finish).context(whole)?
         }
-        Format::TarZst => {
-            let mut sink = Tarred::new(zstd(to).doing(whole)?, recipe.time);
+        ArchiveFormat::TarZst => {
+            let mut sink = Tarred::new(zstd(to).context(whole)?, recipe.time);
             fill(from, recipe.top, &mut sink, count)?;
-            sink.finish().and_then(zstd::Encoder::finish).doing(whole)?
+            sink.finish().and_then(zstd::Encoder::finish).context(whole)?
         }
-        Format::Tar | Format::TarXz => {
+        ArchiveFormat::Tar | ArchiveFormat::TarXz => {
             return Err(Error::refused("archives are made as .tar.zst, .tar.gz and .zip"));
         }
     };
-    out.flush().doing(whole)?;
-    out.into_inner().map_err(io::IntoInnerError::into_error).doing(whole)
+    out.flush().context(whole)?;
+    out.into_inner().map_err(io::IntoInnerError::into_error).context(whole)
 }
 
 /// With a checksum, and with threads: one or many of them make the same bytes.
@@ -93,14 +93,14 @@ fn zstd<W: Write>(to: W) -> io::Result<zstd::Encoder<'static, W>> {
 }
 
 fn fill(from: &Path, top: &str, sink: &mut dyn Sink, count: &mut Count<'_>) -> Result<()> {
-    sink.directory(top, 0o755).doing(|| "cannot write the archive")?;
+    sink.directory(top, 0o755).context(|| "cannot write the archive")?;
     walk(from, &mut |found| {
         let cannot_pack = || format!("cannot pack {}", from.join(found.path).display());
-        add(found, top, sink, count).doing(cannot_pack)
+        add(found, top, sink, count).context(cannot_pack)
     })
 }
 
-fn add(found: &Found<'_>, top: &str, sink: &mut dyn Sink, count: &mut Count<'_>) -> Result<()> {
+fn add(found: &WalkEntry<'_>, top: &str, sink: &mut dyn Sink, count: &mut Count<'_>) -> Result<()> {
     count.pass(0)?;
     let path = found.path.to_str().ok_or_else(|| Error::refused("its name is not UTF-8"))?;
     let path = format!("{top}/{path}");
@@ -112,13 +112,13 @@ fn add(found: &Found<'_>, top: &str, sink: &mut dyn Sink, count: &mut Count<'_>)
             added.and_then(|()| source.finish())
         }
         SFlag::S_IFLNK => {
-            let target = found.target().doing(|| "cannot read the link")?;
+            let target = found.target().context(|| "cannot read the link")?;
             let target = target.to_str().ok_or_else(|| Error::refused("its target is not UTF-8"))?;
             sink.symlink(&path, target)
         }
         _ => return Err(Error::refused("it is a device, pipe or socket")),
     }
-    .doing(|| "cannot write the archive")
+    .context(|| "cannot write the archive")
 }
 
 /// The mode by the owner's bits: what the owner may, everyone may, but write.

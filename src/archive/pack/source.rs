@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use crate::error::{Doing, Result};
-use crate::walk::Found;
-use crate::watch::Count;
+use crate::error::{Context, Result};
+use crate::progress::Count;
+use crate::walk::WalkEntry;
 
 /// A file to be packed.
 pub struct Source<'a, 'w> {
@@ -21,9 +21,9 @@ impl<'a, 'w> Source<'a, 'w> {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn open(found: &Found<'_>, count: &'a mut Count<'w>) -> Result<Self> {
-        let file = found.open().doing(|| "cannot open it")?;
-        let size = file.metadata().doing(|| "cannot look at it")?.len();
+    pub fn open(found: &WalkEntry<'_>, count: &'a mut Count<'w>) -> Result<Self> {
+        let file = found.open().context(|| "cannot open it")?;
+        let size = file.metadata().context(|| "cannot look at it")?.len();
         Ok(Self { file, size, left: size, count })
     }
 

@@ -7,9 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use super::latch::{Guard, Latch};
+use super::fail_fast::{FailFastGuard, FailFastWriter};
 use super::{DEFLATE_LEVEL, Sink, Source};
-use crate::error::{Doing, Result};
+use crate::error::{Context, Result};
 
 /// Above this size of a file the figures of its entry may not fit their short fields, for packing may make it longer.
 const LARGE: u64 = 0xf000_0000;
@@ -20,8 +20,8 @@ const LAST: u64 = 4_354_819_199;
 /// A zip in the making.
 pub struct Zipped {
     /// Goes before the writer does, which would end a zip that is given up, and print what keeps it from that.
-    _guard: Guard,
-    zip: ZipWriter<Latch<BufWriter<File>>>,
+    _guard: FailFastGuard,
+    zip: ZipWriter<FailFastWriter<BufWriter<File>>>,
     options: SimpleFileOptions,
 }
 
@@ -34,8 +34,8 @@ impl Zipped {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
             .compression_level(Some(DEFLATE_LEVEL.into()))
-            .last_modified_time(moment(time).doing(|| "cannot tell the time of the entries")?);
-        let (out, guard) = Latch::new(out);
+            .last_modified_time(moment(time).context(|| "cannot tell the time of the entries")?);
+        let (out, guard) = FailFastWriter::new(out);
         Ok(Self { _guard: guard, zip: ZipWriter::new(out), options })
     }
 

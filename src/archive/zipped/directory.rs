@@ -9,10 +9,10 @@ use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 
-use super::end::{END_MAX, End};
-use super::fields::Fields;
-use super::record::{Listed, Method};
-use crate::archive::fault::{broken, damaged};
+use super::central_entry::{CentralEntry, Compression};
+use super::eocd::{END_MAX, EndRecord};
+use super::le_fields::Fields;
+use crate::archive::fault::{corrupt, damaged};
 use crate::archive::input::read_ahead;
 use crate::error::{Error, Result};
 use crate::tree::Sum;
@@ -23,7 +23,7 @@ const SIZE_MAX: u64 = 96 << 20;
 /// What a zip lists.
 pub struct Directory {
     /// The entries, in the order in which they lie in the file.
-    pub entries: Vec<Listed>,
+    pub entries: Vec<CentralEntry>,
     /// Where the directory begins, and so the last entry ends.
     pub start: u64,
     /// The digest of the file from there on.
@@ -38,13 +38,13 @@ impl Directory {
     /// Refuses what is damaged or ambiguous, and what `expect` refuses.
     pub fn read(file: &File, length: u64, expect: &mut dyn FnMut(u64) -> Result<()>) -> Result<Self> {
         let base = length.saturating_sub(END_MAX);
-        let end = End::find(&read_from(file, base, length)?, base)?;
+        let end = EndRecord::find(&read_from(file, base, length)?, base)?;
         expect(end.count)?;
         if length - end.start > SIZE_MAX {
             return Err(Error::refused("the directory of the archive is larger than 96 MiB"));
         }
         let tail = read_from(file, end.start, length)?;
-        if End::find(&tail, end.start)? != end {
+        if EndRecord::find(&tail, end.start)? != end {
             return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
         }
         let mut entries = list(&tail, end)?;
@@ -60,18 +60,18 @@ fn read_from(file: &File, from: u64, to: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn list(tail: &[u8], end: End) -> Result<Vec<Listed>> {
+fn list(tail: &[u8], end: EndRecord) -> Result<Vec<CentralEntry>> {
     let size = usize::try_from(end.size).unwrap_or(usize::MAX);
-    let mut fields = Fields(tail.get(..size).ok_or_else(|| broken("its directory is malformed"))?);
+    let mut fields = Fields(tail.get(..size).ok_or_else(|| corrupt("its directory is malformed"))?);
     let mut entries = Vec::new();
     for _ in 0..end.count {
-        entries.push(Listed::read(&mut fields)?);
+        entries.push(CentralEntry::read(&mut fields)?);
     }
-    if fields.0.is_empty() { Ok(entries) } else { Err(broken("it has more entries than it says")) }
+    if fields.0.is_empty() { Ok(entries) } else { Err(corrupt("it has more entries than it says")) }
 }
 
 /// What one reader overlooks in an archive made to deceive, another may see.
-fn agree(tail: &[u8], end: End, entries: &[Listed]) -> Result<()> {
+fn agree(tail: &[u8], end: EndRecord, entries: &[CentralEntry]) -> Result<()> {
     let refuse = |error| match error {
         ZipError::Io(error) => damaged(error),
         other => damaged(io::Error::other(other)),
@@ -83,15 +83,15 @@ fn agree(tail: &[u8], end: End, entries: &[Listed]) -> Result<()> {
     for (listed, entry) in second.files().map_err(refuse)?.zip(entries) {
         let listed = listed.map_err(refuse)?;
         let method = match entry.method {
-            Method::Stored => CompressionMethod::Stored,
-            Method::Deflated => CompressionMethod::Deflated,
+            Compression::Stored => CompressionMethod::Stored,
+            Compression::Deflated => CompressionMethod::Deflated,
         };
         same &= listed.name_raw() == entry.name
             && (listed.header_start(), listed.compressed_size(), listed.size())
                 == (entry.at, entry.packed, entry.size)
             && (listed.crc32(), listed.compression()) == (entry.crc, method);
     }
-    if same { Ok(()) } else { Err(broken("two readers of its directory do not agree")) }
+    if same { Ok(()) } else { Err(corrupt("two readers of its directory do not agree")) }
 }
 
 /// The end of a file; what comes before it reads as zeros.

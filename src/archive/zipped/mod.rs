@@ -1,9 +1,9 @@
 //! The entries of a zip, in the order in which they lie in the file, with nothing between them.
 
 mod directory;
-mod end;
-mod fields;
-mod record;
+mod eocd;
+mod le_fields;
+mod central_entry;
 
 use std::cmp::Ordering;
 use std::fs::File;
@@ -12,16 +12,16 @@ use std::io::{BufReader, Read};
 use blake3::Hasher;
 use nix::sys::stat::SFlag;
 
+use self::central_entry::{CentralEntry, LOCAL_SIZE};
 use self::directory::Directory;
-use self::record::{LOCAL_SIZE, Listed};
-use super::crew::{BATCH, Crew};
-use super::entry::{Raw, Shape};
-use super::fault::{broken, damaged};
-use super::inflate::{Inflater, Packed};
-use super::input::{Input, Ledger, drain, read_ahead};
-use super::intake::Intake;
-use super::meter::Meter;
-use super::path::{PATH_MAX, breach};
+use super::entry::{EntryType, RawEntry};
+use super::extractor::Extractor;
+use super::fault::{corrupt, damaged};
+use super::inflate::{Inflater, PackedData};
+use super::input::{Input, InputDigest, drain, read_ahead};
+use super::path::{PATH_MAX, violation};
+use super::progress_meter::ProgressMeter;
+use super::workers::{BATCH, Workers};
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
@@ -39,14 +39,14 @@ const SHORT_MAX: u64 = 64 << 10;
 pub fn read(
     file: &File,
     length: u64,
-    ledger: &Ledger<'_>,
-    crew: &mut Crew,
-    meter: &mut Meter<'_>,
-    intake: &mut Intake<'_>,
+    ledger: &InputDigest<'_>,
+    workers: &mut Workers,
+    meter: &mut ProgressMeter<'_>,
+    extractor: &mut Extractor<'_>,
 ) -> Result<()> {
-    let directory = Directory::read(file, length, &mut |count| intake.expect(count))?;
+    let directory = Directory::read(file, length, &mut |count| extractor.expect(count))?;
     let mut reader = Reader { file, input: Input::new(file, ledger).buffered(), at: 0 };
-    reader.entries(directory.entries, directory.start, crew, meter, intake)?;
+    reader.entries(directory.entries, directory.start, workers, meter, extractor)?;
     if reader.at != directory.start {
         return Err(stray());
     }
@@ -69,11 +69,11 @@ impl Reader<'_, '_> {
     /// Reads all entries, the last of which must end at `end`.
     fn entries(
         &mut self,
-        mut entries: Vec<Listed>,
+        mut entries: Vec<CentralEntry>,
         end: u64,
-        crew: &mut Crew,
-        meter: &mut Meter<'_>,
-        intake: &mut Intake<'_>,
+        workers: &mut Workers,
+        meter: &mut ProgressMeter<'_>,
+        extractor: &mut Extractor<'_>,
     ) -> Result<()> {
         entries.reverse();
         while let Some(listed) = entries.pop() {
@@ -83,7 +83,7 @@ impl Reader<'_, '_> {
                 entries.shrink_to_fit();
             }
             let end = entries.last().map_or(end, |next| next.at);
-            self.entry(&listed, end, crew, meter, intake)?;
+            self.entry(&listed, end, workers, meter, extractor)?;
         }
         Ok(())
     }
@@ -91,33 +91,33 @@ impl Reader<'_, '_> {
     /// Reads one entry, which must end where the next begins.
     fn entry(
         &mut self,
-        listed: &Listed,
+        listed: &CentralEntry,
         end: u64,
-        crew: &mut Crew,
-        meter: &mut Meter<'_>,
-        intake: &mut Intake<'_>,
+        workers: &mut Workers,
+        meter: &mut ProgressMeter<'_>,
+        extractor: &mut Extractor<'_>,
     ) -> Result<()> {
         let described = self.header(listed, end)?;
         let (shape, ends_at) = (shape(listed), self.at + listed.packed);
-        let target = if shape == Shape::Symlink { self.target(listed)? } else { Vec::new() };
-        let raw = Raw {
+        let target = if shape == EntryType::Symlink { self.target(listed)? } else { Vec::new() };
+        let raw = RawEntry {
             name: &listed.name,
             shape,
             target: &target,
-            size: if shape == Shape::Symlink { 0 } else { listed.size },
+            size: if shape == EntryType::Symlink { 0 } else { listed.size },
             mode: mode(listed.mode, shape),
             mtime: None,
         };
-        match intake.admit(&raw)? {
+        match extractor.admit(&raw)? {
             Some(body) => {
                 let packed = match body.twins() {
                     Some(_) => self.look_ahead(listed.packing(), meter)?,
                     None => listed.packing(),
                 };
-                crew.file(body, packed, &mut self.input, meter, intake)?;
+                workers.file(body, packed, &mut self.input, meter, extractor)?;
                 self.at += listed.packed;
             }
-            None if shape == Shape::Directory => drop(self.short(listed)?),
+            None if shape == EntryType::Directory => drop(self.short(listed)?),
             None => self.skip(ends_at - self.at, meter)?,
         }
         listed.check_described(&self.take(described)?)
@@ -125,7 +125,7 @@ impl Reader<'_, '_> {
 
     /// Takes the digest of a large entry's data, so that it need not be inflated where it is known. What is read
     /// here is read again in its turn, and compared.
-    fn look_ahead(&self, packed: Packed, meter: &mut Meter<'_>) -> Result<Packed> {
+    fn look_ahead(&self, packed: PackedData, meter: &mut ProgressMeter<'_>) -> Result<PackedData> {
         if packed.length <= BATCH as u64 {
             return Ok(packed);
         }
@@ -138,11 +138,11 @@ impl Reader<'_, '_> {
             hash.update(&buffer[..most]);
             at += most as u64;
         }
-        Ok(Packed { ahead: Some(Sum::of(&hash)), ..packed })
+        Ok(PackedData { ahead: Some(Sum::of(&hash)), ..packed })
     }
 
     /// Reads the header ahead of an entry's data, and says how many bytes lie behind the data.
-    fn header(&mut self, listed: &Listed, end: u64) -> Result<u64> {
+    fn header(&mut self, listed: &CentralEntry, end: u64) -> Result<u64> {
         match listed.at.cmp(&self.at) {
             Ordering::Less => return Err(overlap()),
             Ordering::Greater => return Err(stray()),
@@ -158,17 +158,17 @@ impl Reader<'_, '_> {
             .and_then(|bytes| if bytes > DESCRIPTION_MAX { Err(stray()) } else { Ok(bytes) })
     }
 
-    fn target(&mut self, listed: &Listed) -> Result<Vec<u8>> {
+    fn target(&mut self, listed: &CentralEntry) -> Result<Vec<u8>> {
         if listed.size > PATH_MAX as u64 {
-            return Err(breach(&listed.name, "links to more than 4096 bytes"));
+            return Err(violation(&listed.name, "links to more than 4096 bytes"));
         }
         self.short(listed)
     }
 
     /// The data of an entry that is no file.
-    fn short(&mut self, listed: &Listed) -> Result<Vec<u8>> {
+    fn short(&mut self, listed: &CentralEntry) -> Result<Vec<u8>> {
         if listed.packed > SHORT_MAX {
-            return Err(breach(&listed.name, "takes more room than it needs"));
+            return Err(violation(&listed.name, "takes more room than it needs"));
         }
         let mut data = Vec::new();
         let packed = self.take(listed.packed)?;
@@ -185,7 +185,7 @@ impl Reader<'_, '_> {
     }
 
     /// Passes over the data of an entry that nobody takes.
-    fn skip(&mut self, n: u64, meter: &mut Meter<'_>) -> Result<()> {
+    fn skip(&mut self, n: u64, meter: &mut ProgressMeter<'_>) -> Result<()> {
         drain(&mut self.input.by_ref().take(n), &mut |_| meter.tick())?;
         self.at += n;
         Ok(())
@@ -200,32 +200,32 @@ impl Reader<'_, '_> {
 }
 
 fn overlap() -> Error {
-    broken("its entries overlap")
+    corrupt("its entries overlap")
 }
 
 fn stray() -> Error {
-    broken("something stands between its entries")
+    corrupt("something stands between its entries")
 }
 
-fn shape(listed: &Listed) -> Shape {
+fn shape(listed: &CentralEntry) -> EntryType {
     let kind = SFlag::from_bits_truncate(listed.mode & SFlag::S_IFMT.bits());
     match (kind, listed.name.ends_with(b"/")) {
-        (kind, true) if kind.is_empty() => Shape::Directory,
-        (kind, false) if kind.is_empty() => Shape::File,
-        (SFlag::S_IFDIR, true) => Shape::Directory,
-        (SFlag::S_IFREG, false) => Shape::File,
-        (SFlag::S_IFLNK, false) => Shape::Symlink,
+        (kind, true) if kind.is_empty() => EntryType::Directory,
+        (kind, false) if kind.is_empty() => EntryType::File,
+        (SFlag::S_IFDIR, true) => EntryType::Directory,
+        (SFlag::S_IFREG, false) => EntryType::File,
+        (SFlag::S_IFLNK, false) => EntryType::Symlink,
         (SFlag::S_IFDIR | SFlag::S_IFREG | SFlag::S_IFLNK, _) => {
-            Shape::Unfit("is of another kind than its name says")
+            EntryType::Unfit("is of another kind than its name says")
         }
-        _ => Shape::Unfit("is a device, pipe or socket"),
+        _ => EntryType::Unfit("is a device, pipe or socket"),
     }
 }
 
 /// Many writers leave the mode out: then it is what a umask of 022 gives.
-fn mode(told: u32, shape: Shape) -> u32 {
+fn mode(told: u32, shape: EntryType) -> u32 {
     match told & 0o7777 {
-        0 if shape == Shape::Directory => 0o755,
+        0 if shape == EntryType::Directory => 0o755,
         0 => 0o644,
         mode => mode,
     }

@@ -1,27 +1,27 @@
 //! What was found of the archive that a release is brought from, or all that is wrong with it.
 
 use crate::error::{Kind, Result};
-use crate::execute::Observer;
+use crate::execute::Reporter;
 use crate::release::Snapshot;
 use crate::root::Root;
 
-use super::super::fetch::{Faults, Fetch, Looked, fetch_or_tell};
-use super::super::source::Want;
+use super::super::fetch::{ArchiveFacts, FailedChecks, Fetch, fetch_or_tell};
+use super::super::source::ArchiveRequest;
 use super::super::trust;
-use super::held::Outcome;
+use super::run::CheckOutcome;
 
 /// Brings a release as far as it is wanted, and tells what was found of its archive; with what it declares, where it is
 /// known to be the vendor's. Where anything is in the way, nothing of it stays.
 ///
 /// # Errors
 /// Where the archive or the root cannot be read.
-pub fn looked<'a>(
+pub fn check_archive<'a>(
     root: &'a Root,
     now: &Snapshot,
-    want: Want<'_>,
-    observer: &mut dyn Observer,
-) -> Result<(Vec<Outcome>, Option<Fetch<'a>>)> {
-    let fetched = match fetch_or_tell(root, now, want, observer) {
+    want: ArchiveRequest<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<(Vec<CheckOutcome>, Option<Fetch<'a>>)> {
+    let fetched = match fetch_or_tell(root, now, want, reporter) {
         Ok(Ok(fetched)) => fetched.declared(root, want.version),
         Ok(Err(faults)) => return Ok(all(faults)),
         Err(error) => Err(error),
@@ -30,7 +30,7 @@ pub fn looked<'a>(
         Ok(mut fetched) => {
             let mut outcomes = found(&mut fetched);
             if fetched.steps.is_empty() {
-                let signature = trust::signature(root, now, want.version, observer)?;
+                let signature = trust::signature(root, now, want.version, reporter)?;
                 outcomes.extend(signature.map(|outcome| ("signature", outcome)));
             }
             Ok((outcomes, Some(fetched)))
@@ -41,13 +41,13 @@ pub fn looked<'a>(
 }
 
 /// All that is in the way of a release, check by check.
-fn all(faults: Faults<'_>) -> (Vec<Outcome>, Option<Fetch<'_>>) {
+fn all(faults: FailedChecks<'_>) -> (Vec<CheckOutcome>, Option<Fetch<'_>>) {
     match faults {
-        Faults::Foreign { first, also } => {
+        FailedChecks::Foreign { first, also } => {
             (also.into_iter().chain([first]).map(|(what, why)| (what, Err(why))).collect(), None)
         }
-        Faults::Broken(why) => (vec![("archive", Err(why))], None),
-        Faults::TooLarge { why, mut fetched } => {
+        FailedChecks::Broken(why) => (vec![("archive", Err(why))], None),
+        FailedChecks::TooLarge { why, mut fetched } => {
             let outcomes = found(&mut fetched);
             match outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
                 true => (vec![("archive", Err(why))], None),
@@ -58,8 +58,8 @@ fn all(faults: Faults<'_>) -> (Vec<Outcome>, Option<Fetch<'_>>) {
 }
 
 /// The archive itself, its digest, its signature, and the room that it takes.
-fn found(fetched: &mut Fetch<'_>) -> Vec<Outcome> {
-    let Some(Looked { sha256, has_digest, is_signed, room }) = fetched.looked.take() else {
+fn found(fetched: &mut Fetch<'_>) -> Vec<CheckOutcome> {
+    let Some(ArchiveFacts { sha256, has_digest, is_signed, room }) = fetched.looked.take() else {
         return vec![("archive", Ok("it is installed".to_owned()))];
     };
     let brings: Vec<String> = fetched.steps.iter().map(ToString::to_string).collect();

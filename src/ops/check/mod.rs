@@ -1,12 +1,12 @@
 //! `check`: all that an upgrade is held against before anything is changed, told at once. An upgrade runs the same.
 
 mod archive;
-mod held;
+mod run;
 
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::execute::Observer;
+use crate::execute::Reporter;
 use crate::journal;
 use crate::plan::Request;
 use crate::platform;
@@ -16,16 +16,16 @@ use crate::root::{Root, RootLock};
 use crate::version::Version;
 
 use super::fetch::{Fetch, fetch};
-use super::source::{Replace, Want};
+use super::source::{ArchiveRequest, Replace};
 use super::{Common, Mode, Session};
 
-pub(super) use archive::looked;
-use held::CHECK_HOOK;
-pub(super) use held::{Outcome, all_or_nothing, held, passed, standing};
+pub(super) use archive::check_archive;
+use run::CHECK_HOOK;
+pub(super) use run::{CheckOutcome, all_or_nothing, require_all, run_checks, standing};
 
 /// What was found of one thing.
 #[derive(Clone, Debug, Serialize)]
-pub struct Told {
+pub struct CheckRow {
     /// What it is about.
     pub check: &'static str,
     /// Whether it is in nobody's way.
@@ -38,7 +38,7 @@ pub struct Told {
 
 /// What a release was held against.
 #[derive(Clone, Debug, Serialize)]
-pub struct Checked {
+pub struct CheckReport {
     /// The release.
     pub version: Version,
     /// The release that runs.
@@ -46,7 +46,7 @@ pub struct Checked {
     /// Whether nothing is in its way.
     pub ok: bool,
     /// Everything that was looked at.
-    pub checks: Vec<Told>,
+    pub checks: Vec<CheckRow>,
 }
 
 /// Holds a release against everything that an upgrade would, and changes nothing.
@@ -57,19 +57,19 @@ pub fn check(
     root: &Root,
     common: &Common,
     request: &Request,
-    observer: &mut dyn Observer,
-) -> Result<Checked> {
-    let session = Session::begin(root, common, observer)?;
+    reporter: &mut dyn Reporter,
+) -> Result<CheckReport> {
+    let session = Session::begin(root, common, reporter)?;
     let (now, target) = (&session.now, &request.target);
     let mut outcomes =
         vec![("lock", unlocked(root)?), ("links", request.allowed(now).map(|()| running(now)))];
     outcomes.extend(standing(root, now, request)?);
-    let want = Want::of(target, Replace::No, Mode::DryRun);
-    let (found, fetched) = looked(root, now, want, observer)?;
+    let want = ArchiveRequest::of(target, Replace::No, Mode::DryRun);
+    let (found, fetched) = check_archive(root, now, want, reporter)?;
     let is_sound = found.iter().all(|(_, outcome)| outcome.is_ok());
     outcomes.extend(found);
     let staged = match &fetched {
-        Some(fetched) if is_sound => staged(root, &session, fetched, target, observer),
+        Some(fetched) if is_sound => staged(root, &session, fetched, target, reporter),
         _ => Ok(None),
     };
     // One that could not be unpacked to be asked is looked at as far as it can be.
@@ -81,11 +81,12 @@ pub fn check(
             (fetched, None)
         }
     };
-    let (further, _) = held(root, now, &root.data(now)?, request, fetched.as_ref(), Mode::Act, observer)?;
+    let (further, _) =
+        run_checks(root, now, &root.data(now)?, request, fetched.as_ref(), Mode::Act, reporter)?;
     outcomes.extend(further);
-    let checks: Vec<Told> = outcomes.into_iter().map(told).collect();
+    let checks: Vec<CheckRow> = outcomes.into_iter().map(told).collect();
     let ok = checks.iter().all(|told| told.ok);
-    Ok(Checked { version: target.clone(), from: now.current.version().cloned(), ok, checks })
+    Ok(CheckReport { version: target.clone(), from: now.current.version().cloned(), ok, checks })
 }
 
 /// Whether anybody is at work on the root, who would have to be waited for.
@@ -102,21 +103,21 @@ fn unlocked(root: &Root) -> Result<std::result::Result<String, Error>> {
 fn staged<'a>(
     root: &'a Root,
     session: &Session<'_>,
-    looked: &Fetch<'_>,
+    fetched: &Fetch<'_>,
     target: &Version,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Option<(Fetch<'a>, RootLock)>> {
-    let has_check = looked.manifest.as_ref().is_some_and(|manifest| manifest.hooks.check.is_some());
-    if looked.steps.is_empty() || !has_check || root.check_modes().is_err() {
+    let has_check = fetched.manifest.as_ref().is_some_and(|manifest| manifest.hooks.check.is_some());
+    if fetched.steps.is_empty() || !has_check || root.check_modes().is_err() {
         return Ok(None);
     }
-    let lock = RootLock::take(root, &session.common.order.command, session.common.wait, observer)?;
+    let lock = RootLock::take(root, &session.common.order.command, session.common.wait, reporter)?;
     if journal::is_open(root)? {
         return Err(Error::refused("the release cannot be asked while another command is not at its end")
             .hint("the next command that changes something recovers from it; `tenure status` tells which one it is"));
     }
-    let want = Want::of(target, Replace::No, Mode::Act);
-    Ok(Some((fetch(root, &session.now, want, observer)?, lock)))
+    let want = ArchiveRequest::of(target, Replace::No, Mode::Act);
+    Ok(Some((fetch(root, &session.now, want, reporter)?, lock)))
 }
 
 fn running(now: &Snapshot) -> String {
@@ -125,12 +126,12 @@ fn running(now: &Snapshot) -> String {
         .map_or_else(|| "no release is current".to_owned(), |current| format!("{current} is current"))
 }
 
-fn told((check, outcome): Outcome) -> Told {
+fn told((check, outcome): CheckOutcome) -> CheckRow {
     match outcome {
-        Ok(found) => Told { check, ok: true, found, hints: Vec::new() },
+        Ok(found) => CheckRow { check, ok: true, found, hints: Vec::new() },
         Err(error) => {
             let hints = error.hints().into_iter().map(str::to_owned).collect();
-            Told { check, ok: false, found: error.in_one_line(), hints }
+            CheckRow { check, ok: false, found: error.in_one_line(), hints }
         }
     }
 }

@@ -9,8 +9,8 @@ use flate2::write::GzEncoder;
 use tempfile::TempDir;
 use tenure::archive::{Archive, Excess, Limits, Reading};
 use tenure::error::{Error, Result};
-use tenure::naming::Format;
-use tenure::watch::Unwatched;
+use tenure::naming::ArchiveFormat;
+use tenure::progress::NoProgress;
 
 const BLOCK: usize = 512;
 
@@ -36,10 +36,10 @@ pub fn excess(excess: Excess) -> Error {
 }
 
 /// Reads an archive to its end and writes nothing. Errors have to be of one line, without a terminal's escapes.
-pub fn survey(bytes: &[u8], format: Format) -> Result<Reading> {
+pub fn survey(bytes: &[u8], format: ArchiveFormat) -> Result<Reading> {
     let dir = place();
     let archive = Archive::open(&write(dir.path(), bytes), format)?;
-    told(archive.survey(&limits(&excess), &mut |_| {}, &mut Unwatched))
+    told(archive.survey(&limits(&excess), &mut |_| {}, &mut NoProgress))
 }
 
 /// Checks what an error says.
@@ -53,17 +53,17 @@ pub fn told<T>(result: Result<T>) -> Result<T> {
 }
 
 /// An archive of the kind that the first byte says, around the others.
-pub fn render(data: &[u8]) -> Option<(Vec<u8>, Format)> {
+pub fn render(data: &[u8]) -> Option<(Vec<u8>, ArchiveFormat)> {
     let (kind, bytes) = data.split_first()?;
     Some(match kind % 10 {
-        0 => (bytes.to_vec(), Format::Tar),
-        1 => (bytes.to_vec(), Format::TarGz),
-        2 => (bytes.to_vec(), Format::TarZst),
-        3 => (bytes.to_vec(), Format::TarXz),
-        4 => (bytes.to_vec(), Format::Zip),
-        5 => (gzip(&summed(bytes)), Format::TarGz),
-        6 | 7 => (zip(bytes), Format::Zip),
-        _ => (summed(bytes), Format::Tar),
+        0 => (bytes.to_vec(), ArchiveFormat::Tar),
+        1 => (bytes.to_vec(), ArchiveFormat::TarGz),
+        2 => (bytes.to_vec(), ArchiveFormat::TarZst),
+        3 => (bytes.to_vec(), ArchiveFormat::TarXz),
+        4 => (bytes.to_vec(), ArchiveFormat::Zip),
+        5 => (gzip(&summed(bytes)), ArchiveFormat::TarGz),
+        6 | 7 => (zip(bytes), ArchiveFormat::Zip),
+        _ => (summed(bytes), ArchiveFormat::Tar),
     })
 }
 

@@ -5,7 +5,7 @@ mod ground;
 
 use libfuzzer_sys::fuzz_target;
 use tenure::manifest::Manifest;
-use tenure::naming::{self, Format};
+use tenure::naming::{self, ArchiveFormat};
 use tenure::settings::Settings;
 use tenure::version::{Range, Version};
 
@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
         assert!(!version.to_string().contains('/'));
     }
     if let Some(version) = naming::version_of(text, None) {
-        let (_, format) = Format::split(text).expect("a name with a version has an ending");
+        let (_, format) = ArchiveFormat::split(text).expect("a name with a version has an ending");
         let _ = format;
         assert!(naming::holds(text, None, &version), "{text:?} holds {version}");
     }

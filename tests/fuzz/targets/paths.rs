@@ -4,7 +4,7 @@
 mod ground;
 
 use libfuzzer_sys::fuzz_target;
-use tenure::naming::Format;
+use tenure::naming::ArchiveFormat;
 
 fuzz_target!(|name: &[u8]| {
     // What a plain header cannot hold is no matter here; nor is a blank or an end of line, which the zip's
@@ -18,8 +18,8 @@ fuzz_target!(|name: &[u8]| {
     header[124..136].copy_from_slice(b"00000000000\0");
     header[136..148].copy_from_slice(b"00000000000\0");
     header[156] = if name.ends_with(b"/") { b'5' } else { b'0' };
-    let tar = ground::survey(&ground::summed(&header), Format::Tar);
-    let zip = ground::survey(&ground::zip(&[name, b"\n"].concat()), Format::Zip);
+    let tar = ground::survey(&ground::summed(&header), ArchiveFormat::Tar);
+    let zip = ground::survey(&ground::zip(&[name, b"\n"].concat()), ArchiveFormat::Zip);
     assert_eq!(tar.is_ok(), zip.is_ok(), "{tar:?} {zip:?}");
     if let Ok(reading) = tar {
         for entry in reading.tree() {

@@ -12,7 +12,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use tenure::archive::{Archive, Target};
 use tenure::tree::{self, Node, TreeEntry};
-use tenure::watch::Unwatched;
+use tenure::progress::NoProgress;
 
 fuzz_target!(|data: &[u8]| {
     let Some((bytes, format)) = ground::render(data) else { return };
@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     let fd = fs::File::open(&target).expect("the target can be opened");
     let into = Target { dir: fd.as_fd(), owner: None, twins: None };
     let unpacked =
-        ground::told(archive.unpack(into, &ground::limits(&ground::excess), &mut |_| {}, &mut Unwatched));
+        ground::told(archive.unpack(into, &ground::limits(&ground::excess), &mut |_| {}, &mut NoProgress));
     assert_eq!(outside(dir.path(), &target), before, "something outside was changed");
     let Ok(reading) = unpacked else { return };
     let root = reading.survey.top.as_ref().map_or(target.clone(), |top| target.join(top));
@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
     let differences = tree::compare(told.into_iter().map(Ok), top, &root, &mut |_| Ok(()));
     let differences = differences.expect("what was unpacked can be read");
     assert!(differences.is_empty(), "{differences:?}");
-    let surveyed = archive.survey(&ground::limits(&ground::excess), &mut |_| {}, &mut Unwatched);
+    let surveyed = archive.survey(&ground::limits(&ground::excess), &mut |_| {}, &mut NoProgress);
     assert_eq!(surveyed.expect("it was sound before").sha256, reading.sha256);
 });
 

@@ -4,10 +4,10 @@
 mod ground;
 
 use libfuzzer_sys::fuzz_target;
-use tenure::naming::Format;
+use tenure::naming::ArchiveFormat;
 
 fuzz_target!(|data: &[u8]| {
     let Some((kind, bytes)) = data.split_first() else { return };
     let zip = if kind % 2 == 0 { bytes.to_vec() } else { ground::zip(bytes) };
-    let _ = ground::survey(&zip, Format::Zip);
+    let _ = ground::survey(&zip, ArchiveFormat::Zip);
 });

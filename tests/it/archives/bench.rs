@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tenure::archive::{Archive, ENTRIES_MAX, Limits, Owner, Reading, Survey, Target};
 use tenure::error::{Error, Kind, Result};
-use tenure::naming::Format;
+use tenure::naming::ArchiveFormat;
+use tenure::progress::{NoProgress, Progress};
 use tenure::tree::{self, TreeEntry};
-use tenure::watch::{Unwatched, Watch};
 
 pub struct Bench {
     temp: TempDir,
@@ -37,21 +37,21 @@ impl Bench {
     }
 
     pub fn open(&self, name: &str) -> Archive {
-        Archive::open(&self.path().join(name), Format::split(name).unwrap().1).unwrap()
+        Archive::open(&self.path().join(name), ArchiveFormat::split(name).unwrap().1).unwrap()
     }
 
     pub fn unpack(&self, archive: &Archive) -> Result<Reading> {
-        self.unpack_for(archive, None, &mut Unwatched)
+        self.unpack_for(archive, None, &mut NoProgress)
     }
 
     pub fn unpack_for(
         &self,
         archive: &Archive,
         owner: Option<Owner>,
-        watch: &mut dyn Watch,
+        progress: &mut dyn Progress,
     ) -> Result<Reading> {
         let dir = File::open(self.target()).unwrap();
-        archive.unpack(Target { dir: dir.as_fd(), owner, twins: None }, &limits(), &mut |_| {}, watch)
+        archive.unpack(Target { dir: dir.as_fd(), owner, twins: None }, &limits(), &mut |_| {}, progress)
     }
 
     /// Where the release is once it is unpacked.
@@ -65,7 +65,7 @@ impl Bench {
         let release = self.release(&read.survey);
         let tree: Vec<TreeEntry> = read.tree().collect();
         assert_eq!(tree, tree::scan(&release).unwrap());
-        assert_eq!(read.sha256, archive.sha256(&mut |_| {}, &mut Unwatched).unwrap());
+        assert_eq!(read.sha256, archive.sha256(&mut |_| {}, &mut NoProgress).unwrap());
         assert_eq!(read.survey.entries(), tree.len() as u64);
         let looked = survey(archive).unwrap();
         assert_eq!((looked.sha256, &looked.survey), (read.sha256, &read.survey));
@@ -102,7 +102,7 @@ pub fn limits() -> Limits<'static> {
 }
 
 pub fn survey(archive: &Archive) -> Result<Reading> {
-    archive.survey(&limits(), &mut |_| {}, &mut Unwatched)
+    archive.survey(&limits(), &mut |_| {}, &mut NoProgress)
 }
 
 impl Drop for Bench {

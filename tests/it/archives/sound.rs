@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 
 use tenure::archive::{Archive, Owner};
 use tenure::error::{Kind, Result};
-use tenure::naming::Format;
-use tenure::watch::{Unwatched, Watch};
+use tenure::naming::ArchiveFormat;
+use tenure::progress::{NoProgress, Progress};
 
 use super::bench::{Bench, limits, survey};
 use super::make::{Piece, dir, every_format, file, gz, hard, link, open_tar, pax, tar, typed, xz, zip, zst};
@@ -189,7 +189,7 @@ fn what_is_no_file_is_not_opened() {
         (bench.target(), Kind::Refused, "target is no regular file"),
         (bench.path().join("absent.tar"), Kind::Failed, "cannot open"),
     ] {
-        let error = Archive::open(&path, Format::Tar).unwrap_err();
+        let error = Archive::open(&path, ArchiveFormat::Tar).unwrap_err();
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains(text), "{error}");
     }
@@ -201,7 +201,7 @@ fn an_archive_that_changes_meanwhile_is_not_unpacked() {
         let bench = Bench::new();
         let archive = bench.archive(name, &bytes);
         fs::write(bench.path().join(name), &every_format(&[file("evil", "")])[5].1).unwrap();
-        let error = archive.sha256(&mut |_| {}, &mut Unwatched).unwrap_err();
+        let error = archive.sha256(&mut |_| {}, &mut NoProgress).unwrap_err();
         assert!(error.to_string().ends_with("was changed while it was read"), "{error}");
         let error = bench.unpack(&archive).unwrap_err();
         assert_eq!(error.kind(), Kind::Failed);
@@ -240,8 +240,9 @@ fn everything_is_given_to_the_owner() {
     };
     for (name, bytes) in every_format(&release("emqx/")) {
         let bench = Bench::new();
-        let read =
-            bench.unpack_for(&bench.archive(name, &bytes), Some(Owner { uid, gid }), &mut Unwatched).unwrap();
+        let read = bench
+            .unpack_for(&bench.archive(name, &bytes), Some(Owner { uid, gid }), &mut NoProgress)
+            .unwrap();
         for path in ["", "bin", "bin/run", "bin/start", "copy", "empty", "lib", "lib/read-only/data"] {
             let found = fs::symlink_metadata(bench.release(&read.survey).join(path)).unwrap();
             assert_eq!((found.uid(), found.gid()), (uid, gid), "{path}");
@@ -255,8 +256,8 @@ struct Countdown {
     told: Vec<(u64, u64)>,
 }
 
-impl Watch for Countdown {
-    fn progress(&mut self, done: u64, total: u64) {
+impl Progress for Countdown {
+    fn advance(&mut self, done: u64, total: u64) {
         self.told.push((done, total));
     }
 
@@ -274,23 +275,23 @@ fn progress_is_told_in_bytes_of_the_archive_and_any_pass_can_be_interrupted() {
         let bench = Bench::new();
         let archive = bench.archive(name, &bytes);
         let run = |left| -> (Result<_>, Countdown) {
-            let mut watch = Countdown { left: std::cell::Cell::new(left), told: vec![] };
-            (archive.survey(&limits(), &mut |_| {}, &mut watch), watch)
+            let mut progress = Countdown { left: std::cell::Cell::new(left), told: vec![] };
+            (archive.survey(&limits(), &mut |_| {}, &mut progress), progress)
         };
-        let (read, watch) = run(1_000_000);
+        let (read, progress) = run(1_000_000);
         read.unwrap();
         assert!(
-            watch.told.is_sorted() && watch.told.iter().all(|(done, total)| done <= total),
+            progress.told.is_sorted() && progress.told.iter().all(|(done, total)| done <= total),
             "{:?}",
-            watch.told
+            progress.told
         );
-        assert_eq!(watch.told.last().unwrap().1, bytes.len() as u64, "{name}");
-        let asked = 1_000_000 - watch.left.get();
+        assert_eq!(progress.told.last().unwrap().1, bytes.len() as u64, "{name}");
+        let asked = 1_000_000 - progress.left.get();
         assert!(asked > 3, "{name}: asked {asked} times in 3 MB");
         let (interrupted, _) = run(asked / 2);
         assert_eq!(interrupted.unwrap_err().causes(), ["interrupted by a signal"], "{name}");
-        let mut watch = Countdown { left: std::cell::Cell::new(asked / 2), told: vec![] };
-        let error = bench.unpack_for(&archive, None, &mut watch).unwrap_err();
+        let mut progress = Countdown { left: std::cell::Cell::new(asked / 2), told: vec![] };
+        let error = bench.unpack_for(&archive, None, &mut progress).unwrap_err();
         assert_eq!((error.kind(), error.causes()), (Kind::Failed, vec!["interrupted by a signal".into()]));
     }
 }

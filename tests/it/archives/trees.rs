@@ -10,8 +10,8 @@ use std::path::Path;
 
 use tenure::archive::{Copied, Target, copy};
 use tenure::error::{Kind, Result};
+use tenure::progress::NoProgress;
 use tenure::tree::{Node, TreeEntry, compare, scan};
-use tenure::watch::Unwatched;
 
 use super::bench::{Bench, listing};
 
@@ -32,7 +32,7 @@ fn installed(bench: &Bench) -> std::path::PathBuf {
 
 fn copied(bench: &Bench, from: &Path) -> Result<Copied> {
     let dir = File::open(bench.target()).unwrap();
-    copy(from, &Target { dir: dir.as_fd(), owner: None, twins: None }, &mut Unwatched)
+    copy(from, &Target { dir: dir.as_fd(), owner: None, twins: None }, &mut NoProgress)
 }
 
 #[test]

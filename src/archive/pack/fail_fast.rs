@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 /// A file in the making. Its first error is told; what is written from then on goes nowhere, and that is no error: what
 /// tidies up behind the first one has nothing to say.
-pub struct Latch<W> {
+pub struct FailFastWriter<W> {
     out: W,
     at: u64,
     end: u64,
@@ -14,13 +14,13 @@ pub struct Latch<W> {
 }
 
 /// Dropped, it shuts the latch.
-pub struct Guard(Rc<Cell<bool>>);
+pub struct FailFastGuard(Rc<Cell<bool>>);
 
-impl<W> Latch<W> {
+impl<W> FailFastWriter<W> {
     /// Writes to `out`, which is empty, as long as the guard is there.
-    pub fn new(out: W) -> (Self, Guard) {
+    pub fn new(out: W) -> (Self, FailFastGuard) {
         let shut = Rc::new(Cell::new(false));
-        (Self { out, at: 0, end: 0, shut: Rc::clone(&shut) }, Guard(shut))
+        (Self { out, at: 0, end: 0, shut: Rc::clone(&shut) }, FailFastGuard(shut))
     }
 
     /// What is written to.
@@ -38,7 +38,7 @@ impl<W> Latch<W> {
     }
 }
 
-impl<W: Write> Write for Latch<W> {
+impl<W: Write> Write for FailFastWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.unless_shut(|out| out.write(bytes), bytes.len())?;
         self.at += n as u64;
@@ -51,7 +51,7 @@ impl<W: Write> Write for Latch<W> {
     }
 }
 
-impl<W: Seek> Seek for Latch<W> {
+impl<W: Seek> Seek for FailFastWriter<W> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let there = match to {
             SeekFrom::Start(at) => Some(at),
@@ -64,7 +64,7 @@ impl<W: Seek> Seek for Latch<W> {
     }
 }
 
-impl Drop for Guard {
+impl Drop for FailFastGuard {
     fn drop(&mut self) {
         self.0.set(true);
     }

@@ -22,12 +22,12 @@ const OWN_FILES: u64 = 16;
 
 /// Room that is going to be taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct Reservation {
     bytes: u64,
     files: u64,
 }
 
-impl Claim {
+impl Reservation {
     /// What releases take together.
     pub fn and(self, other: Self) -> Self {
         Self { bytes: self.bytes.saturating_add(other.bytes), files: self.files.saturating_add(other.files) }
@@ -40,21 +40,21 @@ impl Claim {
 }
 
 /// The room for one release, and why it is no more.
-pub(super) struct Room<'a> {
+pub(super) struct SpaceBudget<'a> {
     root: &'a Root,
     /// The release.
     pub version: &'a Version,
     free: Free,
     reserve: u64,
-    claimed: Claim,
+    claimed: Reservation,
 }
 
-impl<'a> Room<'a> {
+impl<'a> SpaceBudget<'a> {
     /// Looks up how much there is, beside what others take before.
     ///
     /// # Errors
     /// Where nobody can tell.
-    pub fn of(root: &'a Root, version: &'a Version, claimed: Claim) -> Result<Self> {
+    pub fn of(root: &'a Root, version: &'a Version, claimed: Reservation) -> Result<Self> {
         let free = disk::free(&root.disk())?;
         Ok(Self { root, version, free, reserve: reserve(root, &free), claimed })
     }
@@ -130,15 +130,15 @@ impl<'a> Room<'a> {
     }
 
     /// What a release takes that is not unpacked yet, with its receipt.
-    pub fn claim(&self, survey: &Survey) -> Claim {
+    pub fn claim(&self, survey: &Survey) -> Reservation {
         let files = survey.entries().saturating_add(OWN_FILES);
         let own =
             OWN_FILES.saturating_mul(self.free.block).saturating_add(survey.entries().saturating_mul(LINE));
-        Claim { bytes: survey.space(self.free.block).saturating_add(own), files }
+        Reservation { bytes: survey.space(self.free.block).saturating_add(own), files }
     }
 
     fn before(&self) -> String {
-        let Claim { bytes, files } = self.claimed;
+        let Reservation { bytes, files } = self.claimed;
         match bytes {
             0 => String::new(),
             _ => format!(", of which releases before it take up to {} in {files} files", size(bytes)),

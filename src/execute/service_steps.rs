@@ -5,97 +5,114 @@ use std::time::Duration;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::health::{Baseline, Health, Judge, Probe, Sample, Verdict};
-use crate::plan::{Motion, Way};
+use crate::plan::{Method, ServiceMove};
 use crate::probe;
+use crate::progress::Progress;
 use crate::root::{Root, RootLock};
 use crate::service::{Ailment, Move, Running, Service, Vitals};
 use crate::version::Version;
-use crate::watch::Watch;
 
 /// How long a service may take to be well after a move, unless somebody says otherwise.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(super) struct Carrier<'a> {
+pub(super) struct ServiceSteps<'a> {
     pub root: &'a Root,
     pub lock: &'a RootLock,
     pub transaction: &'a str,
 }
 
-impl Carrier<'_> {
-    pub fn go(&self, from: &Version, to: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
+impl ServiceSteps<'_> {
+    pub fn switch(
+        &self,
+        from: &Version,
+        to: &Version,
+        motion: &ServiceMove,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
         let move_ = Move { from, to, way: &motion.way, is_back: false };
         let (service, health) = (self.service()?, self.root.health(to).unwrap_or_default());
         if motion.baseline == Baseline::Failing || health.probe == Probe::Runs {
-            return self.travel(&move_, &mut |_| Ok(None), watch);
+            return self.travel(&move_, &mut |_| Ok(None), progress);
         }
-        let startup = health.startup_after(motion.way == Way::Restart);
+        let startup = health.startup_after(motion.way == Method::Restart);
         let (mut judge, begun) = (Judge::new(&health), clock::since_boot());
         let mut next = begun;
-        let mut ailment = |watch: &dyn Watch| {
+        let mut ailment = |progress: &dyn Progress| {
             if clock::since_boot() < next {
                 return Ok(None);
             }
-            let sample = probe::sample(&service, to, &health, watch)?;
+            let sample = probe::sample(&service, to, &health, progress)?;
             let is_starting = clock::since_boot().saturating_sub(begun) < startup;
             next = clock::since_boot() + health.interval;
             Ok((judge.take(&sample, is_starting) == Verdict::Unhealthy).then(|| sample.to_string()))
         };
-        self.travel(&move_, &mut ailment, watch)
+        self.travel(&move_, &mut ailment, progress)
     }
 
     /// By whatever works: nothing where it is back already, the way it came, and a restart where that fails.
-    pub fn back(&self, from: &Version, to: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
+    pub fn roll_back(
+        &self,
+        from: &Version,
+        to: &Version,
+        motion: &ServiceMove,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
         let service = self.service()?;
-        if service.is_back(from, to, watch).unwrap_or(false) {
+        if service.is_back(from, to, progress).unwrap_or(false) {
             return Ok(());
         }
         let back = Move { from, to, way: &motion.way, is_back: true };
-        let hot = motion.way != Way::Restart && service.is_up(watch).unwrap_or(false);
-        if hot && self.travel(&back, &mut |_| Ok(None), watch).is_ok() {
+        let hot = motion.way != Method::Restart && service.is_up(progress).unwrap_or(false);
+        if hot && self.travel(&back, &mut |_| Ok(None), progress).is_ok() {
             return Ok(());
         }
-        self.travel(&Move { way: &Way::Restart, ..back }, &mut |_| Ok(None), watch)
+        self.travel(&Move { way: &Method::Restart, ..back }, &mut |_| Ok(None), progress)
     }
 
-    fn travel(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, watch: &mut dyn Watch) -> Result<()> {
-        self.lock.restarting(*move_.way == Way::Restart);
-        let moved = self.service()?.go(move_, ailment, watch);
+    fn travel(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, progress: &mut dyn Progress) -> Result<()> {
+        self.lock.restarting(*move_.way == Method::Restart);
+        let moved = self.service()?.go(move_, ailment, progress);
         self.lock.restarting(false);
         moved
     }
 
     /// Starts a service that is down.
-    pub fn start(&self, version: &Version, watch: &mut dyn Watch) -> Result<()> {
+    pub fn start(&self, version: &Version, progress: &mut dyn Progress) -> Result<()> {
         self.lock.restarting(true);
-        let started = self.service()?.start(version, watch);
+        let started = self.service()?.start(version, progress);
         self.lock.restarting(false);
         started
     }
 
     /// Stops a service that was down before it was started.
-    pub fn stop(&self, version: &Version, watch: &dyn Watch) -> Result<()> {
-        self.service()?.stop(version, watch)
+    pub fn stop(&self, version: &Version, progress: &dyn Progress) -> Result<()> {
+        self.service()?.stop(version, progress)
     }
 
     /// Waits until the release is healthy. A service that was failing before it was moved need not be healthy now; it is
     /// given the time to become so.
-    pub fn prove(&self, version: &Version, motion: &Motion, watch: &mut dyn Watch) -> Result<()> {
+    pub fn wait_healthy(
+        &self,
+        version: &Version,
+        motion: &ServiceMove,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
         let service = self.service()?;
         // A manifest that cannot be used must not keep the service from going back.
         let health = self.root.health(version).unwrap_or_default();
         let was_failing = motion.baseline == Baseline::Failing;
-        let startup = health.startup_after(motion.way == Way::Restart);
+        let startup = health.startup_after(motion.way == Method::Restart);
         let within = service.timeouts(version).health.map_or(HEALTH_TIMEOUT.max(startup), |span| span.0);
         let (mut judge, mut vitals) = (Judge::new(&health), Vitals::of_running());
         let mut silent = 0;
         let begun = clock::since_boot();
         loop {
-            let sample = self.look(&service, version, &health, motion, watch)?;
+            let sample = self.look(&service, version, &health, motion, progress)?;
             let waited = clock::since_boot().saturating_sub(begun);
             let verdict = judge.take(&sample, was_failing || waited < startup);
             silent = if matches!(sample, Sample::CannotTell(_)) { silent + 1 } else { 0 };
             let is_enough = motion.baseline == Baseline::Known && silent >= health.healthy_after;
-            if !was_failing && let Some(how) = vitals.lost(&service, watch)? {
+            if !was_failing && let Some(how) = vitals.lost(&service, progress)? {
                 return Err(ended(version, &how));
             }
             if (verdict == Verdict::Healthy || is_enough) && !vitals.is_in_doubt() {
@@ -107,8 +124,8 @@ impl Carrier<'_> {
                 return conclude(version, &sample, motion.baseline, verdict, within);
             }
             let left = within.saturating_sub(waited);
-            watch.waiting(&format!("Waiting for {version} to be healthy ({sample})"), left);
-            pause(health.interval.min(left), watch)?;
+            progress.waiting(&format!("Waiting for {version} to be healthy ({sample})"), left);
+            pause(health.interval.min(left), progress)?;
         }
     }
 
@@ -118,14 +135,14 @@ impl Carrier<'_> {
         service: &Service<'_>,
         version: &Version,
         health: &Health,
-        motion: &Motion,
-        watch: &dyn Watch,
+        motion: &ServiceMove,
+        progress: &dyn Progress,
     ) -> Result<Sample> {
-        let sample = probe::sample(service, version, health, watch)?;
+        let sample = probe::sample(service, version, health, progress)?;
         if sample != Sample::Healthy || motion.baseline != Baseline::Sound || health.probe == Probe::Runs {
             return Ok(sample);
         }
-        Ok(match service.running(version, watch)? {
+        Ok(match service.running(version, progress)? {
             Running::Release(running) if running == *version => sample,
             other => Sample::NotReady(other.to_string()),
         })
@@ -164,10 +181,10 @@ fn conclude(
 }
 
 /// In small pieces, so that an interruption is heeded.
-fn pause(time: Duration, watch: &dyn Watch) -> Result<()> {
+fn pause(time: Duration, progress: &dyn Progress) -> Result<()> {
     let until = clock::since_boot() + time;
     loop {
-        watch.go_on()?;
+        progress.go_on()?;
         let left = until.saturating_sub(clock::since_boot());
         if left.is_zero() {
             return Ok(());

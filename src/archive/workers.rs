@@ -11,12 +11,12 @@ use std::thread::{self, Scope};
 use blake3::Hasher;
 use flate2::Crc;
 
-use super::body::{Body, Filled};
+use super::buffer_pool::{BufferPool, Chunk};
+use super::extractor::Extractor;
 use super::fault::damaged_entry;
-use super::inflate::{Inflater, Packed};
-use super::intake::Intake;
-use super::load::{Load, Piece};
-use super::meter::Meter;
+use super::inflate::{Inflater, PackedData};
+use super::pending_file::{PendingFile, WrittenFile};
+use super::progress_meter::ProgressMeter;
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
@@ -28,32 +28,32 @@ pub const BATCH: usize = 256 << 10;
 const FILES: usize = 128;
 
 /// A file, and how its data stands in the archive.
-struct Job {
-    body: Body,
-    packed: Packed,
+struct FileJob {
+    body: PendingFile,
+    packed: PackedData,
 }
 
 /// What a thread is handed.
-enum Work {
+enum WorkerQueue {
     /// Files whose data is at hand, each in its range.
-    Small(Vec<(Job, Range<usize>)>, Piece),
+    Small(Vec<(FileJob, Range<usize>)>, Chunk),
     /// One deflated file, whose data arrives in pieces.
-    Large(Box<Job>, Receiver<Piece>),
+    Large(Box<FileJob>, Receiver<Chunk>),
 }
 
 /// The threads, and what they have to do.
-pub struct Crew {
-    queue: SyncSender<Work>,
-    done: Receiver<Result<Vec<Filled>>>,
+pub struct Workers {
+    queue: SyncSender<WorkerQueue>,
+    done: Receiver<Result<Vec<WrittenFile>>>,
     /// How much was handed over and is not done.
     waiting: usize,
-    load: Load,
+    load: BufferPool,
     /// The batch in the making.
-    files: Vec<(Job, Range<usize>)>,
+    files: Vec<(FileJob, Range<usize>)>,
     data: Vec<u8>,
 }
 
-impl Crew {
+impl Workers {
     /// Starts so many threads; they end when the crew is dropped.
     pub fn new<'scope>(scope: &'scope Scope<'scope, '_>, threads: usize) -> Self {
         let (queue, work) = sync_channel(QUEUE);
@@ -63,7 +63,7 @@ impl Crew {
             let (work, finished) = (Arc::clone(&work), finished.clone());
             scope.spawn(move || run(&work, &finished));
         }
-        Self { queue, done, waiting: 0, load: Load::default(), files: Vec::new(), data: Vec::new() }
+        Self { queue, done, waiting: 0, load: BufferPool::default(), files: Vec::new(), data: Vec::new() }
     }
 
     /// Takes over a file, whose data is next in the reader.
@@ -72,61 +72,61 @@ impl Crew {
     /// When the data is cut short, when an earlier file failed, or on interruption.
     pub fn file(
         &mut self,
-        body: Body,
-        packed: Packed,
+        body: PendingFile,
+        packed: PackedData,
         reader: &mut dyn BufRead,
-        meter: &mut Meter<'_>,
-        intake: &mut Intake<'_>,
+        meter: &mut ProgressMeter<'_>,
+        extractor: &mut Extractor<'_>,
     ) -> Result<()> {
         if packed.length > BATCH as u64 {
-            self.hand_over(intake)?;
+            self.hand_over(extractor)?;
             if !packed.deflated {
-                return plain(body, packed, reader, meter).map(|filled| intake.put(filled));
+                return plain(body, packed, reader, meter).map(|filled| extractor.put(filled));
             }
-            return self.large(Job { body, packed }, reader, meter, intake);
+            return self.large(FileJob { body, packed }, reader, meter, extractor);
         }
-        let job = Job { body, packed };
+        let job = FileJob { body, packed };
         let start = self.data.len();
         take(&job.body.path, reader, packed.length, meter, &mut append(&mut self.data))?;
         self.files.push((job, start..self.data.len()));
-        if self.data.len() >= BATCH || self.files.len() == FILES { self.hand_over(intake) } else { Ok(()) }
+        if self.data.len() >= BATCH || self.files.len() == FILES { self.hand_over(extractor) } else { Ok(()) }
     }
 
     /// Waits until all are done. A file whose data ends early is dropped: whoever handed it over knows why.
     ///
     /// # Errors
     /// When one of them failed.
-    pub fn finish(mut self, intake: &mut Intake<'_>) -> Result<()> {
-        self.hand_over(intake)?;
+    pub fn finish(mut self, extractor: &mut Extractor<'_>) -> Result<()> {
+        self.hand_over(extractor)?;
         drop(self.queue);
         for _ in 0..self.waiting {
             let filled = self.done.recv().map_err(|_| Error::failed("a thread that unpacks is gone"))?;
-            filled?.into_iter().for_each(|filled| intake.put(filled));
+            filled?.into_iter().for_each(|filled| extractor.put(filled));
         }
         Ok(())
     }
 
     /// Hands the batch over, and takes what is done.
-    fn hand_over(&mut self, intake: &mut Intake<'_>) -> Result<()> {
+    fn hand_over(&mut self, extractor: &mut Extractor<'_>) -> Result<()> {
         if !self.files.is_empty() {
             let files = std::mem::take(&mut self.files);
             let data = std::mem::replace(&mut self.data, self.load.buffer());
             let data = self.load.admit(data);
-            self.send(Work::Small(files, data));
+            self.send(WorkerQueue::Small(files, data));
         }
         while let Ok(filled) = self.done.try_recv() {
             self.waiting -= 1;
-            filled?.into_iter().for_each(|filled| intake.put(filled));
+            filled?.into_iter().for_each(|filled| extractor.put(filled));
         }
         Ok(())
     }
 
     fn large(
         &mut self,
-        job: Job,
+        job: FileJob,
         reader: &mut dyn BufRead,
-        meter: &mut Meter<'_>,
-        intake: &mut Intake<'_>,
+        meter: &mut ProgressMeter<'_>,
+        extractor: &mut Extractor<'_>,
     ) -> Result<()> {
         let (path, length) = (job.body.path.clone(), job.packed.length);
         let known = job.packed.ahead.zip(job.body.twins());
@@ -140,11 +140,11 @@ impl Crew {
             })?;
             let packed = Some(Sum::of(&hash)).filter(|sum| *sum == ahead);
             let packed = Some(packed.ok_or_else(|| Error::failed("the archive was changed"))?);
-            intake.put(Filled { packed, ..filled });
+            extractor.put(WrittenFile { packed, ..filled });
             return Ok(());
         }
         let (sender, pieces) = channel();
-        self.send(Work::Large(Box::new(job), pieces));
+        self.send(WorkerQueue::Large(Box::new(job), pieces));
         let mut left = length;
         while left > 0 {
             let next = left.min(BATCH as u64);
@@ -157,7 +157,7 @@ impl Crew {
         Ok(())
     }
 
-    fn send(&mut self, work: Work) {
+    fn send(&mut self, work: WorkerQueue) {
         self.waiting += 1;
         // As above.
         let _ = self.queue.send(work);
@@ -165,7 +165,12 @@ impl Crew {
 }
 
 /// Writes a large file whose data needs no unpacking: there is nothing to be done by another thread meanwhile.
-fn plain(body: Body, packed: Packed, reader: &mut dyn BufRead, meter: &mut Meter<'_>) -> Result<Filled> {
+fn plain(
+    body: PendingFile,
+    packed: PackedData,
+    reader: &mut dyn BufRead,
+    meter: &mut ProgressMeter<'_>,
+) -> Result<WrittenFile> {
     let path = body.path.clone();
     let (mut filling, mut crc) = (body.open_over(packed.size)?, Crc::new());
     take(&path, reader, packed.length, meter, &mut |bytes| {
@@ -190,7 +195,7 @@ fn take(
     path: &str,
     reader: &mut dyn BufRead,
     length: u64,
-    meter: &mut Meter<'_>,
+    meter: &mut ProgressMeter<'_>,
     to: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut left = length;
@@ -208,14 +213,14 @@ fn take(
     Ok(())
 }
 
-fn run(queue: &Mutex<Receiver<Work>>, finished: &Sender<Result<Vec<Filled>>>) {
-    let (mut inflater, load) = (Inflater::default(), Load::default());
+fn run(queue: &Mutex<Receiver<WorkerQueue>>, finished: &Sender<Result<Vec<WrittenFile>>>) {
+    let (mut inflater, load) = (Inflater::default(), BufferPool::default());
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(work) = next else { return };
         let filled = match work {
-            Work::Small(files, data) => small(files, data.as_ref(), &mut inflater),
-            Work::Large(job, pieces) => large(*job, pieces, &mut inflater, &load),
+            WorkerQueue::Small(files, data) => small(files, data.as_ref(), &mut inflater),
+            WorkerQueue::Large(job, pieces) => large(*job, pieces, &mut inflater, &load),
         };
         let failed = filled.is_err();
         if finished.send(filled).is_err() || failed {
@@ -224,8 +229,12 @@ fn run(queue: &Mutex<Receiver<Work>>, finished: &Sender<Result<Vec<Filled>>>) {
     }
 }
 
-fn small(files: Vec<(Job, Range<usize>)>, data: &[u8], inflater: &mut Inflater) -> Result<Vec<Filled>> {
-    let fill = |(job, range): (Job, Range<usize>)| {
+fn small(
+    files: Vec<(FileJob, Range<usize>)>,
+    data: &[u8],
+    inflater: &mut Inflater,
+) -> Result<Vec<WrittenFile>> {
+    let fill = |(job, range): (FileJob, Range<usize>)| {
         let (data, deflated) = (&data[range], job.packed.deflated);
         let packed = deflated.then(|| job.packed.digest(data));
         // What is not packed is known by itself, but worth knowing only where it may be shared.
@@ -239,13 +248,18 @@ fn small(files: Vec<(Job, Range<usize>)>, data: &[u8], inflater: &mut Inflater) 
             Some(filled) => filled,
             None => fill(job, &mut std::iter::once(data), inflater)?,
         };
-        Ok(Filled { packed, ..filled })
+        Ok(WrittenFile { packed, ..filled })
     };
     files.into_iter().map(fill).collect()
 }
 
 /// Nothing where the data ends before it is complete.
-fn large(job: Job, pieces: Receiver<Piece>, inflater: &mut Inflater, load: &Load) -> Result<Vec<Filled>> {
+fn large(
+    job: FileJob,
+    pieces: Receiver<Chunk>,
+    inflater: &mut Inflater,
+    load: &BufferPool,
+) -> Result<Vec<WrittenFile>> {
     // What is still to come, and the digest of what came.
     let seen = &Mutex::new((job.packed.length, job.packed.hasher()));
     let seen = || seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -259,17 +273,17 @@ fn large(job: Job, pieces: Receiver<Piece>, inflater: &mut Inflater, load: &Load
     let left = seen().0;
     let given_up = filled.is_err() && left > 0 && all.next().is_none();
     let packed = Some(Sum::of(&seen().1));
-    if given_up { Ok(Vec::new()) } else { filled.map(|filled| vec![Filled { packed, ..filled }]) }
+    if given_up { Ok(Vec::new()) } else { filled.map(|filled| vec![WrittenFile { packed, ..filled }]) }
 }
 
 /// Inflates on yet another thread, so that one large file keeps two of them busy.
 fn fill_ahead(
-    job: Job,
-    pieces: &mut (dyn Iterator<Item = Piece> + Send),
+    job: FileJob,
+    pieces: &mut (dyn Iterator<Item = Chunk> + Send),
     inflater: &mut Inflater,
-    load: &Load,
-) -> Result<Filled> {
-    let Job { body, packed } = job;
+    load: &BufferPool,
+) -> Result<WrittenFile> {
+    let FileJob { body, packed } = job;
     let name = body.path.clone();
     let gone = || Error::failed("a thread that unpacks is gone");
     thread::scope(|scope| {
@@ -289,11 +303,11 @@ fn fill_ahead(
 }
 
 fn fill(
-    job: Job,
+    job: FileJob,
     pieces: &mut dyn Iterator<Item = impl AsRef<[u8]>>,
     inflater: &mut Inflater,
-) -> Result<Filled> {
-    let Job { body, packed } = job;
+) -> Result<WrittenFile> {
+    let FileJob { body, packed } = job;
     let name = body.path.clone();
     let mut filling = body.open()?;
     inflater.inflate(name.as_bytes(), packed, pieces, &mut |bytes| filling.write(bytes))?;

@@ -4,41 +4,41 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::data::Format;
-use crate::policy::{self, Hop, PathRule, Paths};
+use crate::data::DataFormat;
+use crate::policy::{self, HopKind, PathRule, Paths};
 use crate::version::{Range, Version};
 
 /// What a release itself declares of the ways to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Declared {
+pub struct DeclaredPaths {
     /// From where it may be reached at all; by default by the vendor's rules.
     pub from: Option<Vec<Range>>,
     /// From where it may be reached hot; by default from the same major.minor.
     pub hot_from: Option<Vec<Range>>,
     /// The formats of data that it can start on; none where it does not say.
-    pub reads: Option<Vec<Format>>,
+    pub reads: Option<Vec<DataFormat>>,
     /// The formats of the data that the next release finds, empty where nobody knows; none where it leaves them as it
     /// found them.
-    pub leaves: Option<BTreeSet<Format>>,
+    pub leaves: Option<BTreeSet<DataFormat>>,
 }
 
-impl Declared {
+impl DeclaredPaths {
     /// Whether this release can start on data in these formats, as far as it says.
     #[must_use]
-    pub fn starts_on(&self, formats: &BTreeSet<Format>) -> bool {
+    pub fn starts_on(&self, formats: &BTreeSet<DataFormat>) -> bool {
         self.reads.as_ref().is_none_or(|reads| formats.iter().all(|format| reads.contains(format)))
     }
 }
 
 /// One hop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Leg {
+pub struct Hop {
     /// The release that runs before.
     pub from: Version,
     /// The release that runs after.
     pub to: Version,
     /// How it may be made.
-    pub way: Hop,
+    pub way: HopKind,
 }
 
 /// A release that is not here.
@@ -54,13 +54,13 @@ pub struct Missing {
 #[derive(Debug)]
 pub struct Map<'a> {
     rules: &'a [PathRule],
-    declared: &'a BTreeMap<Version, Declared>,
+    declared: &'a BTreeMap<Version, DeclaredPaths>,
     /// In ascending order, each with whether it is here.
     stops: Vec<(&'a Version, bool)>,
     /// For each of them those from which it may be reached by the rules, as bits.
     into: Vec<Set>,
     /// What the formats of the data may be on the way; first of all, that nobody knows.
-    formats: Vec<&'a BTreeSet<Format>>,
+    formats: Vec<&'a BTreeSet<DataFormat>>,
     /// For each stop which of these it leaves; none where those that it finds.
     leaves: Vec<Option<usize>>,
     /// For each stop on which of these it can start, as bits.
@@ -71,7 +71,7 @@ pub struct Map<'a> {
 type At = (usize, usize);
 
 /// Formats that nobody knows.
-static UNKNOWN: BTreeSet<Format> = BTreeSet::new();
+static UNKNOWN: BTreeSet<DataFormat> = BTreeSet::new();
 
 /// A set of stops, or of what the data may be.
 #[derive(Clone, Debug)]
@@ -101,18 +101,19 @@ type Distance = (usize, usize);
 /// nobody knows.
 fn data<'a>(
     stops: &[(&'a Version, bool)],
-    declared: &'a BTreeMap<Version, Declared>,
-) -> (Vec<&'a BTreeSet<Format>>, Vec<Option<usize>>, Vec<Set>) {
-    let declared: Vec<Option<&Declared>> = stops.iter().map(|(version, _)| declared.get(*version)).collect();
+    declared: &'a BTreeMap<Version, DeclaredPaths>,
+) -> (Vec<&'a BTreeSet<DataFormat>>, Vec<Option<usize>>, Vec<Set>) {
+    let declared: Vec<Option<&DeclaredPaths>> =
+        stops.iter().map(|(version, _)| declared.get(*version)).collect();
     let left = declared.iter().flatten().filter_map(|declared| declared.leaves.as_ref());
-    let known: BTreeSet<&BTreeSet<Format>> = left.filter(|formats| !formats.is_empty()).collect();
-    let formats: Vec<&BTreeSet<Format>> = std::iter::once(&UNKNOWN).chain(known).collect();
-    let named = |left: &BTreeSet<Format>| formats.iter().position(|known| *known == left);
-    let leaves = |declared: &Option<&Declared>| match declared {
+    let known: BTreeSet<&BTreeSet<DataFormat>> = left.filter(|formats| !formats.is_empty()).collect();
+    let formats: Vec<&BTreeSet<DataFormat>> = std::iter::once(&UNKNOWN).chain(known).collect();
+    let named = |left: &BTreeSet<DataFormat>| formats.iter().position(|known| *known == left);
+    let leaves = |declared: &Option<&DeclaredPaths>| match declared {
         Some(declared) => declared.leaves.as_ref().and_then(named),
         None => Some(0),
     };
-    let starts_on = |declared: &Option<&Declared>| {
+    let starts_on = |declared: &Option<&DeclaredPaths>| {
         Set::of(formats.len(), |at| declared.is_none_or(|declared| declared.starts_on(formats[at])))
     };
     let (leaves, starts_on) =
@@ -123,13 +124,13 @@ fn data<'a>(
 impl<'a> Map<'a> {
     /// A map of the releases that are here, with what each declares.
     #[must_use]
-    pub fn new(paths: &'a Paths, declared: &'a BTreeMap<Version, Declared>) -> Self {
+    pub fn new(paths: &'a Paths, declared: &'a BTreeMap<Version, DeclaredPaths>) -> Self {
         Self::with(&paths.rules, declared, &[])
     }
 
     fn with(
         rules: &'a [PathRule],
-        declared: &'a BTreeMap<Version, Declared>,
+        declared: &'a BTreeMap<Version, DeclaredPaths>,
         missing: &'a [Version],
     ) -> Self {
         let here = declared.keys().map(|version| (version, true));
@@ -174,15 +175,15 @@ impl<'a> Map<'a> {
     }
 
     /// All hops that may be made, each with how.
-    pub fn legs(&self) -> impl Iterator<Item = Leg> {
+    pub fn legs(&self) -> impl Iterator<Item = Hop> {
         let pairs = (0..self.stops.len()).flat_map(|to| (0..to).map(move |from| (from, to)));
         pairs.filter(|(from, to)| self.leads(self.at(*from, 0), *to)).map(|(from, to)| self.leg(from, to))
     }
 
-    fn leg(&self, from: usize, to: usize) -> Leg {
+    fn leg(&self, from: usize, to: usize) -> Hop {
         let (from, to) = (self.stops[from].0, self.stops[to].0);
         let hot_from = self.declared.get(to).and_then(|declared| declared.hot_from.as_deref());
-        Leg { from: from.clone(), to: to.clone(), way: policy::hop(from, to, hot_from) }
+        Hop { from: from.clone(), to: to.clone(), way: policy::hop(from, to, hot_from) }
     }
 
     fn stop(&self, version: &Version) -> Option<usize> {
@@ -192,7 +193,7 @@ impl<'a> Map<'a> {
     /// The hops from one release that is here to another, the fewest, and on a tie the highest release at each;
     /// none where there is no way.
     #[must_use]
-    pub fn route(&self, from: &Version, to: &Version) -> Option<Vec<Leg>> {
+    pub fn route(&self, from: &Version, to: &Version) -> Option<Vec<Hop>> {
         let (from, to) = (self.stop(from)?, self.stop(to)?);
         let distances = self.distances(from, to);
         let distance = |(stop, formats): At| distances[stop][formats];
@@ -253,7 +254,7 @@ impl<'a> Map<'a> {
     }
 
     /// In which ranges a release between two hops has to be.
-    fn described(&self, to: &Leg, on: &Leg) -> Missing {
+    fn described(&self, to: &Hop, on: &Hop) -> Missing {
         let entered = self
             .rules
             .iter()

@@ -4,22 +4,22 @@ use serde::Serialize;
 
 use crate::data::{Migration, OnDisk, Stage};
 use crate::error::{Error, Kind, Result};
-use crate::execute::Observer;
+use crate::execute::Reporter;
 use crate::manifest::Manifest;
-use crate::plan::{self, Leg, Plan, Request, Restart, Retry, Step};
+use crate::plan::{self, Hop, Plan, Request, Restart, Retry, Step};
 use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::check::Outcome;
+use super::check::CheckOutcome;
+use super::disk_space::Reservation;
 use super::fetch::Fetch;
 use super::install::{install_in, migrating};
 use super::migrate::{failed, follow};
-use super::ready::{Ready, prepare_ahead, prepare_in};
-use super::room::Claim;
-use super::route::{Journey, route};
-use super::source::Want;
-use super::{Install, Mode, Report, Session, check, data, motion, retry};
+use super::prepare::{Ready, prepare_ahead, prepare_in};
+use super::source::ArchiveRequest;
+use super::upgrade_path::{PathQuery, route};
+use super::{Install, Mode, Report, Session, check, data, retry, service_move};
 
 /// How far a walk goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Walked {
     /// The release that it ends at.
     pub version: Version,
     /// The hops; none where there was nothing to do.
-    pub hops: Vec<Leg>,
+    pub hops: Vec<Hop>,
     /// Whether they were made; else all is ready for them.
     pub switched: bool,
     /// The data migration of the last release, which goes on in the background or has failed; none where there is nothing
@@ -47,8 +47,8 @@ pub struct Walked {
 }
 
 /// One hop, with the options of an upgrade that makes it.
-struct Stride {
-    leg: Leg,
+struct HopPlan {
+    leg: Hop,
     options: Install,
 }
 
@@ -61,34 +61,35 @@ pub fn walk(
     root: &Root,
     options: &Install,
     extent: Extent,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Report<Walked>> {
-    let session = Session::begin(root, &options.common, observer)?;
+    let session = Session::begin(root, &options.common, reporter)?;
     let from = start(&session.now, &options.request)?;
     let version = options.request.target.clone();
-    let journey = Journey { to: version.clone(), from: Some(from.clone()), available: None, graph: false };
-    let hops = route(root, &journey, observer)?.hops;
-    let data = settled(&session, &hops, options.common.mode, observer)?;
-    let (strides, plan) = survey(&session, options, data, hops.clone(), observer)?;
+    let journey = PathQuery { to: version.clone(), from: Some(from.clone()), available: None, graph: false };
+    let hops = route(root, &journey, reporter)?.hops;
+    let data = settled(&session, &hops, options.common.mode, reporter)?;
+    let (strides, plan) = survey(&session, options, data, hops.clone(), reporter)?;
     let plan = if extent == Extent::Ahead { ahead(plan) } else { plan };
     let walked = |switched, migration| Walked { from: from.clone(), version, hops, switched, migration };
     if options.common.mode == Mode::DryRun {
-        return session.finish(plan, None, observer, |_| walked(false, None));
+        return session.finish(plan, None, reporter, |_| walked(false, None));
     }
-    prepare(&session, &strides, observer)?;
+    prepare(&session, &strides, reporter)?;
     if extent == Extent::Ahead {
-        return session.finish(Plan::default(), None, observer, |_| walked(false, None));
+        return session.finish(Plan::default(), None, reporter, |_| walked(false, None));
     }
     // What was failing before is not blamed on a hop; after the only one nobody looks.
-    let was_well = strides.len() < 2 || motion::ailment(root, &from, observer)?.is_none();
+    let was_well = strides.len() < 2 || service_move::ailment(root, &from, reporter)?.is_none();
     for (at, stride) in strides.iter().enumerate() {
-        observer.hop(&stride.leg, at + 1, strides.len());
-        let left = if at + 1 < strides.len() { Left::More { was_well } } else { Left::Nothing };
-        go(&session, stride, left, observer)
+        reporter.hop(&stride.leg, at + 1, strides.len());
+        let left =
+            if at + 1 < strides.len() { RemainingSpace::More { was_well } } else { RemainingSpace::Nothing };
+        go(&session, stride, left, reporter)
             .map_err(|error| stopped(root, error, &stride.leg, at, strides.len()))?;
     }
     let migration = migrating(root, &options.request.target)?;
-    session.finish(Plan::default(), None, observer, |_| walked(true, migration))
+    session.finish(Plan::default(), None, reporter, |_| walked(true, migration))
 }
 
 /// Where a walk begins: at a release that is there to stay.
@@ -108,12 +109,12 @@ fn start(now: &Snapshot, request: &Request) -> Result<Version> {
 }
 
 /// The data once a migration at work has ended, as it has to before a hop: a walk that was cut short may have begun it.
-fn settled(session: &Session<'_>, hops: &[Leg], mode: Mode, observer: &mut dyn Observer) -> Result<OnDisk> {
+fn settled(session: &Session<'_>, hops: &[Hop], mode: Mode, reporter: &mut dyn Reporter) -> Result<OnDisk> {
     if hops.is_empty() || mode == Mode::DryRun {
         return Ok(session.root.data(&session.now)?.foreseen());
     }
-    let known = follow(session.root, observer)?;
-    observer.go_on()?;
+    let known = follow(session.root, reporter)?;
+    reporter.go_on()?;
     Ok(known)
 }
 
@@ -122,10 +123,10 @@ fn survey(
     session: &Session<'_>,
     options: &Install,
     data: OnDisk,
-    hops: Vec<Leg>,
-    observer: &mut dyn Observer,
-) -> Result<(Vec<Stride>, Plan)> {
-    let (found, claimed) = look_through(session, options, &hops, observer);
+    hops: Vec<Hop>,
+    reporter: &mut dyn Reporter,
+) -> Result<(Vec<HopPlan>, Plan)> {
+    let (found, claimed) = look_through(session, options, &hops, reporter);
     let mut ahead = Ahead {
         request: &options.request,
         root: session.root,
@@ -140,8 +141,8 @@ fn survey(
         failed.extend(standing.into_iter().filter_map(|(_, outcome)| outcome.err()));
     }
     for (at, (leg, looked)) in hops.into_iter().zip(found).enumerate() {
-        match ahead.look(&leg, looked, options_for(options, &leg, at == 0), observer) {
-            Ok(options) => strides.push(Stride { leg, options }),
+        match ahead.look(&leg, looked, options_for(options, &leg, at == 0), reporter) {
+            Ok(options) => strides.push(HopPlan { leg, options }),
             Err(errors) => failed.extend(errors.into_iter().map(|error| at_hop(&leg, &error))),
         }
     }
@@ -150,20 +151,20 @@ fn survey(
 }
 
 /// What was found of the archive of one release, or all that is wrong with it.
-type Looked<'a> = Result<(Vec<Outcome>, Option<Fetch<'a>>)>;
+type HopChecks<'a> = Result<(Vec<CheckOutcome>, Option<Fetch<'a>>)>;
 
 /// Looks through all archives of the way, each of which has to find room beside those before it; and tells what they
 /// take together.
 fn look_through<'a>(
     session: &Session<'a>,
     options: &Install,
-    hops: &[Leg],
-    observer: &mut dyn Observer,
-) -> (Vec<Looked<'a>>, Claim) {
-    let mut claimed = Claim::default();
-    let look = |leg: &Leg| {
-        let want = Want { claimed, ..Want::of(&leg.to, options.replace, Mode::DryRun) };
-        let looked = check::looked(session.root, &session.now, want, observer);
+    hops: &[Hop],
+    reporter: &mut dyn Reporter,
+) -> (Vec<HopChecks<'a>>, Reservation) {
+    let mut claimed = Reservation::default();
+    let look = |leg: &Hop| {
+        let want = ArchiveRequest { claimed, ..ArchiveRequest::of(&leg.to, options.replace, Mode::DryRun) };
+        let looked = check::check_archive(session.root, &session.now, want, reporter);
         let fetched = looked.as_ref().ok().and_then(|(_, fetched)| fetched.as_ref());
         claimed = claimed.and(fetched.map(|fetched| fetched.claim).unwrap_or_default());
         looked
@@ -172,7 +173,7 @@ fn look_through<'a>(
 }
 
 /// The options of the upgrade that makes a hop.
-fn options_for(options: &Install, leg: &Leg, is_first: bool) -> Install {
+fn options_for(options: &Install, leg: &Hop, is_first: bool) -> Install {
     let mut options = options.clone();
     options.request.target = leg.to.clone();
     // Of several hops only those are made by a restart that need it.
@@ -195,7 +196,7 @@ struct Ahead<'a> {
     now: Snapshot,
     data: OnDisk,
     /// What all releases of the way take, which are unpacked before the first hop.
-    claimed: Claim,
+    claimed: Reservation,
     plan: Plan,
 }
 
@@ -203,17 +204,17 @@ impl<'a> Ahead<'a> {
     /// Looks at the next hop, and goes on as if it were made.
     fn look(
         &mut self,
-        leg: &Leg,
-        looked: Looked<'a>,
+        leg: &Hop,
+        looked: HopChecks<'a>,
         options: Install,
-        observer: &mut dyn Observer,
+        reporter: &mut dyn Reporter,
     ) -> std::result::Result<Install, Vec<Error>> {
         let declared = looked.as_ref().ok().and_then(|(_, fetched)| fetched.as_ref());
         let manifest = declared.and_then(|fetched| fetched.manifest.clone());
         let steps = looked.map_err(|error| vec![error]).and_then(|(mut found, fetched)| {
             found.extend(self.failed_before(&leg.to, fetched.as_ref()));
             let fetched = fetched.map(|fetched| Fetch { claim: self.claimed, ..fetched });
-            self.steps(&options, found, fetched, observer)
+            self.steps(&options, found, fetched, reporter)
         });
         // As if it were made, whatever is in its way: the hops behind it are to be told of, too.
         self.pass(leg, manifest.as_ref());
@@ -226,14 +227,15 @@ impl<'a> Ahead<'a> {
     fn steps(
         &self,
         options: &Install,
-        found: Vec<Outcome>,
+        found: Vec<CheckOutcome>,
         fetched: Option<Fetch<'_>>,
-        observer: &mut dyn Observer,
+        reporter: &mut dyn Reporter,
     ) -> std::result::Result<Vec<Step>, Vec<Error>> {
         let one = |error| vec![error];
         let (root, now, data, request) = (self.root, &self.now, &self.data, &options.request);
         let (further, motion) =
-            check::held(root, now, data, request, fetched.as_ref(), Mode::DryRun, observer).map_err(one)?;
+            check::run_checks(root, now, data, request, fetched.as_ref(), Mode::DryRun, reporter)
+                .map_err(one)?;
         let outcomes = found.into_iter().chain(further);
         let failed: Vec<Error> = outcomes.filter_map(|(_, outcome)| outcome.err()).collect();
         if !failed.is_empty() {
@@ -245,20 +247,20 @@ impl<'a> Ahead<'a> {
     }
 
     /// As of one upgrade, with the command that tries the whole way again.
-    fn failed_before(&self, target: &Version, fetched: Option<&Fetch<'_>>) -> Option<Outcome> {
+    fn failed_before(&self, target: &Version, fetched: Option<&Fetch<'_>>) -> Option<CheckOutcome> {
         let request = Request { target: target.clone(), ..self.request.clone() };
         let sha256 = fetched.and_then(|fetched| fetched.sha256.as_deref());
         retry::failed_before(self.root, &self.now, &request, sha256, &retry::command_of_walk(self.request))
     }
 
-    fn pass(&mut self, leg: &Leg, manifest: Option<&Manifest>) {
+    fn pass(&mut self, leg: &Hop, manifest: Option<&Manifest>) {
         let formats = std::mem::take(&mut self.data.formats);
         self.data = data::after(formats, &self.now, &leg.to, manifest);
         self.now.arrive(&leg.to);
     }
 }
 
-fn at_hop(leg: &Leg, error: &Error) -> Error {
+fn at_hop(leg: &Hop, error: &Error) -> Error {
     error.refused_in_one_line(&format!("from {} to {}: ", leg.from, leg.to))
 }
 
@@ -269,12 +271,12 @@ fn ahead(plan: Plan) -> Plan {
 }
 
 /// Unpacks and prepares all releases of the way; the first of them is asked whether it may be gone to.
-fn prepare(session: &Session<'_>, strides: &[Stride], observer: &mut dyn Observer) -> Result<()> {
-    for (at, Stride { options, leg }) in strides.iter().enumerate() {
+fn prepare(session: &Session<'_>, strides: &[HopPlan], reporter: &mut dyn Reporter) -> Result<()> {
+    for (at, HopPlan { options, leg }) in strides.iter().enumerate() {
         let session = session.again()?;
         match at {
-            0 => prepare_in(session, options, observer)?,
-            _ => prepare_ahead(session, options, observer).map_err(|error| unready(error, &leg.to))?,
+            0 => prepare_in(session, options, reporter)?,
+            _ => prepare_ahead(session, options, reporter).map_err(|error| unready(error, &leg.to))?,
         };
     }
     Ok(())
@@ -282,7 +284,7 @@ fn prepare(session: &Session<'_>, strides: &[Stride], observer: &mut dyn Observe
 
 /// What comes after a hop.
 #[derive(Clone, Copy)]
-enum Left {
+enum RemainingSpace {
     /// It was the last.
     Nothing,
     /// Another hop, from a service that was well when the walk began, or was not.
@@ -291,17 +293,22 @@ enum Left {
 
 /// Makes one hop; where another one follows, waits for the end of its migration, and looks whether the service is still
 /// well after it.
-fn go(session: &Session<'_>, stride: &Stride, left: Left, observer: &mut dyn Observer) -> Result<()> {
-    install_in(session.again()?, &stride.options, observer)?;
-    observer.arrived(&stride.leg);
-    let Left::More { was_well } = left else { return Ok(()) };
-    let known = follow(session.root, observer)?;
-    observer.go_on()?;
+fn go(
+    session: &Session<'_>,
+    stride: &HopPlan,
+    left: RemainingSpace,
+    reporter: &mut dyn Reporter,
+) -> Result<()> {
+    install_in(session.again()?, &stride.options, reporter)?;
+    reporter.arrived(&stride.leg);
+    let RemainingSpace::More { was_well } = left else { return Ok(()) };
+    let known = follow(session.root, reporter)?;
+    reporter.go_on()?;
     if let Some(migration) = known.migration.filter(|migration| migration.stage == Stage::Failed) {
         return Err(failed(&migration));
     }
     let to = &stride.leg.to;
-    match motion::ailment(session.root, to, observer)? {
+    match service_move::ailment(session.root, to, reporter)? {
         Some(why) if was_well => {
             Err(Error::failed(format!("the service is not well on {to}, which was made permanent: {why}")))
         }
@@ -318,7 +325,7 @@ fn unready(error: Error, version: &Version) -> Error {
 }
 
 /// Says where the walk stands now: on the hop before, or on this one where it was made and something is wrong with it.
-fn stopped(root: &Root, error: Error, leg: &Leg, at: usize, of: usize) -> Error {
+fn stopped(root: &Root, error: Error, leg: &Hop, at: usize, of: usize) -> Error {
     let kind = match error.kind() {
         // Earlier hops were made.
         Kind::Refused if at > 0 => Kind::Failed,

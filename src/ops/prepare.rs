@@ -4,15 +4,15 @@ use serde::Serialize;
 
 use crate::data::OnDisk;
 use crate::error::Result;
-use crate::execute::Observer;
-use crate::plan::{self, Along, Motion, Plan, Step};
+use crate::execute::Reporter;
+use crate::plan::{self, Plan, PlanFacts, ServiceMove, Step};
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
 use crate::version::Version;
 
 use super::fetch::{Fetch, fetch};
-use super::source::Want;
-use super::{Install, Report, Session, check, data, motion};
+use super::source::ArchiveRequest;
+use super::{Install, Report, Session, check, data, service_move};
 
 /// A release that nothing is in the way of.
 pub(super) struct Ready<'a> {
@@ -21,7 +21,7 @@ pub(super) struct Ready<'a> {
     /// What prepares it; none where it is prepared.
     prepare: Option<Step>,
     /// How the service gets to it.
-    pub motion: Option<Motion>,
+    pub motion: Option<ServiceMove>,
     /// Whether the service is down and is to be started.
     start: bool,
 }
@@ -34,17 +34,17 @@ pub(super) fn ready<'a>(
     session: &Session<'a>,
     on_disk: &OnDisk,
     options: &Install,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Ready<'a>> {
     let request = &options.request;
-    let (fetched, motion) = check::passed(session, on_disk, request, want(options), observer)?;
-    let start = request.start && motion::is_down(session.root, observer)?;
+    let (fetched, motion) = check::require_all(session, on_disk, request, want(options), reporter)?;
+    let start = request.start && service_move::is_down(session.root, reporter)?;
     let ready = Ready::of(session.root, &session.now, &request.target, fetched, motion);
     Ok(Ready { start, ..ready })
 }
 
-fn want(options: &Install) -> Want<'_> {
-    Want::of(&options.request.target, options.replace, options.common.mode)
+fn want(options: &Install) -> ArchiveRequest<'_> {
+    ArchiveRequest::of(&options.request.target, options.replace, options.common.mode)
 }
 
 impl<'a> Ready<'a> {
@@ -54,7 +54,7 @@ impl<'a> Ready<'a> {
         now: &Snapshot,
         target: &Version,
         fetched: Fetch<'a>,
-        motion: Option<Motion>,
+        motion: Option<ServiceMove>,
     ) -> Self {
         let is_fetched = !fetched.steps.is_empty();
         let prepare = data::preparing(root, now, target, fetched.manifest.as_ref(), is_fetched);
@@ -62,10 +62,10 @@ impl<'a> Ready<'a> {
     }
 
     /// All that goes along with the links, of data as it is on disk.
-    pub fn along(&self, now: &Snapshot, on_disk: &OnDisk, options: &Install) -> Along {
+    pub fn along(&self, now: &Snapshot, on_disk: &OnDisk, options: &Install) -> PlanFacts {
         let command = options.backup_command.as_deref();
         let along = data::along(on_disk, now, &options.request, self.fetched.manifest.as_ref(), command);
-        Along { fetch: self.ahead().steps, motion: self.motion.clone(), start: self.start, ..along }
+        PlanFacts { fetch: self.ahead().steps, motion: self.motion.clone(), start: self.start, ..along }
     }
 
     /// What can be done ahead.
@@ -89,9 +89,9 @@ pub struct Prepared {
 ///
 /// # Errors
 /// As `install`.
-pub fn prepare(root: &Root, options: &Install, observer: &mut dyn Observer) -> Result<Report<Prepared>> {
-    let session = Session::begin(root, &options.common, observer)?;
-    prepare_in(session, options, observer)
+pub fn prepare(root: &Root, options: &Install, reporter: &mut dyn Reporter) -> Result<Report<Prepared>> {
+    let session = Session::begin(root, &options.common, reporter)?;
+    prepare_in(session, options, reporter)
 }
 
 /// The same of a release that is gone to later, from another one than runs now: it is held against the checks then.
@@ -101,36 +101,36 @@ pub fn prepare(root: &Root, options: &Install, observer: &mut dyn Observer) -> R
 pub(super) fn prepare_ahead(
     session: Session<'_>,
     options: &Install,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Report<Prepared>> {
     let target = &options.request.target;
-    let fetched = fetch(session.root, &session.now, want(options), observer)?;
+    let fetched = fetch(session.root, &session.now, want(options), reporter)?;
     let fetched = fetched.declared(session.root, target)?;
     let ready = Ready::of(session.root, &session.now, target, fetched, None);
-    finish(session, &ready, options, observer)
+    finish(session, &ready, options, reporter)
 }
 
 /// As [`prepare`].
 pub(super) fn prepare_in(
     session: Session<'_>,
     options: &Install,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Report<Prepared>> {
     options.request.allowed(&session.now)?;
     let on_disk = session.root.data(&session.now)?;
-    let ready = ready(&session, &on_disk, options, observer)?;
-    finish(session, &ready, options, observer)
+    let ready = ready(&session, &on_disk, options, reporter)?;
+    finish(session, &ready, options, reporter)
 }
 
 fn finish(
     session: Session<'_>,
     ready: &Ready<'_>,
     options: &Install,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<Report<Prepared>> {
     let version = options.request.target.clone();
     let state = session.now.state(&version).unwrap_or(ReleaseState::Unpacked);
-    session.finish(ready.ahead(), ready.fetched.staged.as_ref(), observer, |plan| Prepared {
+    session.finish(ready.ahead(), ready.fetched.staged.as_ref(), reporter, |plan| Prepared {
         version,
         state,
         changed: !plan.steps.is_empty(),

@@ -1,9 +1,9 @@
 //! One entry of a zip as its directory lists it, and as the header ahead of its data tells it again.
 
-use super::fields::Fields;
-use crate::archive::fault::broken;
-use crate::archive::inflate::Packed;
-use crate::archive::path::breach;
+use super::le_fields::Fields;
+use crate::archive::fault::corrupt;
+use crate::archive::inflate::PackedData;
+use crate::archive::path::violation;
 use crate::error::{Error, Result};
 
 const LISTED: &[u8; 4] = b"PK\x01\x02";
@@ -24,14 +24,14 @@ const UNICODE_PATH: u16 = 0x7075;
 
 /// How data is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub enum Compression {
     Stored,
     Deflated,
 }
 
 /// One entry, as the directory lists it.
 #[derive(Debug)]
-pub struct Listed {
+pub struct CentralEntry {
     pub name: Vec<u8>,
     /// Where its header begins.
     pub at: u64,
@@ -39,29 +39,29 @@ pub struct Listed {
     pub packed: u64,
     pub size: u64,
     pub crc: u32,
-    pub method: Method,
+    pub method: Compression,
     /// The type and permission bits; 0 where the writer knew none.
     pub mode: u32,
     flags: u16,
     time: u32,
 }
 
-impl Listed {
+impl CentralEntry {
     /// Takes the next entry of the directory.
     ///
     /// # Errors
     /// Refuses what is damaged, encrypted, packed by another method, or has two names or sizes.
     pub fn read(fields: &mut Fields<'_>) -> Result<Self> {
         let (fixed, name, extra) =
-            split_listed(fields).ok_or_else(|| broken("its directory is malformed"))?;
+            split_listed(fields).ok_or_else(|| corrupt("its directory is malformed"))?;
         let [size, packed, at] = Extra::read(name, extra)?.resolve([fixed.size, fixed.packed, fixed.at])?;
         let method = match fixed.method {
-            _ if fixed.flags & ENCRYPTED != 0 => return Err(breach(name, "is encrypted")),
-            0 if packed == size => Method::Stored,
-            0 => return Err(breach(name, "has two sizes")),
-            8 => Method::Deflated,
+            _ if fixed.flags & ENCRYPTED != 0 => return Err(violation(name, "is encrypted")),
+            0 if packed == size => Compression::Stored,
+            0 => return Err(violation(name, "has two sizes")),
+            8 => Compression::Deflated,
             other => {
-                return Err(breach(
+                return Err(violation(
                     name,
                     format!("is compressed by a method that is not read here: {other}"),
                 ));
@@ -76,10 +76,10 @@ impl Listed {
     /// # Errors
     /// Refuses a header that is unlike the entry.
     pub fn check_local(&self, fixed: &[u8]) -> Result<Local> {
-        let local = Local::read(fixed).ok_or_else(|| breach(&self.name, "has no header"))?;
+        let local = Local::read(fixed).ok_or_else(|| violation(&self.name, "has no header"))?;
         let method = match self.method {
-            Method::Stored => 0,
-            Method::Deflated => 8,
+            Compression::Stored => 0,
+            Compression::Deflated => 8,
         };
         let same = (local.flags & MEANING, local.method, local.time, local.name_length)
             == (self.flags & MEANING, method, self.time, self.name.len());
@@ -124,9 +124,9 @@ impl Listed {
     }
 
     /// How its data is unpacked.
-    pub fn packing(&self) -> Packed {
-        let deflated = self.method == Method::Deflated;
-        Packed { length: self.packed, size: self.size, deflated, crc: Some(self.crc), ahead: None }
+    pub fn packing(&self) -> PackedData {
+        let deflated = self.method == Compression::Deflated;
+        PackedData { length: self.packed, size: self.size, deflated, crc: Some(self.crc), ahead: None }
     }
 
     fn is_described(&self) -> bool {
@@ -134,11 +134,11 @@ impl Listed {
     }
 
     fn unlike(&self) -> Error {
-        breach(&self.name, "is told of in two ways: its header is unlike the directory")
+        violation(&self.name, "is told of in two ways: its header is unlike the directory")
     }
 
     fn stray(&self) -> Error {
-        breach(&self.name, "is followed by bytes that belong to no entry")
+        violation(&self.name, "is followed by bytes that belong to no entry")
     }
 }
 
@@ -209,18 +209,18 @@ impl<'a> Extra<'a> {
         while !fields.0.is_empty() {
             let (tag, length) = (fields.u16(), fields.u16());
             let data = length.and_then(|n| fields.bytes(n.into()));
-            let data = data.ok_or_else(|| breach(name, "has a malformed extra field"))?;
+            let data = data.ok_or_else(|| violation(name, "has a malformed extra field"))?;
             let twice = match tag {
                 Some(ZIP64) => zip64.replace(data).is_some(),
                 // The version of the field, a checksum, and the name.
                 Some(UNICODE_PATH) if data.get(5..) != Some(name) => {
-                    return Err(breach(name, "has another name in an extra field"));
+                    return Err(violation(name, "has another name in an extra field"));
                 }
                 Some(UNICODE_PATH) => std::mem::replace(&mut named, true),
                 _ => false,
             };
             if twice {
-                return Err(breach(name, "has the same extra field twice"));
+                return Err(violation(name, "has the same extra field twice"));
             }
         }
         Ok(Self { name, zip64 })
@@ -242,7 +242,7 @@ impl<'a> Extra<'a> {
         };
         match resolved.iter().all(Option::is_some) {
             true => Ok(resolved.map(Option::unwrap_or_default)),
-            false => Err(breach(self.name, "has two sizes")),
+            false => Err(violation(self.name, "has two sizes")),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a zip: the records that tell where its directory is. There must be one way to read them.
 
-use super::fields::Fields;
-use crate::archive::fault::broken;
+use super::le_fields::Fields;
+use crate::archive::fault::corrupt;
 use crate::error::{Error, Result};
 
 const END: &[u8; 4] = b"PK\x05\x06";
@@ -18,7 +18,7 @@ pub const END_MAX: u64 = (END_SIZE + LOCATOR_SIZE + END64_SIZE) as u64 + 0xffff;
 
 /// Where the directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct EndRecord {
     /// Where it begins, from the beginning of the file.
     pub start: u64,
     /// Its length in bytes.
@@ -27,7 +27,7 @@ pub struct End {
     pub count: u64,
 }
 
-impl End {
+impl EndRecord {
     /// Reads the records at the end of `tail`, the last part of a file that begins at `base`.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl End {
         };
         let ends_at = base + before.at(at) as u64;
         if told.start.checked_add(told.size) != Some(ends_at) {
-            return Err(broken("its directory does not end where its end record begins"));
+            return Err(corrupt("its directory does not end where its end record begins"));
         }
         Ok(told)
     }
@@ -56,11 +56,11 @@ fn find(tail: &[u8]) -> Result<usize> {
         places().filter(|at| comment(*at).is_some_and(|n| at + END_SIZE + usize::from(n) == tail.len()));
     match (fitting.next(), fitting.next()) {
         (Some(at), None) if places().next_back() == Some(at) => Ok(at),
-        (Some(_), _) => Err(broken("it has two end records")),
+        (Some(_), _) => Err(corrupt("it has two end records")),
         (None, _) if places().next().is_some() => {
-            Err(broken("something follows its end record, or is missing"))
+            Err(corrupt("something follows its end record, or is missing"))
         }
-        (None, _) => Err(broken("it has no end record")),
+        (None, _) => Err(corrupt("it has no end record")),
     }
 }
 
@@ -70,7 +70,7 @@ enum Before {
     Nothing,
     /// The record of a zip with more or larger entries, and the pointer to it.
     End64 {
-        record: End,
+        record: EndRecord,
         at: usize,
     },
 }
@@ -84,8 +84,9 @@ impl Before {
     }
 }
 
-fn split(tail: &[u8], at: usize) -> Result<(End, Before)> {
-    let end = read_end(&tail[at..]).ok_or_else(|| broken("its end record says that it has several parts"))?;
+fn split(tail: &[u8], at: usize) -> Result<(EndRecord, Before)> {
+    let end =
+        read_end(&tail[at..]).ok_or_else(|| corrupt("its end record says that it has several parts"))?;
     let Some(locator_at) = at.checked_sub(LOCATOR_SIZE).filter(|at| tail[*at..].starts_with(LOCATOR)) else {
         return Ok((end, Before::Nothing));
     };
@@ -101,11 +102,11 @@ fn split(tail: &[u8], at: usize) -> Result<(End, Before)> {
 }
 
 fn contradicts() -> Error {
-    broken("its zip64 records contradict each other")
+    corrupt("its zip64 records contradict each other")
 }
 
 /// A field that is too small for its figure has all bits set; any other must be right.
-fn agree(end: End, record: End) -> Result<End> {
+fn agree(end: EndRecord, record: EndRecord) -> Result<EndRecord> {
     let same = |small: u64, large: u64, limit: u64| small == large || small == limit;
     let agree = same(end.count, record.count, 0xffff)
         && same(end.size, record.size, 0xffff_ffff)
@@ -113,23 +114,23 @@ fn agree(end: End, record: End) -> Result<End> {
     if agree { Ok(record) } else { Err(contradicts()) }
 }
 
-fn read_end(bytes: &[u8]) -> Option<End> {
+fn read_end(bytes: &[u8]) -> Option<EndRecord> {
     let mut fields = Fields(bytes.get(END.len()..)?);
     let parts = (fields.u16()?, fields.u16()?);
     let (here, count) = (fields.u16()?, fields.u16()?);
     let (size, start) = (fields.u32()?, fields.u32()?);
     let whole = matches!(parts, (0, 0) | (0xffff, 0xffff)) && here == count;
-    whole.then_some(End { start: start.into(), size: size.into(), count: count.into() })
+    whole.then_some(EndRecord { start: start.into(), size: size.into(), count: count.into() })
 }
 
-fn read_end64(bytes: &[u8]) -> Option<End> {
+fn read_end64(bytes: &[u8]) -> Option<EndRecord> {
     let mut fields = Fields(bytes.get(END64.len()..)?);
     let rest = fields.u64()?;
     let _versions = fields.u32()?;
     let parts = (fields.u32()?, fields.u32()?);
     let (here, count) = (fields.u64()?, fields.u64()?);
     let (size, start) = (fields.u64()?, fields.u64()?);
-    (rest == END64_REST && parts == (0, 0) && here == count).then_some(End { start, size, count })
+    (rest == END64_REST && parts == (0, 0) && here == count).then_some(EndRecord { start, size, count })
 }
 
 /// Where the record is that the pointer leads to.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 
 /// Watches work that may take a while.
-pub trait Watch {
+pub trait Progress {
     /// `done` of `total` bytes are through.
-    fn progress(&mut self, done: u64, total: u64);
+    fn advance(&mut self, done: u64, total: u64);
 
     /// Something is waited for, for so much longer at most.
     fn waiting(&mut self, _for_what: &str, _left: Duration) {}
@@ -28,10 +28,10 @@ pub trait Watch {
 }
 
 /// Watches nothing.
-pub struct Unwatched;
+pub struct NoProgress;
 
-impl Watch for Unwatched {
-    fn progress(&mut self, _done: u64, _total: u64) {}
+impl Progress for NoProgress {
+    fn advance(&mut self, _done: u64, _total: u64) {}
 
     fn interrupted(&self) -> bool {
         false
@@ -40,15 +40,15 @@ impl Watch for Unwatched {
 
 /// Counts what is through, in bytes.
 pub struct Count<'a> {
-    watch: &'a mut dyn Watch,
+    progress: &'a mut dyn Progress,
     done: u64,
     total: u64,
 }
 
 impl<'a> Count<'a> {
     /// Of work on so many bytes nothing is through yet.
-    pub fn new(watch: &'a mut dyn Watch, total: u64) -> Self {
-        Self { watch, done: 0, total }
+    pub fn new(progress: &'a mut dyn Progress, total: u64) -> Self {
+        Self { progress, done: 0, total }
     }
 
     /// So many bytes more are through.
@@ -58,8 +58,8 @@ impl<'a> Count<'a> {
     pub fn pass(&mut self, bytes: u64) -> Result<()> {
         if bytes > 0 {
             self.done = self.total.min(self.done + bytes);
-            self.watch.progress(self.done, self.total);
+            self.progress.advance(self.done, self.total);
         }
-        self.watch.go_on()
+        self.progress.go_on()
     }
 }

@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use crate::data::{are, migrated, named};
 use crate::error::{Error, Result};
-use crate::execute::Observer;
+use crate::execute::Reporter;
 use crate::manifest::Manifest;
-use crate::plan::{Declared, Leg, Map, Missing};
+use crate::plan::{DeclaredPaths, Hop, Map, Missing};
 use crate::policy::Paths;
+use crate::progress::Progress;
 use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
-use crate::watch::Watch;
 
 use super::fetch::Fetch;
 use super::source::manifest_of;
@@ -21,7 +21,7 @@ use super::source::manifest_of;
 /// Where a release is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Whereabouts {
+pub enum Location {
     /// Installed in releases/.
     Installed,
     /// As an archive in releases/.
@@ -32,7 +32,7 @@ pub enum Whereabouts {
 
 /// Which way is looked for.
 #[derive(Clone, Debug)]
-pub struct Journey {
+pub struct PathQuery {
     /// Where it ends.
     pub to: Version,
     /// Where it begins; by default at the current release.
@@ -45,18 +45,18 @@ pub struct Journey {
 
 /// A way from one release to another.
 #[derive(Debug, Serialize)]
-pub struct Itinerary {
+pub struct UpgradePath {
     /// Where it begins.
     pub from: Version,
     /// Where it ends.
     pub to: Version,
     /// The hops.
-    pub hops: Vec<Leg>,
+    pub hops: Vec<Hop>,
     /// The releases that could be gone to, and where each is.
-    pub releases: BTreeMap<Version, Whereabouts>,
+    pub releases: BTreeMap<Version, Location>,
     /// Every hop that may be made between them, where that is wanted.
     #[serde(skip)]
-    pub allowed: Vec<Leg>,
+    pub allowed: Vec<Hop>,
     /// Why there is no way, where all hops are wanted all the same.
     #[serde(skip)]
     pub none: Option<Error>,
@@ -66,7 +66,7 @@ pub struct Itinerary {
 ///
 /// # Errors
 /// Refused where there is no way, naming what would open one; not so where all hops are wanted.
-pub fn route(root: &Root, journey: &Journey, observer: &mut dyn Observer) -> Result<Itinerary> {
+pub fn route(root: &Root, journey: &PathQuery, reporter: &mut dyn Reporter) -> Result<UpgradePath> {
     root.ruled()?;
     let now = root.observe()?;
     let to = journey.to.clone();
@@ -80,12 +80,12 @@ pub fn route(root: &Root, journey: &Journey, observer: &mut dyn Observer) -> Res
     }
     let mut releases = here(root, &now)?;
     for version in journey.available.iter().flatten().chain([&from]) {
-        releases.entry(version.clone()).or_insert(Whereabouts::Named);
+        releases.entry(version.clone()).or_insert(Location::Named);
     }
     if !releases.contains_key(&to) {
         return Err(nowhere(journey));
     }
-    let known = Known::of(root, &now, (&from, &to), &releases, observer)?;
+    let known = Known::of(root, &now, (&from, &to), &releases, reporter)?;
     let paths = root.paths()?;
     let map = Map::new(&paths, &known.declared);
     let way = map.route(&from, &to).ok_or_else(|| {
@@ -97,15 +97,15 @@ pub fn route(root: &Root, journey: &Journey, observer: &mut dyn Observer) -> Res
         way => (way?, None),
     };
     if none.is_none() {
-        known.unread.iter().for_each(|left_out| observer.warn(left_out));
+        known.unread.iter().for_each(|left_out| reporter.warn(left_out));
     }
     releases.retain(|version, _| (&from..=&to).contains(&version));
     let mut allowed = if journey.graph { map.legs().collect() } else { Vec::new() };
     allowed.retain(|leg| leg.from >= from && leg.to <= to);
-    Ok(Itinerary { from, to, hops, releases, allowed, none })
+    Ok(UpgradePath { from, to, hops, releases, allowed, none })
 }
 
-fn nowhere(Journey { to, available, .. }: &Journey) -> Error {
+fn nowhere(PathQuery { to, available, .. }: &PathQuery) -> Error {
     Error::refused(format!("release {to} is neither installed nor here as an archive")).hint(
         match available {
             Some(_) => "copy its archive into releases/, or name it with --available",
@@ -117,7 +117,7 @@ fn nowhere(Journey { to, available, .. }: &Journey) -> Error {
 /// What is known of the releases that there are.
 struct Known {
     /// What each declares of the ways to it, as far as it could be on the way.
-    declared: BTreeMap<Version, Declared>,
+    declared: BTreeMap<Version, DeclaredPaths>,
     /// Which are left out of it, and why.
     unread: Vec<String>,
 }
@@ -129,28 +129,28 @@ impl Known {
         root: &Root,
         now: &Snapshot,
         (from, to): (&Version, &Version),
-        releases: &BTreeMap<Version, Whereabouts>,
-        watch: &mut dyn Watch,
+        releases: &BTreeMap<Version, Location>,
+        progress: &mut dyn Progress,
     ) -> Result<Self> {
         let mut known = Self { declared: BTreeMap::new(), unread: Vec::new() };
         for (version, whereabouts) in releases {
             let manifest = match whereabouts {
                 _ if version < from || version > to => Ok(None),
-                Whereabouts::Installed => root.manifest(version),
-                Whereabouts::Archive => manifest_of(root, version, watch),
-                Whereabouts::Named => Ok(None),
+                Location::Installed => root.manifest(version),
+                Location::Archive => manifest_of(root, version, progress),
+                Location::Named => Ok(None),
             };
             let declared = match manifest {
                 // What it makes of the data can be told by nobody.
-                Ok(_) if *whereabouts == Whereabouts::Named => {
-                    Declared { leaves: Some(BTreeSet::new()), ..Declared::default() }
+                Ok(_) if *whereabouts == Location::Named => {
+                    DeclaredPaths { leaves: Some(BTreeSet::new()), ..DeclaredPaths::default() }
                 }
                 Ok(manifest) => declared(manifest.as_ref()),
                 Err(error) if version == from || version == to => return Err(error),
                 Err(error) => {
-                    watch.go_on()?;
+                    progress.go_on()?;
                     known.unread.push(format!("{version} is left out of all ways: {}", error.in_one_line()));
-                    Declared { from: Some(Vec::new()), ..Declared::default() }
+                    DeclaredPaths { from: Some(Vec::new()), ..DeclaredPaths::default() }
                 }
             };
             known.declared.insert(version.clone(), declared);
@@ -169,7 +169,7 @@ impl Known {
 /// Why there is no hop from one to the other.
 fn forbidden(
     paths: &Paths,
-    declared: &BTreeMap<Version, Declared>,
+    declared: &BTreeMap<Version, DeclaredPaths>,
     from: &Version,
     to: &Version,
 ) -> Option<Error> {
@@ -212,12 +212,12 @@ fn no_way(map: &Map<'_>, from: &Version, to: &Version, why: Option<Error>) -> Er
     error.hint(format!("this would open one: {}", missing.join("; ")))
 }
 
-fn declared(manifest: Option<&Manifest>) -> Declared {
+fn declared(manifest: Option<&Manifest>) -> DeclaredPaths {
     let upgrade = manifest.map(|manifest| manifest.upgrade.clone()).unwrap_or_default();
     let data = manifest.and_then(|manifest| manifest.data.clone());
     let migrates = manifest.is_some_and(|manifest| manifest.hooks.migrate.is_some());
     let writes = data.as_ref().map(|formats| formats.writes);
-    Declared {
+    DeclaredPaths {
         from: upgrade.from,
         hot_from: upgrade.hot_from,
         leaves: (migrates || writes.is_some()).then(|| migrated(writes)),
@@ -226,9 +226,9 @@ fn declared(manifest: Option<&Manifest>) -> Declared {
 }
 
 /// The releases that could be gone to.
-fn here(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Whereabouts>> {
-    let archives = root.archived()?.into_iter().map(|version| (version, Whereabouts::Archive));
-    let installed = now.releases.keys().map(|version| (version.clone(), Whereabouts::Installed));
+fn here(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Location>> {
+    let archives = root.archived()?.into_iter().map(|version| (version, Location::Archive));
+    let installed = now.releases.keys().map(|version| (version.clone(), Location::Installed));
     Ok(archives.chain(installed).collect())
 }
 
@@ -241,21 +241,21 @@ pub(super) fn allowed(
     now: &Snapshot,
     target: &Version,
     fetched: &Fetch<'_>,
-    observer: &mut dyn Observer,
+    reporter: &mut dyn Reporter,
 ) -> Result<()> {
     let Some(current) = now.current.version().filter(|current| *current < target) else { return Ok(()) };
     let here = here(root, now)?.into_keys().collect();
     let own = declared(fetched.manifest.as_ref());
     root.paths()?
         .allow(current, target, own.from.as_deref(), &here)
-        .map_err(|error| with_way(error, root, current, target, observer))
+        .map_err(|error| with_way(error, root, current, target, reporter))
 }
 
 /// The same error with the way that would do, as `plan` shows it.
-fn with_way(error: Error, root: &Root, from: &Version, to: &Version, observer: &mut dyn Observer) -> Error {
-    let journey = Journey { to: to.clone(), from: Some(from.clone()), available: None, graph: false };
-    match route(root, &journey, observer) {
-        Ok(Itinerary { hops, .. }) => {
+fn with_way(error: Error, root: &Root, from: &Version, to: &Version, reporter: &mut dyn Reporter) -> Error {
+    let journey = PathQuery { to: to.clone(), from: Some(from.clone()), available: None, graph: false };
+    match route(root, &journey, reporter) {
+        Ok(UpgradePath { hops, .. }) => {
             let hops: Vec<String> = hops.iter().map(|hop| hop.to.to_string()).collect();
             error.hint(format!(
                 "this way would do: {}; `tenure plan {to}` shows each hop",

@@ -1,11 +1,11 @@
 //! Takes in an archive entry by entry: applies the rules, writes what they admit, and says in the end what it is.
 
-use super::body::{Body, Filled, Wanted};
-use super::entry::{Entry, EntryKind, Raw};
+use super::entry::{Entry, EntryKind, RawEntry};
 use super::inspect::Inspector;
-use super::layout::{DIRECTORY_MODE, Layout, Place};
+use super::layout::{DIRECTORY_MODE, Layout, PathUse};
 use super::limits::Limits;
-use super::notes::{Looked, Notes};
+use super::lint_report::{LintReport, Notes};
+use super::pending_file::{Captured, PendingFile, WrittenFile};
 use super::share::PackedSum;
 use super::survey::{Manifests, Survey};
 use super::writer::Writer;
@@ -28,7 +28,7 @@ pub struct Taken {
 }
 
 /// What has been taken in so far.
-pub struct Intake<'a> {
+pub struct Extractor<'a> {
     inspector: Inspector,
     /// Nothing where the archive is only looked through.
     writer: Option<Writer>,
@@ -48,7 +48,7 @@ pub struct Intake<'a> {
     extensions: u64,
 }
 
-impl<'a> Intake<'a> {
+impl<'a> Extractor<'a> {
     /// Takes in nothing yet.
     pub fn new(writer: Option<Writer>, limits: &'a Limits<'a>) -> Self {
         let (inspector, manifests) = (Inspector::default(), Manifests::default());
@@ -112,7 +112,7 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// Refuses what breaks a rule, or notes it; fails where it cannot be written.
-    pub fn admit(&mut self, raw: &Raw<'_>) -> Result<Option<Body>> {
+    pub fn admit(&mut self, raw: &RawEntry<'_>) -> Result<Option<PendingFile>> {
         let parsed = Entry::parse(raw).and_then(|entry| {
             self.count(&entry)?;
             self.inspector.admit(&entry)?;
@@ -123,24 +123,24 @@ impl<'a> Intake<'a> {
                 notes.iter_mut().for_each(|notes| notes.admitted(raw, &entry));
                 self.write(&entry)
             }
-            (Err(error), Some(notes)) if error.kind() == Kind::Refused => notes.breach(raw, error),
+            (Err(error), Some(notes)) if error.kind() == Kind::Refused => notes.violation(raw, error),
             (Err(error), _) => Err(error),
         }
     }
 
-    fn write(&mut self, entry: &Entry) -> Result<Option<Body>> {
+    fn write(&mut self, entry: &Entry) -> Result<Option<PendingFile>> {
         let path = entry.path.as_str();
         let wanted = match (self.manifests.note(entry), &self.notes) {
-            (true, _) => Wanted::Text,
-            (false, Some(_)) => Wanted::Head,
-            (false, None) => Wanted::Nothing,
+            (true, _) => Captured::Text,
+            (false, Some(_)) => Captured::FileMagic,
+            (false, None) => Captured::Nothing,
         };
         let layout = &mut self.inspector.layout;
         match (&entry.kind, &mut self.writer) {
             (EntryKind::File { .. }, writer) => {
                 let slot = writer.as_mut().map(|writer| writer.slot(layout, path)).transpose()?;
                 let (path, mode, mtime) = (path.to_owned(), entry.mode, entry.mtime);
-                return Ok(Some(Body { path, mode, mtime, slot, wanted }));
+                return Ok(Some(PendingFile { path, mode, mtime, slot, wanted }));
             }
             (EntryKind::Directory, Some(writer)) => writer.directory(layout, path)?,
             (EntryKind::Symlink { .. } | EntryKind::Directory | EntryKind::Hardlink { .. }, _) => {}
@@ -161,8 +161,8 @@ impl<'a> Intake<'a> {
     }
 
     /// Notes a file whose data went through.
-    pub fn put(&mut self, filled: Filled) {
-        if let Some(Place::File { sum, .. }) = self.inspector.layout.get_mut(&filled.path) {
+    pub fn put(&mut self, filled: WrittenFile) {
+        if let Some(PathUse::File { sum, .. }) = self.inspector.layout.get_mut(&filled.path) {
             *sum = filled.sum;
         }
         if let Some(packed) = filled.packed.filter(|_| self.packed.len() < PACKED_MAX) {
@@ -200,7 +200,7 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// When it failed for another reason than a rule.
-    pub fn looked(self, read: Result<()>) -> Result<Looked> {
+    pub fn looked(self, read: Result<()>) -> Result<LintReport> {
         let mut notes = self.notes.unwrap_or_default();
         let top = self.inspector.top();
         let read = read.and_then(|()| self.limits.admit(self.inspector.layout.count(), 0)).and_then(|()| {
@@ -221,23 +221,23 @@ impl<'a> Intake<'a> {
 /// # Errors
 /// When something cannot be written.
 pub fn complete(mut writer: Writer, layout: &mut Layout, top: Option<&str>) -> Result<()> {
-    if let Some(Place::Directory { mode, .. }) = top.and_then(|top| layout.get_mut(top)) {
+    if let Some(PathUse::Directory { mode, .. }) = top.and_then(|top| layout.get_mut(top)) {
         *mode = DIRECTORY_MODE;
     }
-    let links = |(path, place): (&str, &Place)| match place {
-        Place::Symlink { target } => Some((path.to_owned(), target.to_string())),
+    let links = |(path, place): (&str, &PathUse)| match place {
+        PathUse::Symlink { target } => Some((path.to_owned(), target.to_string())),
         _ => None,
     };
-    let unusual = |(path, place): (&str, &Place)| match place {
-        Place::Directory { mode, .. } if *mode != DIRECTORY_MODE => Some((path.to_owned(), *mode)),
+    let unusual = |(path, place): (&str, &PathUse)| match place {
+        PathUse::Directory { mode, .. } if *mode != DIRECTORY_MODE => Some((path.to_owned(), *mode)),
         _ => None,
     };
-    let names = |(path, place): (&str, &Place)| match place {
-        Place::Hardlink { first } => Some((path.to_owned(), first.to_string())),
+    let names = |(path, place): (&str, &PathUse)| match place {
+        PathUse::Hardlink { first } => Some((path.to_owned(), first.to_string())),
         _ => None,
     };
     for (path, first) in layout.iter().filter_map(names).collect::<Vec<_>>() {
-        let Some(Place::File { mode, .. }) = layout.get(&first) else { continue };
+        let Some(PathUse::File { mode, .. }) = layout.get(&first) else { continue };
         let mode = *mode;
         writer.hardlink(layout, &path, &first, mode)?;
     }

@@ -5,12 +5,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use nix::fcntl::{OFlag, renameat};
 
-use crate::error::{Doing, Result};
+use crate::error::{Context, Result};
 
-use super::place::Tell;
+use super::dir_path::ErrnoContext;
 use super::read::{names, open_file};
 use super::write::{NEW, sync_around, temporary, unlink};
-use super::{Place, effective_uid};
+use super::{DirPath, effective_uid};
 
 /// How the names of drafts begin that lie in a directory of anybody's. Whoever makes one holds a lock on it.
 const NAME: &str = ".tenure-draft.";
@@ -18,7 +18,7 @@ const NAME: &str = ".tenure-draft.";
 /// A new file under a name of its own. Dropped without being published it is removed; a crash leaves it.
 #[must_use = "what is not published is removed"]
 #[derive(Debug)]
-pub struct Draft {
+pub struct TempFile {
     spare: Spare,
     file: File,
 }
@@ -26,17 +26,17 @@ pub struct Draft {
 /// A name that is given up again, unless the file has moved to another one.
 #[derive(Debug)]
 struct Spare {
-    at: Place,
+    at: DirPath,
     moved: bool,
 }
 
-impl Draft {
+impl TempFile {
     /// An empty file in this directory, which until it is published only this user can read. Those that a crash has
     /// left there are removed.
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub fn new(dir: &Place) -> Result<Self> {
+    pub fn new(dir: &DirPath) -> Result<Self> {
         sweep(dir);
         loop {
             let mut draft = Self::open(dir, NAME, NEW.difference(OFlag::O_APPEND))
@@ -52,7 +52,7 @@ impl Draft {
     }
 
     /// The same, under a name that begins like this and is swept by nobody here.
-    pub(super) fn open(dir: &Place, begin: &str, flags: OFlag) -> nix::Result<Self> {
+    pub(super) fn open(dir: &DirPath, begin: &str, flags: OFlag) -> nix::Result<Self> {
         let (at, file) = temporary(dir, begin, flags)?;
         Ok(Self { spare: Spare { at, moved: false }, file })
     }
@@ -62,7 +62,7 @@ impl Draft {
     /// # Errors
     /// Where no more files can be opened.
     pub fn file(&self) -> Result<File> {
-        self.file.try_clone().doing(|| format!("cannot open {}", self.spare.at.display()))
+        self.file.try_clone().context(|| format!("cannot open {}", self.spare.at.display()))
     }
 
     /// The file, to be written to.
@@ -75,10 +75,10 @@ impl Draft {
     ///
     /// # Errors
     /// Where any part of it fails.
-    pub fn publish(self, place: &Place) -> Result<()> {
-        let doing = || format!("cannot write {}", place.display());
-        self.file.set_permissions(Permissions::from_mode(0o644)).doing(doing)?;
-        self.file.sync_all().doing(doing)?;
+    pub fn publish(self, place: &DirPath) -> Result<()> {
+        let context = || format!("cannot write {}", place.display());
+        self.file.set_permissions(Permissions::from_mode(0o644)).context(context)?;
+        self.file.sync_all().context(context)?;
         self.replace(place).map(drop)
     }
 
@@ -86,12 +86,12 @@ impl Draft {
     ///
     /// # Errors
     /// Where any part of it fails.
-    pub(super) fn replace(self, place: &Place) -> Result<File> {
-        let doing = || format!("cannot write {}", place.display());
+    pub(super) fn replace(self, place: &DirPath) -> Result<File> {
+        let context = || format!("cannot write {}", place.display());
         let Self { mut spare, file } = self;
-        let (from, name) = spare.at.spot().tell(doing)?;
-        let (parent, to) = place.spot().tell(doing)?;
-        renameat(&from, name, &parent, to).tell(doing)?;
+        let (from, name) = spare.at.parent_and_name().tell(context)?;
+        let (parent, to) = place.parent_and_name().tell(context)?;
+        renameat(&from, name, &parent, to).tell(context)?;
         spare.moved = true;
         sync_around(place, &parent)?;
         Ok(file)
@@ -107,7 +107,7 @@ impl Drop for Spare {
 }
 
 /// Removes this user's drafts in the directory that nobody works on any more.
-fn sweep(dir: &Place) {
+fn sweep(dir: &DirPath) {
     let left = names(dir).unwrap_or_default().into_iter().filter(|name| name.starts_with(NAME));
     for place in left.map(|name| dir.join(name)) {
         let Ok(file) = open_file(&place) else { continue };
@@ -119,8 +119,8 @@ fn sweep(dir: &Place) {
 }
 
 /// Whether this is the file that has the name.
-fn is_at(file: &File, place: &Place) -> bool {
-    let there = open_file(place).and_then(|there| there.metadata().doing(|| "a draft"));
+fn is_at(file: &File, place: &DirPath) -> bool {
+    let there = open_file(place).and_then(|there| there.metadata().context(|| "a draft"));
     let same = |there: Metadata| {
         file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
     };

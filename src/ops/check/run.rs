@@ -2,30 +2,30 @@
 
 use crate::data::OnDisk;
 use crate::error::{Error, Kind, Result};
-use crate::execute::Observer;
-use crate::fs::{self as disk, Place};
+use crate::execute::Reporter;
+use crate::fs::{self as disk, DirPath};
 use crate::health::Baseline;
-use crate::hook::{Errand, Hook, Task};
+use crate::hook::{Hook, HookContext, Task};
 use crate::manifest::Manifest;
-use crate::plan::{Motion, Request};
+use crate::plan::{Request, ServiceMove};
 use crate::platform;
 use crate::privilege;
 use crate::process;
+use crate::progress::Progress;
 use crate::release::{END_TRIAL, ReleaseState, Snapshot};
-use crate::requires::{Finding, Requires};
+use crate::requires::{RequirementFinding, Requires};
 use crate::root::Root;
 use crate::tree::Owner;
 use crate::version::Version;
-use crate::watch::Watch;
 
+use super::super::disk_space::Reservation;
 use super::super::fetch::Fetch;
-use super::super::room::Claim;
-use super::super::source::Want;
-use super::super::{Mode, Session, data, motion, retry, route};
-use super::archive::looked;
+use super::super::source::ArchiveRequest;
+use super::super::{Mode, Session, data, retry, service_move, upgrade_path};
+use super::archive::check_archive;
 
 /// One check: what was found, or what is in the way.
-pub type Outcome = (&'static str, std::result::Result<String, Error>);
+pub type CheckOutcome = (&'static str, std::result::Result<String, Error>);
 
 /// The name of the check that a release makes itself.
 pub const CHECK_HOOK: &str = "check hook";
@@ -34,23 +34,23 @@ pub const CHECK_HOOK: &str = "check hook";
 ///
 /// # Errors
 /// Refused with all that is in the way at once.
-pub fn passed<'a>(
+pub fn require_all<'a>(
     session: &Session<'a>,
     on_disk: &OnDisk,
     request: &Request,
-    want: Want<'_>,
-    observer: &mut dyn Observer,
-) -> Result<(Fetch<'a>, Option<Motion>)> {
+    want: ArchiveRequest<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<(Fetch<'a>, Option<ServiceMove>)> {
     let (root, now) = (session.root, &session.now);
     let mut outcomes = standing(root, now, request)?;
-    let (found, fetched) = looked(root, now, want, observer)?;
+    let (found, fetched) = check_archive(root, now, want, reporter)?;
     outcomes.extend(found);
-    let (further, motion) = held(root, now, on_disk, request, fetched.as_ref(), want.mode, observer)?;
+    let (further, motion) = run_checks(root, now, on_disk, request, fetched.as_ref(), want.mode, reporter)?;
     outcomes.extend(further);
     let mut failed = Vec::new();
     for (what, outcome) in outcomes {
         match outcome {
-            Ok(found) => observer.checked(what, &found),
+            Ok(found) => reporter.checked(what, &found),
             Err(error) => failed.push(error),
         }
     }
@@ -86,7 +86,7 @@ pub fn all_or_nothing(target: &Version, mut failed: Vec<Error>) -> Result<()> {
 ///
 /// # Errors
 /// Where the root cannot be read.
-pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<Outcome>> {
+pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<CheckOutcome>> {
     let mut outcomes = vec![("trial", trial(root, now, &request.target)?)];
     outcomes.extend(owner(root, now)?.map(|outcome| ("owner", outcome)));
     outcomes.extend(spread(root).map(|outcome| ("releases", outcome)));
@@ -150,15 +150,15 @@ fn owner(root: &Root, now: &Snapshot) -> Result<Option<std::result::Result<Strin
 ///
 /// # Errors
 /// Where the root or a manifest cannot be read.
-pub fn held(
+pub fn run_checks(
     root: &Root,
     now: &Snapshot,
     on_disk: &OnDisk,
     request: &Request,
     fetched: Option<&Fetch<'_>>,
     mode: Mode,
-    observer: &mut dyn Observer,
-) -> Result<(Vec<Outcome>, Option<Motion>)> {
+    reporter: &mut dyn Reporter,
+) -> Result<(Vec<CheckOutcome>, Option<ServiceMove>)> {
     let target = &request.target;
     let Some(fetched) = fetched else {
         let held_up = data::held_up(on_disk, now, target).map(|error| ("data", Err(error)));
@@ -169,7 +169,7 @@ pub fn held(
         Some(current) if current < target => format!("{target} is reached from {current}"),
         _ => "it is no upgrade".to_owned(),
     };
-    let path = route::allowed(root, now, target, fetched, observer).map(|()| reached());
+    let path = upgrade_path::allowed(root, now, target, fetched, reporter).map(|()| reached());
     let mut outcomes = vec![("path", path)];
     let again = retry::command(now, request);
     outcomes.extend(retry::failed_before(root, now, request, fetched.sha256.as_deref(), &again));
@@ -178,15 +178,16 @@ pub fn held(
     }
     outcomes.push(("data", data::admitted(on_disk, now, target, manifest)));
     if mode == Mode::Act {
-        outcomes.extend(agreed(root, now, target, fetched, observer));
+        outcomes.extend(check_hook(root, now, target, fetched, reporter));
     }
-    let (further, motion) = service(motion::onward(root, now, request, fetched, mode, observer), mode);
+    let (further, motion) =
+        service(service_move::choose_method(root, now, request, fetched, mode, reporter), mode);
     outcomes.extend(further);
     Ok((outcomes, motion))
 }
 
 /// How the service moves, and how it is now.
-fn service(motion: Result<Option<Motion>>, mode: Mode) -> (Vec<Outcome>, Option<Motion>) {
+fn service(motion: Result<Option<ServiceMove>>, mode: Mode) -> (Vec<CheckOutcome>, Option<ServiceMove>) {
     let (way, motion) = match motion {
         Ok(Some(motion)) => (Ok(format!("the service moves {}", motion.way)), Some(motion)),
         Ok(None) => (Ok("no service is moved".to_owned()), None),
@@ -206,21 +207,22 @@ fn has_run(now: &Snapshot, target: &Version) -> bool {
 }
 
 /// What the release's own check says, where it has one.
-fn agreed(
+fn check_hook(
     root: &Root,
     now: &Snapshot,
     target: &Version,
     fetched: &Fetch<'_>,
-    watch: &dyn Watch,
-) -> Option<Outcome> {
+    progress: &dyn Progress,
+) -> Option<CheckOutcome> {
     let hook = Hook::of(root, fetched.manifest.as_ref()?, Task::Check)?;
     let old = now.current.version();
     if old == Some(target) || has_run(now, target) || !has_user(root) {
         return None;
     }
-    let ask = |staged: Option<&Place>| {
-        let errand = Errand { action: "check", old, new: Some(target), staged, ..Errand::default() };
-        hook.ask(&errand, watch).map_err(|error| error.as_kind(Kind::Refused))
+    let ask = |staged: Option<&DirPath>| {
+        let errand =
+            HookContext { action: "check", old, new: Some(target), staged, ..HookContext::default() };
+        hook.ask(&errand, progress).map_err(|error| error.as_kind(Kind::Refused))
     };
     let said = match &fetched.staged {
         Some(staged) => staged.let_in(|place| ask(Some(place))).and_then(|said| said),
@@ -232,7 +234,7 @@ fn agreed(
     Some((CHECK_HOOK, said.map(|said| last(said).unwrap_or_else(|| "it has no objection".to_owned()))))
 }
 
-fn requirements(root: &Root, manifest: Option<&Manifest>, claim: Claim) -> Result<Vec<Outcome>> {
+fn requirements(root: &Root, manifest: Option<&Manifest>, claim: Reservation) -> Result<Vec<CheckOutcome>> {
     let Some(requires) = manifest.map(|manifest| &manifest.requires).filter(|r| **r != Requires::default())
     else {
         return Ok(Vec::new());
@@ -242,8 +244,8 @@ fn requirements(root: &Root, manifest: Option<&Manifest>, claim: Claim) -> Resul
     Ok(requires.met_by(&host).into_iter().map(outcome).collect())
 }
 
-fn outcome(finding: Finding) -> Outcome {
-    let Finding { check, ok, found, needed, hint } = finding;
+fn outcome(finding: RequirementFinding) -> CheckOutcome {
+    let RequirementFinding { check, ok, found, needed, hint } = finding;
     let refuse =
         || Error::refused(format!("this host has {found}, and the release needs {needed}")).hint(hint);
     (check, if ok { Ok(found) } else { Err(refuse()) })

@@ -15,11 +15,11 @@ use rustix::fs::RenameFlags;
 
 use crate::error::{Error, Result};
 
+use super::dir_path::{ErrnoContext, LIST, Parent, REACH};
 use super::links::{move_durable, rename_with, unlock};
-use super::place::{LIST, Parent, REACH, Tell};
 use super::read::{exists, is_dir};
 use super::write::{permissions, sync_around, sync_dir};
-use super::{Place, effective_uid};
+use super::{DirPath, effective_uid};
 
 /// How the name ends of what is moved entry by entry and not whole yet.
 const PARTS: &str = ".parts";
@@ -29,7 +29,7 @@ const PARTS: &str = ".parts";
 ///
 /// # Errors
 /// Where the name is taken or the move fails.
-pub fn throw_durable(from: &Place, to: &Place) -> Result<()> {
+pub fn throw_durable(from: &DirPath, to: &DirPath) -> Result<()> {
     match move_durable(from, to) {
         Err(error) if is_dir(from) && !exists(to) && is_indivisible(&error) => {
             let parts = parts(to);
@@ -44,7 +44,7 @@ pub fn throw_durable(from: &Place, to: &Place) -> Result<()> {
 ///
 /// # Errors
 /// Where it fails; made again, it does the rest.
-pub fn bring_back(thrown: &Place, place: &Place) -> Result<()> {
+pub fn bring_back(thrown: &DirPath, place: &DirPath) -> Result<()> {
     let parts = parts(thrown);
     if is_dir(&parts) {
         return merge(&parts, place);
@@ -55,7 +55,7 @@ pub fn bring_back(thrown: &Place, place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn parts(thrown: &Place) -> Place {
+fn parts(thrown: &DirPath) -> DirPath {
     thrown.renamed(|path| {
         let mut path = path.as_os_str().to_owned();
         path.push(PARTS);
@@ -70,13 +70,13 @@ fn is_indivisible(error: &Error) -> bool {
 }
 
 /// Moves all that is in one directory into another one, which is made where it is not there, and removes the first.
-fn merge(from: &Place, to: &Place) -> Result<()> {
-    let doing = || format!("cannot move {} to {}", from.display(), to.display());
-    let stat = from.open(REACH).and_then(fstat).tell(doing)?;
-    let (old_dir, old) = from.spot().tell(doing)?;
-    open_up(&old_dir, old).tell(doing)?;
-    let is_new = make(to, &stat).tell(doing)?;
-    for name in names(from).tell(doing)? {
+fn merge(from: &DirPath, to: &DirPath) -> Result<()> {
+    let context = || format!("cannot move {} to {}", from.display(), to.display());
+    let stat = from.open(REACH).and_then(fstat).tell(context)?;
+    let (old_dir, old) = from.parent_and_name().tell(context)?;
+    open_up(&old_dir, old).tell(context)?;
+    let is_new = make(to, &stat).tell(context)?;
+    for name in names(from).tell(context)? {
         let (one, other) = (from.join(&name), to.join(&name));
         match shift(&one, &other) {
             Err(Errno::EXDEV | Errno::EEXIST | Errno::EACCES) if is_dir(&one) => merge(&one, &other)?,
@@ -84,13 +84,13 @@ fn merge(from: &Place, to: &Place) -> Result<()> {
         }
     }
     if is_new {
-        to.open(LIST).and_then(|dir| fchmod(dir, permissions(stat.st_mode & 0o7777))).tell(doing)?;
+        to.open(LIST).and_then(|dir| fchmod(dir, permissions(stat.st_mode & 0o7777))).tell(context)?;
     }
     // What arrived is there for good before the place that it came from goes.
     sync_dir(to)?;
-    let (new_dir, _) = to.spot().tell(doing)?;
+    let (new_dir, _) = to.parent_and_name().tell(context)?;
     sync_around(to, &new_dir)?;
-    unlinkat(&old_dir, old, UnlinkatFlags::RemoveDir).tell(doing)?;
+    unlinkat(&old_dir, old, UnlinkatFlags::RemoveDir).tell(context)?;
     sync_around(from, &old_dir)
 }
 
@@ -105,8 +105,8 @@ fn writable() -> u32 {
 }
 
 /// Makes a directory like another one, which this user can write to for now; tells whether it was not there.
-fn make(to: &Place, like: &FileStat) -> nix::Result<bool> {
-    let (parent, name) = to.spot()?;
+fn make(to: &DirPath, like: &FileStat) -> nix::Result<bool> {
+    let (parent, name) = to.parent_and_name()?;
     match mkdirat(&parent, name, permissions(0o700)) {
         Err(Errno::EEXIST) => open_up(&parent, name).map(|()| false),
         made => {
@@ -121,8 +121,8 @@ fn make(to: &Place, like: &FileStat) -> nix::Result<bool> {
     }
 }
 
-fn shift(from: &Place, to: &Place) -> nix::Result<()> {
-    let ((old_dir, old), (new_dir, new)) = (from.spot()?, to.spot()?);
+fn shift(from: &DirPath, to: &DirPath) -> nix::Result<()> {
+    let ((old_dir, old), (new_dir, new)) = (from.parent_and_name()?, to.parent_and_name()?);
     match rename_with(&old_dir, old, &new_dir, new, RenameFlags::NOREPLACE) {
         Err(Errno::EINVAL | Errno::ENOSYS) if !exists(to) => {
             nix::fcntl::renameat(&old_dir, old, &new_dir, new)
@@ -132,7 +132,7 @@ fn shift(from: &Place, to: &Place) -> nix::Result<()> {
 }
 
 /// The names in a directory, whatever they consist of.
-fn names(dir: &Place) -> nix::Result<Vec<OsString>> {
+fn names(dir: &DirPath) -> nix::Result<Vec<OsString>> {
     let mut dir = Dir::from_fd(dir.open(LIST)?)?;
     let name = |entry: nix::Result<nix::dir::Entry>| {
         entry.map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned())
@@ -153,7 +153,7 @@ mod tests {
     fn what_was_moved_in_part_is_put_together_again() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path();
-        let place = Place::of(File::open(top).unwrap().into(), top.to_owned());
+        let place = DirPath::of(File::open(top).unwrap().into(), top.to_owned());
         fs::create_dir_all(top.join("release/bin/deep")).unwrap();
         fs::write(top.join("release/bin/deep/a"), "a").unwrap();
         fs::write(top.join("release/b"), "b").unwrap();

@@ -9,40 +9,40 @@ const SPARE_MAX: usize = 64;
 
 /// Counts what waits.
 #[derive(Clone, Default)]
-pub struct Load(Arc<(Mutex<State>, Condvar)>);
+pub struct BufferPool(Arc<(Mutex<PoolState>, Condvar)>);
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     waiting: usize,
     spare: Vec<Vec<u8>>,
 }
 
 /// Data that waits; it is counted until it is dropped.
-pub struct Piece {
+pub struct Chunk {
     bytes: Vec<u8>,
-    load: Load,
+    load: BufferPool,
 }
 
-impl Load {
+impl BufferPool {
     /// An empty buffer. Fresh memory would cost more than what is done with it.
     pub fn buffer(&self) -> Vec<u8> {
         self.lock().spare.pop().unwrap_or_default()
     }
 
     /// Counts a piece, once there is room for it.
-    pub fn admit(&self, bytes: Vec<u8>) -> Piece {
-        let full = |state: &mut State| state.waiting >= WAITING_MAX;
+    pub fn admit(&self, bytes: Vec<u8>) -> Chunk {
+        let full = |state: &mut PoolState| state.waiting >= WAITING_MAX;
         let state = self.0.1.wait_while(self.lock(), full);
         state.unwrap_or_else(PoisonError::into_inner).waiting += bytes.len();
-        Piece { bytes, load: self.clone() }
+        Chunk { bytes, load: self.clone() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Piece {
+impl Drop for Chunk {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         let mut state = self.load.lock();
@@ -56,7 +56,7 @@ impl Drop for Piece {
     }
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

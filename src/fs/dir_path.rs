@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
-use crate::error::{Doing, Result};
+use crate::error::{Context, Result};
 
 /// Opens a directory to reach what is in it; of the directory itself only its owner and mode can be read.
 pub(super) const REACH: OFlag =
@@ -27,7 +27,7 @@ pub(super) const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OF
 
 /// A place in a root: an open directory and the way down from it. Nothing needs to be there.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct DirPath {
     from: Arc<OwnedFd>,
     below: PathBuf,
     path: PathBuf,
@@ -48,7 +48,7 @@ impl AsFd for Parent {
     }
 }
 
-impl Place {
+impl DirPath {
     /// The place of a directory that is open. The path is for messages alone.
     #[must_use]
     pub fn of(dir: OwnedFd, path: PathBuf) -> Self {
@@ -113,7 +113,7 @@ impl Place {
     }
 
     /// The directory that it lies in, opened, and its name there: what is done to that name stays in there.
-    pub(super) fn spot(&self) -> nix::Result<(Parent, &OsStr)> {
+    pub(super) fn parent_and_name(&self) -> nix::Result<(Parent, &OsStr)> {
         let mut way = names(&self.below)?;
         let name = way.pop().ok_or(Errno::EXDEV)?;
         if way.is_empty() {
@@ -154,11 +154,11 @@ fn stepwise(from: BorrowedFd<'_>, below: &Path, flags: OFlag) -> nix::Result<Own
 }
 
 /// Says what was tried when it fails, and in plain words where a link is in the way.
-pub(super) trait Tell<T> {
+pub(super) trait ErrnoContext<T> {
     fn tell<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T>;
 }
 
-impl<T> Tell<T> for nix::Result<T> {
+impl<T> ErrnoContext<T> for nix::Result<T> {
     fn tell<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T> {
         let cause = |errno| -> Box<dyn Cause + Send + Sync> {
             match errno {
@@ -167,7 +167,7 @@ impl<T> Tell<T> for nix::Result<T> {
                 errno => io::Error::from(errno).into(),
             }
         };
-        self.map_err(cause).doing(action)
+        self.map_err(cause).context(action)
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     /// A directory with a/b/file, and links of every kind beside and in it.
-    fn ground() -> (tempfile::TempDir, Place) {
+    fn ground() -> (tempfile::TempDir, DirPath) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         fs::create_dir_all(root.join("a/b")).unwrap();
@@ -193,7 +193,7 @@ mod tests {
         symlink("/proc/self/root", root.join("a/magic")).unwrap();
         symlink("file", root.join("a/b/link")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
-        let place = Place::of(fs::File::open(&root).unwrap().into(), root);
+        let place = DirPath::of(fs::File::open(&root).unwrap().into(), root);
         (dir, place)
     }
 
@@ -256,7 +256,7 @@ mod tests {
         ] {
             let place = root.join(below);
             // The last part of the way is a link itself, of which the kernel says that it is no directory.
-            let name = place.spot().map(|(_, name)| name.to_str().unwrap());
+            let name = place.parent_and_name().map(|(_, name)| name.to_str().unwrap());
             assert_eq!(name, expected, "{below}");
         }
     }

@@ -1,11 +1,11 @@
 //! How the running service goes along with the links: whether there is one, by what it moves, and how it is now.
 
 use crate::error::Result;
-use crate::execute::Observer;
+use crate::execute::Reporter;
 use crate::health::{Baseline, Judge, Sample, Verdict};
 use crate::manifest::Manifest;
-use crate::plan::{Motion, Request, Restart, Way};
-use crate::policy::{self, Hop};
+use crate::plan::{Method, Request, Restart, ServiceMove};
+use crate::policy::{self, HopKind};
 use crate::probe;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
@@ -19,18 +19,18 @@ use super::fetch::Fetch;
 ///
 /// # Errors
 /// Refused where the rule forbids the hop, or where there is no way to move it hot.
-pub(super) fn onward(
+pub(super) fn choose_method(
     root: &Root,
     now: &Snapshot,
     request: &Request,
     fetched: &Fetch<'_>,
     mode: Mode,
-    observer: &mut dyn Observer,
-) -> Result<Option<Motion>> {
+    reporter: &mut dyn Reporter,
+) -> Result<Option<ServiceMove>> {
     let target = &request.target;
     let Some(current) = now.current.version().filter(|current| *current != target) else { return Ok(None) };
     if now.state(target) == Some(ReleaseState::Permanent) {
-        return back(root, Some(current), target, request.restart, observer);
+        return back(root, Some(current), target, request.restart, reporter);
     }
     let higher = match request.restart {
         Restart::Asked => None,
@@ -39,18 +39,18 @@ pub(super) fn onward(
     if request.restart == Restart::Forbidden {
         policy::hot_rule(current, target, hot_from(higher.as_ref()))?;
     }
-    let Some(service) = up(root, request.start, observer)? else { return Ok(None) };
-    service.telling(target, fetched.manifest.as_ref(), observer)?;
+    let Some(service) = up(root, request.start, reporter)? else { return Ok(None) };
+    service.telling(target, fetched.manifest.as_ref(), reporter)?;
     let way = match request.restart {
-        Restart::Asked => Way::Restart,
-        Restart::IfNeeded => hot(&service, current, target, higher.as_ref()).unwrap_or(Way::Restart),
+        Restart::Asked => Method::Restart,
+        Restart::IfNeeded => hot(&service, current, target, higher.as_ref()).unwrap_or(Method::Restart),
         Restart::Forbidden => service.hot_way(current, target, higher.as_ref())?,
     };
     let baseline = match mode {
-        Mode::Act => baseline(&service, current, observer)?,
+        Mode::Act => baseline(&service, current, reporter)?,
         Mode::DryRun => Baseline::Sound,
     };
-    Ok(Some(Motion { way, baseline }))
+    Ok(Some(ServiceMove { way, baseline }))
 }
 
 /// How the service gets back to the permanent release: it is to run afterwards, unless it was down before the trial. A
@@ -63,26 +63,26 @@ pub(super) fn back(
     from: Option<&Version>,
     to: &Version,
     restart: Restart,
-    observer: &mut dyn Observer,
-) -> Result<Option<Motion>> {
-    let Some(service) = named(root, observer) else { return Ok(None) };
-    let by = |way| Ok(Some(Motion { way, baseline: Baseline::Sound }));
-    if service.has_ended(observer)? {
+    reporter: &mut dyn Reporter,
+) -> Result<Option<ServiceMove>> {
+    let Some(service) = named(root, reporter) else { return Ok(None) };
+    let by = |way| Ok(Some(ServiceMove { way, baseline: Baseline::Sound }));
+    if service.has_ended(reporter)? {
         // After a restart of the host it is for the host to start the service.
         let is_earlier = root.trial(&root.observe()?)?.is_some_and(|trial| !trial.is_of_this_boot());
         if !is_earlier && from.is_some_and(|from| root.has_moved_service_to(from)) {
-            return by(Way::Restart);
+            return by(Method::Restart);
         }
-        observer.warn(IS_DOWN);
+        reporter.warn(IS_DOWN);
         return Ok(None);
     }
     let hot = |from: &Version| hot(&service, from, to, root.manifest(from.max(to)).ok()?.as_ref());
-    by(from.filter(|_| restart != Restart::Asked).and_then(hot).unwrap_or(Way::Restart))
+    by(from.filter(|_| restart != Restart::Asked).and_then(hot).unwrap_or(Method::Restart))
 }
 
 /// How the service is moved without being stopped; none where the rule forbids it, or where there is no way.
-fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Manifest>) -> Option<Way> {
-    let is_allowed = policy::hop(from, to, hot_from(higher)) == Hop::Hot;
+fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Manifest>) -> Option<Method> {
+    let is_allowed = policy::hop(from, to, hot_from(higher)) == HopKind::Hot;
     is_allowed.then(|| service.hot_way(from, to, higher).ok())?
 }
 
@@ -90,23 +90,23 @@ fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Mani
 const IS_DOWN: &str = "the service is down: the links move without it, and its next start follows them";
 
 /// The service; none where there is none, or where the settings that may name it cannot be read.
-fn named<'a>(root: &'a Root, observer: &mut dyn Observer) -> Option<Service<'a>> {
+fn named<'a>(root: &'a Root, reporter: &mut dyn Reporter) -> Option<Service<'a>> {
     let service = Service::of(root);
     if service.is_none() && root.may_have_service() {
-        observer.warn("the service is not moved: tenure.toml cannot be read where it may name the service");
-        observer
+        reporter.warn("the service is not moved: tenure.toml cannot be read where it may name the service");
+        reporter
             .warn("restart the service by hand once the links have moved, as by `systemctl restart UNIT`");
     }
     service
 }
 
-fn up<'a>(root: &'a Root, starts: bool, observer: &mut dyn Observer) -> Result<Option<Service<'a>>> {
-    let Some(service) = named(root, observer) else { return Ok(None) };
-    if service.is_up(observer)? {
+fn up<'a>(root: &'a Root, starts: bool, reporter: &mut dyn Reporter) -> Result<Option<Service<'a>>> {
+    let Some(service) = named(root, reporter) else { return Ok(None) };
+    if service.is_up(reporter)? {
         return Ok(Some(service));
     }
     if !starts {
-        observer.warn(IS_DOWN);
+        reporter.warn(IS_DOWN);
     }
     Ok(None)
 }
@@ -115,8 +115,8 @@ fn up<'a>(root: &'a Root, starts: bool, observer: &mut dyn Observer) -> Result<O
 ///
 /// # Errors
 /// Where it cannot be told whether the service is up.
-pub(super) fn is_down(root: &Root, observer: &mut dyn Observer) -> Result<bool> {
-    Service::of(root).map_or(Ok(false), |service| service.is_up(observer).map(|up| !up))
+pub(super) fn is_down(root: &Root, reporter: &mut dyn Reporter) -> Result<bool> {
+    Service::of(root).map_or(Ok(false), |service| service.is_up(reporter).map(|up| !up))
 }
 
 /// The manifest of the higher of both releases, which is the one that can know of both.
@@ -135,29 +135,29 @@ fn hot_from(manifest: Option<&Manifest>) -> Option<&[crate::version::Range]> {
 ///
 /// # Errors
 /// Where nobody can tell.
-pub(super) fn ailment(root: &Root, current: &Version, observer: &mut dyn Observer) -> Result<Option<String>> {
+pub(super) fn ailment(root: &Root, current: &Version, reporter: &mut dyn Reporter) -> Result<Option<String>> {
     let Some(service) = Service::of(root) else { return Ok(None) };
-    if !service.is_up(observer)? {
+    if !service.is_up(reporter)? {
         return Ok(Some("it is down".to_owned()));
     }
-    Ok(failing(&service, current, observer)?.map(|sample| sample.to_string()))
+    Ok(failing(&service, current, reporter)?.map(|sample| sample.to_string()))
 }
 
 /// How the service is before it is moved.
-fn baseline(service: &Service<'_>, current: &Version, observer: &mut dyn Observer) -> Result<Baseline> {
-    let Some(sample) = failing(service, current, observer)? else { return Ok(Baseline::Sound) };
-    observer.warn(&format!(
+fn baseline(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporter) -> Result<Baseline> {
+    let Some(sample) = failing(service, current, reporter)? else { return Ok(Baseline::Sound) };
+    reporter.warn(&format!(
         "the service is failing on {current} already ({sample}): the new release is not blamed for that"
     ));
     Ok(Baseline::Failing)
 }
 
 /// The last of several samples, where the service is failing time and again.
-fn failing(service: &Service<'_>, current: &Version, observer: &mut dyn Observer) -> Result<Option<Sample>> {
+fn failing(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporter) -> Result<Option<Sample>> {
     let health = service.root().health(current)?;
     let mut judge = Judge::new(&health);
     for look in 1..=health.unhealthy_after {
-        let sample = probe::sample(service, current, &health, observer)?;
+        let sample = probe::sample(service, current, &health, reporter)?;
         if sample == Sample::Healthy {
             return Ok(None);
         }

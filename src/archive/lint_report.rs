@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{Entry, Raw, Shape};
-use super::layout::{Layout, Place};
+use super::entry::{Entry, EntryType, RawEntry};
+use super::layout::{Layout, PathUse};
 use super::path::shown;
 use super::survey::Survey;
 use crate::error::{Error, Kind, Result};
@@ -12,7 +12,7 @@ use crate::lint::{Code, Finding};
 use crate::manifest::MANIFEST;
 use crate::tree::TreeEntry;
 
-pub use crate::lint::Head;
+pub use crate::lint::FileMagic;
 
 /// Whoever broke more rules than this has made one mistake many times.
 const FINDINGS_MAX: usize = 1_000;
@@ -23,13 +23,13 @@ const PRIVILEGE: u32 = 0o6000;
 #[derive(Default)]
 pub struct Notes {
     /// What the first bytes of files say.
-    pub heads: Vec<(String, Head)>,
+    pub heads: Vec<(String, FileMagic)>,
     findings: Vec<Finding>,
 }
 
 /// What was found of a release.
 #[derive(Debug)]
-pub struct Looked {
+pub struct LintReport {
     /// What breaks the rules of unpacking.
     pub findings: Vec<Finding>,
     /// The release; none where it could not be read to its end.
@@ -42,7 +42,7 @@ pub struct Whole {
     /// What it holds, in figures.
     pub survey: Survey,
     /// What the first bytes of its programs say, by path.
-    pub heads: Vec<(String, Head)>,
+    pub heads: Vec<(String, FileMagic)>,
     layout: Layout,
 }
 
@@ -55,8 +55,8 @@ impl Whole {
 
 impl Notes {
     /// Notes what is lost of an entry that is admitted.
-    pub fn admitted(&mut self, raw: &Raw<'_>, entry: &Entry) {
-        if raw.mode & PRIVILEGE != 0 && raw.shape == Shape::File {
+    pub fn admitted(&mut self, raw: &RawEntry<'_>, entry: &Entry) {
+        if raw.mode & PRIVILEGE != 0 && raw.shape == EntryType::File {
             let message = "is setuid or setgid, which unpacking takes away";
             self.findings.push(Finding::new(Code::ModeLost, entry.path.as_str(), message));
         }
@@ -66,12 +66,12 @@ impl Notes {
     ///
     /// # Errors
     /// Passes the error on where there are too many.
-    pub fn breach<T>(&mut self, raw: &Raw<'_>, error: Error) -> Result<Option<T>> {
+    pub fn violation<T>(&mut self, raw: &RawEntry<'_>, error: Error) -> Result<Option<T>> {
         let code = match raw.shape {
-            Shape::Symlink if raw.target.starts_with(b"/") => Code::LinkAbsolute,
-            Shape::Symlink | Shape::Hardlink => Code::LinkUnsafe,
-            Shape::Unfit(_) => Code::EntrySpecial,
-            Shape::Directory | Shape::File => Code::EntryUnsafe,
+            EntryType::Symlink if raw.target.starts_with(b"/") => Code::LinkAbsolute,
+            EntryType::Symlink | EntryType::Hardlink => Code::LinkUnsafe,
+            EntryType::Unfit(_) => Code::EntrySpecial,
+            EntryType::Directory | EntryType::File => Code::EntryUnsafe,
         };
         self.note(code, &String::from_utf8_lossy(raw.name), error).map(|()| None)
     }
@@ -79,7 +79,7 @@ impl Notes {
     /// Notes a link that leads out of the release.
     ///
     /// # Errors
-    /// As [`Self::breach`].
+    /// As [`Self::violation`].
     pub fn stray(&mut self, path: &str, error: Error) -> Result<()> {
         self.note(Code::LinkUnsafe, path, error)
     }
@@ -87,7 +87,7 @@ impl Notes {
     /// Notes a manifest that cannot be read; the release is looked at as if there were none.
     ///
     /// # Errors
-    /// As [`Self::breach`].
+    /// As [`Self::violation`].
     pub fn no_manifest(&mut self, error: Error) -> Result<Option<String>> {
         self.note(Code::ManifestSyntax, MANIFEST, error).map(|()| None)
     }
@@ -106,7 +106,7 @@ impl Notes {
     ///
     /// # Errors
     /// When the reading failed for another reason than a rule.
-    pub fn looked(self, read: Result<(Survey, Layout)>, top: Option<&str>) -> Result<Looked> {
+    pub fn looked(self, read: Result<(Survey, Layout)>, top: Option<&str>) -> Result<LintReport> {
         let Self { mut heads, mut findings } = self;
         let whole = match read {
             Err(error) if error.kind() == Kind::Refused => {
@@ -126,15 +126,15 @@ impl Notes {
         };
         findings.iter_mut().for_each(|finding| below(&mut finding.place));
         heads.iter_mut().for_each(|(path, _)| below(path));
-        Ok(Looked { findings, whole: whole.map(|(survey, layout)| Whole { survey, heads, layout }) })
+        Ok(LintReport { findings, whole: whole.map(|(survey, layout)| Whole { survey, heads, layout }) })
     }
 }
 
 /// What the first bytes say of files that are read under another name.
-fn of_hard_links(heads: &[(String, Head)], layout: &Layout) -> Vec<(String, Head)> {
-    let heads: BTreeMap<&str, &Head> = heads.iter().map(|(path, head)| (path.as_str(), head)).collect();
-    let head = |(path, place): (&str, &Place)| match place {
-        Place::Hardlink { first } => Some((path.to_owned(), (*heads.get(&**first)?).clone())),
+fn of_hard_links(heads: &[(String, FileMagic)], layout: &Layout) -> Vec<(String, FileMagic)> {
+    let heads: BTreeMap<&str, &FileMagic> = heads.iter().map(|(path, head)| (path.as_str(), head)).collect();
+    let head = |(path, place): (&str, &PathUse)| match place {
+        PathUse::Hardlink { first } => Some((path.to_owned(), (*heads.get(&**first)?).clone())),
         _ => None,
     };
     layout.iter().filter_map(head).collect()

@@ -10,7 +10,7 @@ use crate::health::Baseline;
 /// By what a service is moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Way {
+pub enum Method {
     /// Hot, by a program of the higher release.
     Hook,
     /// Hot, by the reload of its manager.
@@ -24,14 +24,14 @@ pub enum Way {
 /// What ends a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "by", content = "within")]
-pub enum Term {
+pub enum TrialEnd {
     /// It is reverted, unless somebody confirms it in this time.
     Confirmation(Duration),
     /// It is permanent after this time, unless the service is unwell meanwhile.
     Watch(Duration),
 }
 
-impl Term {
+impl TrialEnd {
     /// How long it lasts.
     #[must_use]
     pub fn within(self) -> Duration {
@@ -41,7 +41,7 @@ impl Term {
     }
 }
 
-impl fmt::Display for Term {
+impl fmt::Display for TrialEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let within = humantime::format_duration(self.within());
         match self {
@@ -53,18 +53,18 @@ impl fmt::Display for Term {
 
 /// How a service is moved, and how it was just before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Motion {
+pub struct ServiceMove {
     /// By what.
-    pub way: Way,
+    pub way: Method,
     /// How it was.
     pub baseline: Baseline,
 }
 
-impl Motion {
+impl ServiceMove {
     /// The surest way, which is what is left where another one failed.
     #[must_use]
     pub fn by_restart(&self) -> Self {
-        Self { way: Way::Restart, baseline: self.baseline }
+        Self { way: Method::Restart, baseline: self.baseline }
     }
 
     /// As a release is proved that was gone back to. It may take as long as after a restart, and it is not given up for
@@ -72,11 +72,11 @@ impl Motion {
     #[must_use]
     pub fn back(&self) -> Self {
         let baseline = if self.baseline == Baseline::Sound { Baseline::Known } else { self.baseline };
-        Self { way: Way::Restart, baseline }
+        Self { way: Method::Restart, baseline }
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hook => f.write_str("hot, by its hook"),

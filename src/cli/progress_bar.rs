@@ -17,7 +17,7 @@ const SPINNER: usize = 2;
 const ELAPSED: usize = ", for 59m by now".len();
 
 /// One line on standard error, which is drawn anew.
-pub struct Progress {
+pub struct ProgressLine {
     is_watched: bool,
     /// What is done, where bytes are counted.
     about: &'static str,
@@ -40,7 +40,7 @@ enum What {
     Work(String),
 }
 
-impl Progress {
+impl ProgressLine {
     /// A line that is seen, or one that is not.
     pub fn new(is_watched: bool) -> Self {
         Self { is_watched, about: "Checking", shown: None }
