@@ -112,3 +112,26 @@ fn files_are_short_and_begin_with_their_duty() {
         assert!(text.starts_with("//! "), "{} does not say its duty", path.display());
     }
 }
+
+#[test]
+fn type_names_are_unique() {
+    let mut places: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for path in sources(&src()) {
+        let text = fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            let rest = line.strip_prefix("pub").map_or(line, |rest| match rest.strip_prefix('(') {
+                Some(rest) => rest.split_once(") ").map_or("", |(_, rest)| rest),
+                None => rest.trim_start(),
+            });
+            let name =
+                ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| rest.strip_prefix(kind));
+            if let Some(name) = name {
+                let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+                places.entry(name.to_owned()).or_default().push(path.clone());
+            }
+        }
+    }
+    assert!(places.len() > 200, "only {} types were found", places.len());
+    places.retain(|_, paths| paths.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
+}
