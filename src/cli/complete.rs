@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{Bash, EnvCompleter, Fish, Shells, Zsh};
@@ -14,7 +13,7 @@ use tenure::ops;
 use tenure::release::ReleaseState;
 use tenure::root::Root;
 
-use super::args::Cli;
+use super::args;
 
 /// Set by the scripts; a name that no service has in its environment.
 const VARIABLE: &str = "_TENURE_COMPLETE";
@@ -57,7 +56,7 @@ pub enum Shell {
 /// Answers a shell, where one asks; else nothing is done.
 pub fn answer(words: &[OsString]) -> bool {
     let here = std::env::current_dir().ok();
-    let asked = CompleteEnv::with_factory(Cli::command).var(VARIABLE).shells(SHELLS);
+    let asked = CompleteEnv::with_factory(args::command).var(VARIABLE).shells(SHELLS);
     // What cannot be completed is not.
     asked.try_complete(words, here.as_deref()).unwrap_or(true)
 }

@@ -7,8 +7,8 @@ mod data;
 mod dot;
 mod history;
 mod human;
+mod install;
 mod json;
-mod moves;
 mod notices;
 mod progress_bar;
 mod prometheus;
@@ -20,12 +20,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches};
 
 use tenure::error::{Context, Error, Kind, Result};
 use tenure::execute::Invocation;
-use tenure::ops::{self, Adopt, Common, Mode, PathQuery, Replace, Unpack, UnpackTarget};
+use tenure::ops::{self, Adopt, Common, Mode, PathQuery, Unpack, UnpackTarget};
 use tenure::plan::{Permanence, Request};
 use tenure::policy::Direction;
 use tenure::process::{self, Interrupt};
@@ -34,8 +34,9 @@ use tenure::root::{Root, check_found};
 use tenure::settings::check_product;
 use tenure::version::Version;
 
-use args::{Backup, Change, Cli, Command, PlanFormat};
+use args::{Change, Cli, Command, PlanFormat};
 use console::{Console, Loudness, Shown, Style, known_as, plain};
+use install::Backup;
 
 /// How long `boot` waits by itself: a start should not fail for a command that is about to end, and the
 /// start of a unit times out after 90 s (systemd's default).
@@ -51,14 +52,14 @@ pub fn run(words: &[OsString]) -> u8 {
         Ok(cli) => cli,
         Err(error) => return misused(error, style),
     };
-    let order = Invocation { command: typed(words), by: by(), why: None };
+    let invocation = Invocation { command: typed(words), by: by(), why: None };
     let loudness = match (cli.verbose, cli.quiet) {
         (true, _) => Loudness::Verbose,
         (_, true) => Loudness::Quiet,
         _ => Loudness::Normal,
     };
     let mut console = Console::new(style, loudness, name(&cli.command));
-    match dispatch(cli, order, &mut console) {
+    match dispatch(cli, invocation, &mut console) {
         Ok(shown) => console.show(&shown),
         Err(error) => console.fail(&error),
     }
@@ -66,7 +67,7 @@ pub fn run(words: &[OsString]) -> u8 {
 
 /// The words, in a usage that names the command that was given.
 fn parsed(words: &[OsString]) -> std::result::Result<Cli, clap::Error> {
-    let command = Cli::command();
+    let command = args::command();
     let mut command = match known_as() {
         Some(name) => command.bin_name(name),
         None => command,
@@ -107,7 +108,7 @@ fn usage(text: &str) -> Error {
 
 /// Leaves of the commands that there are those that are shown, and of those that were perhaps meant the nearest.
 fn suggest_what_is_shown(error: &mut clap::Error) {
-    let command = Cli::command();
+    let command = args::command();
     let is_shown =
         |name: &String| command.find_subcommand(name).is_some_and(|command| !command.is_hide_set());
     let mut take = |kind| match error.remove(kind) {
@@ -128,7 +129,7 @@ fn suggest_what_is_shown(error: &mut clap::Error) {
     }
 }
 
-fn dispatch(cli: Cli, order: Invocation, console: &mut Console) -> Result<Shown> {
+fn dispatch(cli: Cli, invocation: Invocation, console: &mut Console) -> Result<Shown> {
     let here = std::env::current_dir().context(|| "cannot tell the working directory")?;
     let given = cli.root.or_else(root_of_environment);
     let find = || Root::find(given.as_deref(), &here);
@@ -139,11 +140,11 @@ fn dispatch(cli: Cli, order: Invocation, console: &mut Console) -> Result<Shown>
     match cli.command {
         Command::Init { name, change } => Shown::of(
             console.style(),
-            &ops::init(&place()?, name.as_deref(), &common(order, change, console)?)?,
+            &ops::init(&place()?, name.as_deref(), &common(invocation, change, console)?)?,
         ),
         Command::Adopt { dir, version, name, change } => {
             let version = parse(&version)?;
-            let common = common(order, change, console)?;
+            let common = common(invocation, change, console)?;
             let absolute = std::path::absolute(place()?).context(|| "cannot tell where the root is to be")?;
             ops::adoptable(&dir, &absolute, &version, name.as_deref())?;
             let root = root_to_adopt_into(find, &place()?, name.as_deref(), common.mode)?;
@@ -167,12 +168,12 @@ fn dispatch(cli: Cli, order: Invocation, console: &mut Console) -> Result<Shown>
         command @ (Command::Lint { .. } | Command::Pack(_) | Command::Manifest { .. }) => {
             vendor::run(command, console)
         }
-        command => act(command, &find()?, order, console),
+        command => act(command, &find()?, invocation, console),
     }
 }
 
 /// What changes nothing; all else is for `change`.
-fn act(command: Command, root: &Root, order: Invocation, console: &mut Console) -> Result<Shown> {
+fn act(command: Command, root: &Root, invocation: Invocation, console: &mut Console) -> Result<Shown> {
     let style = console.style();
     notices::show(&command, root, console);
     match command {
@@ -198,60 +199,61 @@ fn act(command: Command, root: &Root, order: Invocation, console: &mut Console) 
             }
         }
         Command::Check { version: Some(version), restarting, retry, .. } => {
-            let (restart, retry) = (moves::restart(restarting), moves::retry(retry));
+            let (restart, retry) = (restarting.rule(), retry.rule());
             let (direction, permanence) = (Direction::Either, Permanence::Permanent);
             let request =
                 Request { target: parse(&version)?, direction, permanence, restart, start: false, retry };
-            let common = Common { order, mode: Mode::DryRun, wait: Duration::ZERO };
+            let common = Common { invocation, mode: Mode::DryRun, wait: Duration::ZERO };
             Shown::of(style, &ops::check(root, &common, &request, console)?)
         }
         Command::Check { os, .. } => {
             let os = os.unwrap_or_default().parse::<Named>().map_err(|e| e.as_kind(Kind::Usage))?;
             Shown::of(style, &ops::supported(root, &os)?)
         }
-        command => change(command, root, order, console),
+        command => change(command, root, invocation, console),
     }
 }
 
-fn change(command: Command, root: &Root, order: Invocation, console: &mut Console) -> Result<Shown> {
+fn change(command: Command, root: &Root, invocation: Invocation, console: &mut Console) -> Result<Shown> {
     match command {
         Command::Unpack { what, replace, change } => {
-            let common = common(order, change, console)?;
-            let options = Unpack { common, wanted: wanted(&what)?, replace: replaced(replace) };
+            let common = common(invocation, change, console)?;
+            let options = Unpack { common, wanted: wanted(&what)?, replace: replace.rule() };
             Shown::of(console.style(), &ops::unpack(root, &options, console)?)
         }
-        Command::Install(install) => moves::go(root, order, install, Direction::Either, console),
-        Command::Upgrade(install) => moves::go(root, order, install, Direction::Up, console),
-        Command::Downgrade(install) => moves::go(root, order, install, Direction::Down, console),
+        Command::Install(install) => install.run(root, invocation, Direction::Either, console),
+        Command::Upgrade(install) => install.run(root, invocation, Direction::Up, console),
+        Command::Downgrade(install) => install.run(root, invocation, Direction::Down, console),
         Command::Confirm { version, backup: Backup { backup_command }, change } => {
-            let (version, common) = (optional(version)?, common(order, change, console)?);
+            let (version, common) = (optional(version)?, common(invocation, change, console)?);
             let options = ops::Confirm { common, version, backup_command };
             Shown::of(console.style(), &ops::confirm(root, &options, console)?)
         }
         Command::Migrate { background, restored, change } => {
-            let common = common(order, change, console)?;
+            let common = common(invocation, change, console)?;
             Shown::of(
                 console.style(),
                 &ops::migrate(root, &ops::Migrate { common, background, restored }, console)?,
             )
         }
         Command::Revert { version, change } => {
-            let (version, common) = (optional(version)?, common(order, change, console)?);
+            let (version, common) = (optional(version)?, common(invocation, change, console)?);
             Shown::of(console.style(), &ops::revert(root, &common, version.as_ref(), console)?)
         }
         Command::Boot { change } => {
-            Shown::of(console.style(), &ops::boot(root, &common(order, change, console)?, console)?)
+            Shown::of(console.style(), &ops::boot(root, &common(invocation, change, console)?, console)?)
         }
         Command::Uninstall { version, change } => {
             let version = parse(&version)?;
             Shown::of(
                 console.style(),
-                &ops::uninstall(root, &common(order, change, console)?, &version, console)?,
+                &ops::uninstall(root, &common(invocation, change, console)?, &version, console)?,
             )
         }
-        Command::Prune { keep, change } => {
-            Shown::of(console.style(), &ops::prune(root, &common(order, change, console)?, keep, console)?)
-        }
+        Command::Prune { keep, change } => Shown::of(
+            console.style(),
+            &ops::prune(root, &common(invocation, change, console)?, keep, console)?,
+        ),
         other => Err(Error::failed(format!("{} changes nothing", name(&other)))),
     }
 }
@@ -278,16 +280,12 @@ fn root_to_adopt_into(
     }
 }
 
-fn common(order: Invocation, change: Change, console: &mut Console) -> Result<Common> {
+fn common(invocation: Invocation, change: Change, console: &mut Console) -> Result<Common> {
     let Change { dry_run, wait } = change;
     console.listen(Interrupt::listen()?);
     let mode = if dry_run { Mode::DryRun } else { Mode::Act };
     let patience = if console.command() == "boot" { BOOT_PATIENCE } else { Duration::ZERO };
-    Ok(Common { order, mode, wait: wait.map_or(patience, Duration::from_secs) })
-}
-
-fn replaced(args::ReplaceArgs { replace }: args::ReplaceArgs) -> Replace {
-    if replace { Replace::Yes } else { Replace::No }
+    Ok(Common { invocation, mode, wait: wait.map_or(patience, Duration::from_secs) })
 }
 
 fn parse(version: &str) -> Result<Version> {

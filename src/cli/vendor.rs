@@ -21,42 +21,46 @@ use super::args::Command;
 use super::console::{Console, Shown};
 use super::human::Human;
 
-/// What `pack` takes.
+/// The arguments of `pack`.
 #[derive(Debug, Args)]
 pub struct PackArgs {
-    /// The directory that becomes the release
+    /// The directory of the release
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 
-    /// The archive, or a directory to put it into as NAME-VERSION [default: the working directory]
+    /// The archive to write, or its directory [default: the working directory]
+    ///
+    /// In a directory the archive is named NAME-VERSION.
     #[arg(long, value_name = "FILE|DIR")]
     pub output: Option<PathBuf>,
 
-    /// The kind of archive [default: as --output ends, or tar.zst]
+    /// The archive format [default: the extension of --output, or tar.zst]
     #[arg(long, value_enum)]
     pub format: Option<PackFormat>,
 
-    /// The product, where the directory has no release.toml
+    /// The product's name, if the directory has no release.toml
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
-    /// The version, likewise
+    /// The version, if the directory has no release.toml
     #[arg(long, value_name = "VERSION")]
     pub release: Option<String>,
 
-    /// Sign it with this secret key of minisign, as .minisig beside it
+    /// Sign the archive with this minisign secret key
+    ///
+    /// The signature is written beside the archive, with the extension .minisig.
     #[arg(long, value_name = "KEYFILE")]
     pub sign: Option<PathBuf>,
 
-    /// Where the password of the key is [default: it is asked for on the terminal]
+    /// Read the password of the key from this file instead of the terminal
     #[arg(long, value_name = "FILE", requires = "sign")]
     pub password_file: Option<PathBuf>,
 
-    /// Replace another archive of this name
+    /// Overwrite a different archive of this name
     #[arg(long)]
     pub force: bool,
 
-    /// Tell what would be made, and make nothing
+    /// Print what would be created and create nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -64,13 +68,13 @@ pub struct PackArgs {
 /// The kinds of archives that are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PackFormat {
-    /// Packs best, and unpacks fastest
+    /// The smallest archive and the fastest to unpack
     #[value(name = "tar.zst")]
     TarZst,
-    /// For hosts and tools of any age
+    /// For old hosts and tools
     #[value(name = "tar.gz")]
     TarGz,
-    /// For people with any system
+    /// For every operating system
     #[value(name = "zip")]
     Zip,
 }

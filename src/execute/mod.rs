@@ -96,7 +96,7 @@ pub struct Invocation {
 pub fn run(
     root: &Root,
     lock: &RootLock,
-    order: &Invocation,
+    invocation: &Invocation,
     plan: &Plan,
     staged: Option<&Staged<'_>>,
     reporter: &mut dyn Reporter,
@@ -107,10 +107,10 @@ pub fn run(
     let begun = clock::since_boot();
     let record = JournalRecord {
         transaction: staged.map_or_else(transaction, |staged| staged.transaction().to_owned()),
-        command: order.command.clone(),
-        by: order.by.clone(),
+        command: invocation.command.clone(),
+        by: invocation.by.clone(),
         started: clock::now(),
-        why: order.why.clone(),
+        why: invocation.why.clone(),
         plan: plan.clone(),
         begun: 0,
     };

@@ -128,7 +128,7 @@ impl Guard {
         let done = match duty {
             Duty::Over | Duty::Wait => return Ok(()),
             Duty::Recover => self
-                .begin(&self.order("recover", None), reporter)
+                .begin(&self.invocation("recover", None), reporter)
                 .map(|session| session.recovered.is_some().then(|| "recovered".to_owned())),
             Duty::Attend(trial) => self.see_through(&trial, reporter),
         };
@@ -204,8 +204,8 @@ impl Guard {
     }
 
     fn revert(&self, trial: &Trial, why: &str, reporter: &mut dyn Reporter) -> Result<Option<String>> {
-        let order = self.order("revert", Some(why.to_owned()));
-        let session = self.begin(&order, reporter)?;
+        let invocation = self.invocation("revert", Some(why.to_owned()));
+        let session = self.begin(&invocation, reporter)?;
         if !session.is_on(trial)? {
             return Ok(None);
         }
@@ -214,8 +214,8 @@ impl Guard {
     }
 
     fn confirm(&self, trial: &Trial, reporter: &mut dyn Reporter) -> Result<Option<String>> {
-        let order = self.order("confirm", None);
-        let session = self.begin(&order, reporter)?;
+        let invocation = self.invocation("confirm", None);
+        let session = self.begin(&invocation, reporter)?;
         if !session.is_on(trial)? {
             return Ok(None);
         }
@@ -231,16 +231,16 @@ impl Guard {
     }
 
     /// The guard judges a trial at its deadline, so the session does not; also where the settings are wrong by now.
-    fn begin<'a>(&'a self, order: &'a Common, reporter: &mut dyn Reporter) -> Result<Session<'a>> {
-        Session::begin_with(&self.root, order, Scope::All, reporter)
+    fn begin<'a>(&'a self, invocation: &'a Common, reporter: &mut dyn Reporter) -> Result<Session<'a>> {
+        Session::begin_with(&self.root, invocation, Scope::All, reporter)
     }
 
-    fn order(&self, command: &str, why: Option<String>) -> Common {
-        Common { order: order(command, why), mode: Mode::Act, wait: Duration::ZERO }
+    fn invocation(&self, command: &str, why: Option<String>) -> Common {
+        Common { invocation: invocation(command, why), mode: Mode::Act, wait: Duration::ZERO }
     }
 }
 
 /// A command that the guard gives, or that another command gives in its place.
-pub(super) fn order(command: &str, why: Option<String>) -> Invocation {
+pub(super) fn invocation(command: &str, why: Option<String>) -> Invocation {
     Invocation { command: command.to_owned(), by: "the guard".to_owned(), why }
 }

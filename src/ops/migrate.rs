@@ -128,11 +128,11 @@ fn restored(
         root.recorded_data().iter().for_each(execute::end_left_over);
         root.record_data(&restored, &post)?;
         drop(post);
-        let (transaction, order) = (execute::transaction(), &session.common.order);
+        let (transaction, invocation) = (execute::transaction(), &session.common.invocation);
         let entry = HistoryEntry {
             transaction,
-            command: order.command.clone(),
-            by: order.by.clone(),
+            command: invocation.command.clone(),
+            by: invocation.by.clone(),
             started,
             took_ms: Some(milliseconds(clock::since_boot().saturating_sub(begun))),
             outcome: Outcome::Done,

@@ -82,7 +82,7 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Common {
     /// The command and who gave it.
-    pub order: Invocation,
+    pub invocation: Invocation,
     /// Whether to act.
     pub mode: Mode,
     /// How long to wait for the lock.
@@ -163,7 +163,7 @@ impl<'a> Session<'a> {
                     Err(error) if scope == Scope::Links => reporter.warn(&error.in_one_line()),
                     checked => checked.context(|| format!("cannot change {}", root.path().display()))?,
                 }
-                let lock = RootLock::take(root, &common.order.command, common.wait, reporter)?;
+                let lock = RootLock::take(root, &common.invocation.command, common.wait, reporter)?;
                 let recovered = execute::recover_pending(root, &lock, scope, reporter)?;
                 (Some(Rc::new(lock)), recovered, None)
             }
@@ -212,7 +212,7 @@ impl<'a> Session<'a> {
             let overdue = self.overdue.map(|overdue| overdue.plan);
             return Ok(Report::Dry(DryRun { recovery: self.pending, overdue, plan }));
         };
-        execute::run(self.root, lock, &self.common.order, &plan, staged, reporter)?;
+        execute::run(self.root, lock, &self.common.invocation, &plan, staged, reporter)?;
         Ok(Report::Done { recovered: self.recovered, result: result(&plan) })
     }
 }

@@ -103,9 +103,9 @@ fn roll_back<'a>(mut session: Session<'a>, trial: Trial, reporter: &mut dyn Repo
             plan
         }
         Mode::Act => {
-            let order = guard::order("revert", Some(why.clone()));
-            let order = Common { order, ..session.common.clone() };
-            boot::revert_in(session.ordered(&order)?, reporter).context(|| {
+            let invocation = guard::invocation("revert", Some(why.clone()));
+            let invocation = Common { invocation, ..session.common.clone() };
+            boot::revert_in(session.ordered(&invocation)?, reporter).context(|| {
                 format!("cannot roll back the trial of {}, whose deadline has passed", trial.version)
             })?;
             session.now = root.observe()?;

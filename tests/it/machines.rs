@@ -19,9 +19,8 @@ fn json(host: &Host, args: &[&str]) -> Run {
 fn commands() -> BTreeSet<String> {
     let out = Command::new(env!("CARGO_BIN_EXE_tenure")).env_clear().arg("--help").output().unwrap();
     let help = String::from_utf8(out.stdout).unwrap();
-    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let first = |line: &str| line.strip_prefix("  ")?.split_whitespace().next().map(str::to_owned);
-    list.lines().filter(|line| !line.starts_with("   ")).filter_map(first).collect()
+    let lines = help.split("Options:\n").next().unwrap().lines();
+    lines.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 /// A root with an old, a permanent and an unpacked release, with archives of higher ones, and with an install beside it.

@@ -14,9 +14,8 @@ fn help(command: Option<&str>) -> String {
 
 fn commands() -> Vec<String> {
     let help = help(None);
-    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let first = |line: &str| line.strip_prefix("  ")?.split_whitespace().next().map(str::to_owned);
-    list.lines().filter(|line| !line.starts_with("   ")).filter_map(first).collect()
+    let lines = help.split("Options:\n").next().unwrap().lines();
+    lines.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 /// Every `--word` in a text.

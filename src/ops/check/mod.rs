@@ -111,7 +111,7 @@ fn staged<'a>(
     if fetched.steps.is_empty() || !has_check || root.check_modes().is_err() {
         return Ok(None);
     }
-    let lock = RootLock::take(root, &session.common.order.command, session.common.wait, reporter)?;
+    let lock = RootLock::take(root, &session.common.invocation.command, session.common.wait, reporter)?;
     if journal::is_open(root)? {
         return Err(Error::refused("the release cannot be asked while another command is not at its end")
             .hint("the next command that changes something recovers from it; `tenure status` tells which one it is"));

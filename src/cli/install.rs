@@ -1,0 +1,232 @@
+//! `install`, `upgrade` and `downgrade`: their arguments, and the request that these make.
+
+use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
+
+use tenure::error::Result;
+use tenure::execute::Invocation;
+use tenure::health::Span;
+use tenure::manifest::Timeouts;
+use tenure::ops::{self, Extent, Replace};
+use tenure::plan::{Permanence, Request, Restart, Retry, TrialEnd};
+use tenure::policy::Direction;
+use tenure::root::Root;
+
+use super::args::Change;
+use super::complete;
+use super::console::{Console, Shown};
+use super::{common, parse};
+
+const TRIAL: &str = "Trial";
+const SERVICE: &str = "Service";
+const PREPARATION: &str = "Preparation";
+
+/// The arguments of install, upgrade and downgrade.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// The release to switch to
+    #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::releases))]
+    pub version: String,
+
+    /// Leave the release on trial until it is confirmed or the service restarts
+    ///
+    /// A restart of the service returns to the permanent release.
+    #[arg(long, help_heading = TRIAL)]
+    pub no_permanent: bool,
+
+    /// Revert after this time, for example 10m, unless the release is confirmed
+    ///
+    /// The deadline holds even if this command, its terminal or the host ends.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["no_permanent", "watch"], help_heading = TRIAL)]
+    pub confirm_within: Option<Span>,
+
+    /// Watch the health for this time, for example 10m, then make the release permanent
+    ///
+    /// The release is reverted as soon as it is unhealthy.
+    #[arg(long, value_name = "TIME", conflicts_with = "no_permanent", help_heading = TRIAL)]
+    pub watch: Option<Span>,
+
+    #[command(flatten)]
+    pub restarting: Restarting,
+
+    /// Start the service if it is down
+    #[arg(long, conflicts_with = "prepare_only", help_heading = SERVICE)]
+    pub start: bool,
+
+    #[command(flatten)]
+    pub retry: RetryArgs,
+
+    /// Upgrade along the path that `tenure plan` shows
+    ///
+    /// Each hop is healthy and permanent before the next begins. After an interruption, the same command continues.
+    #[arg(long, conflicts_with_all = ["no_permanent", "confirm_within", "watch"])]
+    pub multi_hop: bool,
+
+    /// Unpack, check and prepare the release without switching to it
+    ///
+    /// A later upgrade skips this work.
+    #[arg(long, conflicts_with_all = ["no_permanent", "confirm_within", "watch"], help_heading = PREPARATION)]
+    pub prepare_only: bool,
+
+    #[command(flatten)]
+    pub backup: Backup,
+
+    #[command(flatten)]
+    pub replace: ReplaceArgs,
+
+    #[command(flatten)]
+    pub change: Change,
+
+    #[command(flatten)]
+    pub timeouts: TimeoutArgs,
+}
+
+impl InstallArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// As `ops::install`, and wrong usage where VERSION is not a version.
+    pub fn run(
+        self,
+        root: &Root,
+        invocation: Invocation,
+        direction: Direction,
+        console: &mut Console,
+    ) -> Result<Shown> {
+        // Taken apart in full, so that a new option cannot be forgotten here.
+        let Self {
+            version,
+            no_permanent,
+            confirm_within,
+            watch,
+            restarting,
+            start,
+            retry,
+            multi_hop,
+            prepare_only,
+            backup: Backup { backup_command },
+            timeouts,
+            replace,
+            change,
+        } = self;
+        let request = Request {
+            target: parse(&version)?,
+            direction,
+            permanence: match (no_permanent, confirm_within, watch) {
+                (_, Some(Span(within)), _) => Permanence::Ends(TrialEnd::Confirmation(within)),
+                (_, _, Some(Span(within))) => Permanence::Ends(TrialEnd::Watch(within)),
+                (true, ..) => Permanence::Trial,
+                _ => Permanence::Permanent,
+            },
+            restart: restarting.rule(),
+            start,
+            // What is only prepared is not tried yet.
+            retry: if prepare_only { Retry::Yes } else { retry.rule() },
+        };
+        let common = common(invocation, change, console)?;
+        let options = ops::Install { common, request, replace: replace.rule(), backup_command };
+        let root = root.clone().within(timeouts.limits());
+        let style = console.style();
+        match (multi_hop, prepare_only) {
+            (true, true) => Shown::of(style, &ops::walk(&root, &options, Extent::Ahead, console)?),
+            (true, false) => Shown::of(style, &ops::walk(&root, &options, Extent::Whole, console)?),
+            (false, true) => Shown::of(style, &ops::prepare(&root, &options, console)?),
+            (false, false) => Shown::of(style, &ops::install(&root, &options, console)?),
+        }
+    }
+}
+
+/// Whether the service may be stopped.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Restarting {
+    /// Stop the service and start it in the new release
+    ///
+    /// Needed for everything but a patch release, unless the release declares `hot-from`.
+    #[arg(long, help_heading = SERVICE)]
+    pub restart: bool,
+
+    /// Upgrade hot if allowed, otherwise restart
+    #[arg(long, conflicts_with = "restart", help_heading = SERVICE)]
+    pub restart_if_needed: bool,
+}
+
+impl Restarting {
+    /// The rule that the flags ask for.
+    pub fn rule(self) -> Restart {
+        match (self.restart, self.restart_if_needed) {
+            (true, _) => Restart::Asked,
+            (_, true) => Restart::IfNeeded,
+            _ => Restart::Forbidden,
+        }
+    }
+}
+
+/// Whether a release is tried again.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct RetryArgs {
+    /// Accept a release that failed on this host before
+    #[arg(long)]
+    pub retry: bool,
+}
+
+impl RetryArgs {
+    /// The rule that the flag asks for.
+    pub fn rule(self) -> Retry {
+        if self.retry { Retry::Yes } else { Retry::No }
+    }
+}
+
+/// How long things may take, this once.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Timeouts")]
+pub struct TimeoutArgs {
+    /// How long to wait for the service to become healthy [default: 60s]
+    ///
+    /// `health` in the table [timeouts] of tenure.toml or release.toml sets another default.
+    #[arg(long, value_name = "TIME")]
+    pub health_timeout: Option<Span>,
+
+    /// How long the service manager may take to stop and start the service [default: 90s]
+    ///
+    /// `stop` in the table [timeouts] of tenure.toml or release.toml sets another default.
+    #[arg(long, value_name = "TIME")]
+    pub stop_timeout: Option<Span>,
+
+    /// How long a hook may run [default: 60s]
+    ///
+    /// `hook` in the table [timeouts] of tenure.toml or release.toml sets another default.
+    #[arg(long, value_name = "TIME")]
+    pub hook_timeout: Option<Span>,
+}
+
+impl TimeoutArgs {
+    fn limits(self) -> Timeouts {
+        let Self { health_timeout: health, stop_timeout: stop, hook_timeout: hook } = self;
+        Timeouts { health, stop, hook, ..Timeouts::default() }
+    }
+}
+
+/// The command that makes a backup.
+#[derive(Clone, Debug, Args)]
+pub struct Backup {
+    /// Run this shell command to back up the data before the data changes
+    ///
+    /// If the command fails, nothing is changed. The default is the backup hook of the release, if it migrates data.
+    #[arg(long, value_name = "COMMAND", help_heading = PREPARATION)]
+    pub backup_command: Option<String>,
+}
+
+/// Whether an installed release is replaced.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ReplaceArgs {
+    /// Unpack the release again if its archive was rebuilt and the release is not in use
+    #[arg(long, help_heading = PREPARATION)]
+    pub replace: bool,
+}
+
+impl ReplaceArgs {
+    /// The rule that the flag asks for.
+    pub fn rule(self) -> Replace {
+        if self.replace { Replace::Yes } else { Replace::No }
+    }
+}
