@@ -55,7 +55,7 @@ impl Extensions {
         let data = read_data(size, reader)?;
         match kind {
             ExtensionKind::Pax => {
-                records(&data)?.into_iter().try_for_each(|(key, value)| self.set(key, value))?
+                records(&data)?.into_iter().try_for_each(|(key, value)| self.set(key, value))?;
             }
             ExtensionKind::PaxGlobal => return no_entry_in(&records(&data)?),
             ExtensionKind::LongName => set_once(&mut self.path, without_nul(data))?,

@@ -230,11 +230,8 @@ fn change(command: Command, root: &Root, invocation: Invocation, console: &mut C
             Shown::of(console.style(), &ops::confirm(root, &options, console)?)
         }
         Command::Migrate { background, restored, change } => {
-            let common = common(invocation, change, console)?;
-            Shown::of(
-                console.style(),
-                &ops::migrate(root, &ops::Migrate { common, background, restored }, console)?,
-            )
+            let options = ops::Migrate { common: common(invocation, change, console)?, background, restored };
+            Shown::of(console.style(), &ops::migrate(root, &options, console)?)
         }
         Command::Revert { version, change } => {
             let (version, common) = (optional(version)?, common(invocation, change, console)?);
@@ -244,16 +241,13 @@ fn change(command: Command, root: &Root, invocation: Invocation, console: &mut C
             Shown::of(console.style(), &ops::boot(root, &common(invocation, change, console)?, console)?)
         }
         Command::Uninstall { version, change } => {
-            let version = parse(&version)?;
-            Shown::of(
-                console.style(),
-                &ops::uninstall(root, &common(invocation, change, console)?, &version, console)?,
-            )
+            let (version, common) = (parse(&version)?, common(invocation, change, console)?);
+            Shown::of(console.style(), &ops::uninstall(root, &common, &version, console)?)
         }
-        Command::Prune { keep, change } => Shown::of(
-            console.style(),
-            &ops::prune(root, &common(invocation, change, console)?, keep, console)?,
-        ),
+        Command::Prune { keep, change } => {
+            let common = common(invocation, change, console)?;
+            Shown::of(console.style(), &ops::prune(root, &common, keep, console)?)
+        }
         other => Err(Error::failed(format!("{} changes nothing", name(&other)))),
     }
 }

@@ -75,21 +75,15 @@ pub fn adopt(root: &Root, options: &Adopt, reporter: &mut dyn Reporter) -> Resul
     };
     let first = session.now.permanent.version().is_none();
     let plan = if first {
-        plan::install(
-            &session.now,
-            &request(version),
-            PlanFacts { fetch: vec![copy], ..PlanFacts::default() },
-        )?
+        let facts = PlanFacts { fetch: vec![copy], ..PlanFacts::default() };
+        plan::install(&session.now, &request(version), facts)?
     } else {
         Plan { steps: vec![copy], ..Plan::default() }
     };
     let state = if first { ReleaseState::Permanent } else { ReleaseState::Unpacked };
     let shown = from.display().to_string();
-    session.finish(plan, staged.as_ref(), reporter, |_| Adopted {
-        version: version.clone(),
-        from: shown,
-        state,
-    })
+    let adopted = Adopted { version: version.clone(), from: shown, state };
+    session.finish(plan, staged.as_ref(), reporter, |_| adopted)
 }
 
 fn check_trust(root: &Root, from: &Path, version: &Version) -> Result<()> {

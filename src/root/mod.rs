@@ -214,13 +214,13 @@ impl Root {
         swept
     }
 
-    /// The bytes that [`Self::sweep`] removes.
+    /// The bytes that [`Self::collect_garbage`] removes.
     #[must_use]
     pub fn left_behind(&self) -> u64 {
         self.left().iter().map(disk::size).sum()
     }
 
-    /// Where things are that [`Self::sweep`] removes, also where the releases have moved to or from another disk.
+    /// Where things are that [`Self::collect_garbage`] removes, also where the releases have moved to or from another disk.
     fn left(&self) -> [DirPath; 4] {
         let beside = self.beside();
         [self.staging(), self.trash(), beside.join("staging"), beside.join("trash")]

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Stdio;
 
 use crate::support::serving::{Greeter, HOT, Serving};
-use crate::support::stepper::{self, Ended};
+use crate::support::stepper;
 use crate::support::{Host, guards};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;

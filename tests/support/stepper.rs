@@ -327,6 +327,8 @@ fn start(command: &Command, stops: Stops) -> Pid {
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
     let [stdin, stdout, stderr] = [(); 3].map(|()| null.try_clone().unwrap());
     shell.stdin(stdin).stdout(stdout).stderr(stderr);
+    // It is waited for by its id, as a tracee.
+    #[expect(clippy::zombie_processes, reason = "finish and step wait for every tracee")]
     let child = stops.spawn(shell);
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
@@ -354,13 +356,13 @@ impl Stops {
 
     /// Starts the command under the filter, from a thread of its own, which is under it from then on as well.
     fn spawn(self, mut command: Command) -> Child {
-        let mut spawn = move || {
+        let spawn = move || {
             if self == Self::Mutations {
                 apply_filter(&FILTER).unwrap();
             }
             command.spawn().unwrap()
         };
-        std::thread::spawn(move || spawn()).join().unwrap()
+        std::thread::spawn(spawn).join().unwrap()
     }
 
     fn go_on(self, pid: Pid, signal: Option<Signal>) {

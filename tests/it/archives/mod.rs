@@ -1,5 +1,7 @@
 //! Archives of every format, sound, damaged and hostile, through the library as the commands use it.
 
+#![allow(clippy::cast_possible_truncation, reason = "archives here are small")]
+
 mod bench;
 mod damaged;
 mod hostile;
