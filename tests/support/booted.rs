@@ -222,8 +222,7 @@ impl Booted {
 
     /// Clients that ask for this without a pause, each time by a new connection.
     pub fn load(&self, url: &str) -> Wrk<'_> {
-        let script =
-            format!("exec nice -n 19 wrk -t1 -c16 -d3600s --timeout 10s -H 'Connection: close' {url}");
+        let script = format!("exec wrk -t1 -c16 -d3600s --timeout 10s -H 'Connection: close' {url}");
         let client = self.command(&script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         self.until("the load is on", || self.sh("pgrep -x wrk").code == Some(0));
         Wrk { host: self, client }
