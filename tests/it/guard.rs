@@ -5,25 +5,12 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::support::serving::{Greeter, HOT, Serving};
-use crate::support::{Host, guards};
+use crate::support::{Host, guards, kill_guards};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
-
-/// Sends every guard a signal at once, and again to those that took its place meanwhile.
-fn kill_guards(host: &Host) {
-    loop {
-        let guards = guards(host);
-        if guards.is_empty() {
-            return;
-        }
-        for pid in guards {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
-}
 
 /// Waits for the deadline of the trial that is under way.
 fn pass_deadline(host: &Host) {

@@ -13,11 +13,9 @@ use std::time::Duration;
 use crate::support::case::{Case, installed, links, listed};
 use crate::support::disk::{done, private_mounts};
 use crate::support::stepper::{self, Ended, Syncs};
-use crate::support::{Host, copy_tree};
+use crate::support::{Host, copy_tree, kill_guards};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 /// A file system, how it is made, how large its image is, and how a copy of one is mounted.
 struct Kind {
@@ -45,6 +43,8 @@ struct Machine {
     kind: &'static Kind,
     host: Host,
     cuts: Cell<usize>,
+    /// When the image was last written to.
+    written: Cell<(i64, i64)>,
 }
 
 impl Machine {
@@ -57,7 +57,7 @@ impl Machine {
         mount(kind, &image, &disk);
         copy_tree(start.root(), &disk.join("root"));
         done(Command::new("sync").arg("-f").arg(&disk));
-        Self { host: Host::at(disk.join("root")), dir, kind, cuts: Cell::new(0) }
+        Self { host: Host::at(disk.join("root")), dir, kind, cuts: Cell::new(0), written: Cell::default() }
     }
 
     fn sync_something_else(&self) {
@@ -65,10 +65,14 @@ impl Machine {
         noise.sync_all().unwrap();
     }
 
-    /// When the image was last written to.
-    fn written(&self) -> (i64, i64) {
+    /// Makes the noise, and tells whether the image was written to since the last time this was asked.
+    fn has_written(&self, noise: Noise) -> bool {
+        if noise == Noise::Sync {
+            self.sync_something_else();
+        }
         let meta = fs::metadata(self.dir.path().join("image")).unwrap();
-        (meta.mtime(), meta.mtime_nsec())
+        let now = (meta.mtime(), meta.mtime_nsec());
+        self.written.replace(now) != now
     }
 
     /// The disk as it would be found now, if the power went.
@@ -109,15 +113,11 @@ fn unmount(disk: &Path) {
 /// Runs the command once and cuts the power before each of its mutating system calls, and after its end.
 fn sweep(kind: &'static Kind, case: &Case, noise: Noise, syncs: Syncs) -> usize {
     let machine = Machine::new(kind, &case.start);
-    let (mut looks, mut last) = (0, (0, 0));
+    let mut looks = 0;
     let ended = stepper::watch(&machine.host.command(case.args), syncs, |nth, call| {
-        if noise == Noise::Sync {
-            machine.sync_something_else();
-        }
-        if machine.written() == last {
+        if !machine.has_written(noise) {
             return;
         }
-        last = machine.written();
         looks += 1;
         machine.cut(|found| {
             let at = format!("{:?}, {noise:?}, power cut before call {nth}, {call}", case.args);
@@ -168,18 +168,14 @@ fn trial_ends(found: &Host, command: &[&str], at: &str) -> bool {
 /// guards work on the same disk meanwhile.
 fn sweep_trial(kind: &'static Kind, noise: Noise, syncs: Syncs) {
     let machine = Machine::new(kind, &installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]));
-    let _guards = Guards(machine.host.root());
+    let _guards = Guards(&machine.host);
     let ends: [&[&str]; 2] = [&["boot"], &["prune", "--keep", "99"]];
-    let (mut looks, mut trials, mut last) = (0, 0, (0, 0));
+    let (mut looks, mut trials) = (0, 0);
     let upgrade = machine.host.command(["upgrade", "--confirm-within", "1h", "5.0.1"]);
     let ended = stepper::watch_alone(&upgrade, syncs, |nth, call| {
-        if noise == Noise::Sync {
-            machine.sync_something_else();
-        }
-        if machine.written() == last {
+        if !machine.has_written(noise) {
             return;
         }
-        last = machine.written();
         looks += 1;
         let at = format!("{noise:?}, power cut before call {nth}, {call}");
         machine.cut(|found| trials += usize::from(trial_ends(found, ends[looks % 2], &at)));
@@ -193,28 +189,11 @@ fn sweep_trial(kind: &'static Kind, noise: Noise, syncs: Syncs) {
 }
 
 /// Ends the guards of a root, which keep its file system busy.
-struct Guards<'a>(&'a Path);
+struct Guards<'a>(&'a Host);
 
 impl Drop for Guards<'_> {
     fn drop(&mut self) {
-        let root = self.0.to_str().unwrap().as_bytes();
-        let is_guard = |pid: &i32| {
-            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-            words.contains(&root) && words.contains(&b"guard".as_slice())
-        };
-        let pids =
-            || fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
-        // Each stands in for the other.
-        loop {
-            let guards: Vec<i32> = pids().filter(is_guard).collect();
-            if guards.is_empty() {
-                return;
-            }
-            for pid in guards {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-        }
+        kill_guards(self.0);
     }
 }
 

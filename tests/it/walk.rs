@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::case::{Case, Outcome, is_interrupted, links};
 use crate::support::serving::{Greeter, Serving};
 use crate::support::stepper::{self, Ended};
-use crate::support::{Host, assert_same};
+use crate::support::{Host, assert_same, guards};
 
 /// What is waited for in vain fails the test after this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -372,16 +372,6 @@ fn asked_to_end_anywhere_it_stands_on_a_good_release() {
     println!("{points} points of a walk at which it was asked to end, 0 wrong outcomes");
 }
 
-/// Guards of the root that are at their posts.
-fn guards(host: &Host) -> usize {
-    let told = format!("--root\0{}\0guard\0", host.root().display());
-    let is_one = |entry: &fs::DirEntry| {
-        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&words).contains(&told)
-    };
-    fs::read_dir("/proc").unwrap().flatten().filter(is_one).count()
-}
-
 /// Kills a walk at one point, and leaves it alone: with nobody there the service comes back to a good release by
 /// itself, and the same command goes on from there. Returns whether there is a point after this one.
 fn killed(nth: usize) -> bool {
@@ -391,7 +381,7 @@ fn killed(nth: usize) -> bool {
     let at = format!("killed before call {nth}, {ended:?}");
     serving.until(&at, || {
         let current = serving.host.link("current").unwrap().replace("releases/", "");
-        guards(&serving.host) == 0 && serving.answers() == Some(current)
+        guards(&serving.host).is_empty() && serving.answers() == Some(current)
     });
     let run = serving.host.run(args.into_iter().chain(["--wait", "60"]));
     assert_eq!(run.code, Some(0), "{at}: {run:#?} {}", serving.log());

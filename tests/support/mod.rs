@@ -25,6 +25,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 pub use build::Build;
@@ -163,6 +165,28 @@ pub fn guards(host: &Host) -> Vec<i32> {
     };
     let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
     pids.filter(is_guard).collect()
+}
+
+/// Sends every guard of a root a signal at once, and again to those that took its place meanwhile.
+pub fn kill_guards(host: &Host) {
+    loop {
+        let guards = guards(host);
+        if guards.is_empty() {
+            return;
+        }
+        for pid in guards {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+/// A shell that runs `first` and then executes the command.
+pub fn in_shell(first: &str, command: &Command) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &format!("{first} && exec \"$0\" \"$@\"")]).arg(command.get_program());
+    shell.args(command.get_args()).current_dir(command.get_current_dir().unwrap());
+    shell.env_clear().env("PATH", "/usr/bin:/bin");
+    shell
 }
 
 /// How a command ended.

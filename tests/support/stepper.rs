@@ -19,6 +19,8 @@ use seccompiler::{
     apply_filter,
 };
 
+use super::in_shell;
+
 /// How a stepped command ended; with the code -1 where a signal ended it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -164,7 +166,7 @@ pub fn watch(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'stati
 /// Does something before the `nth` system call that names something or gives it away, and lets the command
 /// run on to its end; none is done where there are fewer.
 pub fn disturb_naming(command: &Command, nth: usize, mut act: impl FnMut()) -> Ended {
-    let naming = |pid| entered(pid).filter(|(number, _)| NAMING.contains(number)).map(|_| "naming");
+    let naming = |pid| entered(pid).filter(|number| NAMING.contains(number)).map(|_| "naming");
     step_of(command, Stops::Calls, Syncs::Real, naming, |at, _| {
         if at == nth {
             act();
@@ -176,7 +178,7 @@ pub fn disturb_naming(command: &Command, nth: usize, mut act: impl FnMut()) -> E
 /// Runs the command as on a kernel that does not know `openat2`; returns how often it was asked for as well.
 pub fn without_openat2(command: &Command) -> (Ended, usize) {
     let mut asked = 0;
-    let openat2 = |pid| entered(pid).filter(|(number, _)| *number == libc::SYS_openat2).map(|_| "openat2");
+    let openat2 = |pid| entered(pid).filter(|number| *number == libc::SYS_openat2).map(|_| "openat2");
     let ended = step_of(command, Stops::Calls, Syncs::Real, openat2, |at, _| {
         asked = at;
         Fate::Fail(Errno::ENOSYS)
@@ -211,7 +213,7 @@ pub fn bytes_read(command: &Command, file: &Path) -> (Ended, u64) {
     let length = fs::metadata(file).unwrap().len();
     let bytes = Cell::new(0);
     let reading = |pid| {
-        let (number, _) = entered(pid)?;
+        let number = entered(pid)?;
         let at = |offset: u64, count: u64| count.min(length.saturating_sub(offset));
         let [fd, _, count, offset] = arguments(pid);
         if number == libc::SYS_pread64
@@ -317,12 +319,7 @@ fn skip_call(_pid: Pid, _answer: i32) {
 
 /// Starts a command that stops itself before it is what it is, so that it can be seized from its first call.
 fn start(command: &Command, stops: Stops) -> Pid {
-    let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
-        .arg(command.get_program())
-        .args(command.get_args());
-    shell.current_dir(command.get_current_dir().unwrap()).env_clear().env("PATH", "/usr/bin:/bin");
+    let mut shell = in_shell("kill -STOP $$", command);
     // Opened before the filter applies, which lets nothing be opened for writing without a tracer.
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
     let [stdin, stdout, stderr] = [(); 3].map(|()| null.try_clone().unwrap());
@@ -377,15 +374,13 @@ impl Stops {
 /// Has a tracer asked of each system call that may change what is on disk. Of `openat2` that is seen by the tracer
 /// alone, in memory.
 static FILTER: LazyLock<BpfProgram> = LazyLock::new(|| {
-    let flags = |mask: libc::c_int, value: libc::c_int| {
-        let [mask, value] = [mask, value].map(|flags| u64::from(flags.cast_unsigned()));
-        let is = SeccompCmpOp::MaskedEq(mask);
-        let condition = SeccompCondition::new(2, SeccompCmpArgLen::Dword, is, value).unwrap();
-        SeccompRule::new(vec![condition]).unwrap()
+    let has = |flag: libc::c_int| {
+        let flag = u64::from(flag.cast_unsigned());
+        let is = SeccompCmpOp::MaskedEq(flag);
+        SeccompRule::new(vec![SeccompCondition::new(2, SeccompCmpArgLen::Dword, is, flag).unwrap()]).unwrap()
     };
-    let makes = [libc::O_CREAT, libc::O_TRUNC, libc::O_WRONLY, libc::O_RDWR].map(|flag| flags(flag, flag));
     let rules = |(number, name): &(libc::c_long, &str)| {
-        (*number, if *name == "openat" { makes.to_vec() } else { Vec::new() })
+        (*number, if *name == "openat" { WRITES.map(has).to_vec() } else { Vec::new() })
     };
     let rules = CALLS.iter().map(rules).collect();
     let arch = std::env::consts::ARCH.try_into().unwrap();
@@ -427,35 +422,35 @@ fn finish(mut tracees: BTreeSet<Pid>, before: &'static str) -> Ended {
 
 /// The name of the system call that a tracee is about to make, if it may change what is on disk.
 fn mutating(pid: Pid) -> Option<&'static str> {
-    let (number, _) = entered(pid)?;
+    let number = entered(pid)?;
     let name = CALLS.iter().find(|(candidate, _)| *candidate == number).map(|(_, name)| *name)?;
-    opens(pid, name, WRITES).then_some(name)
+    opens(pid, name, &WRITES).then_some(name)
 }
 
 /// Whether another process can see afterwards that a mutating call was made.
 fn changing(pid: Pid, name: &str) -> bool {
-    !name.contains("sync") && !["flock", "exit_group"].contains(&name) && opens(pid, name, MAKES)
+    !name.contains("sync") && !["flock", "exit_group"].contains(&name) && opens(pid, name, &MAKES)
 }
 
-const MAKES: libc::c_int = libc::O_CREAT | libc::O_TRUNC;
-const WRITES: libc::c_int = MAKES | libc::O_WRONLY | libc::O_RDWR;
+const MAKES: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TRUNC];
+const WRITES: [libc::c_int; 4] = [libc::O_CREAT, libc::O_TRUNC, libc::O_WRONLY, libc::O_RDWR];
 
 /// Whether a call that a tracee is about to make has one of these flags, if it opens something.
-fn opens(pid: Pid, name: &str, flags: libc::c_int) -> bool {
-    let [_, _, third, _] = arguments(pid);
-    let has = |found: u64| found & u64::from(flags.cast_unsigned()) != 0;
-    match name {
-        "openat" => has(third),
-        "openat2" => has(pointed_to(pid, third)),
-        _ => true,
-    }
+fn opens(pid: Pid, name: &str, flags: &[libc::c_int]) -> bool {
+    let third = || arguments(pid)[2];
+    let found = match name {
+        "openat" => third(),
+        "openat2" => pointed_to(pid, third()),
+        _ => return true,
+    };
+    flags.iter().any(|flag| found & u64::from(flag.cast_unsigned()) != 0)
 }
 
-/// The number and third argument of the system call that a tracee is about to make; none where it has made one.
-fn entered(pid: Pid) -> Option<(libc::c_long, u64)> {
+/// The number of the system call that a tracee is about to make; none where it has made one.
+fn entered(pid: Pid) -> Option<libc::c_long> {
     let before = [libc::PTRACE_SYSCALL_INFO_ENTRY, libc::PTRACE_SYSCALL_INFO_SECCOMP];
     let entry = ptrace::syscall_info(pid).is_ok_and(|info| before.contains(&info.op));
-    entry.then(|| call(pid))
+    entry.then(|| number(pid))
 }
 
 /// The number at an address of a tracee's: of `openat2` the flags, which come first.
@@ -464,11 +459,9 @@ fn pointed_to(pid: Pid, address: u64) -> u64 {
     ptrace::read(pid, address).unwrap().cast_unsigned()
 }
 
-/// The number of the system call and its third argument.
 #[cfg(target_arch = "x86_64")]
-fn call(pid: Pid) -> (libc::c_long, u64) {
-    let regs = ptrace::getregs(pid).unwrap();
-    (libc::c_long::try_from(regs.orig_rax).unwrap_or(-1), regs.rdx)
+fn number(pid: Pid) -> libc::c_long {
+    libc::c_long::try_from(ptrace::getregs(pid).unwrap().orig_rax).unwrap_or(-1)
 }
 
 /// The first four arguments of the system call.
@@ -485,9 +478,8 @@ fn arguments(pid: Pid) -> [u64; 4] {
 }
 
 #[cfg(target_arch = "aarch64")]
-fn call(pid: Pid) -> (libc::c_long, u64) {
-    let regs = ptrace::getregs(pid).unwrap();
-    (libc::c_long::try_from(regs.regs[8]).unwrap_or(-1), regs.regs[2])
+fn number(pid: Pid) -> libc::c_long {
+    libc::c_long::try_from(ptrace::getregs(pid).unwrap().regs[8]).unwrap_or(-1)
 }
 
 const NAMING: &[libc::c_long] = &[
