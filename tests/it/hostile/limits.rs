@@ -110,19 +110,14 @@ fn long_listed_names_take_little_memory() {
     is_refused(&place, &["unpack", VERSION], "has no header").unwrap();
 }
 
-/// The command succeeds in little memory.
-fn takes_little(place: &Place, args: &[&str]) {
-    place.run(args).code(0);
-}
-
 #[test]
 #[ignore = "takes long: a million entries"]
 fn a_million_files_of_a_tar_take_little_memory() {
     let place = Place::empty("", "tar.zst");
     long_names(&place, 999_000, 56, '-');
-    takes_little(&place, &["unpack", "--dry-run", VERSION]);
-    takes_little(&place, &["unpack", VERSION]);
-    takes_little(&place, &["verify", VERSION]);
+    place.run(&["unpack", "--dry-run", VERSION]).code(0);
+    place.run(&["unpack", VERSION]).code(0);
+    place.run(&["verify", VERSION]).code(0);
 }
 
 #[test]
@@ -130,9 +125,10 @@ fn a_million_files_of_a_tar_take_little_memory() {
 fn a_million_files_of_a_zip_take_little_memory() {
     let place = Place::empty("", "zip");
     large_zip(&place, 999_000, 54, true);
-    takes_little(&place, &["unpack", "--dry-run", VERSION]);
-    takes_little(&place, &["unpack", VERSION]);
-    takes_little(&place, &["verify", VERSION]);
+    place.run(&["unpack", "--dry-run", VERSION]).code(0);
+    // The list of entries grows by copies: more is reserved than used.
+    place.run_within(384, &["unpack", VERSION]).code(0);
+    place.run(&["verify", VERSION]).code(0);
 }
 
 /// Writes a tar.zst of entries whose names are as long as may be, without holding it in memory.

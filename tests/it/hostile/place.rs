@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::corpus::bombs::SETTINGS;
-use crate::support::{Host, Run};
+use crate::support::{Host, Run, in_shell};
 
 /// The version of every archive.
 pub const VERSION: &str = "1.2.3";
@@ -67,13 +66,14 @@ impl Place {
         self.root().join("releases").join(VERSION)
     }
 
-    /// Runs a command that may take 384 MiB of memory, whatever the archive; it ends with a signal where that is
-    /// too little.
+    /// Runs a command that may take 256 MiB of memory, whatever the archive.
     pub fn run(&self, args: &[&str]) -> Run {
-        let tenure = self.host.command(args);
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", "ulimit -d 393216 && exec \"$0\" \"$@\""]).arg(tenure.get_program()).args(args);
-        shell.current_dir(self.root()).env_clear().env("PATH", "/usr/bin:/bin");
+        self.run_within(256, args)
+    }
+
+    /// Runs a command that may reserve this many MiB of memory; with less than it needs, it ends by a signal.
+    pub fn run_within(&self, mib: usize, args: &[&str]) -> Run {
+        let mut shell = in_shell(&format!("ulimit -d {}", mib << 10), &self.host.command(args));
         Run::of(shell.output().unwrap(), &shell)
     }
 
