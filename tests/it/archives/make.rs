@@ -1,117 +1,8 @@
 //! Makes archives byte by byte, so that they can also be what no sound tool makes.
 
-use std::io::Write;
-
-use flate2::{Compression, Crc};
-use tar::Header;
-
-/// One entry to be. Sizes, checksums and flags are right unless a test says otherwise.
-#[derive(Clone)]
-pub struct Piece {
-    pub name: Vec<u8>,
-    pub flag: u8,
-    pub mode: u32,
-    pub target: Vec<u8>,
-    pub data: Vec<u8>,
-}
-
-pub fn file(name: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Piece {
-    Piece {
-        name: name.as_ref().to_vec(),
-        flag: b'0',
-        mode: 0o644,
-        target: vec![],
-        data: data.as_ref().to_vec(),
-    }
-}
-
-pub fn dir(name: impl AsRef<[u8]>) -> Piece {
-    Piece { flag: b'5', mode: 0o755, ..file(name, "") }
-}
-
-pub fn link(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Piece {
-    Piece { flag: b'2', mode: 0o777, target: target.as_ref().to_vec(), ..file(name, "") }
-}
-
-pub fn hard(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Piece {
-    Piece { flag: b'1', target: target.as_ref().to_vec(), ..file(name, "") }
-}
-
-/// A tar entry of any type.
-pub fn typed(flag: u8, name: &str, data: impl AsRef<[u8]>) -> Piece {
-    Piece { flag, ..file(name, data) }
-}
-
-/// A pax header with these records.
-pub fn pax(flag: u8, records: &[(&str, &[u8])]) -> Piece {
-    let mut data = Vec::new();
-    for (key, value) in records {
-        let rest = key.len() + value.len() + 3;
-        let length = (rest + 1..).find(|n| n.to_string().len() + rest == *n).unwrap();
-        data.extend_from_slice(format!("{length} {key}=").as_bytes());
-        data.extend_from_slice(value);
-        data.push(b'\n');
-    }
-    typed(flag, "pax", data)
-}
-
-impl Piece {
-    pub fn mode(self, mode: u32) -> Self {
-        Self { mode, ..self }
-    }
-
-    /// The header and the data of a tar entry; names over 100 bytes get a header of their own, as in GNU tar.
-    pub fn tar(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (long, flag) in [(&self.name, b'L'), (&self.target, b'K')] {
-            if long.len() > 100 {
-                bytes.extend(typed(flag, "././@LongLink", [long.as_slice(), b"\0"].concat()).tar());
-            }
-        }
-        let mut header = Header::new_gnu();
-        let old = header.as_old_mut();
-        let cut = |text: &[u8]| text[..text.len().min(100)].to_vec();
-        old.name[..cut(&self.name).len()].copy_from_slice(&cut(&self.name));
-        old.linkname[..cut(&self.target).len()].copy_from_slice(&cut(&self.target));
-        old.linkflag = [self.flag];
-        header.set_mode(self.mode);
-        header.set_mtime(1_600_000_000);
-        header.set_size(self.data.len() as u64);
-        header.set_cksum();
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.extend_from_slice(&self.data);
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
-        bytes
-    }
-}
-
-/// The entries of a tar without its end.
-pub fn open_tar(pieces: &[Piece]) -> Vec<u8> {
-    pieces.iter().flat_map(Piece::tar).collect()
-}
-
-pub fn tar(pieces: &[Piece]) -> Vec<u8> {
-    [open_tar(pieces), vec![0; 1024]].concat()
-}
-
-pub fn gz(data: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
-}
-
-pub fn zst(data: &[u8]) -> Vec<u8> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
-    encoder.include_checksum(true).unwrap();
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
-}
-
-pub fn xz(data: &[u8]) -> Vec<u8> {
-    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
-}
+use crate::hostile::corpus::packed::{crc, deflated};
+pub use crate::hostile::corpus::packed::{gz, xz, zst};
+pub use crate::hostile::corpus::tar::{Piece, dir, file, global, hard, link, open_tar, pax, tar, typed};
 
 /// A zip in the making. What its headers say is right unless `twist` changes it.
 #[derive(Default)]
@@ -137,8 +28,6 @@ pub struct Fields {
 impl Zip {
     pub fn add(&mut self, piece: &Piece, twist: impl FnOnce(&mut Fields)) -> &mut Self {
         let data = if piece.flag == b'2' { &piece.target } else { &piece.data };
-        let mut crc = Crc::new();
-        crc.update(data);
         let deflate = data.len() > 20;
         let packed = if deflate { deflated(data) } else { data.clone() };
         let kind = match piece.flag {
@@ -153,7 +42,7 @@ impl Zip {
         let mut fields = Fields {
             flags: 0x800,
             method: if deflate { 8 } else { 0 },
-            crc: crc.sum(),
+            crc: crc(data),
             packed: packed.len() as u32,
             size: data.len() as u32,
             at: self.bytes.len() as u32,
@@ -205,12 +94,6 @@ impl Zip {
         bytes.extend_from_slice(&[0, 0]);
         bytes
     }
-}
-
-fn deflated(data: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
 }
 
 pub fn zip(pieces: &[Piece]) -> Vec<u8> {

@@ -9,7 +9,9 @@ use tenure::naming::ArchiveFormat;
 use tenure::progress::{NoProgress, Progress};
 
 use super::bench::{Bench, limits, survey};
-use super::make::{Piece, dir, every_format, file, gz, hard, link, open_tar, pax, tar, typed, xz, zip, zst};
+use super::make::{
+    Piece, dir, every_format, file, global, gz, hard, link, open_tar, pax, tar, typed, xz, zip, zst,
+};
 
 const RELEASE: [&str; 9] = [
     "bin/ 755",
@@ -140,13 +142,10 @@ fn thousands_of_files_and_long_names() {
 fn pax_records_name_entries_and_unknown_ones_say_nothing() {
     let bench = Bench::new();
     let pieces = [
-        pax(b'g', &[("comment", b"a commit"), ("mtime", b"1.5")]),
-        pax(
-            b'x',
-            &[("path", "caf\u{e9}/\u{fc}".as_bytes()), ("size", b"2"), ("SCHILY.xattr.user.x", b"a\nb=c")],
-        ),
+        global(&[("comment", b"a commit"), ("mtime", b"1.5")]),
+        pax(&[("path", "caf\u{e9}/\u{fc}".as_bytes()), ("size", b"2"), ("SCHILY.xattr.user.x", b"a\nb=c")]),
         file("short", "ab"),
-        pax(b'x', &[("linkpath", b"caf\xc3\xa9/\xc3\xbc")]),
+        pax(&[("linkpath", b"caf\xc3\xa9/\xc3\xbc")]),
         link("l", "short"),
     ];
     let (_, listing) = bench.unpacked(&bench.archive("x.tar", &tar(&pieces)));

@@ -3,7 +3,7 @@
 //! What is refused leaves nothing; what is accepted is on disk exactly as it was packed.
 
 #[path = "../../../fixtures/hostile/mod.rs"]
-mod corpus;
+pub mod corpus;
 mod coverage;
 mod judge;
 mod limits;
