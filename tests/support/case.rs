@@ -78,7 +78,7 @@ impl Case {
     }
 
     /// The links are as before, or as after, or half-way: `current` first, for `permanent` is the commit point.
-    /// Every release is complete.
+    /// All that `versions` lists is complete.
     pub fn is_sound(&self, host: &Host, at: &str) {
         let (old, new, found) = (links(&self.start), &self.end.links, links(host));
         let halfway = [new[0].clone(), old[1].clone()];
@@ -86,10 +86,7 @@ impl Case {
             found == old || found == halfway || found == *new,
             "{at}: current and permanent lead to {found:?}, before {old:?}, to be {new:?}"
         );
-        let releases = std::fs::read_dir(host.root().join("releases")).unwrap().map(|entry| entry.unwrap());
-        releases
-            .filter(|entry| entry.file_type().unwrap().is_dir())
-            .for_each(|release| host.complete(release.file_name().to_str().unwrap()));
+        listed(host, at).iter().for_each(|(version, _)| host.complete(version));
     }
 
     /// The same command again recovers, says so, and leaves what an undisturbed one leaves. Returns how it went.
