@@ -176,13 +176,13 @@ fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Fi
 /// process of a script is that of its interpreter.
 fn untold(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
     let (hooks, hot_from) = (&manifest.hooks, &manifest.upgrade.hot_from);
-    let (table, key) = [
+    let (table, key, _) = [
         ("hooks", "hot-upgrade", hooks.hot_upgrade.is_some()),
         ("hooks", "hot-downgrade", hooks.hot_downgrade.is_some()),
         ("upgrade", "hot-from", hot_from.as_ref().is_some_and(|ranges| !ranges.is_empty())),
     ]
     .into_iter()
-    .find_map(|(table, key, is_there)| is_there.then_some((table, key)))?;
+    .find(|(.., is_there)| *is_there)?;
     let is_known = hooks.running_version.is_some()
         || release.heads.values().any(|head| matches!(head, FileMagic::Binary(_)));
     let message = format!(
@@ -242,7 +242,7 @@ fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Find
         .map(|finding| finding.hint("tell in its first line what runs it: `#!/bin/sh`")),
         FileType::File { executable: true } => None,
         FileType::File { .. } => finding(Code::HookNotExecutable, "is not executable"),
-        _ => finding(Code::HookNotExecutable, "is no file"),
+        _ => finding(Code::HookNotExecutable, "is not a file"),
     }
 }
 
