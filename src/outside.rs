@@ -93,7 +93,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<Option<String>> {
 pub(crate) fn read_small(file: File, limit: u64, context: impl Fn() -> String) -> Result<Vec<u8>> {
     let meta = file.metadata().context(&context)?;
     if !meta.is_file() {
-        return Err(Error::refused(format!("{}: it is no file", context())));
+        return Err(Error::refused(format!("{}: it is not a file", context())));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(limit)).unwrap_or_default());
     // It may grow meanwhile.

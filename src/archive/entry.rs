@@ -63,7 +63,7 @@ impl Entry {
             return Err(violation(raw.name, "is named like a directory but is none"));
         }
         if raw.size > 0 && raw.shape != EntryType::File {
-            return Err(violation(raw.name, "holds data though it is no file"));
+            return Err(violation(raw.name, "contains data but is not a file"));
         }
         let kind = match raw.shape {
             EntryType::File => EntryKind::File { size: raw.size },
@@ -80,7 +80,7 @@ fn hardlinked(raw: &RawEntry<'_>) -> Result<EntryPath> {
         Ok(Name { path, slash: false }) => Ok(path),
         _ => Err(violation(
             raw.name,
-            format!("is a hard link to {}, which is no file here", shown(raw.target)),
+            format!("is a hard link to {}, which is not a file in the archive", shown(raw.target)),
         )),
     }
 }

@@ -201,8 +201,8 @@ impl Archive {
     /// # Errors
     /// When the file cannot be read or changes meanwhile, or on interruption.
     pub fn examine(&self, limits: &Limits<'_>, progress: &mut dyn Progress) -> Result<LintReport> {
-        let mut nobody = |_: &[u8]| {};
-        let ledger = InputDigest::new(&mut nobody);
+        let mut ignore = |_: &[u8]| {};
+        let ledger = InputDigest::new(&mut ignore);
         let mut extractor = Extractor::noting(limits);
         let read = self.entries(
             &ledger,

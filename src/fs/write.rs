@@ -227,7 +227,7 @@ pub fn open_kept(place: &DirPath, staging: &DirPath, mode: u32, owner: Owner) ->
     // The owner could write to its own anyway; to the directories of this process's user it can move nothing.
     let own = meta.uid() == owner.uid || is_closed(&fstat(&parent).tell(context)?);
     match (meta.is_file(), own, meta.nlink()) {
-        (false, ..) => refuse("it is no file".into(), "move it away"),
+        (false, ..) => refuse("it is not a file".into(), "move it away"),
         (_, false, _) => refuse(
             format!("it belongs to user {}, and the root to user {}", meta.uid(), owner.uid),
             "move it away, or give it to the owner of the root if it is the root's own",

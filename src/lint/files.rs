@@ -79,7 +79,7 @@ fn interpreter(
             match inside(program, version).and_then(|inside| release.resolve(inside)) {
                 Some((_, FileType::File { executable: true })) => None,
                 Some(_) => Some((
-                    format!("is run by {program:?}, which is no executable file"),
+                    format!("is run by {program:?}, which is not an executable file"),
                     Some("ship it as a file, and set its executable bit: `chmod 755`".to_owned()),
                 )),
                 None => absent(program),

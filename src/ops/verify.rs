@@ -65,7 +65,7 @@ pub fn verify(root: &Root, version: Option<&Version>, progress: &mut dyn Progres
     let releases = versions.into_iter().map(|v| judge(root, v, &mut count)).collect::<Result<Vec<_>>>()?;
     match (version, releases.first()) {
         (Some(version), Some(Judged { verdict: ReleaseVerdict::Unknown, .. })) => Err(Error::refused(
-            format!("cannot verify {version}: nobody knows what it should be, for Tenure did not unpack it"),
+            format!("cannot verify {version}: Tenure did not unpack it and has no record of its files"),
         )
         .hint(format!(
             "`tenure unpack --replace {version}` unpacks it from its archive, while it is not in use"

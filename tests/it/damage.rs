@@ -44,7 +44,7 @@ fn wrong_settings_keep_no_service_from_starting() {
     let host = on_trial();
     fs::remove_file(host.root().join("tenure.toml")).unwrap();
     fs::create_dir(host.root().join("tenure.toml")).unwrap();
-    host.run(["boot"]).ok().stderr_has("warning: cannot read ").stderr_has("tenure.toml: it is no file");
+    host.run(["boot"]).ok().stderr_has("warning: cannot read ").stderr_has("tenure.toml: it is not a file");
     assert_eq!(host.link("current").as_deref(), Some("releases/5.0.0"));
 }
 
