@@ -46,6 +46,10 @@ impl ByCommand<'_> {
                 .hint("run it as root")
         })
     }
+
+    fn seems_up(&self) -> bool {
+        self.is_up().unwrap_or(false)
+    }
 }
 
 impl ServiceManager for ByCommand<'_> {
@@ -59,17 +63,21 @@ impl ServiceManager for ByCommand<'_> {
         Ok(Condition { up, ended, main, ..Condition::default() })
     }
 
-    /// A service that has ended cannot be stopped, and is started all the same.
+    /// A service that has ended cannot be stopped, and is started all the same; so is one whose pid file cannot be used.
     fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()> {
         let Commands { restart, start, .. } = self.commands;
         if restart.is_empty() {
             let stopped = self.stop(tools);
             clear();
-            return if self.is_up()? { stopped.and_then(|()| self.start(tools)) } else { self.start(tools) };
+            return if self.seems_up() {
+                stopped.and_then(|()| self.start(tools))
+            } else {
+                self.start(tools)
+            };
         }
         clear();
         let restarted = self.order(tools, restart);
-        match restarted.is_err() && !start.is_empty() && !self.is_up()? {
+        match restarted.is_err() && !start.is_empty() && !self.seems_up() {
             true => self.start(tools),
             false => restarted,
         }

@@ -10,7 +10,7 @@ mod systemd;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::hook::{Hook, HookContext, Task};
 use crate::manifest::{Manifest, Timeouts};
 use crate::plan::Method;
@@ -184,12 +184,18 @@ impl<'a> Service<'a> {
         self.condition(progress).map(|condition| !condition.up || condition.ended.is_some())
     }
 
-    /// How its manager has it.
+    /// How its manager has it. During a move, a process that the manager may not take for the service counts as its end:
+    /// a start script may run for a moment before it executes the service, and a way back must not stop at it.
     ///
     /// # Errors
     /// Where the manager does not know it.
     fn condition(&self, progress: &dyn Progress) -> Result<Condition> {
-        self.manager.condition(&self.tools(progress)).context(|| "cannot tell whether the service is up")
+        match self.manager.condition(&self.tools(progress)) {
+            Err(error) if error.kind() == Kind::Refused && self.transaction.is_some() => {
+                Ok(Condition { ended: Some(error.in_one_line()), ..Condition::default() })
+            }
+            other => other.context(|| "cannot tell whether the service is up"),
+        }
     }
 
     /// One look at its processes.

@@ -52,7 +52,7 @@ impl<'a> Script<'a> {
 
     fn is_gone(&self, tools: &Tools<'_>) -> Result<bool> {
         match self.pid_file {
-            Some(_) => Ok(self.main()?.is_none()),
+            Some(_) => Ok(self.main().ok().flatten().is_none()),
             None => self.is_up(tools).map(|up| !up),
         }
     }

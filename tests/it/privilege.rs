@@ -125,7 +125,10 @@ impl Prepared {
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        let _ = Command::new("sh").args(["-c", "kill -9 $(cat pid)"]).current_dir(self.root()).output();
+        let _ = Command::new("sh")
+            .args(["-c", "kill -9 $(cat pid ../run/pid)"])
+            .current_dir(self.root())
+            .output();
     }
 }
 
@@ -465,6 +468,34 @@ fn pid_file_names_only_a_process_of_its_owner() {
         eve.named(&["status"]).ok();
     }
     fs::write(&file, mine).unwrap();
+}
+
+/// The directory of the pid file belongs to the user whom the service becomes, as /run/haproxy does. Its process runs the
+/// interpreter of a script first, which is not a program of a release.
+#[test]
+#[ignore = "needs root; run by .ci/run"]
+fn pid_file_of_the_services_user_moves_with_a_start_script() {
+    let root = Prepared::by(0);
+    let (file, settings) = (root.root().join("pid"), root.root().join("tenure.toml"));
+    let run = root.around().join("run");
+    fs::create_dir(&run).unwrap();
+    fs::rename(&file, run.join("pid")).unwrap();
+    give(&run, EVE);
+    let text = fs::read_to_string(&settings).unwrap().replace("/root/pid", "/run/pid");
+    fs::write(&settings, text.replace("pid)", "../run/pid)").replace(">pid", ">../run/pid")).unwrap();
+    root.release("1.0.2");
+    let script = |version: &str, text: &str| {
+        let bin = root.root().join("releases").join(version).join("bin");
+        fs::rename(bin.join("serve"), bin.join("served")).unwrap();
+        fs::write(bin.join("serve"), format!("#!/bin/sh\n{text}\n")).unwrap();
+        mode(&bin.join("serve"), 0o755);
+    };
+    script("1.0.1", "sleep 0.3; exec current/bin/served \"$@\"");
+    script("1.0.2", "while :; do sleep 0.1; done");
+    root.named(&["upgrade", "--restart", "1.0.1"]).ok();
+    let run = root.named(&["upgrade", "--restart", "1.0.2"]).code(3);
+    run.stderr_has("the service ended: cannot use the pid file ").stderr_has("1.0.1 is running");
+    root.named(&["status"]).ok();
 }
 
 #[test]
