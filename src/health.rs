@@ -43,7 +43,7 @@ impl Health {
 pub enum Probe {
     /// A program of the release: exit status 0 is good, any other bad.
     Command(Argv),
-    /// An address that is fetched: 2xx and 3xx are good, 5xx is bad, and other answers tell nothing.
+    /// An address that is fetched: 2xx and 3xx are good, 5xx is bad, and other answers do not tell.
     Http(String),
     /// An address that takes connections.
     Tcp(String),

@@ -118,10 +118,13 @@ impl ServiceSteps<'_> {
             if (verdict == Verdict::Healthy || is_enough) && !vitals.is_in_doubt() {
                 return Ok(());
             }
-            // There is nothing to go back to from the release that was gone back to.
-            let is_decided = verdict == Verdict::Unhealthy && motion.baseline != Baseline::Known;
+            // An answer such as 404 says nothing of a service, but a new release that gives no other has not proved healthy.
+            let is_untold =
+                silent >= health.unhealthy_after && waited >= startup && health.probe != Probe::Runs;
+            let is_decided = is_given_up(motion.baseline, verdict, is_untold);
             if is_decided || waited >= within && sample != Sample::Healthy {
-                return conclude(version, &sample, motion.baseline, verdict, within);
+                let within = (!is_decided).then_some(within);
+                return conclude(version, &sample, motion.baseline, within);
             }
             let left = within.saturating_sub(waited);
             progress.waiting(&format!("Waiting for {version} to be healthy ({sample})"), left);
@@ -160,22 +163,24 @@ fn ended(version: &Version, how: &str) -> Error {
     Error::failed(format!("release {version} did not stay up")).because(Error::failed(how))
 }
 
-/// What a wait for good health comes to that ended without it.
-fn conclude(
-    version: &Version,
-    sample: &Sample,
-    baseline: Baseline,
-    verdict: Verdict,
-    within: Duration,
-) -> Result<()> {
+/// Whether the wait for good health ends before its time. There is nothing to go back to from the release that was gone
+/// back to.
+fn is_given_up(baseline: Baseline, verdict: Verdict, is_untold: bool) -> bool {
+    match baseline {
+        Baseline::Sound => verdict == Verdict::Unhealthy || is_untold,
+        Baseline::Failing => verdict == Verdict::Unhealthy,
+        Baseline::Known => false,
+    }
+}
+
+/// What a wait for good health comes to that ended without it, after this time or because it was decided before.
+fn conclude(version: &Version, sample: &Sample, baseline: Baseline, within: Option<Duration>) -> Result<()> {
     if baseline == Baseline::Failing || baseline == Baseline::Known && matches!(sample, Sample::CannotTell(_))
     {
         return Ok(());
     }
-    let when = match verdict {
-        Verdict::Unhealthy => String::new(),
-        _ => format!(" within {}", humantime::format_duration(within)),
-    };
+    let when =
+        within.map_or_else(String::new, |time| format!(" within {}", humantime::format_duration(time)));
     Err(Error::failed(format!("release {version} did not prove healthy{when}"))
         .because(Error::failed(sample.to_string())))
 }
