@@ -13,6 +13,9 @@ use crate::support::booted::Booted;
 const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,nginx-light,haproxy,gunicorn,redis-server,prometheus,nodejs,python3";
 
+/// Debian 13 has the first systemd that knows Type=notify-reload.
+const PACKAGES_OF_TRIXIE: &str = "systemd,systemd-sysv,dbus,haproxy";
+
 /// The release that every move begins on.
 pub const OLD: &str = "5.0.10";
 pub const NEW: &str = "5.0.11";
@@ -30,7 +33,8 @@ pub struct Served<'a> {
 impl<'a> Served<'a> {
     /// It runs the old release, and the new one is unpacked.
     pub fn start(kind: &'a Kind, manager: Manager) -> Self {
-        let mut host = Booted::with_packages(PACKAGES);
+        let packages = if kind.debian == "trixie" { PACKAGES_OF_TRIXIE } else { PACKAGES };
+        let mut host = Booted::with_packages(kind.debian, packages);
         host.put("/etc/systemd/system/served.service", unit(kind), 0o644);
         host.put("/etc/systemd/system/served.socket", "[Socket]\nListenStream=127.0.0.1:8080\n", 0o644);
         host.boot();

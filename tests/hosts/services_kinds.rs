@@ -42,6 +42,8 @@ pub const BOTH: &[Manager] = &[Manager::Systemd, Manager::Command];
 /// A service.
 pub struct Kind {
     pub name: &'static str,
+    /// The suite of Debian whose host it runs on.
+    pub debian: &'static str,
     /// The command line, as its unit and the command manager start it.
     pub start: &'static str,
     /// It goes into the background, and writes its own pid file.
@@ -148,6 +150,7 @@ pub fn answers_version(_: &Path) -> Option<String> {
 
 pub const NGINX: Kind = Kind {
     name: "nginx",
+    debian: "bookworm",
     start: "/srv/nginx/current/sbin/nginx -p /srv/nginx/current/ -c conf/nginx.conf",
     forks: true,
     unit: "Type=forking",
@@ -206,6 +209,7 @@ http {{ access_log off; server {{ listen 127.0.0.1:8080 backlog=4096; {server} }
 
 pub const HAPROXY: Kind = Kind {
     name: "haproxy",
+    debian: "bookworm",
     start: "/srv/haproxy/current/sbin/haproxy -Ws -f /srv/haproxy/current/etc/haproxy.cfg",
     forks: false,
     unit: "Type=notify",
@@ -216,7 +220,7 @@ pub const HAPROXY: Kind = Kind {
     moves: 20,
     managers: BOTH,
     ask: answers_version,
-    build: haproxy,
+    build: |tree| haproxy(tree, "2.6.12"),
     faults: &[
         Fault::Exits,
         Fault::ExitsLater,
@@ -228,7 +232,7 @@ pub const HAPROXY: Kind = Kind {
     ],
 };
 
-fn haproxy(tree: &Tree<'_>) {
+pub fn haproxy(tree: &Tree<'_>, version: &str) {
     let answer = match tree.fault {
         Fault::BadConfig => "no-such-directive",
         Fault::Answers500 => "http-request return status 500",
@@ -248,12 +252,13 @@ frontend web
 "
     );
     tree.put("etc/haproxy.cfg", &conf, 0o644);
-    tree.program("/usr/sbin/haproxy", "sbin/haproxy", "2.6.12", &PLAIN);
+    tree.program("/usr/sbin/haproxy", "sbin/haproxy", version, &PLAIN);
     tree.manifest("haproxy", "");
 }
 
 pub const GUNICORN: Kind = Kind {
     name: "gunicorn",
+    debian: "bookworm",
     start: "/usr/bin/env PYTHONDONTWRITEBYTECODE=1 /usr/bin/gunicorn -c /srv/gunicorn/current/gunicorn.conf.py app:app",
     forks: false,
     unit: "Type=notify",
@@ -312,6 +317,7 @@ pub fn gunicorn_app(tree: &Tree<'_>, dir: &str, more: &str) {
 
 pub const REDIS: Kind = Kind {
     name: "redis",
+    debian: "bookworm",
     start: "/srv/redis/current/bin/redis-server /srv/redis/current/etc/redis.conf",
     forks: false,
     unit: "Type=notify",
@@ -355,6 +361,7 @@ fn redis(tree: &Tree<'_>) {
 
 pub const PROMETHEUS: Kind = Kind {
     name: "prometheus",
+    debian: "bookworm",
     start: "/srv/prometheus/current/bin/prometheus --config.file=/srv/prometheus/current/etc/prometheus.yml \
             --storage.tsdb.path=/run/prometheus/data --web.listen-address=127.0.0.1:8080",
     forks: false,
@@ -394,6 +401,7 @@ fn prometheus(tree: &Tree<'_>) {
 
 pub const NODE: Kind = Kind {
     name: "node",
+    debian: "bookworm",
     start: "/usr/bin/node /srv/node/current/master.js",
     forks: false,
     unit: "Type=simple",
@@ -459,6 +467,7 @@ pub fn told_by_hook(tree: &Tree<'_>, name: &str) {
 
 pub const PYTHON: Kind = Kind {
     name: "python",
+    debian: "bookworm",
     start: "/usr/bin/python3 /srv/python/current/app.py",
     forks: false,
     unit: "Type=simple",

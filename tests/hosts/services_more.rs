@@ -11,6 +11,7 @@ use crate::services_load::ask;
 /// A program of the release's own that tells its version in a file, and listens nowhere.
 const WORKER: Kind = Kind {
     name: "worker",
+    debian: "bookworm",
     start: "/srv/worker/current/bin/python /srv/worker/current/app.py",
     forks: false,
     unit: "Type=simple",
@@ -103,6 +104,7 @@ server.server_close()
 
 const FD_STORE: Kind = Kind {
     name: "stored",
+    debian: "bookworm",
     start: "/srv/stored/current/bin/python /srv/stored/current/app.py",
     forks: false,
     unit: "Type=notify\nFileDescriptorStoreMax=2",
@@ -132,6 +134,7 @@ const ACTIVATED: Kind = Kind {
 /// The new process listens beside the old one, which its hook then ends.
 const REUSE_PORT: Kind = Kind {
     name: "reuse",
+    debian: "bookworm",
     start: "/srv/reuse/current/bin/python /srv/reuse/current/app.py",
     forks: false,
     unit: "",
@@ -279,6 +282,22 @@ fn a_service_in_a_pid_namespace_is_up_after_good_and_bad_releases() {
 #[ignore = "needs root and a host of its own"]
 fn gunicorn_masters_hand_over_to_each_other() {
     everywhere(&GUNICORN_USR2);
+}
+
+/// systemd sends the signal, and waits until the service says that it has loaded again.
+const NOTIFY_RELOAD: Kind = Kind {
+    debian: "trixie",
+    unit: "Type=notify-reload\nReloadSignal=SIGUSR2",
+    hot: "hot = \"reload\"",
+    managers: &[Manager::Systemd],
+    build: |tree| kinds::haproxy(tree, "3.0.11"),
+    ..kinds::HAPROXY
+};
+
+#[test]
+#[ignore = "needs root and a host of its own"]
+fn a_unit_of_type_notify_reload_is_up_after_good_and_bad_releases() {
+    everywhere(&NOTIFY_RELOAD);
 }
 
 /// A move that cannot be made is refused or taken back, and the old release answers all the time.

@@ -41,12 +41,12 @@ impl Init {
     }
 
     /// The tree of a Debian system with these packages, made once and kept beside the tests' binaries.
-    fn base(self, packages: &str) -> PathBuf {
+    fn base(self, suite: &str, packages: &str) -> PathBuf {
         let bases = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");
         fs::create_dir_all(&bases).unwrap();
         let include = format!("--include={packages},procps,curl,wrk");
         let packages = blake3::hash(packages.as_bytes()).to_hex();
-        let name = format!("{}-{}", self.name(), &packages[..8]);
+        let name = format!("{}-{suite}-{}", self.name(), &packages[..8]);
         let base = bases.join(&name);
         let lock = File::create(bases.join(format!("{name}.lock"))).unwrap();
         lock.lock().unwrap();
@@ -57,7 +57,7 @@ impl Init {
             debian.args(["--variant=minbase", "--format=directory"]);
             debian.args(["man", "locale", "doc"].map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")));
             debian.arg(include);
-            let out = debian.arg("bookworm").arg(&making).output().expect("mmdebstrap is needed");
+            let out = debian.arg(suite).arg(&making).output().expect("mmdebstrap is needed");
             assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
             self.tame(&making);
             fs::rename(making, &base).unwrap();
@@ -93,6 +93,7 @@ impl Init {
 /// A host; off, and gone, when it is dropped.
 pub struct Booted {
     init: Init,
+    suite: &'static str,
     packages: &'static str,
     name: String,
     dir: tempfile::TempDir,
@@ -108,10 +109,11 @@ impl Booted {
         host
     }
 
-    /// A host that is off, with Tenure and these packages of Debian installed; `systemd-sysv` has to be among them.
-    pub fn with_packages(packages: &'static str) -> Self {
+    /// A host that is off, with Tenure and these packages of this Debian suite installed; `systemd-sysv` has to be among
+    /// them.
+    pub fn with_packages(suite: &'static str, packages: &'static str) -> Self {
         let mut host = Self::off(Init::Systemd);
-        host.packages = packages;
+        (host.suite, host.packages) = (suite, packages);
         host
     }
 
@@ -119,7 +121,7 @@ impl Booted {
     pub fn without_tenure(init: Init) -> Self {
         let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().replace('.', "-");
-        Self { init, packages: init.packages(), name, dir, keeper: None }
+        Self { init, suite: "bookworm", packages: init.packages(), name, dir, keeper: None }
     }
 
     /// The file as the host sees it.
@@ -157,7 +159,7 @@ impl Booted {
         assert!(self.keeper.is_none(), "it is on");
         let console = File::create(self.dir.path().join("console")).unwrap();
         let mut boot = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hosts/boot"));
-        boot.arg(&self.name).arg(self.init.base(self.packages)).arg(self.dir.path());
+        boot.arg(&self.name).arg(self.init.base(self.suite, self.packages)).arg(self.dir.path());
         boot.stdin(Stdio::null()).stdout(console.try_clone().unwrap()).stderr(console);
         self.keeper = Some(boot.spawn().unwrap());
         self.await_up();
