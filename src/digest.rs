@@ -20,7 +20,7 @@ pub fn check(archive: &Origin, sha256: &str) -> Result<bool> {
     let Some(text) = beside.read_text(LIMIT)? else { return Ok(false) };
     let file_name = archive.path().file_name().unwrap_or_default().to_string_lossy();
     let expected = find(&text, &file_name).ok_or_else(|| {
-        Error::refused(format!("{} tells no SHA-256 of {file_name}", beside.display()))
+        Error::refused(format!("{} contains no SHA-256 for {file_name}", beside.display()))
             .hint("it should hold 64 hexadecimal digits, or a line as sha256sum writes it")
     })?;
     if expected.eq_ignore_ascii_case(sha256) {

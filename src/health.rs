@@ -82,7 +82,7 @@ impl TryFrom<Vec<String>> for Argv {
                 Ok(Self(words))
             }
             _ => Err(Error::refused(format!(
-                "{words:?} is no program of the release: a list that begins with a path inside of it"
+                "{words:?} is not a program of the release: write a list that begins with a path in the release"
             ))),
         }
     }
@@ -106,7 +106,7 @@ impl std::str::FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |why: &dyn fmt::Display| {
-            Error::refused(format!("{text:?} is no length of time: {why}"))
+            Error::refused(format!("{text:?} is not a length of time: {why}"))
                 .hint("write `10s`, `5m` or `1h 30m`")
         };
         match humantime::parse_duration(text) {
@@ -134,7 +134,7 @@ impl TryFrom<String> for Url {
         };
         match url.parse::<Uri>().ok().filter(|_| url.starts_with("http://")).as_ref().and_then(place) {
             Some(place) if is_host(&place) || is_address(&place) => Ok(Self(url)),
-            _ => Err(Error::refused(format!("{url:?} is no address like http://127.0.0.1:8080/healthz"))),
+            _ => Err(Error::refused(format!("{url:?} is not an address like http://127.0.0.1:8080/healthz"))),
         }
     }
 }
@@ -152,7 +152,7 @@ impl TryFrom<String> for TcpAddress {
             return Ok(Self(address));
         }
         Err(Error::refused(format!(
-            "{address:?} is no address like 127.0.0.1:1883 or [::1]:1883, with a port up to 65535"
+            "{address:?} is not an address like 127.0.0.1:1883 or [::1]:1883, with a port up to 65535"
         )))
     }
 }

@@ -174,7 +174,7 @@ pub(crate) fn line(text: &str, at: usize) -> usize {
 
 /// What is wrong, in one line that can be shown, and in TOML's words.
 pub(crate) fn message(error: &toml::de::Error) -> String {
-    let text = error.message().lines().next().unwrap_or("it is no TOML");
+    let text = error.message().lines().next().unwrap_or("it is not TOML");
     let plain = match text.rsplit_once(", expected ") {
         Some((given, wanted)) if given.starts_with("invalid ") => {
             format!("{given}, expected {}", kind(wanted))

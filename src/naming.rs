@@ -79,7 +79,7 @@ pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
         let has_more = file_name.starts_with(&format!("{product}-{version}-"));
         let but = if has_more { format!(", but no number and none of {words}") } else { String::new() };
         let hint = format!("name it {product}-{version}{ending}, or with -ANYTHING behind the version{but}");
-        let what = format!("{file_name:?} is no name of an archive of {product} {version}");
+        let what = format!("{file_name:?} is not the name of an archive of {product} {version}");
         return Err(Error::refused(what).hint(hint));
     }
     let begin = format!("begin what is behind the third number of a version with a number or one of {words}");

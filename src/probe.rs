@@ -84,7 +84,7 @@ fn tcp(address: &str, within: Duration) -> Sample {
         Ok(addresses) => addresses.collect(),
         Err(error) => return Sample::CannotTell(format!("{address}: {error}")),
     };
-    let mut last = Sample::CannotTell(format!("{address} is no address"));
+    let mut last = Sample::CannotTell(format!("{address} is not an address"));
     for one in addresses {
         let left = until.saturating_sub(clock::since_boot());
         if left.is_zero() {

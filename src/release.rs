@@ -97,7 +97,7 @@ impl fmt::Display for LinkFault {
         match self {
             Self::NotASymlink(kind) => write!(f, "it is a {kind}, not a symlink"),
             Self::Absolute(target) => write!(f, "it is an absolute symlink to {target}"),
-            Self::Elsewhere(target) => write!(f, "it leads to {target}, which is no releases/VERSION"),
+            Self::Elsewhere(target) => write!(f, "it leads to {target}, which is not releases/VERSION"),
             Self::Dangling(target) => write!(f, "it leads to {target}, which is not there"),
         }
     }
@@ -248,7 +248,7 @@ impl Snapshot {
         let error = Error::refused(format!("the link `{file}` is unusable: {why}"));
         Some(match (self.link(name), name, other.version()) {
             (Link::Broken(LinkFault::NotASymlink(_)), ..) => error.hint(format!(
-                "move it out of the root; where it holds an install, `tenure adopt {file} VERSION` copies it first"
+                "move it out of the root; if it is an installation, `tenure adopt {file} VERSION` copies it first"
             )),
             (Link::Missing, LinkName::Permanent, current) if self.lost.is_some() => self.restorable(error, current),
             (_, LinkName::Current, Some(permanent)) => {

@@ -109,7 +109,7 @@ impl Requires {
         let of = |check, wanted: &[NamedRequirement], has: Option<&Named>| RequirementFinding {
             check,
             ok: has.is_some_and(|has| wanted.iter().any(|wanted| wanted.is_met_by(has))),
-            found: has.map_or_else(|| "nobody can tell".to_owned(), ToString::to_string),
+            found: has.map_or_else(|| "unknown".to_owned(), ToString::to_string),
             needed: any_of(wanted),
             hint: OF_SYSTEM,
         };
@@ -183,9 +183,9 @@ impl std::str::FromStr for Numbers {
 
     fn from_str(text: &str) -> Result<Self> {
         let numbers: Option<Vec<u64>> = text.split('.').map(|number| number.parse().ok()).collect();
-        numbers
-            .map(|numbers| Self { numbers, text: text.to_owned() })
-            .ok_or_else(|| Error::refused(format!("{text:?} is no version of a system: as 12 or 8.10")))
+        numbers.map(|numbers| Self { numbers, text: text.to_owned() }).ok_or_else(|| {
+            Error::refused(format!("{text:?} is not a version of a system, such as 12 or 8.10"))
+        })
     }
 }
 
@@ -221,7 +221,7 @@ impl std::str::FromStr for Named {
         let version = words.next().map(str::parse).transpose()?;
         match words.next() {
             None => Ok(Self { names: vec![name.to_ascii_lowercase()], version }),
-            Some(_) => Err(Error::refused(format!("{text:?} is no system: as \"debian 13\""))),
+            Some(_) => Err(Error::refused(format!("{text:?} is not a system, such as \"debian 13\""))),
         }
     }
 }

@@ -91,7 +91,7 @@ fn refuse(beside: &Origin, fault: &Fault) -> Error {
             "is not of this archive",
             "the archive or its signature is damaged or forged: get both again from the vendor",
         ),
-        _ => ("is no minisign signature", "get it again from the vendor"),
+        _ => ("is not a minisign signature", "get it again from the vendor"),
     };
     Error::refused(format!("the signature {} {why}", beside.display())).hint(hint)
 }

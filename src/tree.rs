@@ -106,7 +106,7 @@ impl TryFrom<String> for Sum {
     fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
         let digits: Option<Vec<u8>> =
             text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
-        let digits = digits.filter(|d| d.len() == 64).ok_or("it is no digest of 64 hexadecimal digits")?;
+        let digits = digits.filter(|d| d.len() == 64).ok_or("it is not a digest of 64 hexadecimal digits")?;
         let mut sum = [0; 32];
         sum.iter_mut().zip(digits.chunks(2)).for_each(|(byte, pair)| *byte = pair[0] << 4 | pair[1]);
         Ok(Self(sum))

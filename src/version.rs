@@ -36,7 +36,7 @@ impl FromStr for Version {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |why: String| {
-            Error::refused(format!("{text:?} is no version: {why}"))
+            Error::refused(format!("{text:?} is not a version: {why}"))
                 .hint("a version reads like 5.0.1, 5.1.0-rc.1 or 7.2.4-52")
         };
         let version = semver::Version::parse(text).map_err(|e| refuse(e.to_string()))?;
@@ -141,7 +141,7 @@ impl FromStr for Range {
     fn from_str(text: &str) -> Result<Self> {
         semver::VersionReq::parse(text)
             .map(Self)
-            .map_err(|e| Error::refused(format!("{text:?} is no range of versions: {e}")))
+            .map_err(|e| Error::refused(format!("{text:?} is not a range of versions: {e}")))
     }
 }
 

@@ -60,7 +60,7 @@ impl Entry {
         }
         let Name { path, slash } = Name::parse(raw.name)?;
         if slash && raw.shape != EntryType::Directory {
-            return Err(violation(raw.name, "is named like a directory but is none"));
+            return Err(violation(raw.name, "has the name of a directory but is not one"));
         }
         if raw.size > 0 && raw.shape != EntryType::File {
             return Err(violation(raw.name, "contains data but is not a file"));

@@ -91,7 +91,7 @@ impl Extensions {
             "size" => {
                 let size = std::str::from_utf8(value).ok().filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
                 let size =
-                    size.and_then(|v| v.parse().ok()).ok_or_else(|| malformed("a size is no number"))?;
+                    size.and_then(|v| v.parse().ok()).ok_or_else(|| malformed("a size is not a number"))?;
                 set_once(&mut self.size, size)
             }
             key if is_unwanted(key) => {

@@ -11,7 +11,7 @@ pub fn damaged(error: io::Error) -> Error {
         return Error::failed("cannot read the archive").because(error);
     }
     Error::refused(match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the archive is cut short".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the archive is truncated".to_owned(),
         _ if asks_too_much(&error) => {
             "the archive needs more than 128 MiB of memory to be decoded".to_owned()
         }
@@ -25,7 +25,7 @@ pub fn damaged_entry(name: &[u8], error: io::Error) -> Error {
         return damaged(error);
     }
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => violation(name, "is cut short"),
+        io::ErrorKind::UnexpectedEof => violation(name, "is truncated"),
         _ => violation(name, format!("is damaged: {}", printable(&error))),
     }
 }

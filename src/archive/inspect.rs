@@ -68,7 +68,7 @@ impl Inspector {
     /// # Errors
     /// As it says.
     pub fn refuse_empty(&self) -> Result<()> {
-        if self.has_files { Ok(()) } else { Err(Error::refused("there is no file in it")) }
+        if self.has_files { Ok(()) } else { Err(Error::refused("it contains no file")) }
     }
 
     /// The links that lead out of the release, which is all below `top`; each with the error that refuses it.
@@ -119,7 +119,10 @@ impl Inspector {
             }
             EntryKind::Hardlink { first } => Err(violation(
                 entry.path.as_str().as_bytes(),
-                format!("is a hard link to {}, which is no earlier file", shown(first.as_str().as_bytes())),
+                format!(
+                    "is a hard link to {}, which is not an earlier file",
+                    shown(first.as_str().as_bytes())
+                ),
             )),
         }
     }

@@ -128,7 +128,7 @@ impl Archive {
     /// Opens an archive of the format that its name tells.
     ///
     /// # Errors
-    /// When it cannot be opened; refuses what is no regular file.
+    /// When it cannot be opened; refuses what is not a regular file.
     pub fn open(path: &Path, format: ArchiveFormat) -> Result<Self> {
         let origin = Origin::Outside(path.to_owned());
         Self::of(origin.open()?, path, format)
@@ -137,12 +137,12 @@ impl Archive {
     /// Takes up an archive that is open; its path is for messages alone.
     ///
     /// # Errors
-    /// Refuses what is no regular file.
+    /// Refuses what is not a regular file.
     pub fn of(file: File, path: &Path, format: ArchiveFormat) -> Result<Self> {
         let cannot_open = || format!("cannot open {}", path.display());
         let metadata = file.metadata().context(cannot_open)?;
         if !metadata.is_file() {
-            return Err(Error::refused(format!("{} is no regular file", path.display())));
+            return Err(Error::refused(format!("{} is not a regular file", path.display())));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { file, name, format, opened: stamp(&metadata) })

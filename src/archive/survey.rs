@@ -70,7 +70,7 @@ impl Manifests {
         let found = match entry.kind {
             EntryKind::File { size } if size <= MANIFEST_MAX => Ok(Vec::new()),
             EntryKind::File { .. } => Err("is longer than 64 KiB"),
-            _ => Err("is no plain file"),
+            _ => Err("is not a regular file"),
         };
         let wanted = found.is_ok();
         match entry.path.as_str().split_once('/') {

@@ -130,7 +130,7 @@ impl Writer {
         let here = self.here();
         let made = match layout.get_mut(path) {
             Some(PathUse::Directory { made, .. }) => std::mem::replace(made, true),
-            _ => return Err(Error::failed(format!("{path:?} is no directory"))),
+            _ => return Err(Error::failed(format!("{path:?} is not a directory"))),
         };
         if !made {
             mkdirat(&*here, name, permissions(DIRECTORY_MODE)).map_err(|errno| taken(path, errno))?;

@@ -320,8 +320,8 @@ impl Reporter for Console {
     fn recovered(&mut self, recovered: &Recovered) {
         let how = match (recovered.toward, self.command) {
             (Toward::Forward, _) => "finished it",
-            (Toward::Back, "boot") => "took it back; boot does not start the service",
-            (Toward::Back, _) => "took it back",
+            (Toward::Back, "boot") => "rolled it back; boot does not start the service",
+            (Toward::Back, _) => "rolled it back",
         };
         self.tell(Level::Notice, &format!("note: recovered an interrupted `{}`: {how}", recovered.command));
         recovered.steps.iter().for_each(|step| self.detail(|| format!("recovered: {step}")));

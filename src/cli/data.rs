@@ -26,7 +26,9 @@ impl Human for Walked {
             _ if hops.is_empty() => format!("Release {version} is already installed and permanent.\n"),
             true => format!("Reached {version} from {from} in {count}.\n"),
             false => {
-                format!("All of the way from {from} to {version} is ready, {count}; nothing was switched.\n")
+                format!(
+                    "The upgrade path from {from} to {version} is prepared, {count}; nothing was switched.\n"
+                )
             }
         };
         text + &migration.as_ref().map_or_else(String::new, goes_on)

@@ -26,7 +26,7 @@ fn remembered(Remembered { entry, trial }: &Remembered) -> String {
         (Outcome::Failed, ..) => "failed, rolled back".to_owned(),
         (Outcome::Unfinished, ..) => "failed".to_owned(),
         (Outcome::Finished, ..) => "interrupted, finished later".to_owned(),
-        (Outcome::TakenBack, ..) => "interrupted, taken back later".to_owned(),
+        (Outcome::TakenBack, ..) => "interrupted, rolled back later".to_owned(),
     };
     let way = match (from, to) {
         (Some(from), Some(to)) if from != to && !is_rollback => format!("from {from} to {to}, "),

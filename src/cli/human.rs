@@ -135,9 +135,9 @@ impl Human for CheckReport {
         let lines: String = self.checks.iter().map(line).collect();
         let failed = self.checks.iter().filter(|told| !told.ok).count();
         match failed {
-            0 => format!("{lines}Nothing is in the way of {}.\n", self.version),
-            1 => format!("{lines}One thing is in the way of {}.\n", self.version),
-            _ => format!("{lines}{failed} things are in the way of {}.\n", self.version),
+            0 => format!("{lines}All checks passed for {}.\n", self.version),
+            1 => format!("{lines}One check failed for {}.\n", self.version),
+            _ => format!("{lines}{failed} checks failed for {}.\n", self.version),
         }
     }
 
@@ -171,7 +171,7 @@ impl Human for UpgradePath {
     fn human(&self) -> String {
         let Self { from, to, hops, releases, .. } = self;
         let count = match hops.len() {
-            0 => return format!("Release {to} is where it begins.\n"),
+            0 => return format!("Release {to} is the starting point.\n"),
             1 => "1 hop".to_owned(),
             count => format!("{count} hops"),
         };
@@ -224,7 +224,7 @@ impl Human for DryRun {
         if let Some(recovery) = &self.recovery {
             let how = match recovery.toward {
                 Toward::Forward => "finish",
-                Toward::Back => "take back",
+                Toward::Back => "roll back",
             };
             text += &format!("Would first {how} an interrupted command:\n{}", numbered(&recovery.steps));
         }

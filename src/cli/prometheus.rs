@@ -65,33 +65,34 @@ impl Page {
         let help = "Whether the current release is on trial.";
         self.one("tenure_on_trial", help, Some(u8::from(status.on_trial)));
         let left = status.trial.as_ref().map(|trial| trial.left_seconds);
-        let help = "How long the trial still lasts; absent where it does not end by itself.";
+        let help = "The time left of the trial; absent if it has no deadline.";
         self.one("tenure_trial_left_seconds", help, left);
     }
 
     fn service(&mut self, status: &Status) {
-        let help = "Whether the service runs another release than current; absent where nobody can tell, \
-                    and while it is moved.";
+        let help = "Whether the service runs another release than current; absent if unknown, and while it is \
+                    moved.";
         self.one("tenure_drift", help, status.drift.map(u8::from));
         let service = status.service.as_ref();
         let up = service.and_then(|service| service.up).map(u8::from);
-        self.one("tenure_service_up", "Whether the service is up; absent where nobody can tell.", up);
+        self.one("tenure_service_up", "Whether the service is up; absent if unknown.", up);
         let healthy = service.and_then(|service| match service.health {
             Some(Sample::Healthy) => Some(1),
             Some(Sample::Unhealthy(_) | Sample::NotReady(_)) => Some(0),
             Some(Sample::CannotTell(_)) | None => None,
         });
-        let help = "Whether the service is healthy; absent where nobody can tell, and while it is down.";
+        let help = "Whether the service is healthy; absent if unknown, and while it is down.";
         self.one("tenure_service_healthy", help, healthy);
     }
 
     fn order(&mut self, status: &Status) {
-        let help = "How many things are out of order; `tenure status` tells which.";
+        let help = "The number of problems; `tenure status` shows them.";
         self.one("tenure_problems", help, Some(status.problems.len()));
-        let help = "Whether tenure.toml can be used in full.";
+        let help = "Whether tenure.toml has no errors.";
         self.one("tenure_settings_valid", help, Some(u8::from(status.settings_valid)));
         let at_work = status.unfinished.as_ref().map_or(Some(true), |unfinished| unfinished.at_work);
-        let help = "Whether a command was cut short and nobody is at work on it; absent where this user may not tell.";
+        let help =
+            "Whether a command was interrupted and nothing recovers it; absent if this user may not see it.";
         self.one("tenure_interrupted", help, at_work.map(|at_work| u8::from(!at_work)));
     }
 
@@ -100,14 +101,14 @@ impl Page {
             let (command, outcome) = (args::command_in(&last.command), word(&last.outcome));
             (format!("{},{}", label("command", &command), label("outcome", &outcome)), 1)
         });
-        let help = "How the last transaction in the history ended; always 1.";
+        let help = "The outcome of the last transaction in the history; always 1.";
         self.gauge("tenure_last_outcome", help, outcome);
         let began = last.and_then(|last| humantime::parse_rfc3339(&last.started).ok());
         let began = began.and_then(|began| began.duration_since(SystemTime::UNIX_EPOCH).ok());
         let help = "When the last transaction began, in seconds since 1970.";
         self.one("tenure_last_timestamp_seconds", help, began.map(|began| began.as_secs()));
         let took = last.and_then(|last| last.took_ms).map(|ms| Duration::from_millis(ms).as_secs_f64());
-        let help = "How long the last transaction took; absent where it was interrupted.";
+        let help = "The duration of the last transaction; absent if it was interrupted.";
         self.one("tenure_last_duration_seconds", help, took);
     }
 
@@ -115,15 +116,15 @@ impl Page {
         let Some(DiskSpace { free_bytes, size_bytes, reserve_bytes, free_inodes }) = space else { return };
         let help = "Bytes that are free on the file system of the releases.";
         self.one("tenure_free_bytes", help, Some(free_bytes));
-        let help = "Bytes that the file system of the releases has in all.";
+        let help = "The size of the file system of the releases in bytes.";
         self.one("tenure_size_bytes", help, Some(size_bytes));
         self.one("tenure_reserve_bytes", "Bytes that no release may take.", Some(reserve_bytes));
-        let help = "Files that can still be made; absent where the file system sets no limit.";
+        let help = "Files that can still be created; absent if the file system has no limit.";
         self.one("tenure_free_inodes", help, free_inodes.as_ref());
     }
 
     fn data(&mut self, status: &Status) {
-        let help = "The highest format of the data on disk; absent where nobody has said so.";
+        let help = "The highest format of the data on disk; absent if unknown.";
         self.one("tenure_data_format", help, status.data_formats.last());
         let stage = status.migration.iter().map(|migration| {
             (

@@ -144,7 +144,7 @@ fn password(file: Option<&Path>) -> Result<String> {
         return rpassword::prompt_password("Password of the key: ").map_err(|e| {
             Error::refused("the key is protected by a password, and there is no terminal to ask for it")
                 .because(e)
-                .hint("`--password-file FILE` names where it is")
+                .hint("`--password-file FILE` reads it from a file")
         });
     };
     let text = outside::read_text(file, PASSWORD_MAX)?

@@ -173,7 +173,7 @@ fn stuck(step: &Step, error: Error) -> Error {
     Error::new(Kind::Stuck, format!("cannot {step}"))
         .because(error)
         .hint("look at the service and its log; `tenure status` shows what really runs")
-        .hint("mend the cause; the next command, `tenure revert` for instance, then tries again")
+        .hint("fix the cause, then run `tenure revert`")
 }
 
 /// Whoever moves a service, or puts a release on trial, has to be taken back with nobody there.
@@ -211,7 +211,7 @@ fn turn_around(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Re
                 true => error.hint("look at the service and its log; `tenure status` shows what really runs"),
                 false => error,
             };
-            error.hint("mend the cause; the next command, `tenure boot` for instance, then takes it back")
+            error.hint("fix the cause, then run `tenure boot`")
         })?;
     }
     Ok(())

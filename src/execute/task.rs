@@ -173,7 +173,7 @@ pub fn migration_post(root: &Root) -> Result<MigrationPost> {
         }
         if clock::since_boot() >= until {
             return Err(
-                Error::failed("a data migration is at work").hint("`tenure status` tells how it stands")
+                Error::failed("a data migration is running").hint("`tenure status` tells how it stands")
             );
         }
         clock::sleep(POLL_INTERVAL);

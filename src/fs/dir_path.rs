@@ -88,7 +88,7 @@ impl DirPath {
     /// where the directory is moved. None where it is not there.
     ///
     /// # Errors
-    /// Where it cannot be opened, or is no directory.
+    /// Where it cannot be opened, or is not a directory.
     pub fn held(&self) -> Result<Option<Self>> {
         match self.open(REACH) {
             Err(Errno::ENOENT) => Ok(None),
@@ -162,8 +162,10 @@ impl<T> ErrnoContext<T> for nix::Result<T> {
     fn tell<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T> {
         let cause = |errno| -> Box<dyn Cause + Send + Sync> {
             match errno {
-                Errno::ELOOP => "a link stands there or on the way, and in a root none is followed".into(),
-                Errno::ENOTDIR => "a link, or else no directory, stands there or on the way".into(),
+                Errno::ELOOP => {
+                    "it is or contains a symlink, and Tenure does not follow symlinks in a root".into()
+                }
+                Errno::ENOTDIR => "it is or contains a symlink or a file instead of a directory".into(),
                 errno => io::Error::from(errno).into(),
             }
         };
@@ -202,7 +204,7 @@ mod tests {
         match opened {
             Ok(fd) => Ok(fs::File::from(fd).metadata().unwrap().ino()),
             Err(Errno::ENOENT) => Err("not there"),
-            // A link where a directory is asked for is no directory.
+            // A link where a directory is asked for is not a directory.
             Err(Errno::ELOOP | Errno::ENOTDIR) => Err("a link or no directory"),
             Err(Errno::EXDEV) => Err("leads away"),
             Err(other) => panic!("{other}"),
@@ -255,7 +257,7 @@ mod tests {
             ("", Err(Errno::EXDEV)),
         ] {
             let place = root.join(below);
-            // The last part of the way is a link itself, of which the kernel says that it is no directory.
+            // The last part of the way is a link itself, of which the kernel says that it is not a directory.
             let name = place.parent_and_name().map(|(_, name)| name.to_str().unwrap());
             assert_eq!(name, expected, "{below}");
         }

@@ -86,7 +86,7 @@ fn is_empty(dir: &OwnedFd) -> nix::Result<bool> {
 /// in it nobody else can exchange or reach, until it is moved away.
 ///
 /// # Errors
-/// Where it cannot be made, or where others can enter what is there.
+/// Where it cannot be made, or where other users can enter it.
 pub fn private_dir(place: &DirPath) -> Result<DirPath> {
     let context = || format!("cannot make the directory {}", place.display());
     let (parent, name) = place.parent_and_name().tell(context)?;
@@ -98,7 +98,7 @@ pub fn private_dir(place: &DirPath) -> Result<DirPath> {
     if is_private(&fstat(&dir).tell(context)?) {
         return Ok(DirPath::of(dir, place.path().to_owned()));
     }
-    Err(Error::failed(format!("{}: others can enter what is there", context())))
+    Err(Error::failed(format!("{}: other users can enter it", context())))
 }
 
 /// Lets others pass through a private directory, to what they know the name of, or shuts them out again.

@@ -20,7 +20,7 @@ type Key<'a> = Spanned<Cow<'a, str>>;
 /// What stands in for a key that is missing, so that the rest can be looked at: a name and a version at once.
 const STAND_IN: &str = "0.0.0";
 
-/// The manifest, without what is wrong with it, and the faults; no manifest where it is no TOML.
+/// The manifest, without what is wrong with it, and the faults; no manifest where it is not TOML.
 pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) {
     let mut root = match DeTable::parse(text) {
         Ok(root) => root,

@@ -205,7 +205,7 @@ fn unnamed(release: &Release) -> Option<Finding> {
         return None;
     }
     let archive = release.archive.as_ref().filter(|archive| naming::version_of(archive, None).is_none())?;
-    let message = format!("{archive:?} tells no version, and there is no {MANIFEST}");
+    let message = format!("{archive:?} contains no version, and there is no {MANIFEST}");
     Some(Finding::new(Code::NameDiffers, "", message))
 }
 

@@ -43,7 +43,7 @@ pub struct Adopted {
 /// Copies an install into the root; where no release is permanent yet, this one becomes so.
 ///
 /// # Errors
-/// Refused where it is no directory, holds the root, does not fit, or where the release is there already;
+/// Refused where it is not a directory, holds the root, does not fit, or where the release is there already;
 /// failed where it was taken back.
 pub fn adopt(root: &Root, options: &Adopt, reporter: &mut dyn Reporter) -> Result<Report<Adopted>> {
     let version = &options.version;
@@ -131,7 +131,7 @@ fn request(version: &Version) -> Request {
 /// The directory that is to be adopted as this version, without links; also before there is a root to adopt it into.
 ///
 /// # Errors
-/// Refused where it is no directory, where it and the root lie in each other, or where its manifest cannot be used or is
+/// Refused where it is not a directory, where it and the root lie in each other, or where its manifest cannot be used or is
 /// another release's.
 pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str>) -> Result<PathBuf> {
     let from = disk::resolve(given)?;
@@ -139,7 +139,7 @@ pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str
         Err(Error::refused(format!("cannot adopt {}: {why}", from.display())).hint(hint))
     };
     if !outside::is_dir(&from) {
-        return refuse("it is no directory", "name the directory of the install");
+        return refuse("it is not a directory", "name the directory of the install");
     }
     if root.starts_with(&from) {
         return refuse("the root lies in it", "make the root elsewhere: `tenure init --root DIR`");

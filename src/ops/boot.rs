@@ -98,7 +98,7 @@ fn report(error: &Error, reporter: &mut dyn Reporter) {
 fn restores(now: &Snapshot, reporter: &mut dyn Reporter) {
     if let Some(lost) = &now.lost {
         reporter.warn(&format!(
-            "somebody has removed the link `permanent`: it leads to {lost} again, which was permanent last"
+            "the link `permanent` was removed: it points to {lost} again, which was permanent last"
         ));
     }
 }

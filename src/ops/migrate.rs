@@ -102,7 +102,7 @@ fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Optio
             Some(migration) => Err(Error::refused(format!(
                 "cannot migrate: {version} has no migrate hook, and a migration is not done: {migration}"
             ))
-            .hint(format!("`tenure install {}` goes to the release whose hook it is", migration.version))),
+            .hint(format!("`tenure install {}` switches to the release of the hook", migration.version))),
             None => Ok(None),
         };
     };
@@ -176,7 +176,7 @@ pub(super) fn failed(migration: &Migration) -> Error {
         Some(why) => error.because(Error::failed(why.clone())),
         None => error,
     };
-    error.hint("mend the cause; `tenure migrate` runs it again, and until then no upgrade is made")
+    error.hint("fix the cause, then run `tenure migrate`; until then upgrades are refused")
 }
 
 /// What became of a migrator.

@@ -310,7 +310,7 @@ fn go(
     let to = &stride.leg.to;
     match service_move::ailment(session.root, to, reporter)? {
         Some(why) if was_well => {
-            Err(Error::failed(format!("the service is not well on {to}, which was made permanent: {why}")))
+            Err(Error::failed(format!("the service is not healthy on {to}, which was made permanent: {why}")))
         }
         _ => Ok(()),
     }
@@ -321,7 +321,7 @@ fn unready(error: Error, version: &Version) -> Error {
     let kind = if error.kind() == Kind::Refused { Kind::Failed } else { error.kind() };
     Error::new(kind, format!("stopped before the first hop: {version} is not ready; nothing was switched"))
         .because(error)
-        .hint("what is ready stays; once the cause is mended the same command goes on from there")
+        .hint("prepared releases are kept; fix the cause, then run the same command again")
 }
 
 /// Says where the walk stands now: on the hop before, or on this one where it was made and something is wrong with it.
@@ -345,8 +345,7 @@ fn stopped(root: &Root, error: Error, leg: &Hop, at: usize, of: usize) -> Error 
     let stopped = Error::new(kind, what).because(error);
     match kind {
         Kind::Stuck => stopped,
-        _ => stopped.hint(
-            "`tenure status` shows how it is; the same command goes on from there, once nothing is in the way",
-        ),
+        _ => stopped
+            .hint("run `tenure status`; once the cause is fixed, the same command continues from there"),
     }
 }

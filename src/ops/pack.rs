@@ -98,7 +98,7 @@ pub struct Packed {
 pub fn pack(options: &Pack<'_>, reporter: &mut dyn Reporter) -> Result<Packed> {
     let from = disk::resolve(&options.dir)?;
     if !outside::is_dir(&from) {
-        return Err(Error::refused(format!("cannot pack {}: it is no directory", options.dir.display())));
+        return Err(Error::refused(format!("cannot pack {}: it is not a directory", options.dir.display())));
     }
     let whole = fit(&from, reporter)?;
     let (name, version) = release(options, whole.survey.manifest.as_deref())?;
@@ -360,7 +360,7 @@ fn format_of(file: &str, wanted: Option<ArchiveFormat>) -> Result<ArchiveFormat>
             Err(Error::refused(format!("{file:?} is the name of another kind of archive than is asked for"))
                 .hint("leave `--format` out: the name tells it"))
         }
-        None => Err(Error::refused(format!("{file:?} is no name of an archive that is made here"))
+        None => Err(Error::refused(format!("{file:?} is not a name for an archive that `pack` creates"))
             .hint("a name ends in .tar.zst, .tar.gz or .zip; a directory has to be there already")),
     }
 }

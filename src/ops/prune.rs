@@ -62,7 +62,7 @@ pub fn prune(
     if lock.is_some() {
         execute::make_room(root, reporter);
         if reporter.interrupted() {
-            reporter.warn("interrupted: what is left of it is deleted by the next command");
+            reporter.warn("interrupted: the next command deletes the rest");
         }
     }
     Ok(report)

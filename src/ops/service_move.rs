@@ -93,7 +93,7 @@ const IS_DOWN: &str = "the service is down: the links move without it, and its n
 fn named<'a>(root: &'a Root, reporter: &mut dyn Reporter) -> Option<Service<'a>> {
     let service = Service::of(root);
     if service.is_none() && root.may_have_service() {
-        reporter.warn("the service is not moved: tenure.toml cannot be read where it may name the service");
+        reporter.warn("the service is not moved: the table [service] of tenure.toml cannot be read");
         reporter
             .warn("restart the service by hand once the links have moved, as by `systemctl restart UNIT`");
     }

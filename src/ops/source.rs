@@ -120,7 +120,7 @@ fn changed(version: &Version, archive: &str, in_use: bool) -> Error {
     if in_use {
         error.hint("it is in use: give the rebuilt release a version of its own, or remove the archive")
     } else {
-        error.hint("`--replace` unpacks it anew; or remove the archive to keep what is installed")
+        error.hint("use `--replace` to unpack it again, or remove the archive to keep the installed release")
     }
 }
 
@@ -252,7 +252,7 @@ fn check_owner(root: &Root, file: &File, origin: &Origin) -> Result<()> {
 
 fn no_archive(path: &Path) -> Error {
     Error::refused(format!(
-        "{} is no archive: its name ends in none of .zip, .tar.gz, .tgz, .tar.zst, .tar.xz, .tar",
+        "{} is not an archive: its name must end in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar",
         path.display()
     ))
 }

@@ -26,7 +26,7 @@ pub enum RootState {
     Down,
     /// A data migration failed.
     MigrationFailed,
-    /// A command was cut short, or could not be taken back, and nobody is at work on it.
+    /// A command was interrupted, or could not be rolled back, and nobody is at work on it.
     Interrupted,
     /// A link is damaged, or a file that Tenure reads: its journal, its history, the format of the data, tenure.toml,
     /// paths.toml, or the release.toml of the current or the permanent release.

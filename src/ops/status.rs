@@ -109,7 +109,7 @@ pub struct Status {
     pub name: Option<String>,
     /// The root's path.
     pub root: String,
-    /// Whether tenure.toml can be used in full.
+    /// Whether tenure.toml has no errors.
     pub settings_valid: bool,
     /// What runs now.
     pub current: Option<Version>,
@@ -236,9 +236,8 @@ fn left_undone(root: &Root, unfinished: &Unfinished) -> Option<Problem> {
     if unfinished.at_work.is_none() {
         return root.may_tell().err().map(|hidden| problem(RootState::Unknown, &hidden));
     }
-    let message = format!("`{}` was cut short, or could not be taken back", unfinished.command);
-    let hints =
-        vec!["the next command that changes something recovers from it; `tenure boot`, for instance".into()];
+    let message = format!("`{}` was interrupted, or could not be rolled back", unfinished.command);
+    let hints = vec!["run `tenure boot`, or any command that changes something, to recover".into()];
     unfinished.pid.is_none().then_some(Problem { state: RootState::Interrupted, message, hints })
 }
 

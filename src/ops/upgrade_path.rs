@@ -72,7 +72,7 @@ pub fn route(root: &Root, journey: &PathQuery, reporter: &mut dyn Reporter) -> R
     let to = journey.to.clone();
     let from = journey.from.clone().or_else(|| now.current.version().cloned()).ok_or_else(|| {
         Error::refused("cannot plan a way: no release is current")
-            .hint("`--from VERSION` says where it begins")
+            .hint("use `--from VERSION` to name the starting release")
     })?;
     if to < from {
         return Err(Error::refused(format!("cannot plan a way from {from} down to {to}"))
@@ -106,7 +106,7 @@ pub fn route(root: &Root, journey: &PathQuery, reporter: &mut dyn Reporter) -> R
 }
 
 fn nowhere(PathQuery { to, available, .. }: &PathQuery) -> Error {
-    Error::refused(format!("release {to} is neither installed nor here as an archive")).hint(
+    Error::refused(format!("release {to} is not installed, and releases/ has no archive of it")).hint(
         match available {
             Some(_) => "copy its archive into releases/, or name it with --available",
             None => "copy its archive into releases/",
@@ -191,8 +191,7 @@ fn forbidden(
 }
 
 fn no_way(map: &Map<'_>, from: &Version, to: &Version, why: Option<Error>) -> Error {
-    let error =
-        Error::refused(format!("there is no way from {from} to {to} over the releases that are here"));
+    let error = Error::refused(format!("no upgrade path from {from} to {to} with the available releases"));
     let knows_better = why.as_ref().is_some_and(|why| !why.hints().is_empty());
     let error = why.into_iter().fold(error, Error::because);
     let missing = map.missing(from, to);

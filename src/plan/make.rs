@@ -73,7 +73,7 @@ impl Request {
                     .hint(format!("`tenure install {}` installs the first", self.target)))
             }
             None if self.permanence != Permanence::Permanent => {
-                Err(Error::refused("cannot try a release out: there is no permanent one to go back to")
+                Err(Error::refused("cannot start a trial: there is no permanent release to return to")
                     .hint(format!("`tenure install {}` installs it for good", self.target)))
             }
             None => Ok(()),

@@ -254,7 +254,7 @@ impl fmt::Display for Step {
             Self::StopService { version } => {
                 write!(f, "stop the service again, which was down before {version}")
             }
-            Self::WaitHealthy { version, .. } => write!(f, "wait until the service is well on {version}"),
+            Self::WaitHealthy { version, .. } => write!(f, "wait until the service is healthy on {version}"),
         }
     }
 }

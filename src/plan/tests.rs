@@ -206,7 +206,7 @@ fn the_service_moves_between_the_links() {
             "record that 5.0.0 has been permanent",
             "point current at releases/5.1.0, now releases/5.0.0",
             "move the running service to 5.1.0, hot, by its hook",
-            "wait until the service is well on 5.1.0",
+            "wait until the service is healthy on 5.1.0",
             "point permanent at releases/5.1.0, now releases/5.0.0",
         ]
     );
@@ -218,7 +218,7 @@ fn the_service_moves_between_the_links() {
         [
             "point current at releases/5.0.0, now releases/5.1.0",
             "move the service back to 5.0.0",
-            "wait until the service is well on 5.0.0",
+            "wait until the service is healthy on 5.0.0",
         ]
     );
 }

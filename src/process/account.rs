@@ -31,7 +31,7 @@ impl Account {
         match User::from_name(name).context(|| format!("cannot look up the user {name}"))? {
             Some(user) => Ok(Self::from(user)),
             None => Err(Error::refused(format!("there is no user {name}"))
-                .hint("mend `user` in tenure.toml, or make the user")),
+                .hint("correct `user` in tenure.toml, or create the user")),
         }
     }
 

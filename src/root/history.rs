@@ -23,7 +23,7 @@ pub enum Outcome {
     Unfinished,
     /// It was interrupted, and a later command finished it.
     Finished,
-    /// It was interrupted, and a later command took it back.
+    /// It was interrupted, and a later command rolled it back.
     TakenBack,
 }
 

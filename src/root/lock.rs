@@ -106,7 +106,7 @@ impl Root {
     /// # Errors
     /// Where the user may not, naming who may.
     pub fn may_tell(&self) -> Result<()> {
-        let told = format!("cannot tell whether anybody works on {}", self.path().display());
+        let told = format!("cannot tell whether a command is running on {}", self.path().display());
         self.may_change().map_err(|_| Error::failed(told).hint(self.as_whom()))
     }
 

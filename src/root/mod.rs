@@ -101,8 +101,8 @@ impl Root {
                         Error::refused(error).hint("mount the disk that holds it, or correct the link")
                     );
                 }
-                return Err(Error::refused(format!("{} is no root: it holds no releases/", dir.display()))
-                    .hint(format!("`tenure init --root {}` makes one there", dir.display())));
+                return Err(Error::refused(format!("{} is not a root: it has no releases/", dir.display()))
+                    .hint(format!("run `tenure init --root {}` to create one", dir.display())));
             }
             None => {
                 let nearest = here.ancestors().find(|dir| is_root(dir)).ok_or_else(|| {

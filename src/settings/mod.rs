@@ -137,7 +137,7 @@ impl TryFrom<String> for TrustedKey {
         match PublicKey::from_base64(&text) {
             Ok(key) => Ok(Self { key, text }),
             Err(_) => Err(Error::refused(format!(
-                "{text:?} is no minisign public key: it begins with RWQ and has 56 characters"
+                "{text:?} is not a minisign public key: a key begins with RWQ and has 56 characters"
             ))),
         }
     }
@@ -168,7 +168,7 @@ pub fn check_product(name: &str) -> Result<()> {
     if (1..=128).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with(['.', '-']) {
         return Ok(());
     }
-    Err(Error::refused(format!("{name:?} is no product name")).hint(
+    Err(Error::refused(format!("{name:?} is not a product name")).hint(
         "a name is 1 to 128 letters of a to z and A to Z, digits, `.`, `_`, `+` and `-`, and begins with neither `.` nor `-`",
     ))
 }
@@ -245,7 +245,7 @@ mod tests {
             }
         }
         let error = Settings::parse("tenure.toml", "name='-a'\n").unwrap_err();
-        assert_eq!(error.to_string(), "tenure.toml: \"-a\" is no product name");
+        assert_eq!(error.to_string(), "tenure.toml: \"-a\" is not a product name");
         assert_eq!(error.hints(), check_product("-a").unwrap_err().hints());
     }
 }

@@ -126,7 +126,7 @@ fn named(unit: Option<String>) -> Result<String> {
     let unit = unit.ok_or_else(|| Error::refused("this manager needs a unit, the name of the service"))?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._@:+\\-".contains(c);
     if unit.is_empty() || unit.starts_with(['-', '.']) || !unit.chars().all(allowed) {
-        return Err(Error::refused(format!("{unit:?} is no name of a service")));
+        return Err(Error::refused(format!("{unit:?} is not the name of a service")));
     }
     Ok(unit)
 }
@@ -140,7 +140,7 @@ fn complete(commands: Commands) -> Result<Commands> {
 }
 
 fn parse_hot(text: &str) -> Result<Hot> {
-    let unknown = || Error::refused(format!("{text:?} is none of hook, reload and signal:NAME"));
+    let unknown = || Error::refused(format!("{text:?} is not hook, reload or signal:NAME"));
     match text {
         "hook" => Ok(Hot::Hook),
         "reload" => Ok(Hot::Reload),
@@ -151,7 +151,7 @@ fn parse_hot(text: &str) -> Result<Hot> {
                 .map_err(|_| Error::refused(format!("there is no signal {name:?}")))?;
             match signal {
                 Signal::SIGKILL | Signal::SIGSTOP => {
-                    Err(Error::refused(format!("{signal} stops the service, which is no hot upgrade")))
+                    Err(Error::refused(format!("{signal} stops the service, which is not a hot upgrade")))
                 }
                 signal => Ok(Hot::Signal(signal)),
             }

@@ -46,7 +46,7 @@ impl TryFrom<String> for SharedDirectory {
     fn try_from(name: String) -> Result<Self> {
         let allowed = |c: char| !c.is_control() && c != '/' && c != '\\';
         if name.is_empty() || name.len() > 255 || name.starts_with('.') || !name.chars().all(allowed) {
-            return Err(Error::refused(format!("{name:?} is no directory at the top of a release")));
+            return Err(Error::refused(format!("{name:?} is not a directory at the top of a release")));
         }
         if name == MANIFEST {
             return Err(Error::refused(format!("{MANIFEST} is each release's own")));
@@ -82,11 +82,11 @@ mod tests {
         let parsed = |list: &str| Settings::parse(SETTINGS, &format!("[shared]\ndirectories = {list}\n"));
         assert_eq!(parsed("['etc', 'data']").unwrap().shared.directories.len(), 2);
         for (list, why) in [
-            ("['']", "is no directory"),
-            ("['../etc']", "is no directory"),
-            ("['var/log']", "is no directory"),
-            ("['/etc']", "is no directory"),
-            ("['.git']", "is no directory"),
+            ("['']", "is not a directory"),
+            ("['../etc']", "is not a directory"),
+            ("['var/log']", "is not a directory"),
+            ("['/etc']", "is not a directory"),
+            ("['.git']", "is not a directory"),
             ("['release.toml']", "each release's own"),
             ("['etc', 'etc']", "twice"),
         ] {

@@ -370,7 +370,7 @@ fn no_package_goes_on_while_data_is_migrated() {
     in_step(&greeter, "5.0.1");
     for words in ["install greeter=5.0.2", "install greeter=5.0.0", "remove greeter"] {
         let run = apt(&greeter, words).code(100);
-        run.stdout_has("greeter: a data migration is at work")
+        run.stdout_has("greeter: a data migration is running")
             .stdout_has("`greeter migrate` waits for its end");
         in_step(&greeter, "5.0.1");
     }

@@ -47,12 +47,12 @@ fn all_that_is_in_the_way_is_told_at_once() {
         .stdout_has(&format!("FAILED  os: {system}\n"))
         .stdout_has(" free once it is unpacked, and the release needs 1.0 EiB free\n");
     assert!(
-        run.stdout.ends_with("ok      service: no service is moved\n4 things are in the way of 5.0.1.\n"),
+        run.stdout.ends_with("ok      service: no service is moved\n4 checks failed for 5.0.1.\n"),
         "{run:#?}"
     );
     // The upgrade says the same, and does nothing.
     let run = host.run(["upgrade", "5.0.1"]).code(2);
-    let run = run.stderr_has("error: cannot go to 5.0.1: 4 things are in the way\n");
+    let run = run.stderr_has("error: cannot switch to 5.0.1: 4 checks failed\n");
     [path, &arch, &system].iter().fold(run, |run, cause| run.stderr_has(&format!("caused by: {cause}\n")));
     assert_eq!(host.tree(), before);
     let json = host.run(["check", "--json", "5.0.1"]).code(2).json();
@@ -71,7 +71,7 @@ fn what_this_host_has_is_in_nobodys_way() {
     let host = host(&requires);
     let before = host.tree();
     let run = host.run(["check", "5.0.1"]).ok();
-    run.stdout_has(&format!("ok      arch: {}\n", uname())).stdout_has("Nothing is in the way of 5.0.1.\n");
+    run.stdout_has(&format!("ok      arch: {}\n", uname())).stdout_has("All checks passed for 5.0.1.\n");
     assert_eq!(host.tree(), before);
     host.run(["upgrade", "5.0.1"]).ok();
 }
@@ -84,9 +84,7 @@ fn an_archive_that_is_missing_or_bad_is_one_of_the_things() {
     let run = host.run(["check", "5.0.1"]).code(2);
     let run = run.stdout_has("FAILED  digest: ");
     // What is not known to be good says nothing.
-    assert!(
-        !run.stdout.contains("service:") && run.stdout.ends_with("\nOne thing is in the way of 5.0.1.\n")
-    );
+    assert!(!run.stdout.contains("service:") && run.stdout.ends_with("\nOne check failed for 5.0.1.\n"));
     host.run(["check", "--restart", "5.0.0"]).ok().stdout_has("ok      archive: it is installed\n");
     for wrong in [
         &["check"][..],
@@ -139,11 +137,11 @@ fn what_is_wrong_with_an_archive_hides_nothing_else() {
     .into_iter()
     .fold(run, Run::stdout_has);
     run.stdout_has("        hint: get the archive for this architecture from the vendor\n")
-        .stdout_has("\n4 things are in the way of 5.0.1.\n");
+        .stdout_has("\n4 checks failed for 5.0.1.\n");
     for options in [&["upgrade"][..], &["upgrade", "--dry-run"], &["install", "--prepare-only"]] {
         let run = host.run([options, &["5.0.1"]].concat()).code(2);
         let run =
-            run.stderr_has("error: cannot go to 5.0.1: 4 things are in the way\ncaused by: there is no user");
+            run.stderr_has("error: cannot switch to 5.0.1: 4 checks failed\ncaused by: there is no user");
         run.stderr_has("caused by: not enough space for 5.0.1").stderr_has(", and the release needs sparc\n");
     }
     // Neither by a trusted key nor whole: what it holds may be anybody's.
@@ -153,7 +151,7 @@ fn what_is_wrong_with_an_archive_hides_nothing_else() {
     let run =
         host.run(["check", "5.0.1"]).code(2).stdout_has("FAILED  digest: ").stdout_has("FAILED  signature: ");
     assert!(!run.stdout.contains("sparc"), "{run:#?}");
-    let run = host.run(["upgrade", "5.0.1"]).code(2).stderr_has(" 2 things are in the way\n");
+    let run = host.run(["upgrade", "5.0.1"]).code(2).stderr_has(" 2 checks failed\n");
     run.stderr_has(" has not the digest that ").stderr_has(" is not signed: there is no ");
     assert_eq!(kept(&host), before, "something is left");
 }
@@ -168,10 +166,10 @@ fn a_trial_that_ends_by_itself_is_in_the_way_of_another_release() {
     let run = host.run(["check", "5.0.2"]).code(2);
     run.stdout_has(&format!("FAILED  trial: {why}"))
         .stdout_has("        hint: `tenure confirm` makes it permanent, `tenure revert` ends the trial\n")
-        .stdout_has("\n2 things are in the way of 5.0.2.\n");
+        .stdout_has("\n2 checks failed for 5.0.2.\n");
     // The upgrade tells both as well, though the archive is not to be had.
     let run = host.run(["upgrade", "5.0.2"]).code(2);
-    run.stderr_has("error: cannot go to 5.0.2: 2 things are in the way\n")
+    run.stderr_has("error: cannot switch to 5.0.2: 2 checks failed\n")
         .stderr_has(&format!("caused by: {why}"))
         .stderr_has(" has not the digest that ");
     host.run(["check", "5.0.1"]).ok().stdout_has(&format!("ok      trial: {why}"));
@@ -185,7 +183,9 @@ fn a_trial_that_ends_by_itself_is_in_the_way_of_another_release() {
 #[test]
 fn who_is_at_work_and_who_owns_what_is_told() {
     let host = host("");
-    host.run(["check", "5.0.1"]).ok().stdout_has("ok      lock: nobody else is at work\nok      links: ");
+    host.run(["check", "5.0.1"])
+        .ok()
+        .stdout_has("ok      lock: no other command is running\nok      links: ");
     let lock = fs::File::open(host.root().join(".tenure/lock")).unwrap();
     lock.lock().unwrap();
     let run = host.run(["check", "5.0.1"]).code(2);
@@ -245,7 +245,7 @@ fn the_way_of_the_service_is_one_of_the_things() {
     let run = serving.host.run(["check", "--restart", "5.1.0"]).code(2);
     run.stdout_has(
         "ok      service: the service moves by a restart\nok      health: the service is not failing\n\
-         One thing is in the way of 5.1.0.\n",
+         One check failed for 5.1.0.\n",
     );
     let run = serving.host.run(["upgrade", "--restart", "5.1.0"]).code(2);
     run.stderr_has("error: this host has ").stderr_has(", and the release needs sparc\n");
@@ -254,7 +254,7 @@ fn the_way_of_the_service_is_one_of_the_things() {
 #[test]
 fn a_requirement_that_nobody_can_read_is_refused() {
     for (requires, why) in [
-        ("os = ['debian >= twelve']", "\"twelve\" is no version of a system"),
+        ("os = ['debian >= twelve']", "\"twelve\" is not a version of a system"),
         ("os = ['debian 12']", "\"debian 12\" names no system"),
         ("arhc = ['x86_64']", "the nearest known key is `arch`"),
         ("free-space = 'much'", "release.toml in releases/emqx-5.0.1.zip, line 4"),

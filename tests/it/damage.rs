@@ -209,7 +209,7 @@ fn where_the_service_cannot_be_told_the_links_move_and_a_warning_says_so() {
         serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
         serving.changed(from, to);
         let run = serving.host.run(["revert"]).ok();
-        run.stderr_has("warning: the service is not moved: tenure.toml cannot be read where it may name the service\n")
+        run.stderr_has("warning: the service is not moved: the table [service] of tenure.toml cannot be read\n")
             .stderr_has("warning: restart the service by hand once the links have moved, as by `systemctl restart UNIT`\n");
         assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
         assert_eq!(serving.answers().as_deref(), Some("5.0.1"), "it was not moved");

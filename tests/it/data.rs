@@ -333,7 +333,7 @@ fn the_way_leads_over_releases_that_read_the_data_on_disk() {
     let run = host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
     run.stdout_has("Hop 2 of 2: 5.0.1 to 5.0.2\n").stdout_has("Reached 5.0.2 from 5.0.0 in 2 hops.\n");
     let run = host.run(["plan", "5.0.3"]).code(2);
-    run.stderr_has("error: there is no way from 5.0.2 to 5.0.3").stderr_has(
+    run.stderr_has("error: no upgrade path from 5.0.2 to 5.0.3").stderr_has(
         "caused by: 5.0.3 cannot start on the data that it would find: format 3 is on disk then\n\
          hint: a release between 5.0.2 and 5.0.3 that reads format 3 and writes what 5.0.3 reads would open one\n",
     );
@@ -382,7 +382,7 @@ fn no_way_leads_over_a_release_that_would_leave_data_which_the_next_cannot_read(
     for args in [&["plan"][..], &["upgrade", "--multi-hop"]] {
         host.run([args, &["5.0.3"]].concat())
             .code(2)
-            .stderr_has("error: there is no way from 5.0.0 to 5.0.3")
+            .stderr_has("error: no upgrade path from 5.0.0 to 5.0.3")
             .stderr_has("hint: this would open one: 5.0.1");
     }
     let run = host.run(["plan", "5.0.3", "--available", "5.0.1"]).ok();

@@ -101,9 +101,7 @@ fn a_way_back_that_fails_is_left_to_a_person_and_made_once_it_can_be() {
     let run = serving.host.run(["upgrade", "--restart", "5.1.0"]).code(4);
     run.stderr_has("error: cannot move the service back to 5.0.0, after this failed: ")
         .stderr_has("hint: look at the service and its log; `tenure status` shows what really runs\n")
-        .stderr_has(
-            "hint: mend the cause; the next command, `tenure boot` for instance, then takes it back\n",
-        );
+        .stderr_has("hint: fix the cause, then run `tenure boot`\n");
     // The links are back, whatever becomes of the service: its next start is that of the old release.
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
     // While the guard tries again, somebody is at work.
@@ -117,7 +115,7 @@ fn a_way_back_that_fails_is_left_to_a_person_and_made_once_it_can_be() {
     seen.take()
         .unwrap()
         .stdout_has("Service: the service does not run\n")
-        .stdout_has("Problem: `upgrade --restart 5.1.0` was cut");
+        .stdout_has("Problem: `upgrade --restart 5.1.0` was interrupted");
     fs::remove_file(&lock).unwrap();
     serving.until("the guard takes it back", || serving.answers().as_deref() == Some("5.0.0"));
     serving.until("it is over", || !serving.host.root().join(".tenure/journal").exists());

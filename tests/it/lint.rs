@@ -249,7 +249,7 @@ fn a_fault_of_the_whole_hides_no_other() {
     assert_eq!(vendor.faults("emqx-5.0.1.tar"), [null, fault("archive-unfit", "")]);
     fs::create_dir(vendor.dir()).unwrap();
     let empty =
-        "build: there is no file in it [archive-unfit]\n  hint: name the directory that holds the release";
+        "build: it contains no file [archive-unfit]\n  hint: name the directory that holds the release";
     vendor.lint("build").code(2).stdout_has(empty);
     symlink("/etc", vendor.dir().join("l")).unwrap();
     symlink("..", vendor.dir().join("m")).unwrap();
@@ -290,7 +290,7 @@ fn what_is_no_release_is_refused() {
     let vendor = Vendor::new();
     fs::write(vendor.host.root().join("file"), "").unwrap();
     vendor.lint("absent").code(2).stdout("").stderr_has("cannot find absent");
-    vendor.lint("file").code(2).stdout("").stderr_has("is no archive");
+    vendor.lint("file").code(2).stdout("").stderr_has("is not an archive");
     vendor.host.run(["lint"]).code(64);
 }
 

@@ -117,15 +117,15 @@ fn who_may_not_look_at_the_lock_is_not_told_that_a_command_was_cut_short() {
     let host = looked_at();
     let record = r#"{"transaction":"t","command":"upgrade 5.0.1","by":"root","started":"2026-01-01T00:00:00Z","plan":{"from":"5.0.0","to":"5.0.1","steps":[]}}"#;
     fs::write(host.root().join(".tenure/journal"), format!("{record}\n")).unwrap();
-    host.run(["status"]).code(1).stdout_has("was cut short");
+    host.run(["status"]).code(1).stdout_has("was interrupted");
     let status = told_to_nobody(&host, &["status"]);
     assert!(status.contains("Under way or interrupted: upgrade 5.0.1, begun 2026"), "{status}");
-    assert!(status.contains("Problem: cannot tell whether anybody works on "), "{status}");
-    assert!(status.ends_with("  hint: run it as root\n") && !status.contains("cut short"), "{status}");
+    assert!(status.contains("Problem: cannot tell whether a command is running on "), "{status}");
+    assert!(status.ends_with("  hint: run it as root\n") && !status.contains("was interrupted"), "{status}");
     let page = told_to_nobody(&host, &["status", "--format", "prometheus"]);
     assert!(page.contains("tenure_problems{") && !page.contains("tenure_interrupted{"), "{page}");
     let checks = told_to_nobody(&host, &["check", "5.0.0"]);
-    assert!(checks.contains("FAILED  lock: cannot tell whether anybody works on "), "{checks}");
+    assert!(checks.contains("FAILED  lock: cannot tell whether a command is running on "), "{checks}");
 }
 
 #[test]

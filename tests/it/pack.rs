@@ -235,11 +235,11 @@ fn an_archive_has_its_place_and_its_name() {
     assert!(sum.ends_with("  emqx-5.0.1-el9.zip\n"), "{sum}");
     vendor.pack(&["--output", "x-1.0.0.tgz", "dist", "--name", "x", "--release", "1.0.0"]).ok();
     for (args, words) in [
-        (&["--output", "emqx-5.0.2.zip"][..], "is no name of an archive of emqx 5.0.1"),
-        (&["--output", "other-5.0.1.zip"], "is no name of an archive of emqx 5.0.1"),
-        (&["--output", "emqx-5.0.1.rar"], "is no name of an archive"),
-        (&["--output", "emqx-5.0.1.tar.xz"], "is no name of an archive that is made here"),
-        (&["--output", "absent/"], "is no name of an archive"),
+        (&["--output", "emqx-5.0.2.zip"][..], "is not the name of an archive of emqx 5.0.1"),
+        (&["--output", "other-5.0.1.zip"], "is not the name of an archive of emqx 5.0.1"),
+        (&["--output", "emqx-5.0.1.rar"], "is not a name for an archive"),
+        (&["--output", "emqx-5.0.1.tar.xz"], "is not a name for an archive that `pack` creates"),
+        (&["--output", "absent/"], "is not a name for an archive"),
         (&["--output", "emqx-5.0.1.zip", "--format", "tar.gz"], "another kind of archive"),
         (&["--output", "build"], "lies in the directory that it is made of"),
         (&["--name", "other"], "declares another name"),
@@ -249,7 +249,7 @@ fn an_archive_has_its_place_and_its_name() {
     }
     vendor.pack(&["build", "--release", "banana"]).code(64);
     vendor.refused(&["dist"], "cannot tell which release dist is");
-    vendor.refused(&["dist", "--name", "a b", "--release", "1.0.0"], "is no product name");
+    vendor.refused(&["dist", "--name", "a b", "--release", "1.0.0"], "is not a product name");
     let read_as = |name: &str, version: &str, read: &str| {
         let words = format!("is read as an archive of {read}, and not of {version}");
         vendor.refused(&["dist", "--name", name, "--release", version], &words);
@@ -289,10 +289,10 @@ fn what_would_not_be_unpacked_is_not_packed() {
     fs::create_dir(vendor.path("empty")).unwrap();
     vendor.refused(
         &["empty", "--name", "a", "--release", "1.0.0"],
-        "there is no file in it\nhint: name the directory",
+        "it contains no file\nhint: name the directory",
     );
     fs::write(vendor.path("file"), "").unwrap();
-    vendor.pack(&["file"]).code(2).stderr_has("it is no directory");
+    vendor.pack(&["file"]).code(2).stderr_has("it is not a directory");
     vendor.pack(&["absent"]).code(2).stderr_has("cannot find absent");
 }
 

@@ -464,12 +464,14 @@ fn init_makes_a_root() {
     let root = new.to_str().unwrap();
     host.run(["init", "--root", root, "--name", "emqx", "--dry-run"]).ok();
     let app = host.root().to_str().unwrap();
-    host.run(["adopt", "--root", root, "--name", "../x", app, "1.0.0"]).code(2).stderr_has("no product name");
+    host.run(["adopt", "--root", root, "--name", "../x", app, "1.0.0"])
+        .code(2)
+        .stderr_has("not a product name");
     assert!(!new.exists(), "nothing is made for what is refused");
     host.run(["init", "--root", root, "--name", "emqx"]).ok().stdout_has("Made a root: ");
     host.run(["init", "--root", root, "--name", "emqx"]).ok().stdout_has("Already a root: ");
     host.run(["init", "--root", root, "--name", "other"]).code(2).stderr_has("tenure.toml");
-    host.run(["init", "--root", root, "--name", "../x"]).code(2).stderr_has("no product name");
+    host.run(["init", "--root", root, "--name", "../x"]).code(2).stderr_has("not a product name");
     host.run(["versions", "--root", root]).ok().stdout("Installed versions:\n");
     host.run(["root-dir", "--root", root]).ok().stdout(&format!("{root}\n"));
     host.run(["root_dir", "--root", root]).ok().stdout(&format!("{root}\n"));

@@ -251,7 +251,7 @@ fn cut_short_it_is_taken_back_with_nobody_there() {
         serving.until("the guards have left", || guards(&serving.host).is_empty());
         assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
         let history = serving.host.run(["history"]).ok().stdout;
-        assert!(history.lines().last().unwrap().contains("interrupted, taken back later"), "{history}");
+        assert!(history.lines().last().unwrap().contains("interrupted, rolled back later"), "{history}");
     }
     load.lost_none("cut short");
 }
@@ -328,7 +328,7 @@ fn links_alone_are_tried_out_as_well() {
         .ok()
         .stdout("Installed versions:\n* 5.0.1\tunpacked, failed its trial\n* 5.0.0\tpermanent\n");
     for wrong in ["0s", "soon", "10"] {
-        host.run(["upgrade", "--confirm-within", wrong, "5.0.1"]).code(64).stderr_has("no length of time");
+        host.run(["upgrade", "--confirm-within", wrong, "5.0.1"]).code(64).stderr_has("not a length of time");
     }
     host.run(["upgrade", "--confirm-within", "1h", "--watch", "1h", "5.0.1"]).code(64);
 }

@@ -229,7 +229,7 @@ fn every_changed_byte_is_noticed() {
     vendor.refused("is not of this archive");
     for text in ["", "banana\n", &signed[..signed.len() / 2]] {
         fs::write(&signature, text).unwrap();
-        vendor.refused("is no minisign signature");
+        vendor.refused("is not a minisign signature");
     }
     fs::write(&signature, &signed).unwrap();
     vendor.host.run(["upgrade", "5.0.1"]).ok();

@@ -132,7 +132,7 @@ impl Case {
     pub fn is_remembered(&self, host: &Host, run: &Run, at: &str) {
         let found = outcomes(host).split_off(self.remembered);
         let says = |text: &str| run.stderr.contains(text);
-        let expected: &[&[&str]] = match (says("recovered"), says("took it back")) {
+        let expected: &[&[&str]] = match (says("recovered"), says("rolled it back")) {
             (true, true) => &[&["taken-back", "done"]],
             (true, false) => &[&["finished"], &["done"]],
             (false, _) => &[&["done"]],

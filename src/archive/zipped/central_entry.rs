@@ -134,7 +134,7 @@ impl CentralEntry {
     }
 
     fn unlike(&self) -> Error {
-        violation(&self.name, "is told of in two ways: its header is unlike the directory")
+        violation(&self.name, "has a header that differs from the central directory")
     }
 
     fn stray(&self) -> Error {

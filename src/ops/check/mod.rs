@@ -94,8 +94,8 @@ fn unlocked(root: &Root) -> Result<std::result::Result<String, Error>> {
     let is_open = journal::is_open(root)?;
     Ok(match root.at_work() {
         Some(busy) => Err(busy),
-        None if is_open => Ok("a command was cut short, which the next one recovers from".to_owned()),
-        None => Ok("nobody else is at work".to_owned()),
+        None if is_open => Ok("a command was interrupted; the next command recovers".to_owned()),
+        None => Ok("no other command is running".to_owned()),
     })
 }
 

@@ -73,7 +73,7 @@ pub fn all_or_nothing(target: &Version, mut failed: Vec<Error>) -> Result<()> {
                     None => first,
                 })
             };
-            let all = Error::refused(format!("cannot go to {target}: {count} things are in the way"));
+            let all = Error::refused(format!("cannot switch to {target}: {count} checks failed"));
             Err(match failed.into_iter().rev().fold(None, as_one) {
                 Some(failed) => all.because(failed),
                 None => all,
@@ -167,7 +167,7 @@ pub fn run_checks(
     let manifest = fetched.manifest.as_ref();
     let reached = || match now.current.version() {
         Some(current) if current < target => format!("{target} is reached from {current}"),
-        _ => "it is no upgrade".to_owned(),
+        _ => "it is not an upgrade".to_owned(),
     };
     let path = upgrade_path::allowed(root, now, target, fetched, reporter).map(|()| reached());
     let mut outcomes = vec![("path", path)];

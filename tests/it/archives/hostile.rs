@@ -40,15 +40,15 @@ fn shared() -> Vec<(Vec<Piece>, &'static str)> {
         (vec![link("l", "d/../../x"), dir("d")], r#"entry "l" links to "d/../../x", which leaves"#),
         (vec![link("d/up", ".."), link("l", "d/up/..")], r#"entry "l" links to "d/up/..", which leaves"#),
         (vec![link("a", "b"), link("b", "a")], "which leads through too many links"),
-        (vec![link("a", "b")], "there is no file in it"),
-        (vec![dir("a")], "there is no file in it"),
-        (vec![], "there is no file in it"),
+        (vec![link("a", "b")], "it contains no file"),
+        (vec![dir("a")], "it contains no file"),
+        (vec![], "it contains no file"),
     ]
 }
 
 /// Adds a sound file, without which an archive is refused for being empty, unless that is the point.
 fn not_empty(mut pieces: Vec<Piece>, text: &str) -> Vec<Piece> {
-    if !text.starts_with("there is no file") {
+    if !text.starts_with("it contains no file") {
         pieces.push(file("beside", ""));
     }
     pieces
@@ -78,15 +78,15 @@ fn links_may_not_leave_the_release_for_the_directory_that_is_stripped() {
 fn types() -> Vec<(Vec<Piece>, &'static str)> {
     let ok = || file("a", "1");
     vec![
-        (vec![hard("h", "a"), ok()], r#"entry "h" is a hard link to "a", which is no earlier file"#),
-        (vec![ok(), hard("h", "h")], r#"entry "h" is a hard link to "h", which is no earlier file"#),
+        (vec![hard("h", "a"), ok()], r#"entry "h" is a hard link to "a", which is not an earlier file"#),
+        (vec![ok(), hard("h", "h")], r#"entry "h" is a hard link to "h", which is not an earlier file"#),
         (
             vec![ok(), link("l", "a"), hard("h", "l")],
-            r#"entry "h" is a hard link to "l", which is no earlier"#,
+            r#"entry "h" is a hard link to "l", which is not an earlier"#,
         ),
         (
             vec![ok(), dir("d"), hard("h", "d")],
-            r#"entry "h" is a hard link to "d", which is no earlier file"#,
+            r#"entry "h" is a hard link to "d", which is not an earlier file"#,
         ),
         (
             vec![ok(), hard("h", "../a")],
@@ -98,7 +98,7 @@ fn types() -> Vec<(Vec<Piece>, &'static str)> {
             r#"entry "h" contains data but is not a file"#,
         ),
         (vec![ok(), Piece { data: vec![1], ..dir("d") }], r#"entry "d" contains data but is not a file"#),
-        (vec![ok(), file("f/", "")], r#"entry "f/" is named like a directory but is none"#),
+        (vec![ok(), file("f/", "")], r#"entry "f/" has the name of a directory but is not one"#),
         (vec![ok(), typed(b'3', "d", "")], r#"entry "d" is a device"#),
         (vec![ok(), typed(b'4', "d", "")], r#"entry "d" is a device"#),
         (vec![ok(), typed(b'6', "p", "")], r#"entry "p" is a named pipe"#),
@@ -115,7 +115,10 @@ fn extensions() -> Vec<(Vec<Piece>, &'static str)> {
     let big = vec![b'n'; 65537];
     let ok = || file("a", "1");
     vec![
-        (vec![pax(&[("GNU.sparse.major", b"1")]), ok()], r#"entry "a" has the extension "GNU.sparse.major""#),
+        (
+            vec![pax(&[("GNU.sparse.major", b"1")]), ok()],
+            r#"entry "a" has the extension "GNU.sparse.major""#,
+        ),
         (vec![pax(&[("GNU.dumpdir", b"")]), ok()], r#"entry "a" has the extension "GNU.dumpdir""#),
         (vec![pax(&[("path", b"../x")]), ok()], r#"entry "../x" leaves the release"#),
         (vec![pax(&[("path", b"a\0b")]), ok()], r#"entry "a\0b" holds a control character"#),
@@ -123,8 +126,8 @@ fn extensions() -> Vec<(Vec<Piece>, &'static str)> {
         (vec![ok(), pax(&[("linkpath", b"/etc")]), link("l", "a")], r#"entry "l" links to "/etc""#),
         (vec![pax(&[("size", b"2")]), ok()], r#"entry "a" has two sizes"#),
         (vec![pax(&[("size", b"2")]), file("a", "")], r#"entry "a" has two sizes"#),
-        (vec![pax(&[("size", b"8589934592")]), file("a", "")], r#"entry "a" is cut short"#),
-        (vec![pax(&[("size", b"-1")]), ok()], "a size is no number"),
+        (vec![pax(&[("size", b"8589934592")]), file("a", "")], r#"entry "a" is truncated"#),
+        (vec![pax(&[("size", b"-1")]), ok()], "a size is not a number"),
         (vec![pax(&[("path", b"b"), ("path", b"c")]), ok()], "a name or size stands twice"),
         (vec![pax(&[("path", b"b")]), typed(b'L', "l", "c\0"), ok()], "a name or size stands twice"),
         (vec![pax(&[]), pax(&[]), ok()], "the same stands twice"),
@@ -154,9 +157,9 @@ fn a_tar_must_end_as_a_tar_ends() {
     let open = open_tar(&[file("a", "1"), file("b", "2")]);
     let end = |tail: &[&[u8]]| [&[open.as_slice()], tail].concat().concat();
     let table = [
-        (end(&[]), "the archive is cut short"),
-        (end(&[&[0; 512]]), "the archive is cut short"),
-        (end(&[&[0; 1023]]), "the archive is cut short"),
+        (end(&[]), "the archive is truncated"),
+        (end(&[&[0; 512]]), "the archive is truncated"),
+        (end(&[&[0; 1023]]), "the archive is truncated"),
         (end(&[&[0; 512], &open]), "something follows its end"),
         (end(&[&[0; 512], &[1; 512], &[0; 1024]]), "something follows its end"),
         (end(&[&[0; 1024], &open]), "something follows its end"),
@@ -176,10 +179,10 @@ fn hostile_zips_are_refused() {
         (|f| f.method = 12, r#"entry "e" is compressed by a method that is not read here"#),
         (|f| f.method = 99, r#"entry "e" is compressed by a method that is not read here"#),
         (|f| f.crc ^= 1, r#"entry "e" is damaged: its checksum is wrong"#),
-        (|f| f.size += 1, r#"entry "e" is cut short"#),
+        (|f| f.size += 1, r#"entry "e" is truncated"#),
         (|f| f.size -= 1, r#"entry "e" is longer than it says"#),
-        (|f| f.local_name = b"x".to_vec(), "entry \"e\" is told of in two ways"),
-        (|f| f.local_name = b"../../x".to_vec(), "entry \"e\" is told of in two ways"),
+        (|f| f.local_name = b"x".to_vec(), "entry \"e\" has a header that differs"),
+        (|f| f.local_name = b"../../x".to_vec(), "entry \"e\" has a header that differs"),
         (|f| f.at += 1, "is followed by bytes that belong to no entry"),
         (|f| f.mode = 0o10644, r#"entry "e" is a device, pipe or socket"#),
         (|f| f.mode = 0o40755, r#"entry "e" is of another kind than its name says"#),

@@ -112,7 +112,7 @@ fn what_cannot_be_a_manifest_is_refused() {
     let table = [
         (vec![file("release.toml", vec![b'#'; 65537])], "is longer than 64 KiB"),
         (vec![file("x/release.toml", [0xff])], "is not UTF-8"),
-        (vec![file("x", ""), link("release.toml", "x")], "is no plain file"),
+        (vec![file("x", ""), link("release.toml", "x")], "is not a regular file"),
     ];
     for (pieces, text) in table {
         for (name, bytes) in every_format(&pieces) {
@@ -184,8 +184,8 @@ fn what_is_no_file_is_not_opened() {
     let fifo = bench.path().join("x.tar");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     for (path, kind, text) in [
-        (fifo, Kind::Refused, "x.tar is no regular file"),
-        (bench.target(), Kind::Refused, "target is no regular file"),
+        (fifo, Kind::Refused, "x.tar is not a regular file"),
+        (bench.target(), Kind::Refused, "target is not a regular file"),
         (bench.path().join("absent.tar"), Kind::Failed, "cannot open"),
     ] {
         let error = Archive::open(&path, ArchiveFormat::Tar).unwrap_err();
