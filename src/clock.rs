@@ -37,7 +37,7 @@ pub fn in_time(time: Duration) -> String {
 /// Where the kernel does not tell.
 pub fn boot() -> Result<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.map(|id| id.trim().to_owned()).context(|| "cannot tell the boot of this host")
+    id.map(|id| id.trim().to_owned()).context(|| "cannot determine the boot of this host")
 }
 
 /// Lets some time pass.

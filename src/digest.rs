@@ -21,14 +21,14 @@ pub fn check(archive: &Origin, sha256: &str) -> Result<bool> {
     let file_name = archive.path().file_name().unwrap_or_default().to_string_lossy();
     let expected = find(&text, &file_name).ok_or_else(|| {
         Error::refused(format!("{} contains no SHA-256 for {file_name}", beside.display()))
-            .hint("it should hold 64 hexadecimal digits, or a line as sha256sum writes it")
+            .hint("it must contain 64 hexadecimal digits, or a line as sha256sum writes it")
     })?;
     if expected.eq_ignore_ascii_case(sha256) {
         return Ok(true);
     }
-    Err(Error::refused(format!("{} has not the digest that {} tells", archive.display(), beside.display()))
+    Err(Error::refused(format!("{} does not match the digest in {}", archive.display(), beside.display()))
         .because(Error::refused(format!("expected {}, found {sha256}", expected.to_ascii_lowercase())))
-        .hint("the archive is damaged or another one: get both again from the vendor"))
+        .hint("the archive is damaged or is a different one: get both files again from the vendor"))
 }
 
 /// The digest of a file in the text: the only word, or the word before the file's name.

@@ -194,7 +194,7 @@ impl TryFrom<RawHealth> for Health {
             (None, Some(Url(url)), None) => Probe::Http(url),
             (None, None, Some(TcpAddress(address))) => Probe::Tcp(address),
             (None, None, None) => Probe::Runs,
-            _ => return Err(Error::refused("only one of command, http and tcp can be asked")),
+            _ => return Err(Error::refused("only one of command, http and tcp can be given")),
         };
         let [healthy_after, unhealthy_after] = [
             declared.healthy_after.unwrap_or(by_default.healthy_after),
@@ -247,7 +247,7 @@ impl fmt::Display for Sample {
         match self {
             Self::Healthy => f.write_str("healthy"),
             Self::Unhealthy(why) | Self::NotReady(why) => write!(f, "unhealthy: {why}"),
-            Self::CannotTell(why) => write!(f, "cannot tell: {why}"),
+            Self::CannotTell(why) => write!(f, "health unknown: {why}"),
         }
     }
 }

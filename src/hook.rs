@@ -156,7 +156,7 @@ impl<'a> Hook<'a> {
         let (log, place) = self.root.new_log(&named)?;
         self.run(errand, &log, progress)?
             .good_or_said(self.within, &log)
-            .map_err(|e| self.failed(e).hint(format!("all that it said is in {}", place.display())))
+            .map_err(|e| self.failed(e).hint(format!("its output is in {}", place.display())))
     }
 
     /// Runs it and returns the end of what it said.

@@ -187,7 +187,7 @@ pub(crate) fn message(error: &toml::de::Error) -> String {
 /// What TOML calls what serde calls by Rust's words.
 fn kind(wanted: &str) -> &str {
     match wanted {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
         "a sequence" => "a list",
         "a map" => "a table",
         "a boolean" => "true or false",
@@ -224,8 +224,8 @@ mod tests {
         for (value, wanted) in [
             ("hooks = 3", "integer `3`, expected a table"),
             ("hooks = {check = 'x'}", "string \"x\", expected a list"),
-            ("data = {writes = 'x'}", "string \"x\", expected a whole number from 0 on"),
-            ("data = {writes = -1}", "integer `-1`, expected a whole number from 0 on"),
+            ("data = {writes = 'x'}", "string \"x\", expected a whole number"),
+            ("data = {writes = -1}", "integer `-1`, expected a whole number"),
             ("files = {immutable = 1}", "integer `1`, expected true or false"),
             ("upgrade = {from = [1]}", "integer `1`, expected a version or a range"),
         ] {

@@ -77,18 +77,18 @@ pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
     if !holds(file_name, Some(product), version) {
         let ending = ArchiveFormat::split(file_name).map_or(".zip", |(_, format)| format.ending());
         let has_more = file_name.starts_with(&format!("{product}-{version}-"));
-        let but = if has_more { format!(", but no number and none of {words}") } else { String::new() };
-        let hint = format!("name it {product}-{version}{ending}, or with -ANYTHING behind the version{but}");
+        let but = if has_more { format!(", but not a number or one of {words}") } else { String::new() };
+        let hint = format!("name it {product}-{version}{ending}, or with -ANYTHING after the version{but}");
         let what = format!("{file_name:?} is not the name of an archive of {product} {version}");
         return Err(Error::refused(what).hint(hint));
     }
-    let begin = format!("begin what is behind the third number of a version with a number or one of {words}");
+    let begin = format!("after the third number of a version, continue with a number or one of {words}");
     let rename = "give the product a name without a version in it".to_owned();
     for (reader, hint) in [(Some(product), begin), (None, rename)] {
         let read = version_of(file_name, reader);
         if read.as_ref() != Some(version) {
             let read = read.map_or_else(|| "no version".to_owned(), |read| read.to_string());
-            let what = format!("{file_name:?} is read as an archive of {read}, and not of {version}");
+            let what = format!("{file_name:?} is the name of an archive of {read}, not of {version}");
             return Err(Error::refused(what).hint(hint));
         }
     }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// Where the system does not tell.
 pub fn this(free: u64) -> Result<Platform> {
-    let uname = nix::sys::utsname::uname().context(|| "cannot tell the architecture")?;
+    let uname = nix::sys::utsname::uname().context(|| "cannot determine the architecture")?;
     let arch = uname.machine().to_string_lossy().into_owned();
     let text = OS_RELEASE.iter().find_map(|file| outside::read_text(Path::new(file), LIMIT).ok().flatten());
     let libc = libc(&arch);

@@ -114,7 +114,7 @@ pub fn check_process(pid_file: &Path, pid: u32, releases: &Path) -> Result<()> {
     }
     let users = users.map(process::user_name);
     Err(Error::refused(format!("{}, and process {pid} to {}", belongs(owner), users[0])).hint(format!(
-        "have root write the pid file, in a directory of root's, or give {} to {}",
+        "write the pid file as root in a directory of root, or give {} to {}",
         owner.path.display(),
         users[0]
     )))

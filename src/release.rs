@@ -97,8 +97,8 @@ impl fmt::Display for LinkFault {
         match self {
             Self::NotASymlink(kind) => write!(f, "it is a {kind}, not a symlink"),
             Self::Absolute(target) => write!(f, "it is an absolute symlink to {target}"),
-            Self::Elsewhere(target) => write!(f, "it leads to {target}, which is not releases/VERSION"),
-            Self::Dangling(target) => write!(f, "it leads to {target}, which is not there"),
+            Self::Elsewhere(target) => write!(f, "it points to {target}, which is not releases/VERSION"),
+            Self::Dangling(target) => write!(f, "it points to {target}, which does not exist"),
         }
     }
 }
@@ -228,7 +228,7 @@ impl Snapshot {
                 .hint(format!("`tenure revert` goes back to {lost}, which was permanent last"))
                 .hint(format!("`tenure confirm` makes the current release, {current}, permanent")),
             _ => error.hint(format!(
-                "`tenure boot` points it at {lost} again, which was permanent last, and leaves the service alone"
+                "`tenure boot` points it to {lost} again, which was permanent last, and does not touch the service"
             )),
         }
     }
@@ -252,12 +252,12 @@ impl Snapshot {
             )),
             (Link::Missing, LinkName::Permanent, current) if self.lost.is_some() => self.restorable(error, current),
             (_, LinkName::Current, Some(permanent)) => {
-                error.hint(format!("`tenure revert` points it at the permanent release, {permanent}"))
+                error.hint(format!("`tenure revert` points it to the permanent release, {permanent}"))
             }
             (_, LinkName::Permanent, Some(current)) => {
                 error.hint(format!("`tenure confirm` makes the current release, {current}, permanent"))
             }
-            (_, _, None) => error.hint(format!("point it at a release: ln -sfn releases/VERSION {file}")),
+            (_, _, None) => error.hint(format!("point it to a release: ln -sfn releases/VERSION {file}")),
         })
     }
 }

@@ -96,8 +96,8 @@ pub struct RequirementFinding {
 }
 
 const OF_ARCH: &str = "get the archive for this architecture from the vendor";
-const OF_SYSTEM: &str = "upgrade the system first, and hold its next version against what is installed by \
-                         `tenure check --os`; or stay on a release that runs here";
+const OF_SYSTEM: &str = "upgrade the system first, or stay on a release that runs on this host; \
+                         `tenure check --os` checks the installed releases against a version of the system";
 const OF_SPACE: &str = "make room: `tenure prune` removes releases that are no longer needed";
 
 impl Requires {
@@ -198,7 +198,9 @@ impl TryFrom<String> for NamedRequirement {
             let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             match !name.is_empty() && name.chars().all(allowed) {
                 true => Ok(name.to_ascii_lowercase()),
-                false => Err(Error::refused(format!("{text:?} names no system: as \"debian >= 12\""))),
+                false => {
+                    Err(Error::refused(format!("{text:?} does not name a system, such as \"debian >= 12\"")))
+                }
             }
         };
         let split = BOUNDS.iter().find_map(|(sign, bound)| Some((text.split_once(sign)?, *bound)));
@@ -217,7 +219,8 @@ impl std::str::FromStr for Named {
     /// As `debian 13`.
     fn from_str(text: &str) -> Result<Self> {
         let mut words = text.split_whitespace();
-        let name = words.next().ok_or_else(|| Error::refused("it names no system: as \"debian 13\""))?;
+        let name =
+            words.next().ok_or_else(|| Error::refused("it does not name a system, such as \"debian 13\""))?;
         let version = words.next().map(str::parse).transpose()?;
         match words.next() {
             None => Ok(Self { names: vec![name.to_ascii_lowercase()], version }),

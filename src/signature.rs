@@ -80,12 +80,11 @@ fn load(archive: &Origin, beside: &Origin) -> Result<Signature> {
 
 fn refuse(beside: &Origin, fault: &Fault) -> Error {
     let (why, hint) = match fault {
-        Fault::UnexpectedKeyId => (
-            "is by a key that tenure.toml does not name",
-            "compare the vendor's public key with `[trust] keys`",
-        ),
+        Fault::UnexpectedKeyId => {
+            ("is by a key that is not in tenure.toml", "compare the vendor's public key with `[trust] keys`")
+        }
         Fault::UnsupportedLegacyMode => {
-            ("is of the old kind, over the file and not over its hash", "sign it with `minisign -S -H`")
+            ("is of the legacy type, over the file instead of its hash", "sign it with `minisign -S -H`")
         }
         Fault::InvalidSignature => (
             "is not of this archive",

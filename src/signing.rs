@@ -36,7 +36,7 @@ impl SigningKey {
     pub fn read(path: &Path, password: &dyn Fn() -> Result<String>) -> Result<Self> {
         let cannot_sign = || format!("cannot sign with the key {}", path.display());
         let text = outside::read_text(path, LIMIT)?
-            .ok_or_else(|| Error::refused(format!("{}: it is not there", cannot_sign())))?;
+            .ok_or_else(|| Error::refused(format!("{}: it does not exist", cannot_sign())))?;
         let refused = |cause: PError| {
             let hint = "`minisign -G` makes a key, and `minisign -G -W` one without a password";
             Error::refused(cannot_sign()).because(cause).hint(hint)

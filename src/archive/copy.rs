@@ -53,7 +53,7 @@ pub fn copy(from: &Path, target: &Target<'_>, progress: &mut dyn Progress) -> Re
     walk(from, &mut |found| {
         meter.tick()?;
         if identity(&found.stat) == own {
-            return Err(Error::refused(format!("{} contains what it would be copied to", from.display())));
+            return Err(Error::refused(format!("{} contains the destination of the copy", from.display())));
         }
         match found.kind() {
             SFlag::S_IFSOCK | SFlag::S_IFIFO => copied.skipped.push(found.path.to_owned()),

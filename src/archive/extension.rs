@@ -50,7 +50,7 @@ impl Extensions {
     /// Refuses one that is too long, malformed, or told twice.
     pub fn read(&mut self, kind: ExtensionKind, size: u64, reader: &mut dyn Read) -> Result<()> {
         if self.seen.contains(&kind) {
-            return Err(malformed("the same stands twice"));
+            return Err(malformed("an extension header appears twice"));
         }
         let data = read_data(size, reader)?;
         match kind {
@@ -73,7 +73,7 @@ impl Extensions {
         let name = self.path.as_deref().unwrap_or(short);
         match &self.unwanted {
             Some(key) => {
-                Err(violation(name, format!("has the extension {key:?}, which no release may hold")))
+                Err(violation(name, format!("has the extension {key:?}, which a release must not contain")))
             }
             None => Ok(name),
         }
@@ -107,7 +107,7 @@ impl Extensions {
 fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<()> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(malformed("a name or size stands twice")),
+        Some(_) => Err(malformed("a name or size appears twice")),
     }
 }
 
@@ -119,7 +119,7 @@ fn is_unwanted(key: &str) -> bool {
 fn no_entry_in(records: &[PaxRecord<'_>]) -> Result<()> {
     let tells_an_entry = |key: &str| matches!(key, "path" | "linkpath" | "size") || is_unwanted(key);
     match records.iter().find(|(key, _)| tells_an_entry(key)) {
-        Some((key, _)) => Err(malformed(&format!("{key:?} stands for all entries"))),
+        Some((key, _)) => Err(malformed(&format!("{key:?} applies to all entries"))),
         None => Ok(()),
     }
 }

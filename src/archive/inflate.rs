@@ -88,7 +88,7 @@ impl Inflater {
         let mut check = |bytes: &[u8]| {
             size += bytes.len() as u64;
             if size > packed.size {
-                return Err(violation(name, "is longer than it says"));
+                return Err(violation(name, "is longer than its header says"));
             }
             if packed.crc.is_some() {
                 crc.update(bytes);
@@ -120,7 +120,7 @@ impl Inflater {
             let mut rest = piece.as_ref();
             loop {
                 if ended && !rest.is_empty() {
-                    return Err(violation(name, "holds something behind the end of its data"));
+                    return Err(violation(name, "has data after its end"));
                 }
                 let (used, made, end) = self.step(name, rest, filled)?;
                 rest = &rest[used..];

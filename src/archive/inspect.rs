@@ -45,7 +45,7 @@ impl Inspector {
                 return Ok(());
             }
             (EntryKind::Directory, Some(_)) | (_, Some(PathUse::Directory { .. })) => {
-                return Err(violation(path.as_bytes(), "is there both as a directory and as something else"));
+                return Err(violation(path.as_bytes(), "appears both as a directory and as something else"));
             }
             (_, Some(_)) => return Err(violation(path.as_bytes(), "is there twice")),
             (_, None) => {}
@@ -94,7 +94,7 @@ impl Inspector {
     fn admit_parents(&mut self, path: &str, entry: &str) -> Result<()> {
         let Some((parent, _)) = path.rsplit_once('/') else { return Ok(()) };
         let through = |what: &str| {
-            violation(entry.as_bytes(), format!("lies under the {what} {}", shown(parent.as_bytes())))
+            violation(entry.as_bytes(), format!("is below the {what} {}", shown(parent.as_bytes())))
         };
         match self.layout.get(parent) {
             Some(PathUse::Directory { .. }) => Ok(()),

@@ -57,7 +57,7 @@ impl Notes {
     /// Notes what is lost of an entry that is admitted.
     pub fn admitted(&mut self, raw: &RawEntry<'_>, entry: &Entry) {
         if raw.mode & PRIVILEGE != 0 && raw.shape == EntryType::File {
-            let message = "is setuid or setgid, which unpacking takes away";
+            let message = "is setuid or setgid, and unpacking removes these bits";
             self.findings.push(Finding::new(Code::ModeLost, entry.path.as_str(), message));
         }
     }

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::walk::{WalkEntry, walk};
 
 /// What helps with a directory that no archive can be made of.
-const NO_RELEASE: &str = "name the directory that holds the release and nothing else";
+const NO_RELEASE: &str = "name a directory that contains only the release";
 
 /// Looks through the directory `from` as an archive would hold it, all below the directory `top`, and notes all
 /// that breaks a rule. Of files no more is read than says what they are.
@@ -75,7 +75,7 @@ fn read(found: &WalkEntry<'_>, body: PendingFile) -> Result<WrittenFile> {
     let mut filling = body.open()?;
     let mut text = Vec::new();
     let file = found.open().context(|| "it cannot be opened")?;
-    file.take(most).read_to_end(&mut text).context(|| "its beginning cannot be read")?;
+    file.take(most).read_to_end(&mut text).context(|| "its first bytes cannot be read")?;
     filling.write(&text)?;
     filling.close()
 }

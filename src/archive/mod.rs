@@ -306,12 +306,12 @@ impl Archive {
         if ledger.read.load(Ordering::Relaxed) == length {
             Ok(())
         } else {
-            Err(fault::corrupt("something follows its end"))
+            Err(fault::corrupt("it has data after its end"))
         }
     }
 
     fn unchanged(&self) -> Result<()> {
-        let now = self.file.metadata().context(|| "cannot look at the archive")?;
+        let now = self.file.metadata().context(|| "cannot inspect the archive")?;
         if stamp(&now) == self.opened { Ok(()) } else { Err(self.changed()) }
     }
 

@@ -92,9 +92,9 @@ fn printable(raw: &[u8]) -> EntryResult<&str> {
     } else if text.len() > PATH_MAX {
         Err("is longer than 4096 bytes")
     } else if text.contains(char::is_control) {
-        Err("holds a control character")
+        Err("contains a control character")
     } else if text.contains('\\') {
-        Err("holds a backslash")
+        Err("contains a backslash")
     } else {
         Ok(text)
     }
@@ -154,8 +154,8 @@ mod tests {
             ("..", "leaves the release"),
             ("a/../b", "leaves the release"),
             ("c:a", "begins with a drive letter"),
-            ("a\u{7f}", "holds a control character"),
-            ("a\u{85}", "holds a control character"),
+            ("a\u{7f}", "contains a control character"),
+            ("a\u{85}", "contains a control character"),
         ];
         for (raw, why) in table {
             let error = Name::parse(raw.as_bytes()).unwrap_err().to_string();

@@ -59,7 +59,7 @@ pub fn read(
         }
     }
     if extensions != Extensions::default() {
-        return Err(corrupt("it ends with the extension of an entry"));
+        return Err(corrupt("it ends after an extension header"));
     }
     read_end(reader, meter)
 }
@@ -92,7 +92,7 @@ fn shape(flag: u8, name: &[u8]) -> Result<EntryType> {
         b'5' => return Ok(EntryType::Directory),
         b'3' | b'4' => return Ok(EntryType::Unfit("is a device")),
         b'6' => return Ok(EntryType::Unfit("is a named pipe")),
-        b'S' => "a sparse file, which no release may hold".to_owned(),
+        b'S' => "a sparse file, which a release must not contain".to_owned(),
         b'M' => "part of a file from another volume".to_owned(),
         b'D' => "a directory of an incremental dump".to_owned(),
         other => format!("of the unknown type {:?}", char::from(other)),
@@ -121,7 +121,7 @@ fn entry_size(header: &Header, extensions: &Extensions, name: &[u8]) -> Result<u
 
 /// The crate's own words repeat the archive's bytes, which may be those of a terminal's escapes.
 fn no_number() -> crate::error::Error {
-    corrupt("a header holds no number where one belongs")
+    corrupt("a field of a header is not a number")
 }
 
 /// Nothing at the first block of zeros.
@@ -166,9 +166,9 @@ fn read_end(reader: &mut dyn BufRead, meter: &mut ProgressMeter<'_>) -> Result<(
         only_zeros &= is_zero(bytes);
         length += bytes.len() as u64;
         meter.tick()?;
-        if only_zeros && length <= PADDING_MAX { Ok(()) } else { Err(corrupt("something follows its end")) }
+        if only_zeros && length <= PADDING_MAX { Ok(()) } else { Err(corrupt("it has data after its end")) }
     })?;
-    if only_zeros { Ok(()) } else { Err(corrupt("something follows its end")) }
+    if only_zeros { Ok(()) } else { Err(corrupt("it has data after its end")) }
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

@@ -100,7 +100,7 @@ impl Workers {
         self.hand_over(extractor)?;
         drop(self.queue);
         for _ in 0..self.waiting {
-            let filled = self.done.recv().map_err(|_| Error::failed("a thread that unpacks is gone"))?;
+            let filled = self.done.recv().map_err(|_| Error::failed("an unpacking thread has ended"))?;
             filled?.into_iter().for_each(|filled| extractor.put(filled));
         }
         Ok(())
@@ -285,7 +285,7 @@ fn fill_ahead(
 ) -> Result<WrittenFile> {
     let FileJob { body, packed } = job;
     let name = body.path.clone();
-    let gone = || Error::failed("a thread that unpacks is gone");
+    let gone = || Error::failed("an unpacking thread has ended");
     thread::scope(|scope| {
         let (sender, inflated) = channel();
         let inflating = scope.spawn(move || {

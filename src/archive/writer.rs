@@ -213,7 +213,7 @@ impl FileSlot {
 /// permissions away.
 fn settle(fd: impl AsFd, mode: u32, owner: Option<Owner>, path: &str) -> Result<()> {
     let has = |stat: &FileStat| stat.st_mode & 0o7777 == mode;
-    let now = fstat(&fd).context(|| format!("cannot look at {path:?}"))?;
+    let now = fstat(&fd).context(|| format!("cannot inspect {path:?}"))?;
     let foreign = owner.filter(|to| (to.uid, to.gid) != (now.st_uid, now.st_gid));
     if let Some(Owner { uid, gid }) = foreign {
         fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
@@ -228,9 +228,10 @@ fn settle(fd: impl AsFd, mode: u32, owner: Option<Owner>, path: &str) -> Result<
 /// What is there already differs only in its letters' case: the rules let no name come twice.
 fn taken(path: &str, errno: Errno) -> Error {
     match errno {
-        Errno::EEXIST => {
-            violation(path.as_bytes(), "is there already, by a name that is the same to this file system")
-        }
+        Errno::EEXIST => violation(
+            path.as_bytes(),
+            "exists already under a name that this file system does not distinguish",
+        ),
         other => Error::failed(cannot_create(path)).because(other),
     }
 }

@@ -277,13 +277,13 @@ impl Reporter for Console {
 
     fn packing(&mut self, archive: &str) {
         self.bar.about("Packing");
-        self.detail(|| format!("step: pack into {archive}, which appears once it was read back"));
+        self.detail(|| format!("step: pack into {archive}, which appears after it was verified"));
     }
 
     fn reading_back(&mut self, archive: &str) {
         self.bar.clear();
         self.bar.about("Checking");
-        self.detail(|| format!("step: read {archive} back, by the rules of unpacking"));
+        self.detail(|| format!("step: read {archive} back and check it by the rules of unpacking"));
     }
 
     fn checked(&mut self, what: &str, found: &str) {

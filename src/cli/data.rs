@@ -9,8 +9,8 @@ impl Human for Prepared {
     fn human(&self) -> String {
         let version = &self.version;
         match self.changed {
-            true => format!("Release {version} is ready to be switched to; nothing was switched.\n"),
-            false => format!("Release {version} was ready already; nothing was switched.\n"),
+            true => format!("Release {version} is prepared; nothing was switched.\n"),
+            false => format!("Release {version} was prepared already; nothing was switched.\n"),
         }
     }
 }
@@ -38,7 +38,7 @@ impl Human for Walked {
 impl Human for Migrated {
     fn human(&self) -> String {
         let format = match self.formats.is_empty() {
-            true => "No release says in which format the data is.\n".to_owned(),
+            true => "No release declares the format of the data.\n".to_owned(),
             false => format!("The data is in {}.\n", named(&self.formats)),
         };
         match (&self.migration, self.changed, self.dry_run) {
@@ -53,7 +53,7 @@ impl Human for Migrated {
 
 /// Of one that nobody waits for.
 pub fn goes_on(migration: &Migration) -> String {
-    format!("Data migration {migration}; `tenure status` tells how it stands\n")
+    format!("Data migration {migration}; run `tenure status` to see its state\n")
 }
 
 fn said(migration: &Migration) -> String {

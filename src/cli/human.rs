@@ -358,7 +358,7 @@ impl Human for Verified {
 
 fn judged(Judged { version, verdict }: &Judged) -> String {
     let differences = match verdict {
-        ReleaseVerdict::Intact => return format!("Release {version} is what was unpacked.\n"),
+        ReleaseVerdict::Intact => return format!("Release {version} is unchanged since it was unpacked.\n"),
         ReleaseVerdict::Unknown => {
             return format!("Release {version} was not unpacked by Tenure and cannot be verified.\n");
         }
@@ -369,5 +369,5 @@ fn judged(Judged { version, verdict }: &Judged) -> String {
     let lines = kinds.into_iter().flat_map(|(kind, paths)| {
         paths.iter().map(move |path| format!("  {kind}: {}\n", path.escape_debug()))
     });
-    std::iter::once(format!("Release {version} differs from what was unpacked:\n")).chain(lines).collect()
+    std::iter::once(format!("Release {version} has changed since it was unpacked:\n")).chain(lines).collect()
 }

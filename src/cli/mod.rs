@@ -130,7 +130,7 @@ fn suggest_what_is_shown(error: &mut clap::Error) {
 }
 
 fn dispatch(cli: Cli, invocation: Invocation, console: &mut Console) -> Result<Shown> {
-    let here = std::env::current_dir().context(|| "cannot tell the working directory")?;
+    let here = std::env::current_dir().context(|| "cannot determine the working directory")?;
     let given = cli.root.or_else(root_of_environment);
     let find = || Root::find(given.as_deref(), &here);
     let place = || match &given {
@@ -145,7 +145,8 @@ fn dispatch(cli: Cli, invocation: Invocation, console: &mut Console) -> Result<S
         Command::Adopt { dir, version, name, change } => {
             let version = parse(&version)?;
             let common = common(invocation, change, console)?;
-            let absolute = std::path::absolute(place()?).context(|| "cannot tell where the root is to be")?;
+            let absolute =
+                std::path::absolute(place()?).context(|| "cannot determine where the root is to be")?;
             ops::adoptable(&dir, &absolute, &version, name.as_deref())?;
             let root = root_to_adopt_into(find, &place()?, name.as_deref(), common.mode)?;
             Shown::of(console.style(), &ops::adopt(&root, &Adopt { common, from: dir, version }, console)?)
@@ -266,7 +267,7 @@ fn root_to_adopt_into(
     }
     match (found, mode) {
         (Ok(root), _) if name.is_none() || root.settings().name.as_deref() == name => Ok(root),
-        (Err(error), Mode::DryRun) => Err(error.hint("make the root first, so that the plan can be shown")),
+        (Err(error), Mode::DryRun) => Err(error.hint("make the root first; then the plan can be shown")),
         (found, _) => {
             let place = found.map_or_else(|_| place.to_owned(), |root| root.path().to_owned());
             Root::create(&place, name).map(|(root, _)| root)

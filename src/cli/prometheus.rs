@@ -50,7 +50,7 @@ impl Page {
     fn releases(&mut self, status: &Status) {
         let states =
             RootState::ALL.map(|state| (label("state", &word(&state)), u8::from(state == status.state)));
-        self.gauge("tenure_state", "The state of the root as a whole: 1 for what it is, else 0.", states);
+        self.gauge("tenure_state", "The state of the root: 1 for the present state, else 0.", states);
         let releases = status.releases.iter().map(|release| {
             let (version, state) = (label("version", &release.version), label("state", &release.state));
             (format!("{version},{state}"), 1)
@@ -136,7 +136,7 @@ impl Page {
                 1,
             )
         });
-        let help = "The last data migration and how it stands; always 1.";
+        let help = "The last data migration and its state; always 1.";
         self.gauge("tenure_migration", help, stage);
     }
 

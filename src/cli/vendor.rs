@@ -131,7 +131,7 @@ fn source_date_epoch() -> Result<Option<u64>> {
     let time = text.to_str().and_then(|text| text.parse().ok());
     time.map(Some).ok_or_else(|| {
         Error::refused(format!(
-            "SOURCE_DATE_EPOCH is {}, and no number of seconds since 1970",
+            "SOURCE_DATE_EPOCH is {}, which is not a number of seconds since 1970",
             text.display()
         ))
         .hint("leave it unset, or set it as `git log -1 --format=%ct` prints it")
@@ -148,7 +148,7 @@ fn password(file: Option<&Path>) -> Result<String> {
         });
     };
     let text = outside::read_text(file, PASSWORD_MAX)?
-        .ok_or_else(|| Error::refused(format!("cannot read {}: it is not there", file.display())))?;
+        .ok_or_else(|| Error::refused(format!("cannot read {}: it does not exist", file.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

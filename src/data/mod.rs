@@ -123,7 +123,7 @@ impl fmt::Display for Migration {
             Some(format) => write!(f, "to data format {format} by {version}, ")?,
             None => write!(f, "by {version}, ")?,
         }
-        let ended = self.ended.as_deref().unwrap_or("a time that nobody knows");
+        let ended = self.ended.as_deref().unwrap_or("an unknown time");
         match stage {
             Stage::Due => write!(f, "to begin since {started}"),
             Stage::Running => write!(f, "running since {started}"),
@@ -255,9 +255,11 @@ impl OnDisk {
         };
         let found = match unsaid {
             Some(Migration { version, to: None, .. }) => {
-                format!("nobody says to which format {version} migrates it")
+                format!("no manifest says to which format {version} migrates it")
             }
-            Some(Migration { version, .. }) => format!("nobody says from which format {version} migrates it"),
+            Some(Migration { version, .. }) => {
+                format!("no manifest says from which format {version} migrates it")
+            }
             None => format!("{} on disk", are(&on_disk)),
         };
         Err(Error::refused(format!("release {release} cannot start on the data: it {says}, and {found}"))

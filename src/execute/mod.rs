@@ -172,7 +172,7 @@ fn is_past_return(plan: &Plan, begun: &[Step], now: &Snapshot) -> bool {
 fn stuck(step: &Step, error: Error) -> Error {
     Error::new(Kind::Stuck, format!("cannot {step}"))
         .because(error)
-        .hint("look at the service and its log; `tenure status` shows what really runs")
+        .hint("look at the service and its log; `tenure status` shows the release that runs")
         .hint("fix the cause, then run `tenure revert`")
 }
 
@@ -208,7 +208,9 @@ fn turn_around(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Re
             let what = format!("cannot {step}, after this failed: {}", failure.in_one_line());
             let error = Error::new(Kind::Stuck, what).because(e);
             let error = match step.concerns_service() {
-                true => error.hint("look at the service and its log; `tenure status` shows what really runs"),
+                true => {
+                    error.hint("look at the service and its log; `tenure status` shows the release that runs")
+                }
                 false => error,
             };
             error.hint("fix the cause, then run `tenure boot`")

@@ -153,8 +153,8 @@ impl ServiceSteps<'_> {
 
     fn service(&self) -> Result<Service<'_>> {
         Service::of(self.root).map(|service| service.moved_by(self.transaction)).ok_or_else(|| {
-            Error::failed("cannot move the service: the settings name none any more")
-                .hint("tenure.toml has to name the manager that it named when the command began")
+            Error::failed("cannot move the service: the settings no longer name a service")
+                .hint("restore the table [service] in tenure.toml as it was when the command began")
         })
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn link(root: &Root, parts: &Parts) -> Result<()> {
     let owner = root.owner();
     for name in &root.settings().shared.directories {
         let (shipped, seed) = (parts.tree.join(name), parts.seed.join(name));
-        let cannot = || format!("cannot share the directory {name}, as tenure.toml says");
+        let cannot = || format!("cannot share the directory {name} that tenure.toml names");
         match disk::standing(&shipped)? {
             FileKind::Nothing => {}
             FileKind::Directory => {

@@ -165,7 +165,7 @@ impl StepContext<'_> {
         let leads = |link: LinkName| now.link(link).version() == Some(version);
         match [LinkName::Current, LinkName::Permanent].into_iter().find(|link| leads(*link)) {
             Some(link) => {
-                Err(Error::failed(format!("cannot remove {version}: {} leads to it", link.file_name())))
+                Err(Error::failed(format!("cannot remove {version}: {} points to it", link.file_name())))
             }
             None => Ok(()),
         }
@@ -179,7 +179,7 @@ impl StepContext<'_> {
         let (root, name) = (self.root.place(), link.file_name());
         let Some(version) = to else { return disk::remove_link(root, name) };
         if !disk::is_dir(&self.root.release(version)) {
-            return Err(Error::failed(format!("cannot point {name} at {version}: it is not there")));
+            return Err(Error::failed(format!("cannot point {name} to {version}: it does not exist")));
         }
         let target = Path::new("releases").join(version.to_string());
         disk::switch_link(root, name, &target, &self.root.staging(), self.root.owner())

@@ -65,7 +65,7 @@ impl Tasks<'_> {
                 self.run(&hook, version, progress)
             }
         }
-        .context(|| "cannot make a backup, and nothing is done without one")
+        .context(|| "cannot make the backup that this operation needs")
     }
 
     fn run(&self, hook: &Hook<'_>, version: &Version, progress: &dyn Progress) -> Result<()> {
@@ -104,7 +104,7 @@ impl Tasks<'_> {
         process::run(&program, progress)?.good_or_said(within, &log).map_err(|why| {
             Error::failed(format!("`{command}` failed"))
                 .because(why)
-                .hint(format!("all that it said is in {}", place.display()))
+                .hint(format!("its output is in {}", place.display()))
         })
     }
 
@@ -173,7 +173,7 @@ pub fn migration_post(root: &Root) -> Result<MigrationPost> {
         }
         if clock::since_boot() >= until {
             return Err(
-                Error::failed("a data migration is running").hint("`tenure status` tells how it stands")
+                Error::failed("a data migration is running").hint("run `tenure status` to see its state")
             );
         }
         clock::sleep(POLL_INTERVAL);

@@ -61,7 +61,7 @@ impl Origin {
             Self::Inside(place) => {
                 let opened = place.open(READ);
                 let linked = matches!(opened, Err(Errno::ELOOP));
-                let hint = "name what the link leads to, or put the file itself there";
+                let hint = "name the target of the link, or put the file there";
                 let explain = |e: Error| if linked { e.as_kind(Kind::Refused).hint(hint) } else { e };
                 opened.map(File::from).tell(context).map_err(explain)
             }

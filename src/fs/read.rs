@@ -35,7 +35,7 @@ pub enum FileKind {
 /// # Errors
 /// Where it cannot be looked at.
 pub fn standing(place: &DirPath) -> Result<FileKind> {
-    let context = || format!("cannot look at {}", place.display());
+    let context = || format!("cannot inspect {}", place.display());
     match stat(place) {
         Err(Errno::ENOENT) => Ok(FileKind::Nothing),
         stat => match kind(&stat.tell(context)?) {
@@ -81,7 +81,7 @@ pub(super) fn kind(stat: &FileStat) -> SFlag {
 /// # Errors
 /// Where it cannot be looked at.
 pub fn owner(place: &DirPath) -> Result<Owner> {
-    let stat = place.open(REACH).and_then(fstat).tell(|| format!("cannot look at {}", place.display()))?;
+    let stat = place.open(REACH).and_then(fstat).tell(|| format!("cannot inspect {}", place.display()))?;
     Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
 }
 
@@ -90,7 +90,7 @@ pub fn owner(place: &DirPath) -> Result<Owner> {
 /// # Errors
 /// Where nothing stands there.
 pub fn owner_of_link(place: &DirPath) -> Result<Owner> {
-    let stat = stat(place).tell(|| format!("cannot look at {}", place.display()))?;
+    let stat = stat(place).tell(|| format!("cannot inspect {}", place.display()))?;
     Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
 }
 
@@ -100,7 +100,7 @@ pub fn owner_of_link(place: &DirPath) -> Result<Owner> {
 /// # Errors
 /// Where they cannot be looked at.
 pub fn is_elsewhere(one: &DirPath, other: &DirPath) -> Result<bool> {
-    let look = |place: &DirPath| mounted(place).tell(|| format!("cannot look at {}", place.display()));
+    let look = |place: &DirPath| mounted(place).tell(|| format!("cannot inspect {}", place.display()));
     Ok(look(one)? != look(other)?)
 }
 

@@ -50,7 +50,7 @@ pub fn break_hard_links(dir: &DirPath) -> Result<()> {
             let target = found.target().context(|| format!("cannot read {}", found.path.display()))?;
             match leaves(found.path, Path::new(&target)) {
                 true => Err(Error::refused(format!(
-                    "its link {} to {} leads out of it",
+                    "its link {} to {} points out of it",
                     found.path.display(),
                     Path::new(&target).display()
                 ))),

@@ -32,7 +32,7 @@ pub struct Free {
 /// Where the system does not tell.
 pub fn free(dir: &DirPath) -> Result<Free> {
     let stat = dir.open(LIST).and_then(fstatvfs);
-    let stat = stat.tell(|| format!("cannot tell the free space on {}", dir.display()))?;
+    let stat = stat.tell(|| format!("cannot determine the free space on {}", dir.display()))?;
     let unit = stat.fragment_size().max(1);
     Ok(Free {
         bytes: stat.blocks_available().saturating_mul(unit),

@@ -53,7 +53,7 @@ pub fn ensure_dir(place: &DirPath, mode: u32, owner: Owner) -> Result<()> {
     if is_anothers(owner) {
         // Another's directory cannot have been put in its place: nobody else could have moved such a one.
         if is_private(&stat) && is_empty(&dir).tell(context)? {
-            give(&dir, &stat, owner).tell(|| format!("cannot give {} its owner", place.display()))?;
+            give(&dir, &stat, owner).tell(|| format!("cannot set the owner of {}", place.display()))?;
             set_mode(&dir, mode, place)?;
         }
     } else if made && stat.st_uid == owner.uid && stat.st_mode & 0o777 != mode {
@@ -115,7 +115,7 @@ pub fn set_passable(place: &DirPath, passable: bool) -> Result<()> {
 /// # Errors
 /// Where one of them is not there.
 pub fn copy_mode(from: &DirPath, to: &DirPath) -> Result<()> {
-    let stat = from.open(LIST).and_then(fstat).tell(|| format!("cannot look at {}", from.display()))?;
+    let stat = from.open(LIST).and_then(fstat).tell(|| format!("cannot inspect {}", from.display()))?;
     let dir = to.open(LIST).tell(|| format!("cannot open {}", to.display()))?;
     set_mode(&dir, stat.st_mode & 0o7777, to)
 }

@@ -37,7 +37,7 @@ pub fn check(release: &Release, arch: &[String]) -> Vec<Finding> {
     let fits = |arch: &str| meant.iter().any(|meant| family(meant) == family(arch));
     let choice = Choice::of(release, &meant);
     let finding = |(path, arch): (&str, &str)| {
-        let message = format!("is for {arch}, where {why} {}", meant.join(" or "));
+        let message = format!("is for {arch}, but {why} {}", meant.join(" or "));
         Finding::new(Code::ArchDiffers, path, message)
     };
     let differs = |(path, arch): &(&str, &str)| !fits(arch) && !choice.holds(path, arch);

@@ -59,12 +59,12 @@ fn interpreter(
     match shebang.runner() {
         Interpreter::CarriageReturn => Some((
             "has a carriage return at the end of its first line".to_owned(),
-            Some("save it with the line ends of Unix: `sed -i 's/\\r$//'`".to_owned()),
+            Some("convert its line endings: `sed -i 's/\\r$//'`".to_owned()),
         )),
-        Interpreter::Nothing => Some(("is run by env, which is given no program".to_owned(), None)),
+        Interpreter::Nothing => Some(("is run by env without a program".to_owned(), None)),
         Interpreter::OneWord(words) => Some((
-            format!("is run by env, which takes {words:?} for one word"),
-            Some(format!("have env take it apart: `#!{} -S {words}`", shebang.interpreter)),
+            format!("is run by env, which reads {words:?} as one word"),
+            Some(format!("have env split the line: `#!{} -S {words}`", shebang.interpreter)),
         )),
         Interpreter::Named(program) if STANDARD.contains(&program) => None,
         Interpreter::Named(program) => match (ships(release, program), has_path) {
@@ -126,7 +126,7 @@ fn written(release: &Release) -> Vec<Finding> {
     files().filter_map(written_dir).for_each(|top| *directories.entry(top).or_default() += 1);
     let directories = directories.into_iter().map(|(top, count)| {
         let files = if count == 1 { "a file".to_owned() } else { format!("{count} files") };
-        Finding::new(Code::FileWritten, top, format!("holds {files}, where services usually write"))
+        Finding::new(Code::FileWritten, top, format!("contains {files}, where services usually write"))
     });
     let named = |path: &&str| {
         written_dir(path).is_none() && WRITTEN_ENDINGS.iter().any(|ending| path.ends_with(ending))

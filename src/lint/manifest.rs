@@ -186,7 +186,7 @@ fn untold(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<F
     let is_known = hooks.running_version.is_some()
         || release.heads.values().any(|head| matches!(head, FileMagic::Binary(_)));
     let message = format!(
-        "`{key}` moves a running service, but the release holds scripts only: Tenure cannot tell which release an \
+        "`{key}` moves a running service, but the release holds scripts only: Tenure cannot determine which release an \
          interpreter runs"
     );
     (!is_known).then(|| Finding::new(Code::VersionUntold, &lines.of(table, key), message))
@@ -239,7 +239,7 @@ fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Find
             Code::HookNotExecutable,
             "is neither a script that begins with `#!` nor a program of Linux",
         )
-        .map(|finding| finding.hint("tell in its first line what runs it: `#!/bin/sh`")),
+        .map(|finding| finding.hint("name its interpreter in the first line: `#!/bin/sh`")),
         FileType::File { executable: true } => None,
         FileType::File { .. } => finding(Code::HookNotExecutable, "is not executable"),
         _ => finding(Code::HookNotExecutable, "is not a file"),

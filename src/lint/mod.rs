@@ -93,25 +93,25 @@ impl Code {
     /// What to do about it, where nothing more is known.
     fn hint(self) -> &'static str {
         match self {
-            Self::ArchiveUnfit => "pack it anew: `tenure pack DIR`",
-            Self::DigestDiffers => "write the digest anew, once the archive is what it should be",
+            Self::ArchiveUnfit => "pack it again: `tenure pack DIR`",
+            Self::DigestDiffers => "write the digest again after you have checked the archive",
             Self::NameDiffers => {
                 "name the archive NAME-VERSION as its manifest says, or correct the manifest"
             }
-            Self::EntryUnsafe => "give it another name; no such entry is unpacked",
-            Self::EntrySpecial => "leave it out, and have the service make it when it starts",
+            Self::EntryUnsafe => "rename it; an entry with this name is not unpacked",
+            Self::EntrySpecial => "remove it, and let the service create it when it starts",
             Self::LinkAbsolute => "link to it by a path relative to the link, inside the release",
-            Self::LinkUnsafe => "have it lead to something inside the release, or leave it out",
+            Self::LinkUnsafe => "point it to a file in the release, or remove it",
             Self::ModeLost => {
                 "give the privilege by the service manager, or by a program outside the release"
             }
             Self::ManifestSyntax | Self::ManifestUnknown | Self::ManifestValue | Self::ManifestMissing => {
                 "`tenure manifest --example` shows every key"
             }
-            Self::RangeNever => "correct the range, or leave it out",
+            Self::RangeNever => "correct the range, or remove it",
             Self::ArchUnknown => "write what `uname -m` prints",
             Self::HookMissing => {
-                "ship the program, or leave the hook out; paths begin at the top of the release"
+                "ship the program, or remove the hook; paths begin at the top of the release"
             }
             Self::HookNotExecutable => "set its executable bit: `chmod 755`",
             Self::InterpreterMissing => "ship the interpreter and run the script by it, or write for /bin/sh",
@@ -119,8 +119,7 @@ impl Code {
                 "ship the binary for the release's architecture, or name its own in [requires] arch"
             }
             Self::FileWritten => {
-                "ship it elsewhere, and have operators name the directory in [shared] directories: what a \
-                 service writes into a release is gone with it"
+                "write it to a directory that tenure.toml lists in [shared] directories, which outlives releases"
             }
             Self::VersionUntold => {
                 "add a hook `running-version`, which prints the version that the service runs"

@@ -50,7 +50,7 @@ const LIBC: [&str; 2] = ["glibc", "musl"];
 pub fn check(requires: &Requires, at: &dyn Fn(&str) -> String) -> Vec<Finding> {
     let unknown = |word: &&String| !UNAME.contains(&word.as_str());
     let arch = requires.arch.iter().filter(unknown).map(|word| {
-        let message = format!("no host calls itself {word:?}");
+        let message = format!("{word:?} is not an architecture that a host reports");
         let hint = match ARCH_WORDS.iter().find(|(wrong, _)| wrong == word) {
             Some((_, uname)) => format!("write {uname:?}"),
             None => format!(
@@ -72,10 +72,10 @@ fn never_met(wanted: &NamedRequirement) -> Option<(String, String)> {
     match wanted.name() {
         name if !LIBC.contains(&name) => {
             let near = nearest(name, &LIBC).unwrap_or_default();
-            Some((format!("no host has a C library {name:?}"), format!("the nearest known one is {near:?}")))
+            Some((format!("{name:?} is not a C library"), format!("the nearest known one is {near:?}")))
         }
         "musl" if wanted.is_bound() => Some((
-            format!("`{wanted}` is met by no host: musl tells no version"),
+            format!("no host can meet `{wanted}`: musl does not report a version"),
             "write \"musl\"".to_owned(),
         )),
         _ => None,

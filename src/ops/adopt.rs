@@ -56,7 +56,7 @@ pub fn adopt(root: &Root, options: &Adopt, reporter: &mut dyn Reporter) -> Resul
             "cannot adopt {} as {version}: that release is installed",
             from.display()
         ))
-        .hint("`tenure versions` lists what is installed"));
+        .hint("`tenure versions` lists the installed releases"));
     }
     fetch::free_name(root, version)?;
     if options.common.mode == Mode::Act {
@@ -102,8 +102,8 @@ fn check_trust(root: &Root, from: &Path, version: &Version) -> Result<()> {
 /// Refuses what lies among the releases, wherever these are.
 fn outside_releases(root: &Root, from: &Path) -> Result<()> {
     if from.starts_with(root.releases().path()) {
-        return Err(Error::refused(format!("cannot adopt {}: it lies among the releases", from.display()))
-            .hint("`tenure versions` lists it if it is one"));
+        return Err(Error::refused(format!("cannot adopt {}: it is in releases/", from.display()))
+            .hint("run `tenure versions` to see whether it is a release"));
     }
     Ok(())
 }
@@ -142,10 +142,10 @@ pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str
         return refuse("it is not a directory", "name the directory of the install");
     }
     if root.starts_with(&from) {
-        return refuse("the root lies in it", "make the root elsewhere: `tenure init --root DIR`");
+        return refuse("the root is in it", "make the root elsewhere: `tenure init --root DIR`");
     }
     if from.starts_with(root.join("releases")) {
-        return refuse("it lies among the releases", "`tenure versions` lists it if it is one");
+        return refuse("it is in releases/", "run `tenure versions` to see whether it is a release");
     }
     declared(&from, version, name)?;
     Ok(from)
@@ -156,8 +156,8 @@ fn declared(from: &Path, version: &Version, name: Option<&str>) -> Result<()> {
     let (dir, path) = outside::open_dir(from)?;
     match manifest_in(&DirPath::of(dir, path))?.and_then(|manifest| manifest.mismatch(version, name)) {
         Some(another) => {
-            Err(Error::refused(format!("cannot adopt {}: {MANIFEST} tells {another}", from.display()))
-                .hint("give the version and the product that it is, or correct the manifest"))
+            Err(Error::refused(format!("cannot adopt {}: {MANIFEST} declares {another}", from.display()))
+                .hint("give the version and the product of the manifest, or correct the manifest"))
         }
         None => Ok(()),
     }

@@ -135,7 +135,7 @@ pub(super) fn admitted(
         data.admits(from, target, declared, migrates)?;
     }
     let is = match data.formats.is_empty() {
-        true => "no release says in which format it is".to_owned(),
+        true => "no release declares its format".to_owned(),
         false => format!("{} on disk", are(&data.formats)),
     };
     let has_backup = manifest.is_some_and(|manifest| manifest.hooks.backup.is_some());

@@ -359,7 +359,7 @@ pub(super) fn free_name(root: &Root, version: &Version) -> Result<()> {
     let path = root.release(version);
     if disk::exists(&path) && !disk::is_dir(&path) {
         return Err(Error::refused(format!(
-            "{} is a file or link, where a release would be unpacked",
+            "{} is a file or link, and a release would be unpacked there",
             path.display()
         ))
         .hint("move it out of releases/"));

@@ -186,7 +186,7 @@ impl Guard {
             transaction: trial.transaction.clone(),
             judge: Judge::new(&health),
             verdict: Verdict::Open,
-            sample: Sample::CannotTell("it was not asked yet".into()),
+            sample: Sample::CannotTell("it was not checked yet".into()),
             next: now,
         };
         let known = self.watched.take().filter(|watched| watched.transaction == trial.transaction);
@@ -195,7 +195,7 @@ impl Guard {
             watched.sample = match (Service::of(&self.root), untold) {
                 (_, Some(untold)) => untold,
                 (Some(service), None) => probe::sample(&service, &trial.version, &health, progress)?,
-                (None, None) => Sample::CannotTell("the settings name no service any more".into()),
+                (None, None) => Sample::CannotTell("the settings no longer name a service".into()),
             };
             watched.verdict = watched.judge.take(&watched.sample, false);
             watched.next = clock::since_boot() + health.interval;

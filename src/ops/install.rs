@@ -153,7 +153,7 @@ fn follow(root: &Root, version: &Version, reporter: &mut dyn Reporter) -> Result
             (None, _) => return Err(reverted(root, &now, version, reporter)),
         }
         if reporter.interrupted() {
-            reporter.warn("the trial goes on without this command; `tenure status` tells how it stands");
+            reporter.warn("the trial continues without this command; run `tenure status` to see its state");
             return Ok(ReleaseState::Current);
         }
         if root.is_guarded()? || root.lock_holder().is_some() {
@@ -161,7 +161,7 @@ fn follow(root: &Root, version: &Version, reporter: &mut dyn Reporter) -> Result
         } else if clock::since_boot().saturating_sub(attended) >= UNATTENDED {
             return Err(Error::new(
                 Kind::Stuck,
-                format!("the trial of {version} is not at its end, and no guard is left"),
+                format!("the trial of {version} has not ended, and no guard runs"),
             )
             .hint("`tenure status` shows what runs; `tenure revert` ends the trial"));
         }

@@ -100,7 +100,7 @@ fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Optio
     let Some(manifest) = manifest.filter(|manifest| manifest.hooks.migrate.is_some()) else {
         return match known.unfinished() {
             Some(migration) => Err(Error::refused(format!(
-                "cannot migrate: {version} has no migrate hook, and a migration is not done: {migration}"
+                "cannot migrate: {version} has no migrate hook, and a migration is unfinished: {migration}"
             ))
             .hint(format!("`tenure install {}` switches to the release of the hook", migration.version))),
             None => Ok(None),
@@ -162,7 +162,8 @@ pub(super) fn follow(root: &Root, reporter: &mut dyn Reporter) -> Result<OnDisk>
             _ => return Ok(known),
         }
         if reporter.interrupted() {
-            reporter.warn("the migration goes on without this command; `tenure status` tells how it stands");
+            reporter
+                .warn("the migration continues without this command; run `tenure status` to see its state");
             return Ok(known);
         }
         clock::sleep(POLL_INTERVAL);

@@ -99,11 +99,11 @@ fn start(now: &Snapshot, request: &Request) -> Result<Version> {
     now.without_trial(|| format!("cannot go on to {target} over several hops"))?;
     match now.current.version() {
         Some(current) if target < current => {
-            Err(Error::refused(format!("a way down is one hop: {target} is lower than {current}"))
-                .hint("leave out --multi-hop"))
+            Err(Error::refused(format!("a downgrade is one hop: {target} is lower than {current}"))
+                .hint("remove `--multi-hop`"))
         }
         Some(current) => Ok(current.clone()),
-        None => Err(Error::refused("cannot plan a way: no release is current")
+        None => Err(Error::refused("cannot plan an upgrade path: no release is current")
             .hint(format!("`tenure install {target}` installs the first"))),
     }
 }

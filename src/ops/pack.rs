@@ -26,7 +26,7 @@ use super::lint::{TOP, unlimited};
 const TIME: u64 = 315_532_800;
 
 /// What helps with a directory that is not fit.
-const LINT: &str = "`tenure lint DIR` tells all that is wrong with it";
+const LINT: &str = "run `tenure lint DIR` to see all faults";
 /// The ending of the digest beside an archive.
 const DIGEST: &str = ".sha256";
 /// The ending of the signature.
@@ -143,7 +143,7 @@ fn fit(from: &Path, reporter: &mut dyn Reporter) -> Result<Whole> {
         (Some(whole), None) => {
             lost.iter().for_each(|finding| reporter.warn(&told(finding)));
             let (entries, bytes) = (whole.survey.entries(), whole.survey.bytes());
-            let found = format!("nothing in it would be refused: {entries} entries with {bytes} bytes");
+            let found = format!("unpacking would refuse nothing in it: {entries} entries with {bytes} bytes");
             reporter.checked("directory", &found);
             Ok(whole)
         }
@@ -166,7 +166,7 @@ fn release(options: &Pack<'_>, manifest: Option<&str>) -> Result<(String, Versio
     let (declared, of) = manifest.map(|manifest| (manifest.name, manifest.version)).unzip();
     let differs = |what: &str| {
         Err(Error::refused(format!("{} declares another {what}", file.display()))
-            .hint("leave the option out, or correct the manifest"))
+            .hint("remove the option, or correct the manifest"))
     };
     if options.name.is_some() && declared.is_some() && options.name != declared {
         return differs("name");
@@ -176,7 +176,7 @@ fn release(options: &Pack<'_>, manifest: Option<&str>) -> Result<(String, Versio
     }
     match (declared.or_else(|| options.name.clone()), of.or_else(|| options.version.clone())) {
         (Some(name), Some(version)) => settings::check_product(&name).map(|()| (name, version)),
-        _ => Err(Error::refused(format!("cannot tell which release {} is", options.dir.display()))
+        _ => Err(Error::refused(format!("cannot determine which release {} is", options.dir.display()))
             .hint(format!("give it a {MANIFEST}, or say `--name NAME --release VERSION`"))),
     }
 }
@@ -216,11 +216,8 @@ impl ArchivePath {
         let dir = if shown.as_os_str().is_empty() { Path::new(".") } else { &shown };
         let (dir, path) = outside::open_dir(dir)?;
         if path.starts_with(from) {
-            return Err(Error::refused(format!(
-                "{} lies in the directory that it is made of",
-                path.display()
-            ))
-            .hint("put it elsewhere: `--output DIR`"));
+            return Err(Error::refused(format!("{} is in the directory that is packed", path.display()))
+                .hint("put it elsewhere: `--output DIR`"));
         }
         Ok(Self { dir: DirPath::of(dir, path), shown, file, format })
     }
@@ -239,7 +236,7 @@ impl ArchivePath {
                 FileKind::Directory => "a directory",
             };
             let name = self.shown(ending);
-            return Err(Error::refused(format!("{name} is there already, and is {what}"))
+            return Err(Error::refused(format!("{name} exists already and is {what}"))
                 .hint("remove it, or put the archive elsewhere: `--output`"));
         }
         Ok(taken)
@@ -261,7 +258,7 @@ impl ArchivePath {
         // Whichever file it was at has nothing to do with it.
         reporter.go_on().context(|| format!("cannot pack {}", from.display()))?;
         let mut file = packed?;
-        let bytes = file.metadata().context(|| "cannot look at the archive")?.len();
+        let bytes = file.metadata().context(|| "cannot inspect the archive")?.len();
         reporter.reading_back(&self.shown(""));
         let packed = Archive::of(draft.file()?, Path::new(&self.file), self.format)?;
         let reading = packed.survey(&unlimited(), &mut |_| {}, reporter)?;
@@ -271,7 +268,7 @@ impl ArchivePath {
         }
         let sha256 = reading.sha256;
         let changed = self.sha256(reporter)?.as_ref() != Some(&sha256);
-        let known = if changed { "which is not there yet" } else { "which is there already" };
+        let known = if changed { "which does not exist yet" } else { "which exists already" };
         reporter
             .checked("archive", &format!("it holds the same as the directory; SHA-256 {sha256}, {known}"));
         let mut beside = vec![(DIGEST, format!("{sha256}  {}\n", self.file))];
@@ -293,11 +290,11 @@ impl ArchivePath {
         let archive: &[&str] = if changed { &["", SIGNATURE] } else { &[] };
         let mut replaced = archive.iter().copied().chain(beside.iter().map(|(ending, _)| *ending));
         match replaced.find(|ending| disk::exists(&self.place(ending))) {
-            Some(ending) if overwrite == Overwrite::No => Err(Error::refused(format!(
-                "{} is there already, and is another one",
-                self.shown(ending)
-            ))
-            .hint("`--force` replaces it; a release that was handed out should get a version of its own")),
+            Some(ending) if overwrite == Overwrite::No => {
+                Err(Error::refused(format!("{} exists already and is different", self.shown(ending))).hint(
+                    "`--force` replaces it; a release that was published should get a new version instead",
+                ))
+            }
             _ => Ok(()),
         }
     }
@@ -356,11 +353,9 @@ fn format_of(file: &str, wanted: Option<ArchiveFormat>) -> Result<ArchiveFormat>
     let format = ArchiveFormat::split(file).map(|(_, format)| format);
     match format.filter(|format| !matches!(format, ArchiveFormat::Tar | ArchiveFormat::TarXz)) {
         Some(format) if wanted.is_none_or(|wanted| wanted == format) => Ok(format),
-        Some(_) => {
-            Err(Error::refused(format!("{file:?} is the name of another kind of archive than is asked for"))
-                .hint("leave `--format` out: the name tells it"))
-        }
+        Some(_) => Err(Error::refused(format!("{file:?} does not match the requested format"))
+            .hint("remove `--format`: the name determines the format")),
         None => Err(Error::refused(format!("{file:?} is not a name for an archive that `pack` creates"))
-            .hint("a name ends in .tar.zst, .tar.gz or .zip; a directory has to be there already")),
+            .hint("a name ends in .tar.zst, .tar.gz or .zip; a directory must exist already")),
     }
 }

@@ -87,15 +87,16 @@ fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Mani
 }
 
 /// What is said of a service that is not moved with the links.
-const IS_DOWN: &str = "the service is down: the links move without it, and its next start follows them";
+const IS_DOWN: &str = "the service is down: only the links are switched, and its next start uses them";
 
 /// The service; none where there is none, or where the settings that may name it cannot be read.
 fn named<'a>(root: &'a Root, reporter: &mut dyn Reporter) -> Option<Service<'a>> {
     let service = Service::of(root);
     if service.is_none() && root.may_have_service() {
         reporter.warn("the service is not moved: the table [service] of tenure.toml cannot be read");
-        reporter
-            .warn("restart the service by hand once the links have moved, as by `systemctl restart UNIT`");
+        reporter.warn(
+            "restart the service after the links are switched, for example with `systemctl restart UNIT`",
+        );
     }
     service
 }

@@ -146,8 +146,8 @@ fn the_one(root: &Root, version: &Version, mut candidates: Vec<ArchiveFile>) -> 
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
             let all: Vec<String> = candidates.into_iter().chain([last]).map(|c| c.shown).collect();
-            Err(Error::refused(format!("more than one archive holds {version}: {}", all.join(", ")))
-                .hint("keep the one that is meant, or name it: `tenure unpack FILE`"))
+            Err(Error::refused(format!("more than one archive contains {version}: {}", all.join(", ")))
+                .hint("keep one of them, or name it: `tenure unpack FILE`"))
         }
         (None, _) => Err(absent(root, version)),
     }
@@ -162,12 +162,12 @@ fn absent(root: &Root, version: &Version) -> Error {
         place.display()
     ))
     .because(Error::refused(format!(
-        "looked for {name}-{version}.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING \
-             behind the version"
+        "looked for {name}-{version}.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the \
+         version"
     )))
     .hint(match nearest(version, &here) {
-        Some(near) => format!("copy the archive there; or is {near} meant, which is here?"),
-        None => "copy the archive there; `tenure versions` lists what is installed".to_owned(),
+        Some(near) => format!("copy the archive there, or did you mean {near}?"),
+        None => "copy the archive there; `tenure versions` lists the installed releases".to_owned(),
     })
 }
 
@@ -189,7 +189,7 @@ pub(super) fn manifest(
     let file = format!("{MANIFEST} in {}", candidate.shown);
     let manifest = Manifest::parse(&file, text)?;
     match manifest.mismatch(version, root.settings().name.as_deref()) {
-        Some(another) => Err(Error::refused(format!("{} holds {another}", candidate.shown))
+        Some(another) => Err(Error::refused(format!("{} contains {another}", candidate.shown))
             .hint("the archive is misnamed or misbuilt: get it again from its vendor")),
         None => Ok(Some(manifest)),
     }
@@ -289,6 +289,9 @@ pub(super) fn version_in(root: &Root, path: &Path, progress: &mut dyn Progress) 
         return Ok(Manifest::parse(&format!("{MANIFEST} in {}", candidate.shown), text)?.version);
     }
     let name = root.settings().name.as_deref().unwrap_or("NAME");
-    Err(Error::refused(format!("cannot tell which release {} holds: it has no {MANIFEST}", candidate.shown))
-        .hint(format!("name the file {name}-VERSION.zip, or with another ending of an archive")))
+    Err(Error::refused(format!(
+        "cannot determine which release {} contains: it has no {MANIFEST}",
+        candidate.shown
+    ))
+    .hint(format!("name the file {name}-VERSION.zip, or with another ending of an archive")))
 }

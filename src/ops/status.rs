@@ -354,9 +354,9 @@ fn astray(service: &Serving, now: &Snapshot) -> Option<Problem> {
         Some(true) => RootState::Drift,
         None => RootState::Unknown,
     };
-    let message = format!("{}, and `current` leads to {current}", service.runs);
-    let restart = "a restart of the service has it run what the links say";
+    let message = format!("{}, and `current` points to {current}", service.runs);
+    let restart = "restart the service to run the release that the links point to";
     let is_hidden = state == RootState::Unknown && disk::effective_uid() != 0;
-    let hints = vec![if is_hidden { "as root it may be told" } else { restart }.into()];
+    let hints = vec![if is_hidden { "run it as root" } else { restart }.into()];
     Some(Problem { state, message, hints })
 }

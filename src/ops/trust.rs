@@ -60,7 +60,7 @@ fn unsigned(root: &Root, version: &Version) -> Error {
         None => "it was not unpacked by Tenure".to_owned(),
         Some(None) => "it was copied from a directory".to_owned(),
         Some(Some(archive)) => {
-            format!("no key in `[trust] keys` of tenure.toml is known to have signed {archive}")
+            format!("{archive} is not known to be signed by a key in `[trust] keys` of tenure.toml")
         }
     };
     Error::refused(format!("cannot make {version} current: {why}")).hint(format!(

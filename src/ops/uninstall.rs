@@ -46,7 +46,7 @@ pub(super) fn refuse_running(root: &Root, version: &Version, action: &str) -> Re
     if root.is_mount(version) {
         let path = root.release(version);
         return Err(Error::refused(format!(
-            "cannot {action} {version}: {} is a mount of its own",
+            "cannot {action} {version}: {} is a mount point",
             path.display()
         ))
         .hint(format!("unmount it first: `umount {}`", path.display())));
@@ -57,5 +57,5 @@ pub(super) fn refuse_running(root: &Root, version: &Version, action: &str) -> Re
     }
     let who: Vec<String> = running.iter().map(|p| format!("{} (pid {})", p.name, p.pid)).collect();
     Err(Error::refused(format!("cannot {action} {version}: in use by {}", who.join(", ")))
-        .hint("stop what runs or works there first"))
+        .hint("stop these processes first"))
 }

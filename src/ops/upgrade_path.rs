@@ -71,12 +71,14 @@ pub fn route(root: &Root, journey: &PathQuery, reporter: &mut dyn Reporter) -> R
     let now = root.observe()?;
     let to = journey.to.clone();
     let from = journey.from.clone().or_else(|| now.current.version().cloned()).ok_or_else(|| {
-        Error::refused("cannot plan a way: no release is current")
+        Error::refused("cannot plan an upgrade path: no release is current")
             .hint("use `--from VERSION` to name the starting release")
     })?;
     if to < from {
-        return Err(Error::refused(format!("cannot plan a way from {from} down to {to}"))
-            .hint(format!("a downgrade is one hop: `tenure downgrade --dry-run {to}` shows it")));
+        return Err(Error::refused(format!(
+            "cannot plan an upgrade path from {from} to {to}: {to} is lower"
+        ))
+        .hint(format!("a downgrade is one hop: `tenure downgrade --dry-run {to}` shows it")));
     }
     let mut releases = here(root, &now)?;
     for version in journey.available.iter().flatten().chain([&from]) {
@@ -149,7 +151,9 @@ impl Known {
                 Err(error) if version == from || version == to => return Err(error),
                 Err(error) => {
                     progress.go_on()?;
-                    known.unread.push(format!("{version} is left out of all ways: {}", error.in_one_line()));
+                    known
+                        .unread
+                        .push(format!("{version} is left out of every path: {}", error.in_one_line()));
                     DeclaredPaths { from: Some(Vec::new()), ..DeclaredPaths::default() }
                 }
             };
@@ -176,16 +180,18 @@ fn forbidden(
     let (before, after) = (declared.get(from)?, declared.get(to)?);
     let here = declared.keys().cloned().collect();
     let allowed = paths.allow(from, to, after.from.as_deref(), &here);
-    let read = || match before.leaves.as_ref().filter(|formats| !after.starts_on(formats)) {
+    let read = || {
+        match before.leaves.as_ref().filter(|formats| !after.starts_on(formats)) {
         None => Ok(()),
         Some(formats) => Err(Error::refused(format!(
-            "{to} cannot start on the data that it would find: {} on disk then",
+            "{to} cannot start on the data that it would find: {} on disk by then",
             are(formats)
         ))
         .hint(format!(
-            "a release between {from} and {to} that reads {} and writes what {to} reads would open one",
+            "a release between {from} and {to} that reads {} and writes a format that {to} reads would complete a path",
             named(formats)
         ))),
+    }
     };
     allowed.and_then(|()| read()).err()
 }
@@ -200,7 +206,7 @@ fn no_way(map: &Map<'_>, from: &Version, to: &Version, why: Option<Error>) -> Er
     }
     if missing.is_empty() {
         return error.hint(format!(
-            "no other release would open one, as far as the rules tell: ask the vendor how {from} is left"
+            "no other release would complete a path, as far as the rules say: ask the vendor how to upgrade from {from}"
         ));
     }
     let known_by = |Missing { version, ranges }: &Missing| match ranges.as_slice() {
@@ -208,7 +214,7 @@ fn no_way(map: &Map<'_>, from: &Version, to: &Version, why: Option<Error>) -> Er
         ranges => format!("{version}, or another one in {}", ranges.join(" and ")),
     };
     let missing: Vec<String> = missing.iter().map(known_by).collect();
-    error.hint(format!("this would open one: {}", missing.join("; ")))
+    error.hint(format!("this release would complete a path: {}", missing.join("; ")))
 }
 
 fn declared(manifest: Option<&Manifest>) -> DeclaredPaths {
@@ -256,11 +262,8 @@ fn with_way(error: Error, root: &Root, from: &Version, to: &Version, reporter: &
     match route(root, &journey, reporter) {
         Ok(UpgradePath { hops, .. }) => {
             let hops: Vec<String> = hops.iter().map(|hop| hop.to.to_string()).collect();
-            error.hint(format!(
-                "this way would do: {}; `tenure plan {to}` shows each hop",
-                hops.join(", then ")
-            ))
+            error.hint(format!("use this path: {}; `tenure plan {to}` shows each hop", hops.join(", then ")))
         }
-        Err(_) => error.hint(format!("`tenure plan {to}` tells which release would open a way")),
+        Err(_) => error.hint(format!("`tenure plan {to}` shows which release would complete a path")),
     }
 }

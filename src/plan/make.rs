@@ -260,7 +260,7 @@ pub fn uninstall(now: &Snapshot, version: &Version) -> Result<Plan> {
             let error = refuse("it is not installed".into());
             Err(match nearest(version, now.releases.keys()) {
                 Some(near) => error.hint(format!("{near} is installed")),
-                None => error.hint("`tenure versions` lists what is"),
+                None => error.hint("`tenure versions` lists the installed releases"),
             })
         }
         Some(ReleaseState::Current) => Err(refuse("it is running, on trial".into())

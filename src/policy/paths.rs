@@ -58,7 +58,9 @@ impl Paths {
         if let Some(ranges) = declared {
             return match ranges.iter().any(|range| range.contains(from)) {
                 true => Ok(()),
-                false => refuse(format!("it is reached from {}, as it declares", any_of(ranges))),
+                false => {
+                    refuse(format!("it can be reached from {}, as its manifest declares", any_of(ranges)))
+                }
             };
         }
         if self.rules.is_empty() {
@@ -66,18 +68,18 @@ impl Paths {
         }
         let about: Vec<&PathRule> = self.rules.iter().filter(|rule| rule.to.contains(to)).collect();
         if about.is_empty() {
-            return refuse(format!("no rule in releases/{PATHS} is about {to}"));
+            return refuse(format!("no rule in releases/{PATHS} covers {to}"));
         }
         let fitting = |rule: &&&PathRule| rule.from.iter().any(|range| range.contains(from));
         let Some(rule) = about.iter().find(fitting) else {
             let ranges: Vec<Range> = about.iter().flat_map(|rule| rule.from.clone()).collect();
-            return refuse(format!("by releases/{PATHS} it is reached from {}", any_of(&ranges)));
+            return refuse(format!("by releases/{PATHS} it can be reached from {}", any_of(&ranges)));
         };
         let open = |rule: &&&PathRule| fitting(rule) && rule.is_open_to(to, here);
         match about.iter().any(|rule| open(&rule)) {
             true => Ok(()),
             false => refuse(format!(
-                "by releases/{PATHS} only the highest release in {} that is here is reached from it",
+                "by releases/{PATHS} only the highest available release in {} can be reached from it",
                 rule.to
             )),
         }

@@ -325,7 +325,7 @@ pub fn listeners_of_transaction(transaction: &str) -> Vec<u32> {
 /// # Errors
 /// Where the system does not tell.
 pub fn own_program() -> Result<PathBuf> {
-    let own = std::env::current_exe().context(|| "cannot tell the program of this process")?;
+    let own = std::env::current_exe().context(|| "cannot determine the program of this process")?;
     let replaced = own.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
     let files = [Some(own), replaced].into_iter().flatten();
     let mut runnable = files.filter(|file| access(file, AccessFlags::X_OK).is_ok());
@@ -337,7 +337,7 @@ pub fn own_program() -> Result<PathBuf> {
 /// # Errors
 /// Where it leads a group: then it is its own already.
 pub fn leave_session() -> Result<()> {
-    nix::unistd::setsid().map(drop).context(|| "cannot begin a session")
+    nix::unistd::setsid().map(drop).context(|| "cannot start a session")
 }
 
 /// The name of a user, or the number where it has none.

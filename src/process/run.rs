@@ -70,7 +70,7 @@ impl ProgramEnd {
                 _ => status.to_string(),
             })),
             Self::Late => Err(Error::failed(format!(
-                "it was not done within {} and was ended",
+                "it did not finish within {} and was killed",
                 humantime::format_duration(within)
             ))),
         }
@@ -201,7 +201,7 @@ pub fn detach(program: &Path, arguments: &[String]) -> Result<()> {
 /// Where there is no memory for it.
 pub fn output_in_memory() -> Result<File> {
     let made = memfd_create("output", MFdFlags::MFD_CLOEXEC);
-    made.map(File::from).context(|| "cannot make room for the output of a program")
+    made.map(File::from).context(|| "cannot allocate memory for the output of a program")
 }
 
 /// The end of an output, in which nothing is left that a terminal would obey; empty where it cannot be read.

@@ -56,7 +56,7 @@ impl Root {
             if let Some(migration) = known.migration.as_mut().filter(|m| is_open(m.stage)) {
                 let cut_short = match migration.stage {
                     Stage::Due => "it never began",
-                    _ => "it was cut short",
+                    _ => "it is truncated",
                 };
                 migration.stage = Stage::Failed;
                 migration.error = Some(cut_short.to_owned());
@@ -73,9 +73,9 @@ impl Root {
         let file = self.data_dir().join(RECORD);
         let Some(text) = disk::read_text(&file, LIMIT)? else { return Ok(OnDisk::default()) };
         serde_json::from_str(&text).map_err(|e| {
-            Error::refused(format!("cannot use {}, which tells the format of the data", file.display()))
+            Error::refused(format!("cannot use {}, the record of the data format", file.display()))
                 .because(Error::failed(e.to_string()))
-                .hint("`tenure migrate --restored FORMAT` writes it anew")
+                .hint("`tenure migrate --restored FORMAT` writes it again")
         })
     }
 
@@ -84,7 +84,7 @@ impl Root {
     /// # Errors
     /// Where it cannot be written.
     pub fn record_data(&self, data: &OnDisk, _: &MigrationPost) -> Result<()> {
-        let text = serde_json::to_vec(data).context(|| "cannot write down the format of the data")?;
+        let text = serde_json::to_vec(data).context(|| "cannot record the format of the data")?;
         let dir = self.data_dir();
         for name in disk::names(&dir)?.iter().filter(|name| name.starts_with(".new.")) {
             disk::remove_file_durable(&dir.join(name))?;

@@ -69,7 +69,7 @@ impl Root {
     /// # Errors
     /// Where the mark cannot be written.
     pub fn set_failure(&self, failure: &Failure) -> Result<()> {
-        let text = serde_json::to_vec(failure).context(|| "cannot write down that a release failed")?;
+        let text = serde_json::to_vec(failure).context(|| "cannot record that a release failed")?;
         disk::ensure_dir(&self.failed(), 0o755, self.owner())?;
         disk::sync_dir(&self.own())?;
         let mark = self.mark(&failure.version);

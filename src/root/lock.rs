@@ -106,7 +106,7 @@ impl Root {
     /// # Errors
     /// Where the user may not, naming who may.
     pub fn may_tell(&self) -> Result<()> {
-        let told = format!("cannot tell whether a command is running on {}", self.path().display());
+        let told = format!("cannot determine whether a command is running on {}", self.path().display());
         self.may_change().map_err(|_| Error::failed(told).hint(self.as_whom()))
     }
 
@@ -135,6 +135,6 @@ fn busy(root: &Root) -> Error {
         let age = Duration::from_secs(clock::since_boot().as_secs().saturating_sub(holder.since));
         format!(": `{}`, pid {}, for {}", holder.command, holder.pid, humantime::format_duration(age))
     });
-    Error::new(Kind::Busy, format!("another Tenure works on {}{who}", root.path().display()))
+    Error::new(Kind::Busy, format!("another Tenure command is running on {}{who}", root.path().display()))
         .hint("`--wait 60` waits up to a minute for it to end")
 }

@@ -93,7 +93,7 @@ impl Root {
             Some(dir) => {
                 if let Some(target) = outside::link_target(&dir.join("releases")) {
                     let error = format!(
-                        "cannot use {}: its link releases leads to {}, which is not there",
+                        "cannot use {}: its link releases points to {}, which does not exist",
                         dir.display(),
                         target.display()
                     );
@@ -107,7 +107,7 @@ impl Root {
             None => {
                 let nearest = here.ancestors().find(|dir| is_root(dir)).ok_or_else(|| {
                     Error::refused(format!(
-                        "no root here: neither {} nor a parent holds releases/",
+                        "no root here: neither {} nor a parent contains releases/",
                         here.display()
                     ))
                     .hint("name one with --root or TENURE_ROOT, or make one with `tenure init`")
@@ -165,7 +165,7 @@ impl Root {
             present if disk::exists(&file) => {
                 let says = present.as_deref().unwrap_or("no product");
                 return Err(Error::refused(format!(
-                    "{} is there already and names {says}, not {name}",
+                    "{} exists already and names {says}, not {name}",
                     file.display()
                 ))
                 .hint(format!("write `name = {name:?}` into it")));
@@ -238,8 +238,10 @@ impl Root {
             return Ok(());
         }
         let path = self.path().display();
-        Err(Error::refused(format!("cannot change {path}: it holds releases/, but it is not a Tenure root"))
-            .hint(format!("to make it a root, run `tenure init --root {path}`")))
+        Err(Error::refused(format!(
+            "cannot change {path}: it contains releases/, but it is not a Tenure root"
+        ))
+        .hint(format!("to make it a root, run `tenure init --root {path}`")))
     }
 
     /// Whether there is a root at `path`.

@@ -37,7 +37,7 @@ impl Root {
                 return Ok(Snapshot { current, permanent, releases, lost });
             }
         }
-        Err(Error::failed(format!("cannot read {}: its links never stand still", self.path().display())))
+        Err(Error::failed(format!("cannot read {}: its links keep changing", self.path().display())))
     }
 
     /// The releases that archives in releases/ hold, by name.

@@ -160,7 +160,7 @@ impl Root {
         let Some(recorded) = self.recorded_tree(version)? else { return Ok(None) };
         let release = self.release(version);
         let differences = tree::compare(recorded, disk::open_dir(&release)?, release.path(), passed);
-        differences.map(Some).context(|| format!("cannot compare {version} with what was unpacked"))
+        differences.map(Some).context(|| format!("cannot compare {version} with the record of its files"))
     }
 
     /// Whether a release was prepared by its own program.
@@ -189,7 +189,7 @@ impl Root {
             let renewed = tree::renewed(recorded, disk::open_dir(&release)?, release.path(), before)?;
             let lines = renewed.iter().map(|entry| serde_json::to_string(entry).map(|line| line + "\n"));
             let text: String =
-                lines.collect::<std::result::Result<_, _>>().context(|| "cannot write down a release")?;
+                lines.collect::<std::result::Result<_, _>>().context(|| "cannot record a release")?;
             write(TREE, text.as_bytes())?;
         }
         disk::ensure_dir(&dir, 0o755, self.owner())?;
@@ -213,7 +213,7 @@ impl Root {
         disk::ensure_dir(&dir, 0o755, self.owner())?;
         disk::sync_dir(&self.receipts())?;
         let mark = serde_json::to_vec(&Tenured { sequence })
-            .map_err(|e| Error::failed("cannot write down that a release was permanent").because(e))?;
+            .map_err(|e| Error::failed("cannot record that a release was permanent").because(e))?;
         disk::write_durable(&dir.join(TENURED), &self.staging(), &mark, 0o644, self.owner()).map(drop)
     }
 }

@@ -73,7 +73,8 @@ impl Root {
     pub fn user(&self) -> Result<Option<&str>> {
         match self.rules.error() {
             Some(error) if self.rules.unread.user => {
-                Err(Error::refused("cannot tell the user that programs of releases run as").because(error))
+                Err(Error::refused("cannot determine the user that programs of releases run as")
+                    .because(error))
             }
             _ => Ok(self.settings().user.as_deref()),
         }

@@ -100,7 +100,7 @@ impl Root {
     /// # Errors
     /// Where it cannot be written.
     pub fn set_trial(&self, trial: &Trial) -> Result<()> {
-        let text = serde_json::to_vec(trial).context(|| "cannot write down the trial")?;
+        let text = serde_json::to_vec(trial).context(|| "cannot record the trial")?;
         disk::write_durable(&self.own().join("trial"), &self.staging(), &text, 0o644, self.owner()).map(drop)
     }
 

@@ -19,7 +19,7 @@ pub struct ByCommand<'a> {
 impl ByCommand<'_> {
     fn order(&self, tools: &Tools<'_>, words: &[String]) -> Result<()> {
         let (program, arguments) =
-            words.split_first().ok_or_else(|| Error::failed("tenure.toml names no program for it"))?;
+            words.split_first().ok_or_else(|| Error::failed("tenure.toml does not name a program for it"))?;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let account = privilege::of_command(self.root, program)?;
         let path = Path::new(program);
@@ -42,8 +42,7 @@ impl ByCommand<'_> {
         }
         // Only root and the user of the service see all of its processes.
         self.root.may_change().map(|()| false).map_err(|_| {
-            Error::failed("processes of other users do not show to this user what they run")
-                .hint("run it as root")
+            Error::failed("this user cannot see what the processes of other users run").hint("run it as root")
         })
     }
 

@@ -153,7 +153,7 @@ fn other(releases: &Path, pid: u32, alone: bool, listeners: &mut Listeners) -> O
 /// Why a service whose processes show no release cannot be told.
 fn silent(pid: u32) -> String {
     match process::executable_of(pid) {
-        None => format!("process {pid} does not show to this user what it runs"),
+        None => format!("this user cannot see what process {pid} runs"),
         Some(program) => format!("process {pid} ({}) shows no release", program.display()),
     }
 }

@@ -194,7 +194,7 @@ impl<'a> Service<'a> {
             Err(error) if error.kind() == Kind::Refused && self.transaction.is_some() => {
                 Ok(Condition { ended: Some(error.in_one_line()), ..Condition::default() })
             }
-            other => other.context(|| "cannot tell whether the service is up"),
+            other => other.context(|| "cannot determine whether the service is up"),
         }
     }
 
@@ -216,12 +216,12 @@ impl<'a> Service<'a> {
             (Some(Hot::Signal(signal)), _) => Ok(Method::Signal(signal.as_str().trim_start_matches("SIG").to_owned())),
             (_, Some(_)) => Ok(Method::Hook),
             (_, None) => Err(Error::refused(format!(
-                "cannot move hot from {from} to {to}: release {} has no {} hook, and the settings name no other way",
+                "cannot move hot from {from} to {to}: release {} has no {} hook, and the settings name no other method",
                 from.max(to),
                 if to > from { "hot-upgrade" } else { "hot-downgrade" }
             ))
             .hint(format!("`--restart` makes it a restart upgrade: the service is stopped and started into {to}"))
-            .hint("`hot` in the table [service] of tenure.toml says how a service moves hot, where its releases do not")),
+            .hint("or set `hot` in the table [service] of tenure.toml")),
         }
     }
 

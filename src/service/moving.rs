@@ -67,7 +67,7 @@ impl Vitals {
                 (self.seen, self.ended_since) = (true, None);
                 return None;
             }
-            None => "processes of it run, and its manager does not know them".to_owned(),
+            None => "its manager does not know the processes that run".to_owned(),
             Some(how) => how.clone(),
         };
         let now = clock::since_boot();
@@ -172,8 +172,8 @@ impl Service<'_> {
                     .parse()
                     .map_err(|_| Error::failed(format!("there is no signal {name}")))?;
                 let main = self.condition(progress)?.main.ok_or_else(|| {
-                    Error::failed("cannot tell the main process of the service, to send it a signal")
-                        .hint("`pid-file` in the table [service] of tenure.toml says where its id is")
+                    Error::failed("cannot determine the main process of the service to signal")
+                        .hint("set `pid-file` in the table [service] of tenure.toml")
                 })?;
                 process::signal(main, signal)
             }
@@ -280,9 +280,7 @@ impl Service<'_> {
                     "the service took the {} and did not execute the program of {to}: use `--restart`",
                     if *way == Method::Reload { "reload" } else { "signal" }
                 ))
-                .hint(
-                    "remove `hot` from the table [service] of tenure.toml where the service cannot move hot",
-                ),
+                .hint("remove `hot` from the table [service] of tenure.toml if the service cannot move hot"),
             _ => error,
         };
         match running {

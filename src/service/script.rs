@@ -64,7 +64,7 @@ impl ServiceManager for Script<'_> {
         // To OpenRC a service that crashed is up.
         let ended = match self.pid_file {
             Some(file) => running::ended_by_file(file, self.root.releases().path())?,
-            None => (!up).then(|| "its script says that it does not run".to_owned()),
+            None => (!up).then(|| "its script says that it is stopped".to_owned()),
         };
         Ok(Condition { up, ended, main, ..Condition::default() })
     }

@@ -48,7 +48,7 @@ impl UnitProperties {
     fn ended(&self) -> Option<String> {
         match (self.active.as_str(), self.sub.as_str()) {
             ("inactive" | "failed", _) => {
-                Some(format!("systemd has it as {} ({})", self.active, self.result))
+                Some(format!("systemd reports it as {} ({})", self.active, self.result))
             }
             (_, "auto-restart") => Some(format!("its main process ended ({})", self.result)),
             _ => None,
@@ -65,11 +65,9 @@ impl Systemd<'_> {
             "loaded" => Ok(shown),
             // Its operator wants it not to run; and it does not.
             "masked" if shown.is_down() => Ok(shown),
-            "masked" => {
-                Err(Error::refused(format!("the unit {} is masked, and runs all the same", self.unit))
-                    .hint(format!("`systemctl unmask {}` lets it be moved", self.unit)))
-            }
-            state => Err(Error::refused(format!("systemd has the unit {} as {state}", self.unit))
+            "masked" => Err(Error::refused(format!("the unit {} is masked but runs", self.unit))
+                .hint(format!("run `systemctl unmask {}` first", self.unit))),
+            state => Err(Error::refused(format!("systemd reports the unit {} as {state}", self.unit))
                 .hint("correct `unit` in the table [service] of tenure.toml, or the unit")),
         }
     }
@@ -87,7 +85,7 @@ impl Systemd<'_> {
 impl ServiceManager for Systemd<'_> {
     fn condition(&self, tools: &Tools<'_>) -> Result<Condition> {
         if !platform::is_under_systemd() {
-            let ended = Some("systemd does not run here".to_owned());
+            let ended = Some("systemd is not running on this host".to_owned());
             return Ok(Condition { ended, ..Condition::default() });
         }
         let shown = self.show(tools)?;

@@ -34,7 +34,7 @@ impl TryFrom<RawShared> for Shared {
     fn try_from(RawShared { directories }: RawShared) -> Result<Self> {
         let mut seen = BTreeSet::new();
         match directories.iter().find(|name| !seen.insert(*name)) {
-            Some(twice) => Err(Error::refused(format!("directories names {twice} twice"))),
+            Some(twice) => Err(Error::refused(format!("directories lists {twice} twice"))),
             None => Ok(Self { directories }),
         }
     }

@@ -82,7 +82,7 @@ fn a_migration_is_in_a_unit_of_its_own_and_outlives_all_others() {
     greeter.cut_power();
     greeter.boot();
     greeter.answers("5.1.0");
-    greeter.sh("tenure --root /srv/greeter status").code(1).stdout_has("it was cut short");
+    greeter.sh("tenure --root /srv/greeter status").code(1).stdout_has("it is truncated");
     let run = greeter.sh("tenure --root /srv/greeter upgrade --restart 5.2.0").code(2);
     run.stderr_has("hint: `tenure status` tells why; once that is mended `tenure migrate` runs it again\n");
     greeter.tenure("migrate");

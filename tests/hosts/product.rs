@@ -286,7 +286,7 @@ fn a_service_that_is_masked_is_no_fault_of_its_package() {
     // What runs all the same cannot be moved by systemd.
     greeter.ok("systemctl mask greeter");
     let run = apt(&greeter, "install greeter=5.0.2").code(100);
-    run.stdout_has("hint: `systemctl unmask greeter.service` lets it be moved");
+    run.stdout_has("hint: run `systemctl unmask greeter.service` first");
     greeter.answers("5.0.1");
     greeter.ok("systemctl unmask greeter && dpkg --configure -a");
     in_step(&greeter, "5.0.2");

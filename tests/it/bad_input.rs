@@ -77,7 +77,7 @@ fn something_else_stands_where_a_link_should() {
 fn a_link_that_leads_nowhere_or_elsewhere() {
     let targets = |host: &Host| {
         [
-            ("releases/9.9.9".to_owned(), "releases/9.9.9, which is not there"),
+            ("releases/9.9.9".to_owned(), "releases/9.9.9, which does not exist"),
             (host.root().join("releases/5.0.0").to_str().unwrap().to_owned(), "absolute"),
             ("releases/../etc".to_owned(), "releases/../etc"),
             ("shared".to_owned(), "shared"),
@@ -123,7 +123,7 @@ fn links_that_somebody_removed_come_back_at_the_next_start() {
     for removed in [&both[..], &both[1..]] {
         remove(removed);
         let before = host.tree();
-        let hint = "hint: `tenure boot` points it at 5.0.1 again, which was permanent last, and leaves the service alone\n";
+        let hint = "hint: `tenure boot` points it to 5.0.1 again, which was permanent last, and does not touch the service\n";
         for command in [&["install", "5.0.0"][..], &["uninstall", "5.0.1"], &["prune"]] {
             refused(&host, command, 2, &["the link `permanent` is unusable: it is missing", hint]);
         }

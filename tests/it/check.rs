@@ -35,7 +35,7 @@ fn all_that_is_in_the_way_is_told_at_once() {
     fs::write(host.root().join("releases/paths.toml"), "[[path]]\nto = '~5.0'\nfrom = ['~4.9']\n").unwrap();
     let before = host.tree();
     let (id, version) = os();
-    let path = "cannot go from 5.0.0 to 5.0.1: by releases/paths.toml it is reached from `~4.9` only";
+    let path = "cannot go from 5.0.0 to 5.0.1: by releases/paths.toml it can be reached from `~4.9` only";
     let arch = format!("this host has {}, and the release needs sparc", uname());
     let system = format!("this host has {id} {version}, and the release needs plan9 >= 4 or beos");
     let run = host.run(["check", "5.0.1"]).code(2);
@@ -102,13 +102,13 @@ fn what_is_found_of_an_archive_is_told_thing_by_thing() {
     let sha256 = host.sha256("releases/emqx-5.0.1.zip");
     let run = host.run(["check", "5.0.1"]).ok();
     run.stdout_has("ok      archive: would unpack releases/emqx-5.0.1.zip into releases/5.0.1\n")
-        .stdout_has(&format!("ok      digest: SHA-256 {sha256}; no digest lies beside it\n"))
-        .stdout_has("ok      signature: none is needed: tenure.toml names no trusted keys\n")
+        .stdout_has(&format!("ok      digest: SHA-256 {sha256}; there is no digest beside it\n"))
+        .stdout_has("ok      signature: not needed: tenure.toml names no trusted keys\n")
         .stdout_has("ok      space: it takes up to ")
         .stdout_has(" free, 0 B in reserve\n");
     fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), &sha256).unwrap();
     let run = host.run(["check", "5.0.1"]).ok();
-    run.stdout_has(&format!("ok      digest: SHA-256 {sha256}, as the file beside it tells\n"));
+    run.stdout_has(&format!("ok      digest: SHA-256 {sha256}, as the file beside it says\n"));
     let settings = "name = \"emqx\"\n[space]\nreserve = \"1 EiB\"\n";
     fs::write(host.root().join("tenure.toml"), settings).unwrap();
     let run = host.run(["check", "5.0.1"]).code(2);
@@ -152,7 +152,7 @@ fn what_is_wrong_with_an_archive_hides_nothing_else() {
         host.run(["check", "5.0.1"]).code(2).stdout_has("FAILED  digest: ").stdout_has("FAILED  signature: ");
     assert!(!run.stdout.contains("sparc"), "{run:#?}");
     let run = host.run(["upgrade", "5.0.1"]).code(2).stderr_has(" 2 checks failed\n");
-    run.stderr_has(" has not the digest that ").stderr_has(" is not signed: there is no ");
+    run.stderr_has(" does not match the digest in ").stderr_has(" is not signed: there is no ");
     assert_eq!(kept(&host), before, "something is left");
 }
 
@@ -171,7 +171,7 @@ fn a_trial_that_ends_by_itself_is_in_the_way_of_another_release() {
     let run = host.run(["upgrade", "5.0.2"]).code(2);
     run.stderr_has("error: cannot switch to 5.0.2: 2 checks failed\n")
         .stderr_has(&format!("caused by: {why}"))
-        .stderr_has(" has not the digest that ");
+        .stderr_has(" does not match the digest in ");
     host.run(["check", "5.0.1"]).ok().stdout_has(&format!("ok      trial: {why}"));
     host.run(["check", "--restart", "5.0.0"]).ok();
     host.run(["revert"]).ok();
@@ -189,7 +189,8 @@ fn who_is_at_work_and_who_owns_what_is_told() {
     let lock = fs::File::open(host.root().join(".tenure/lock")).unwrap();
     lock.lock().unwrap();
     let run = host.run(["check", "5.0.1"]).code(2);
-    run.stdout_has("FAILED  lock: another Tenure works on ").stdout_has("        hint: `--wait 60` waits");
+    run.stdout_has("FAILED  lock: another Tenure command is running on ")
+        .stdout_has("        hint: `--wait 60` waits");
     drop(lock);
     let settings = "name = \"emqx\"\nuser = \"nobody-of-this-name\"\n[space]\nreserve = \"0 B\"\n";
     fs::write(host.root().join("tenure.toml"), settings).unwrap();
@@ -203,9 +204,9 @@ fn who_is_at_work_and_who_owns_what_is_told() {
         std::os::unix::fs::chown(host.root(), Some(65_534), None).unwrap();
         let run = host.run(["--root", ".", "check", "5.0.1"]).code(2);
         run.stdout_has(
-            "FAILED  owner: the root belongs to nobody (group 0), and 5.0.0, which runs, to root (group 0)",
+            "FAILED  owner: the root belongs to nobody (group 0), and the running release 5.0.0 to root (group 0)",
         )
-        .stdout_has("        hint: give both to one owner by `chown -R`\n");
+        .stdout_has("        hint: give both to one owner with `chown -R`\n");
     }
 }
 

@@ -29,8 +29,8 @@ fn quiet_says_nothing_and_verbose_each_step() {
             "check: trial: none is under way",
             "check: owner: OWNER",
             "check: archive: it is installed",
-            "check: path: 5.0.1 is reached from 5.0.0",
-            "check: data: no release says in which format it is",
+            "check: path: 5.0.1 can be reached from 5.0.0",
+            "check: data: no release declares its format",
             "check: service: no service is moved",
             "step: record that 5.0.0 has been permanent",
             "done: record that 5.0.0 has been permanent",
@@ -51,13 +51,15 @@ fn a_version_that_is_not_there_is_answered_with_the_nearest() {
     host.run(["install", "5.0.0"]).ok();
     host.run(["upgrade", "5.0.11"])
         .code(2)
-        .stderr_has("hint: copy the archive there; or is 5.0.1 meant, which is here?\n");
+        .stderr_has("hint: copy the archive there, or did you mean 5.0.1?\n");
     host.run(["upgrade", "--restart", "9.1.7"])
         .code(2)
         .stderr_has("hint: copy the archive there; `tenure versions` lists");
     host.run(["uninstall", "5.0.01"]).code(64);
     host.run(["uninstall", "5.0.2"]).code(2).stderr_has("hint: 5.0.0 is installed\n");
-    host.run(["uninstall", "77.1.2"]).code(2).stderr_has("hint: `tenure versions` lists what is\n");
+    host.run(["uninstall", "77.1.2"])
+        .code(2)
+        .stderr_has("hint: `tenure versions` lists the installed releases\n");
     host.run(["upgrdae", "5.0.1"]).code(64).stderr_has("hint: a similar subcommand exists: 'upgrade'\n");
     // A product's own command, behind which this one stands.
     let mut command = host.command(["downgrade", "5.0.1"]);

@@ -210,7 +210,7 @@ fn where_the_service_cannot_be_told_the_links_move_and_a_warning_says_so() {
         serving.changed(from, to);
         let run = serving.host.run(["revert"]).ok();
         run.stderr_has("warning: the service is not moved: the table [service] of tenure.toml cannot be read\n")
-            .stderr_has("warning: restart the service by hand once the links have moved, as by `systemctl restart UNIT`\n");
+            .stderr_has("warning: restart the service after the links are switched, for example with `systemctl restart UNIT`\n");
         assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
         assert_eq!(serving.answers().as_deref(), Some("5.0.1"), "it was not moved");
         serving.changed(to, from);
@@ -218,7 +218,7 @@ fn where_the_service_cannot_be_told_the_links_move_and_a_warning_says_so() {
             .host
             .run(["status"])
             .code(1)
-            .stdout_has("the service runs 5.0.1, and `current` leads to 5.0.0");
+            .stdout_has("the service runs 5.0.1, and `current` points to 5.0.0");
     }
 }
 
@@ -310,7 +310,7 @@ fn a_directory_of_another_tool_is_not_taken_for_a_root() {
         &["adopt", "--name", "emqx", "/etc", "1.0.0"],
     ] {
         let error = format!(
-            "error: cannot change {}: it holds releases/, but it is not a Tenure root\n",
+            "error: cannot change {}: it contains releases/, but it is not a Tenure root\n",
             host.root().display()
         );
         host.run(args).code(2).stdout("").stderr(&format!("{error}{hint}"));

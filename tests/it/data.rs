@@ -242,7 +242,7 @@ fn killed() -> Host {
 #[test]
 fn a_migration_that_is_killed_has_failed() {
     let host = killed();
-    host.run(["status"]).code(1).stdout_has("it was cut short");
+    host.run(["status"]).code(1).stdout_has("it is truncated");
     // What it left behind is ended before another one begins: there are never two.
     let mut again = host.command(["migrate"]).spawn().unwrap();
     until(&host, "running");
@@ -334,8 +334,8 @@ fn the_way_leads_over_releases_that_read_the_data_on_disk() {
     run.stdout_has("Hop 2 of 2: 5.0.1 to 5.0.2\n").stdout_has("Reached 5.0.2 from 5.0.0 in 2 hops.\n");
     let run = host.run(["plan", "5.0.3"]).code(2);
     run.stderr_has("error: no upgrade path from 5.0.2 to 5.0.3").stderr_has(
-        "caused by: 5.0.3 cannot start on the data that it would find: format 3 is on disk then\n\
-         hint: a release between 5.0.2 and 5.0.3 that reads format 3 and writes what 5.0.3 reads would open one\n",
+        "caused by: 5.0.3 cannot start on the data that it would find: format 3 is on disk by then\n\
+         hint: a release between 5.0.2 and 5.0.3 that reads format 3 and writes a format that 5.0.3 reads would complete a path\n",
     );
     // What is on disk counts, and not what the release that runs would write.
     host.run(["migrate", "--restored", "2"]).ok();
@@ -383,13 +383,13 @@ fn no_way_leads_over_a_release_that_would_leave_data_which_the_next_cannot_read(
         host.run([args, &["5.0.3"]].concat())
             .code(2)
             .stderr_has("error: no upgrade path from 5.0.0 to 5.0.3")
-            .stderr_has("hint: this would open one: 5.0.1");
+            .stderr_has("hint: this release would complete a path: 5.0.1");
     }
     let run = host.run(["plan", "5.0.3", "--available", "5.0.1"]).ok();
     run.stdout_has("  1. 5.0.1, hot\n");
     release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
     host.run(["plan", "5.0.3"]).ok().stdout_has("  1. 5.0.1, hot, an archive in releases/\n");
-    host.run(["upgrade", "5.0.3"]).code(2).stderr_has("hint: this way would do: 5.0.1, then 5.0.3; ");
+    host.run(["upgrade", "5.0.3"]).code(2).stderr_has("hint: use this path: 5.0.1, then 5.0.3; ");
     host.run(["upgrade", "--multi-hop", "5.0.3"]).ok();
 }
 
@@ -413,7 +413,7 @@ fn a_lower_release_is_not_believed_to_have_rewritten_the_data() {
     refused(host.run(["upgrade", "5.0.5"]), why);
     let run = host.run(["plan", "5.0.5"]).code(2);
     run.stderr_has(
-        "caused by: 5.0.5 cannot start on the data that it would find: formats 3 and 4 are on disk then\n",
+        "caused by: 5.0.5 cannot start on the data that it would find: formats 3 and 4 are on disk by then\n",
     );
 }
 
@@ -460,7 +460,7 @@ fn below_a_migration_to_nobody_knows_what_no_release_is_gone_to() {
         assert_eq!(host.run(["status", "--json"]).json()["data_formats"], formats);
         refused(
             host.run(["downgrade", "5.0.0"]),
-            "it reads data formats 1 and 2 only, and nobody says to which format 5.0.1 migrates it\n",
+            "it reads data formats 1 and 2 only, and no manifest says to which format 5.0.1 migrates it\n",
         );
         if outcome == "fail" {
             clear(&host, outcome);
@@ -488,7 +488,7 @@ fn what_a_release_is_only_about_to_write_is_not_on_disk() {
         assert_eq!(formats(), serde_json::json!([]));
         refused(
             host.run(["downgrade", "--restart", "4.9.0"]),
-            "it reads data format 3 only, and nobody says from which format 5.0.1 migrates it\n",
+            "it reads data format 3 only, and no manifest says from which format 5.0.1 migrates it\n",
         );
         host.run(["migrate"]).code(1);
     }
@@ -520,9 +520,9 @@ fn a_backup_is_made_before_and_without_one_nothing_is_done() {
                 6. migrate the data to format 3 by the hook of 5.0.1, in the background\nNothing was changed.\n");
     let before = host.tree();
     let run = host.run(["upgrade", "--backup-command", "echo no room on tape; exit 3", "5.0.1"]).code(1);
-    run.stderr_has("error: cannot make a backup, and nothing is done without one\n")
+    run.stderr_has("error: cannot make the backup that this operation needs\n")
         .stderr_has("caused by: it ended with exit status 3\ncaused by: no room on tape\n")
-        .stderr_has("hint: all that it said is in ");
+        .stderr_has("hint: its output is in ");
     assert!(told(&host).is_empty());
     let mut after = host.tree();
     after.retain(|path, _| !path.starts_with(".tenure/log"));
@@ -550,7 +550,7 @@ fn a_backup_is_made_of_data_that_a_higher_release_rewrites_without_a_hook() {
     );
     host.run(["upgrade", "5.0.2"])
         .code(1)
-        .stderr_has("error: cannot make a backup, and nothing is done without one\n");
+        .stderr_has("error: cannot make the backup that this operation needs\n");
     assert_eq!(host.link("current").unwrap(), "releases/5.0.1");
     clear(&host, "fail");
     host.run(["upgrade", "5.0.2"]).ok().stdout_has("Made a backup.\n");
@@ -635,9 +635,9 @@ fn a_release_is_prepared_once_however_it_gets_there() {
     let run = host.run(["upgrade", "--prepare-only", "5.0.1"]).ok();
     run.stdout(
         "Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip\nUnpacked successfully: \"5.0.1\"\n\
-         Prepared successfully: \"5.0.1\"\nRelease 5.0.1 is ready to be switched to; nothing was switched.\n",
+         Prepared successfully: \"5.0.1\"\nRelease 5.0.1 is prepared; nothing was switched.\n",
     );
-    let ready = "Release 5.0.1 was ready already; nothing was switched.\n";
+    let ready = "Release 5.0.1 was prepared already; nothing was switched.\n";
     host.run(["upgrade", "--prepare-only", "5.0.1"]).ok().stdout(ready);
     assert_eq!(
         (told(&host), host.link("current").unwrap().as_str()),
@@ -655,7 +655,7 @@ fn a_release_is_prepared_once_however_it_gets_there() {
     fs::write(host.root().join("releases/5.0.2/bin/emqx"), "tampered").unwrap();
     host.run(["upgrade", "5.0.2"]).ok().stdout_has("Prepared successfully: \"5.0.2\"\n");
     let run = host.run(["verify", "5.0.2"]).code(1);
-    run.stdout("Release 5.0.2 differs from what was unpacked:\n  changed: bin/emqx\n");
+    run.stdout("Release 5.0.2 has changed since it was unpacked:\n  changed: bin/emqx\n");
     host.run(["downgrade", "5.0.1"]).ok();
     host.run(["upgrade", "5.0.2"]).ok();
     assert_eq!(told(&host).len(), 2);
@@ -698,7 +698,7 @@ fn formats_that_nobody_could_mean_are_refused() {
     fs::write(host.root().join(".tenure/data/record"), "torn").unwrap();
     host.run(["status"]).code(1).stdout_has("which tells the format of the data");
     host.archive("5.0.1");
-    host.run(["upgrade", "5.0.1"]).code(2).stderr_has("`tenure migrate --restored FORMAT` writes it anew");
+    host.run(["upgrade", "5.0.1"]).code(2).stderr_has("`tenure migrate --restored FORMAT` writes it again");
     host.run(["boot"]).ok();
     host.run(["migrate", "--restored", "2"]).ok();
     host.run(["upgrade", "5.0.1"]).ok();

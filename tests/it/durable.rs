@@ -113,7 +113,7 @@ fn release_is_not_removed_once_a_link_leads_to_it() {
     });
     assert!(pointed && matches!(ended, Ended::Exited { code: 1, .. }), "{ended:?}");
     host.complete("5.0.0");
-    assert!(host.run(["history"]).ok().stdout.contains("cannot remove 5.0.0: current leads to it"));
+    assert!(host.run(["history"]).ok().stdout.contains("cannot remove 5.0.0: current points to it"));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn recovery_does_not_withdraw_a_release_that_a_link_leads_to() {
         point_current(&host, "5.0.1");
         let run = host.run(["prune", "--keep", "9"]).code(1);
         run.stderr_has("error: cannot recover the interrupted `unpack 5.0.1`\n")
-            .stderr_has("caused by: cannot remove 5.0.1: current leads to it\n");
+            .stderr_has("caused by: cannot remove 5.0.1: current points to it\n");
         host.complete("5.0.1");
     }
     assert!(forged > 0, "of {points:?}");

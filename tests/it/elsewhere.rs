@@ -176,7 +176,7 @@ fn a_link_to_a_disk_that_is_not_mounted_is_told() {
     fs::rename(&bigger, bigger.with_extension("away")).unwrap();
     let root = host.root().to_str().unwrap();
     let error = format!(
-        "error: cannot use {root}: its link releases leads to {}, which is not there\n",
+        "error: cannot use {root}: its link releases points to {}, which does not exist\n",
         bigger.display()
     );
     let hint = "hint: mount the disk that holds it, or correct the link\n";
@@ -275,7 +275,7 @@ fn a_release_that_is_a_mount_is_told_before_anything_is_done() {
     let host = three(Host::new());
     let release = host.root().join("releases/5.0.0");
     mount(Some(&disk.place), &release, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-    let error = format!("error: cannot uninstall 5.0.0: {} is a mount of its own\n", release.display());
+    let error = format!("error: cannot uninstall 5.0.0: {} is a mount point\n", release.display());
     let hint = format!("hint: unmount it first: `umount {}`\n", release.display());
     host.run(["uninstall", "5.0.0"]).code(2).stderr(&format!("{error}{hint}"));
     host.run(["prune", "--keep", "0"]).ok();
@@ -286,7 +286,7 @@ fn a_release_that_is_a_mount_is_told_before_anything_is_done() {
     mount(Some(&releases), &releases, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
     mount(None::<&str>, &releases, None::<&str>, ro, None::<&str>).unwrap();
     let run = host.run(["check", "5.0.2"]).code(2);
-    run.stdout_has(&format!("nothing can be unpacked into {}: it is mounted read-only", releases.display()));
+    run.stdout_has(&format!("cannot unpack into {}: it is mounted read-only", releases.display()));
     umount2(&releases, MntFlags::MNT_DETACH).unwrap();
 }
 

@@ -57,7 +57,7 @@ fn a_program_of_the_release_tells() {
     serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.0.1, healthy\n");
     for (what, ill) in [
         ("bin/hot: it ended with exit status 3: out of order", "echo out of order; exit 3"),
-        ("bin/hot: it was not done within 200ms and was ended", "sleep 1000"),
+        ("bin/hot: it did not finish within 200ms and was killed", "sleep 1000"),
     ] {
         let ill = format!("#!/bin/sh\nif [ \"$TENURE_ACTION\" = health ]; then {ill}; fi\n{hot}");
         serving.pack(&Greeter { hot: &ill, ..Greeter::well("5.0.2") });
@@ -100,7 +100,7 @@ fn a_way_back_that_fails_is_left_to_a_person_and_made_once_it_can_be() {
     fs::write(&lock, "").unwrap();
     let run = serving.host.run(["upgrade", "--restart", "5.1.0"]).code(4);
     run.stderr_has("error: cannot move the service back to 5.0.0, after this failed: ")
-        .stderr_has("hint: look at the service and its log; `tenure status` shows what really runs\n")
+        .stderr_has("hint: look at the service and its log; `tenure status` shows the release that runs\n")
         .stderr_has("hint: fix the cause, then run `tenure boot`\n");
     // The links are back, whatever becomes of the service: its next start is that of the old release.
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));

@@ -86,15 +86,15 @@ const FAULTS: &str = "\
 lib/absolute: links to \"/etc/passwd\", which is absolute [link-absolute]
   hint: link to it by a path relative to the link, inside the release
 lib/out: links to \"../../x\", which leaves the release [link-unsafe]
-  hint: have it lead to something inside the release, or leave it out
+  hint: point it to a file in the release, or remove it
 release.toml:4: unknown field `hot-form`, expected `hot-from` or `from` [manifest-unknown]
   hint: the nearest known key is `hot-from`
 release.toml:5: no version in `~5.1` is lower than 5.0.1 [range-never]
-  hint: correct the range, or leave it out
-release.toml:7: no host calls itself \"amd64\" [arch-unknown]
+  hint: correct the range, or remove it
+release.toml:7: \"amd64\" is not an architecture that a host reports [arch-unknown]
   hint: write \"x86_64\"
 release.toml:9: `hot-upgrade` runs \"bin/up\", which is not in the release [hook-missing]
-  hint: ship the program, or leave the hook out; paths begin at the top of the release
+  hint: ship the program, or remove the hook; paths begin at the top of the release
 release.toml:10: `hot-downgrade` runs \"lib/version\", which is not executable [hook-not-executable]
   hint: set its executable bit: `chmod 755`
 bin/tool: is run by \"ruby\", which is neither in the release nor on every host [interpreter-missing]
@@ -102,9 +102,9 @@ bin/tool: is run by \"ruby\", which is neither in the release nor on every host 
 lib/nif.so: is for armv7l, where the manifest requires amd64 or x86_64 [arch-differs]
   hint: ship the binary for the release's architecture, or name its own in [requires] arch
 data: holds 2 files, where services usually write [file-written]
-  hint: ship it elsewhere, and have operators name the directory in [shared] directories: what a service writes into a release is gone with it
+  hint: write it to a directory that tenure.toml lists in [shared] directories, which outlives releases
 lib/x.pid: is named like a file that a service writes [file-written]
-  hint: ship it elsewhere, and have operators name the directory in [shared] directories: what a service writes into a release is gone with it
+  hint: write it to a directory that tenure.toml lists in [shared] directories, which outlives releases
 ";
 
 #[test]
@@ -127,7 +127,7 @@ fn one_document_tells_all_of_them() {
     let run = vendor.host.run(["--json", "lint", "build"]).code(2).stderr("");
     let expected = serde_json::json!({"schema": 1, "subject": "build", "findings": [{
         "code": "link-unsafe", "place": "out", "message": "links to \"..\", which leaves the release",
-        "hint": "have it lead to something inside the release, or leave it out",
+        "hint": "point it to a file in the release, or remove it",
     }]});
     assert_eq!(run.json(), expected);
 }
@@ -321,8 +321,7 @@ fn scripts_that_are_moved_while_they_run_have_to_tell_their_version() {
     let manifest = "name = \"emqx\"\nversion = \"5.0.1\"\n[hooks]\nhot-upgrade = [\"bin/hot\"]\n";
     vendor.build().file("release.toml", manifest).executable("bin/hot", "#!/bin/sh\n").spread(&vendor.dir());
     vendor.lint("build").code(2).stdout(
-        "release.toml:4: `hot-upgrade` moves a running service, but the release holds scripts only: Tenure cannot \
-         tell which release an interpreter runs [version-untold]\n  \
+        "release.toml:4: `hot-upgrade` moves a running service, but the release holds scripts only: Tenure cannot determine which release an interpreter runs [version-untold]\n  \
          hint: add a hook `running-version`, which prints the version that the service runs\n\
          One fault was found in build.\n",
     );

@@ -84,7 +84,7 @@ fn each_step_is_told_where_that_is_wanted() {
     for known in ["not there yet", "there already"] {
         let run = vendor.pack(&["--verbose", "build"]).ok();
         let told = [
-            "check: directory: nothing in it would be refused: ",
+            "check: directory: unpacking would refuse nothing in it: ",
             "check: release: emqx 5.0.1, by release.toml",
             "step: pack into emqx-5.0.1.tar.zst, ",
             "step: read emqx-5.0.1.tar.zst back, ",
@@ -118,7 +118,7 @@ fn what_is_packed_is_unpacked_and_intact() {
             fs::rename(vendor.path(&name), vendor.host.root().join("releases").join(&name)).unwrap();
         }
         vendor.host.run(["install", "5.0.1"]).ok();
-        vendor.host.run(["verify"]).ok().stdout("Release 5.0.1 is what was unpacked.\n");
+        vendor.host.run(["verify"]).ok().stdout("Release 5.0.1 is unchanged since it was unpacked.\n");
         assert_eq!(
             walkdir(&vendor.host.root().join("releases/5.0.1")),
             walkdir(&vendor.path("build")),
@@ -248,10 +248,10 @@ fn an_archive_has_its_place_and_its_name() {
         vendor.refused(&[&["build"], args].concat(), words);
     }
     vendor.pack(&["build", "--release", "banana"]).code(64);
-    vendor.refused(&["dist"], "cannot tell which release dist is");
+    vendor.refused(&["dist"], "cannot determine which release dist is");
     vendor.refused(&["dist", "--name", "a b", "--release", "1.0.0"], "is not a product name");
     let read_as = |name: &str, version: &str, read: &str| {
-        let words = format!("is read as an archive of {read}, and not of {version}");
+        let words = format!("is the name of an archive of {read}, not of {version}");
         vendor.refused(&["dist", "--name", name, "--release", version], &words);
     };
     read_as("x", "2.0.0-hotfix.1", "2.0.0");
@@ -265,7 +265,7 @@ fn another_archive_is_not_replaced_unasked() {
     fs::write(vendor.path("emqx-5.0.1.tar.zst.minisig"), "of the archive before").unwrap();
     fs::write(vendor.path("build/none"), "more").unwrap();
     let before = vendor.bytes("emqx-5.0.1.tar.zst");
-    vendor.refused(&["build"], "emqx-5.0.1.tar.zst is there already, and is another one");
+    vendor.refused(&["build"], "emqx-5.0.1.tar.zst exists already and is different");
     assert_eq!(vendor.bytes("emqx-5.0.1.tar.zst"), before);
     vendor.pack(&["build", "--force"]).ok();
     assert_ne!(vendor.bytes("emqx-5.0.1.tar.zst"), before);
@@ -312,7 +312,7 @@ fn faults() -> Vec<Fault> {
             |dir| symlink("l", dir.join("l")).unwrap(),
             "l links to \"l\", which leads through too many",
         ),
-        ("name", |dir| fs::write(dir.join("a\nb"), "").unwrap(), "holds a control character"),
+        ("name", |dir| fs::write(dir.join("a\nb"), "").unwrap(), "contains a control character"),
         (
             "manifest",
             |dir| fs::write(dir.join("release.toml"), "name = 1\n").unwrap(),
@@ -331,7 +331,7 @@ fn what_is_lost_is_told() {
     let vendor = Vendor::new();
     let file = vendor.path("build/bin/emqx");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
-    let warning = "warning: bin/emqx is setuid or setgid, which unpacking takes away\n";
+    let warning = "warning: bin/emqx is setuid or setgid, and unpacking removes these bits\n";
     vendor.pack(&["build"]).ok().stderr(warning);
 }
 
@@ -368,11 +368,11 @@ fn only_a_file_gives_way() {
         let _ = fs::remove_file(vendor.path(&name));
         symlink("absent", vendor.path(&name)).unwrap();
         for args in [&["build"][..], &["build", "--force"], &["build", "--dry-run"]] {
-            vendor.refused(args, &format!("{name} is there already, and is a link"));
+            vendor.refused(args, &format!("{name} exists already and is a link"));
         }
         fs::remove_file(vendor.path(&name)).unwrap();
         fs::create_dir(vendor.path(&name)).unwrap();
-        vendor.refused(&["build"], &format!("{name} is there already, and is a directory"));
+        vendor.refused(&["build"], &format!("{name} exists already and is a directory"));
         fs::remove_dir(vendor.path(&name)).unwrap();
     }
 }

@@ -256,9 +256,9 @@ fn a_hop_that_the_rules_do_not_allow_is_refused_with_the_way_that_would_do() {
     let before = host.tree();
     for command in ["upgrade", "install"] {
         host.run([command, "--restart", "4.0.5"]).code(2).stderr(
-            "error: cannot go from 3.13.6 to 4.0.5: by releases/paths.toml it is reached from `>=3.14.1, <4.0` or \
+            "error: cannot go from 3.13.6 to 4.0.5: by releases/paths.toml it can be reached from `>=3.14.1, <4.0` or \
              `~4.0` only\n\
-             hint: this way would do: 3.14.3, then 4.0.5; `tenure plan 4.0.5` shows each hop\n",
+             hint: use this path: 3.14.3, then 4.0.5; `tenure plan 4.0.5` shows each hop\n",
         );
     }
     host.run(["upgrade", "--restart", "--dry-run", "4.0.5"]).code(2);
@@ -270,7 +270,7 @@ fn a_hop_that_the_rules_do_not_allow_is_refused_with_the_way_that_would_do() {
     );
     host.run(["upgrade", "--restart", "3.14.3"]).ok();
     let run = host.run(["upgrade", "--restart", "4.0.1"]).code(2);
-    run.stderr_has("only the highest release in ~4.0 that is here is reached from it\n");
+    run.stderr_has("only the highest available release in ~4.0 can be reached from it\n");
     host.run(["upgrade", "--restart", "4.0.5"]).ok();
     // The way back is no upgrade.
     host.run(["downgrade", "--restart", "3.13.6"]).ok();
@@ -284,8 +284,8 @@ fn a_release_that_declares_its_ways_needs_no_rules() {
     host.build("5.1.0").file("release.toml", manifest).write();
     host.run(["install", "5.0.0"]).ok();
     host.run(["upgrade", "5.1.0"]).code(2).stderr(
-        "error: cannot go from 5.0.0 to 5.1.0: it is reached from `>=5.0.1` only, as it declares\n\
-         hint: this way would do: 5.0.1, then 5.1.0; `tenure plan 5.1.0` shows each hop\n",
+        "error: cannot go from 5.0.0 to 5.1.0: it can be reached from `>=5.0.1` only, as its manifest declares\n\
+         hint: use this path: 5.0.1, then 5.1.0; `tenure plan 5.1.0` shows each hop\n",
     );
     host.run(["plan", "5.1.0"]).ok().stdout(
         "From 5.0.0 to 5.1.0 in 2 hops:\n  \
@@ -314,12 +314,12 @@ fn a_way_is_planned_over_releases_that_are_not_here() {
     );
     host.run(["plan", "4.0.5", "--available", "3.13.6,4.0.5"]).code(2).stderr(
         "error: no upgrade path from 3.12.5 to 4.0.5 with the available releases\n\
-         caused by: cannot go from 3.12.5 to 4.0.5: by releases/paths.toml it is reached from `>=3.14.1, <4.0` or `~4.0` only\n\
-         hint: this would open one: 3.14.1, or another one in ~3.14 and >=3.14.1, <4.0\n",
+         caused by: cannot go from 3.12.5 to 4.0.5: by releases/paths.toml it can be reached from `>=3.14.1, <4.0` or `~4.0` only\n\
+         hint: this release would complete a path: 3.14.1, or another one in ~3.14 and >=3.14.1, <4.0\n",
     );
     let run = host.run(["plan", "4.0.5", "--from", "3.9.0", "--available", "4.0.5"]).code(2);
     run.stderr_has(
-        "hint: no other release would open one, as far as the rules tell: ask the vendor how 3.9.0 is left\n",
+        "hint: no other release would complete a path, as far as the rules say: ask the vendor how to upgrade from 3.9.0\n",
     );
     host.run(["plan", "4.0.5"])
         .code(2)
@@ -339,7 +339,7 @@ fn a_plan_and_an_upgrade_agree_on_which_release_is_the_highest() {
     let host = host(&["3.14.3", "4.0.1", "4.0.5"]);
     fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();
     host.run(["install", "3.14.3"]).ok();
-    let why = "only the highest release in ~4.0 that is here is reached from it\n";
+    let why = "only the highest available release in ~4.0 can be reached from it\n";
     for args in [&["upgrade"][..], &["upgrade", "--multi-hop"], &["plan"]] {
         host.run([args, &["--restart", "4.0.1"][usize::from(args[0] == "plan")..]].concat())
             .code(2)
@@ -368,8 +368,11 @@ fn a_way_leads_past_what_cannot_be_read() {
     let archive = |version: &str| host.root().join(format!("releases/emqx-{version}.zip"));
     fs::write(archive("5.0.1"), "half").unwrap();
     let run = host.run(["plan", "5.0.3"]).ok();
-    run.stdout_has("From 5.0.0 to 5.0.3 in 1 hop:\n").stderr_has("warning: 5.0.1 is left out of all ways: ");
-    host.run(["upgrade", "--multi-hop", "5.0.3"]).ok().stderr_has("warning: 5.0.1 is left out of all ways: ");
+    run.stdout_has("From 5.0.0 to 5.0.3 in 1 hop:\n")
+        .stderr_has("warning: 5.0.1 is left out of every path: ");
+    host.run(["upgrade", "--multi-hop", "5.0.3"])
+        .ok()
+        .stderr_has("warning: 5.0.1 is left out of every path: ");
     // What the way needs.
     host.run(["downgrade", "5.0.0"]).ok();
     host.run(["uninstall", "5.0.3"]).ok();
@@ -379,7 +382,7 @@ fn a_way_leads_past_what_cannot_be_read() {
     for args in [&["plan", "5.0.4"][..], &["upgrade", "--multi-hop", "5.0.4"]] {
         let run = host.run(args).code(2);
         run.stderr_has("error: no upgrade path from 5.0.0 to 5.0.4")
-            .stderr_has("hint: 5.0.3 is left out of all ways: ");
+            .stderr_has("hint: 5.0.3 is left out of every path: ");
     }
     host.run(["plan", "5.0.3"]).code(2).stderr_has("emqx-5.0.3.zip");
 }
@@ -393,9 +396,9 @@ fn a_way_leads_past_a_release_that_two_archives_hold() {
     host.run(["install", "5.0.0"]).ok();
     let archive = |name: &str| host.root().join(format!("releases/emqx-{name}.zip"));
     fs::copy(archive("5.0.2"), archive("5.0.2-musl")).unwrap();
-    let warning = "warning: 5.0.2 is left out of all ways: more than one archive holds 5.0.2: ";
+    let warning = "warning: 5.0.2 is left out of every path: more than one archive contains 5.0.2: ";
     host.run(["plan", "5.0.3"]).ok().stdout_has("  1. 5.0.1, hot, an archive").stderr_has(warning);
-    host.run(["plan", "5.0.2"]).code(2).stderr_has("error: more than one archive holds 5.0.2: ");
+    host.run(["plan", "5.0.2"]).code(2).stderr_has("error: more than one archive contains 5.0.2: ");
     host.run(["upgrade", "--multi-hop", "5.0.3"]).ok().stderr_has(warning);
 }
 

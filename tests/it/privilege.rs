@@ -257,7 +257,7 @@ fn user_counts_only_where_it_gives_the_owner_no_more_privilege() {
     let refused = |who: &str, whose: &str| {
         let words = format!("names the user {who}, but {whose} belongs to 12345");
         eve.named(&["check", "--restart", "1.0.1"]).code(2).stdout_has("FAILED  user: ").stdout_has(&words);
-        eve.named(&["status"]).stdout_has("cannot tell").stdout_has(&words);
+        eve.named(&["status"]).stdout_has("cannot determine").stdout_has(&words);
         eve.named(&["upgrade", "--restart", "1.0.1"])
             .code(2)
             .stderr_has(&words)
@@ -282,7 +282,7 @@ fn user_counts_only_where_it_gives_the_owner_no_more_privilege() {
     let release = eve.root().join("releases/1.0.0");
     give(&release, EVE);
     let words = format!("names the user root, but {} belongs to 12345", release.display());
-    eve.host.run(["status"]).stdout_has("cannot tell").stdout_has(&words);
+    eve.host.run(["status"]).stdout_has("cannot determine").stdout_has(&words);
     eve.ran_nothing("a release of eve's");
     // Settings of eve's are eve's, however they are reached.
     give(eve.root(), 0);

@@ -77,10 +77,9 @@ fn a_release_without_a_way_is_refused() {
     serving.pack(&Greeter { manifest: "", ..Greeter::well("5.0.1") });
     let before = serving.host.tree();
     serving.host.run(["upgrade", "5.0.1"]).code(2).stderr(
-        "error: cannot move hot from 5.0.0 to 5.0.1: release 5.0.1 has no hot-upgrade hook, and the settings \
-         name no other way\n\
+        "error: cannot move hot from 5.0.0 to 5.0.1: release 5.0.1 has no hot-upgrade hook, and the settings name no other method\n\
          hint: `--restart` makes it a restart upgrade: the service is stopped and started into 5.0.1\n\
-         hint: `hot` in the table [service] of tenure.toml says how a service moves hot, where its releases do not\n",
+         hint: or set `hot` in the table [service] of tenure.toml\n",
     );
     assert_eq!(serving.host.tree(), before);
 }
@@ -170,7 +169,7 @@ fn a_hook_that_fails_is_quoted_and_its_log_is_named() {
     serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "5.0.1"]).code(3);
     let run = run.stderr_has("caused by: it ended with exit status 7\n").stderr_has("\nthe node is not up\n");
-    let log = run.stderr.lines().find_map(|line| line.strip_prefix("hint: all that it said is in ")).unwrap();
+    let log = run.stderr.lines().find_map(|line| line.strip_prefix("hint: its output is in ")).unwrap();
     assert!(fs::read_to_string(log).unwrap().starts_with("1\n2\n3\n"));
     is_back(&serving);
 }
@@ -181,7 +180,7 @@ fn a_hook_that_hangs_is_ended_with_all_it_started() {
     let hot = "#!/bin/sh\nsleep 1000 & echo $! >$TENURE_ROOT/../sleeper\nwait\n";
     serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--hook-timeout", "200ms", "5.0.1"]).code(3);
-    run.stderr_has("it was not done within 200ms and was ended");
+    run.stderr_has("it did not finish within 200ms and was killed");
     let sleeper = fs::read_to_string(serving.dir().join("sleeper")).unwrap();
     let stat = format!("/proc/{}/stat", sleeper.trim());
     serving.until("it is gone", || {
@@ -336,7 +335,7 @@ fn a_start_that_tenure_orders_finds_the_new_release() {
     serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.1.0: 5.0.0 starts\n");
     assert_eq!(states(&serving), ["5.1.0 unpacked", "5.0.0 permanent"]);
     let run = serving.host.run(["status"]).code(1);
-    run.stdout_has("Problem: the service runs 5.1.0, and `current` leads to 5.0.0\n");
+    run.stdout_has("Problem: the service runs 5.1.0, and `current` points to 5.0.0\n");
 }
 
 #[test]

@@ -348,13 +348,13 @@ fn verify_names_every_difference() {
     let host = Host::new();
     host.archive("5.0.0");
     host.run(["install", "5.0.0"]).ok();
-    host.run(["verify"]).ok().stdout("Release 5.0.0 is what was unpacked.\n");
+    host.run(["verify"]).ok().stdout("Release 5.0.0 is unchanged since it was unpacked.\n");
     let release = host.root().join("releases/5.0.0");
     std::fs::write(release.join("bin/emqx"), "edited").unwrap();
     std::fs::write(release.join("added"), "").unwrap();
     std::fs::remove_file(release.join("release.toml")).unwrap();
     host.run(["verify", "5.0.0"]).code(1).stdout(
-        "Release 5.0.0 differs from what was unpacked:\n\
+        "Release 5.0.0 has changed since it was unpacked:\n\
         \x20 changed: bin/emqx\n\
         \x20 added: added\n\
         \x20 removed: release.toml\n",
@@ -428,7 +428,7 @@ fn adopt_takes_an_install_in() {
     let none = host.root().parent().unwrap().join("none");
     host.run(["adopt", "--root", none.to_str().unwrap(), "/nowhere", "4.9.1"]).code(2);
     assert!(!none.exists());
-    host.run(["adopt", "..", "4.9.1"]).code(2).stderr_has("the root lies in it");
+    host.run(["adopt", "..", "4.9.1"]).code(2).stderr_has("the root is in it");
     // There is a way back to the first release.
     host.archive("4.9.1");
     host.run(["upgrade", "4.9.1"]).ok();

@@ -142,8 +142,10 @@ fn receipt_remembers_the_key() {
     // A key that is no longer trusted vouches for nothing.
     let other = KeyPair::generate_unencrypted_keypair().unwrap();
     vendor.trust(&[&other.pk.to_base64()]);
-    vendor
-        .unsigned("5.0.1", "no key in `[trust] keys` of tenure.toml is known to have signed emqx-5.0.1.zip");
+    vendor.unsigned(
+        "5.0.1",
+        "emqx-5.0.1.zip is not known to be signed by a key in `[trust] keys` of tenure.toml",
+    );
     vendor.trust(&[&other.pk.to_base64(), &key]);
     vendor.host.run(["upgrade", "5.0.1"]).ok();
 }
@@ -155,7 +157,7 @@ fn receipt_without_a_key_is_made_good_by_the_archive() {
     vendor.trust(&[]);
     vendor.host.run(["unpack", "5.0.1"]).ok();
     vendor.trust(&[&key]);
-    let unknown = "no key in `[trust] keys` of tenure.toml is known to have signed emqx-5.0.1.zip";
+    let unknown = "emqx-5.0.1.zip is not known to be signed by a key in `[trust] keys` of tenure.toml";
     vendor.unsigned("5.0.1", unknown);
     vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.0.zip\thashed");
     vendor.unsigned("5.0.1", unknown);
@@ -178,8 +180,10 @@ fn way_back_needs_no_signature() {
     assert_eq!(vendor.host.link("current").unwrap(), "releases/5.0.0");
     // A downgrade is no way back: 5.0.0 was installed before keys were trusted.
     vendor.host.run(["upgrade", "5.0.1"]).ok();
-    vendor
-        .unsigned("5.0.0", "no key in `[trust] keys` of tenure.toml is known to have signed emqx-5.0.0.zip");
+    vendor.unsigned(
+        "5.0.0",
+        "emqx-5.0.0.zip is not known to be signed by a key in `[trust] keys` of tenure.toml",
+    );
     vendor.host.run(["downgrade", "5.0.0"]).code(2).stderr_has("cannot make 5.0.0 current");
 }
 
@@ -307,7 +311,9 @@ fn a_key_may_have_a_password() {
     vendor.keys.pk = pk;
     pack_signed(&vendor, "key", &["--password-file", "wrong"]).code(2).stderr_has("Wrong password");
     vendor.host.archive("5.0.1");
-    pack_signed(&vendor, "key", &["--password-file", "absent"]).code(2).stderr_has("absent: it is not there");
+    pack_signed(&vendor, "key", &["--password-file", "absent"])
+        .code(2)
+        .stderr_has("absent: it does not exist");
     vendor.host.archive("5.0.1");
     pack_signed(&vendor, "key", &["--password-file", "password"]).ok();
     vendor.host.run(["upgrade", "5.0.1"]).ok();
@@ -334,7 +340,7 @@ fn what_is_no_key_signs_nothing() {
         assert!(!vendor.archive().exists());
         vendor.host.archive("5.0.1");
     }
-    pack_signed(&vendor, "absent", &[]).code(2).stderr_has("absent: it is not there");
+    pack_signed(&vendor, "absent", &[]).code(2).stderr_has("absent: it does not exist");
 }
 
 /// The public key of one that minisign 0.11 made.
@@ -374,7 +380,7 @@ const WRONG: &[Wrong] = &[
             build.write();
             fs::write(format!("{}.sha256", archive.display()), "0".repeat(64)).unwrap();
         },
-        " has not the digest that ",
+        " does not match the digest in ",
     ),
     (
         |vendor, _, build| {

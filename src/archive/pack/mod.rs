@@ -76,7 +76,7 @@ pub fn pack(from: &Path, to: File, recipe: Recipe<'_>, count: &mut Count<'_>) ->
             sink.finish().and_then(zstd::Encoder::finish).context(whole)?
         }
         ArchiveFormat::Tar | ArchiveFormat::TarXz => {
-            return Err(Error::refused("archives are made as .tar.zst, .tar.gz and .zip"));
+            return Err(Error::refused("use .tar.zst, .tar.gz or .zip"));
         }
     };
     out.flush().context(whole)?;

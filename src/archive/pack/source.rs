@@ -23,7 +23,7 @@ impl<'a, 'w> Source<'a, 'w> {
     /// When it cannot be opened.
     pub fn open(found: &WalkEntry<'_>, count: &'a mut Count<'w>) -> Result<Self> {
         let file = found.open().context(|| "cannot open it")?;
-        let size = file.metadata().context(|| "cannot look at it")?.len();
+        let size = file.metadata().context(|| "cannot inspect it")?.len();
         Ok(Self { file, size, left: size, count })
     }
 

@@ -34,7 +34,7 @@ impl Zipped {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
             .compression_level(Some(DEFLATE_LEVEL.into()))
-            .last_modified_time(moment(time).context(|| "cannot tell the time of the entries")?);
+            .last_modified_time(moment(time).context(|| "cannot determine the time of the entries")?);
         let (out, guard) = FailFastWriter::new(out);
         Ok(Self { _guard: guard, zip: ZipWriter::new(out), options })
     }

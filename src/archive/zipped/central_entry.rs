@@ -53,7 +53,7 @@ impl CentralEntry {
     /// Refuses what is damaged, encrypted, packed by another method, or has two names or sizes.
     pub fn read(fields: &mut Fields<'_>) -> Result<Self> {
         let (fixed, name, extra) =
-            split_listed(fields).ok_or_else(|| corrupt("its directory is malformed"))?;
+            split_listed(fields).ok_or_else(|| corrupt("its central directory is malformed"))?;
         let [size, packed, at] = Extra::read(name, extra)?.resolve([fixed.size, fixed.packed, fixed.at])?;
         let method = match fixed.method {
             _ if fixed.flags & ENCRYPTED != 0 => return Err(violation(name, "is encrypted")),
@@ -61,10 +61,7 @@ impl CentralEntry {
             0 => return Err(violation(name, "has two sizes")),
             8 => Compression::Deflated,
             other => {
-                return Err(violation(
-                    name,
-                    format!("is compressed by a method that is not read here: {other}"),
-                ));
+                return Err(violation(name, format!("uses the unsupported compression method {other}")));
             }
         };
         let (flags, time, crc) = (fixed.flags, fixed.time, fixed.crc);

@@ -41,7 +41,7 @@ impl Directory {
         let end = EndRecord::find(&read_from(file, base, length)?, base)?;
         expect(end.count)?;
         if length - end.start > SIZE_MAX {
-            return Err(Error::refused("the directory of the archive is larger than 96 MiB"));
+            return Err(Error::refused("the central directory of the archive is larger than 96 MiB"));
         }
         let tail = read_from(file, end.start, length)?;
         if EndRecord::find(&tail, end.start)? != end {
@@ -62,12 +62,16 @@ fn read_from(file: &File, from: u64, to: u64) -> Result<Vec<u8>> {
 
 fn list(tail: &[u8], end: EndRecord) -> Result<Vec<CentralEntry>> {
     let size = usize::try_from(end.size).unwrap_or(usize::MAX);
-    let mut fields = Fields(tail.get(..size).ok_or_else(|| corrupt("its directory is malformed"))?);
+    let mut fields = Fields(tail.get(..size).ok_or_else(|| corrupt("its central directory is malformed"))?);
     let mut entries = Vec::new();
     for _ in 0..end.count {
         entries.push(CentralEntry::read(&mut fields)?);
     }
-    if fields.0.is_empty() { Ok(entries) } else { Err(corrupt("it has more entries than it says")) }
+    if fields.0.is_empty() {
+        Ok(entries)
+    } else {
+        Err(corrupt("it has more entries than its end record says"))
+    }
 }
 
 /// What one reader overlooks in an archive made to deceive, another may see.
@@ -91,7 +95,7 @@ fn agree(tail: &[u8], end: EndRecord, entries: &[CentralEntry]) -> Result<()> {
                 == (entry.at, entry.packed, entry.size)
             && (listed.crc32(), listed.compression()) == (entry.crc, method);
     }
-    if same { Ok(()) } else { Err(corrupt("two readers of its directory do not agree")) }
+    if same { Ok(()) } else { Err(corrupt("two readers of its central directory disagree")) }
 }
 
 /// The end of a file; what comes before it reads as zeros.

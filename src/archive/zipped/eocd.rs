@@ -41,7 +41,7 @@ impl EndRecord {
         };
         let ends_at = base + before.at(at) as u64;
         if told.start.checked_add(told.size) != Some(ends_at) {
-            return Err(corrupt("its directory does not end where its end record begins"));
+            return Err(corrupt("its central directory does not end where its end record begins"));
         }
         Ok(told)
     }
@@ -58,7 +58,7 @@ fn find(tail: &[u8]) -> Result<usize> {
         (Some(at), None) if places().next_back() == Some(at) => Ok(at),
         (Some(_), _) => Err(corrupt("it has two end records")),
         (None, _) if places().next().is_some() => {
-            Err(corrupt("something follows its end record, or is missing"))
+            Err(corrupt("it has data after its end record, or is truncated"))
         }
         (None, _) => Err(corrupt("it has no end record")),
     }

@@ -168,7 +168,7 @@ impl Reader<'_, '_> {
     /// The data of an entry that is no file.
     fn short(&mut self, listed: &CentralEntry) -> Result<Vec<u8>> {
         if listed.packed > SHORT_MAX {
-            return Err(violation(&listed.name, "takes more room than it needs"));
+            return Err(violation(&listed.name, "is larger than its data needs"));
         }
         let mut data = Vec::new();
         let packed = self.take(listed.packed)?;
@@ -204,7 +204,7 @@ fn overlap() -> Error {
 }
 
 fn stray() -> Error {
-    corrupt("something stands between its entries")
+    corrupt("it has data between its entries")
 }
 
 fn shape(listed: &CentralEntry) -> EntryType {
@@ -216,7 +216,7 @@ fn shape(listed: &CentralEntry) -> EntryType {
         (SFlag::S_IFREG, false) => EntryType::File,
         (SFlag::S_IFLNK, false) => EntryType::Symlink,
         (SFlag::S_IFDIR | SFlag::S_IFREG | SFlag::S_IFLNK, _) => {
-            EntryType::Unfit("is of another kind than its name says")
+            EntryType::Unfit("has a type that does not match its name")
         }
         _ => EntryType::Unfit("is a device, pipe or socket"),
     }

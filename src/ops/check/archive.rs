@@ -64,12 +64,12 @@ fn found(fetched: &mut Fetch<'_>) -> Vec<CheckOutcome> {
     };
     let brings: Vec<String> = fetched.steps.iter().map(ToString::to_string).collect();
     let digest = match has_digest {
-        true => format!("SHA-256 {sha256}, as the file beside it tells"),
-        false => format!("SHA-256 {sha256}; no digest lies beside it"),
+        true => format!("SHA-256 {sha256}, as the file beside it says"),
+        false => format!("SHA-256 {sha256}; there is no digest beside it"),
     };
     let signature = match is_signed {
         true => "by a trusted key",
-        false => "none is needed: tenure.toml names no trusted keys",
+        false => "not needed: tenure.toml names no trusted keys",
     };
     vec![
         ("archive", Ok(format!("would {}", brings.join("; ")))),

@@ -114,7 +114,7 @@ fn staged<'a>(
     let lock = RootLock::take(root, &session.common.invocation.command, session.common.wait, reporter)?;
     if journal::is_open(root)? {
         return Err(Error::refused("the release cannot be asked while another command is not at its end")
-            .hint("the next command that changes something recovers from it; `tenure status` tells which one it is"));
+            .hint("the next command that changes something recovers from it; `tenure status` shows that command"));
     }
     let want = ArchiveRequest::of(target, Replace::No, Mode::Act);
     Ok(Some((fetch(root, &session.now, want, reporter)?, lock)))

@@ -118,7 +118,7 @@ fn trial(root: &Root, now: &Snapshot, target: &Version) -> Result<std::result::R
 fn spread(root: &Root) -> Option<std::result::Result<String, Error>> {
     let releases = root.releases();
     if disk::is_read_only(&releases) {
-        let error = format!("nothing can be unpacked into {}: it is mounted read-only", releases.display());
+        let error = format!("cannot unpack into {}: it is mounted read-only", releases.display());
         return Some(Err(Error::refused(error).hint("mount it again with the option `rw`")));
     }
     root.is_spread()
@@ -136,12 +136,12 @@ fn owner(root: &Root, now: &Snapshot) -> Result<Option<std::result::Result<Strin
     Ok(Some(match of_root == of_release {
         true => Ok(format!("{}, as of {current}", named(of_root))),
         false => Err(Error::refused(format!(
-            "the root belongs to {}, and {current}, which runs, to {}: a new release would not belong to whom the \
-             running one does",
+            "the root belongs to {}, and the running release {current} to {}: a new release would have another owner \
+             than the running one",
             named(of_root),
             named(of_release)
         ))
-        .hint("give both to one owner by `chown -R`")),
+        .hint("give both to one owner with `chown -R`")),
     }))
 }
 
@@ -166,7 +166,7 @@ pub fn run_checks(
     };
     let manifest = fetched.manifest.as_ref();
     let reached = || match now.current.version() {
-        Some(current) if current < target => format!("{target} is reached from {current}"),
+        Some(current) if current < target => format!("{target} can be reached from {current}"),
         _ => "it is not an upgrade".to_owned(),
     };
     let path = upgrade_path::allowed(root, now, target, fetched, reporter).map(|()| reached());
@@ -194,7 +194,7 @@ fn service(motion: Result<Option<ServiceMove>>, mode: Mode) -> (Vec<CheckOutcome
         Err(error) => (Err(error), None),
     };
     let health = motion.as_ref().filter(|_| mode == Mode::Act).map(|motion| match motion.baseline {
-        Baseline::Failing => "the service is failing already, for which the release is not blamed",
+        Baseline::Failing => "the service is failing already; the new release is not blamed for that",
         _ => "the service is not failing",
     });
     let health = health.map(|health| ("health", Ok(health.to_owned())));
@@ -231,7 +231,7 @@ fn check_hook(
         None => return None,
     };
     let last = |said: String| said.lines().last().map(str::to_owned);
-    Some((CHECK_HOOK, said.map(|said| last(said).unwrap_or_else(|| "it has no objection".to_owned()))))
+    Some((CHECK_HOOK, said.map(|said| last(said).unwrap_or_else(|| "it passed".to_owned()))))
 }
 
 fn requirements(root: &Root, manifest: Option<&Manifest>, claim: Reservation) -> Result<Vec<CheckOutcome>> {

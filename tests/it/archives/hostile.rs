@@ -15,10 +15,10 @@ fn shared() -> Vec<(Vec<Piece>, &'static str)> {
         (vec![file("/etc/x", "")], r#"entry "/etc/x" is absolute"#),
         (vec![file("//x", "")], r#"entry "//x" is absolute"#),
         (vec![file("C:/x", "")], r#"entry "C:/x" begins with a drive letter"#),
-        (vec![file("a\\..\\x", "")], r#"entry "a\\..\\x" holds a backslash"#),
+        (vec![file("a\\..\\x", "")], r#"entry "a\\..\\x" contains a backslash"#),
         (vec![file("a//x", "")], r#"entry "a//x" has an empty component"#),
         (vec![file("a/./x", "")], r#"entry "a/./x" has an empty component"#),
-        (vec![file("a\x1b[2Jx", "")], r#"entry "a\u{1b}[2Jx" holds a control character"#),
+        (vec![file("a\x1b[2Jx", "")], r#"entry "a\u{1b}[2Jx" contains a control character"#),
         (vec![file(b"a\xffx", "")], "is not UTF-8"),
         (vec![file(&long, "")], "has a component longer than 255 bytes"),
         (vec![file(&longest, "")], "is longer than 4096 bytes"),
@@ -30,11 +30,11 @@ fn shared() -> Vec<(Vec<Piece>, &'static str)> {
         (vec![file("a", ""), dir("a")], r#"entry "a" is there both as a directory"#),
         (vec![file("a/b", ""), file("a", "")], r#"entry "a" is there both as a directory"#),
         (vec![file("a/b", ""), link("a", "c")], r#"entry "a" is there both as a directory"#),
-        (vec![file("a", ""), file("a/b", "")], r#"entry "a/b" lies under the file "a""#),
-        (vec![link("a", "b"), file("a/c/d", "")], r#"entry "a/c/d" lies under the symlink "a""#),
+        (vec![file("a", ""), file("a/b", "")], r#"entry "a/b" is below the file "a""#),
+        (vec![link("a", "b"), file("a/c/d", "")], r#"entry "a/c/d" is below the symlink "a""#),
         (vec![link("l", "/etc")], r#"entry "l" links to "/etc", which is absolute"#),
         (vec![link("l", "")], r#"entry "l" links to "", which is empty"#),
-        (vec![link("l", "a\nb")], r#"entry "l" links to "a\nb", which holds a control character"#),
+        (vec![link("l", "a\nb")], r#"entry "l" links to "a\nb", which contains a control character"#),
         (vec![link("l", "..")], r#"entry "l" links to "..", which leaves the release"#),
         (vec![link("d/l", "../d/../../x")], r#"entry "d/l" links to "../d/../../x", which leaves"#),
         (vec![link("l", "d/../../x"), dir("d")], r#"entry "l" links to "d/../../x", which leaves"#),
@@ -115,31 +115,28 @@ fn extensions() -> Vec<(Vec<Piece>, &'static str)> {
     let big = vec![b'n'; 65537];
     let ok = || file("a", "1");
     vec![
-        (
-            vec![pax(&[("GNU.sparse.major", b"1")]), ok()],
-            r#"entry "a" has the extension "GNU.sparse.major""#,
-        ),
+        (vec![pax(&[("GNU.sparse.major", b"1")]), ok()], r#"entry "a" has the extension "GNU.sparse.major""#),
         (vec![pax(&[("GNU.dumpdir", b"")]), ok()], r#"entry "a" has the extension "GNU.dumpdir""#),
         (vec![pax(&[("path", b"../x")]), ok()], r#"entry "../x" leaves the release"#),
-        (vec![pax(&[("path", b"a\0b")]), ok()], r#"entry "a\0b" holds a control character"#),
+        (vec![pax(&[("path", b"a\0b")]), ok()], r#"entry "a\0b" contains a control character"#),
         (vec![pax(&[("path", b"")]), ok()], r#"entry "" is empty"#),
         (vec![ok(), pax(&[("linkpath", b"/etc")]), link("l", "a")], r#"entry "l" links to "/etc""#),
         (vec![pax(&[("size", b"2")]), ok()], r#"entry "a" has two sizes"#),
         (vec![pax(&[("size", b"2")]), file("a", "")], r#"entry "a" has two sizes"#),
         (vec![pax(&[("size", b"8589934592")]), file("a", "")], r#"entry "a" is truncated"#),
         (vec![pax(&[("size", b"-1")]), ok()], "a size is not a number"),
-        (vec![pax(&[("path", b"b"), ("path", b"c")]), ok()], "a name or size stands twice"),
-        (vec![pax(&[("path", b"b")]), typed(b'L', "l", "c\0"), ok()], "a name or size stands twice"),
-        (vec![pax(&[]), pax(&[]), ok()], "the same stands twice"),
+        (vec![pax(&[("path", b"b"), ("path", b"c")]), ok()], "a name or size appears twice"),
+        (vec![pax(&[("path", b"b")]), typed(b'L', "l", "c\0"), ok()], "a name or size appears twice"),
+        (vec![pax(&[]), pax(&[]), ok()], "an extension header appears twice"),
         (vec![typed(b'x', "p", "12 path=b"), ok()], "a pax record is malformed"),
         (vec![typed(b'x', "p", "x path=b\n"), ok()], "a pax record is malformed"),
         (vec![typed(b'x', "p", "2 path=b\n"), ok()], "a pax record is malformed"),
         (vec![typed(b'x', "p", "9 pathbb\n"), ok()], "a pax record is malformed"),
-        (vec![global(&[("path", b"b")]), ok()], r#""path" stands for all entries"#),
-        (vec![global(&[("size", b"1")]), ok()], r#""size" stands for all entries"#),
-        (vec![global(&[("linkpath", b"b")]), ok()], r#""linkpath" stands for all entries"#),
+        (vec![global(&[("path", b"b")]), ok()], r#""path" applies to all entries"#),
+        (vec![global(&[("size", b"1")]), ok()], r#""size" applies to all entries"#),
+        (vec![global(&[("linkpath", b"b")]), ok()], r#""linkpath" applies to all entries"#),
         (vec![typed(b'L', "l", &big), ok()], "more than 64 KiB stand"),
-        (vec![typed(b'K', "l", "a\0"), typed(b'K', "l", "b\0"), ok()], "the same stands twice"),
+        (vec![typed(b'K', "l", "a\0"), typed(b'K', "l", "b\0"), ok()], "an extension header appears twice"),
         (vec![ok(), typed(b'L', "l", "b\0")], "ends with the extension of an entry"),
     ]
 }
@@ -160,10 +157,10 @@ fn a_tar_must_end_as_a_tar_ends() {
         (end(&[]), "the archive is truncated"),
         (end(&[&[0; 512]]), "the archive is truncated"),
         (end(&[&[0; 1023]]), "the archive is truncated"),
-        (end(&[&[0; 512], &open]), "something follows its end"),
-        (end(&[&[0; 512], &[1; 512], &[0; 1024]]), "something follows its end"),
-        (end(&[&[0; 1024], &open]), "something follows its end"),
-        (end(&[&[0; 9000], b"x"]), "something follows its end"),
+        (end(&[&[0; 512], &open]), "it has data after its end"),
+        (end(&[&[0; 512], &[1; 512], &[0; 1024]]), "it has data after its end"),
+        (end(&[&[0; 1024], &open]), "it has data after its end"),
+        (end(&[&[0; 9000], b"x"]), "it has data after its end"),
     ];
     for (bytes, text) in table {
         let refusal = Bench::new().refusal("x.tar", &bytes);
@@ -180,12 +177,12 @@ fn hostile_zips_are_refused() {
         (|f| f.method = 99, r#"entry "e" is compressed by a method that is not read here"#),
         (|f| f.crc ^= 1, r#"entry "e" is damaged: its checksum is wrong"#),
         (|f| f.size += 1, r#"entry "e" is truncated"#),
-        (|f| f.size -= 1, r#"entry "e" is longer than it says"#),
+        (|f| f.size -= 1, r#"entry "e" is longer than its header says"#),
         (|f| f.local_name = b"x".to_vec(), "entry \"e\" has a header that differs"),
         (|f| f.local_name = b"../../x".to_vec(), "entry \"e\" has a header that differs"),
         (|f| f.at += 1, "is followed by bytes that belong to no entry"),
         (|f| f.mode = 0o10644, r#"entry "e" is a device, pipe or socket"#),
-        (|f| f.mode = 0o40755, r#"entry "e" is of another kind than its name says"#),
+        (|f| f.mode = 0o40755, r#"entry "e" has a type that does not match its name"#),
         (
             |f| f.local_extra = b"up\x09\0\x01\0\0\0\0\x1b[2J".to_vec(),
             "entry \"e\" has another name in an extra field",
@@ -205,7 +202,7 @@ fn hostile_zips_are_refused() {
         Bench::new().refusal("x.zip", &zip(&[file("a", "1"), Piece { data: vec![1], ..dir("d/") }]));
     assert!(refusal.contains(r#"entry "d/" contains data but is not a file"#), "{refusal}");
     let refusal = Bench::new().refusal("x.zip", &zip(&[file("a", "1"), file("b\0c", "")]));
-    assert!(refusal.contains(r#"entry "b\0c" holds a control character"#), "{refusal}");
+    assert!(refusal.contains(r#"entry "b\0c" contains a control character"#), "{refusal}");
 }
 
 #[test]

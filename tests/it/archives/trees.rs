@@ -63,7 +63,7 @@ fn what_cannot_be_copied_is_named() {
     let bench = Bench::new();
     let error = copied(&bench, bench.path()).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.causes()[0].ends_with("contains what it would be copied to"), "{:?}", error.causes());
+    assert!(error.causes()[0].ends_with("contains the destination of the copy"), "{:?}", error.causes());
     let error = copied(&bench, &bench.path().join("absent")).unwrap_err();
     assert!(error.causes().concat().contains("absent"), "{error:?}");
 }
