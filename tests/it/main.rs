@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 mod data;
 mod disk;
+mod docs;
 mod durable;
 mod elsewhere;
 mod guard;
