@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use serde::Serialize;
+use terminal_size::terminal_size_of;
 
 use tenure::clock;
 use tenure::error::{Error, Result};
@@ -18,6 +19,7 @@ use tenure::version::Version;
 use super::human::{self, Human};
 use super::json;
 use super::progress_bar::ProgressLine;
+use super::wrap::wrapped;
 
 /// How results are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub struct Shown {
     text: String,
     /// It is a program for a shell, which gets every byte of it.
     is_script: bool,
+    is_prose: bool,
     code: u8,
 }
 
@@ -66,7 +69,8 @@ impl Shown {
             Style::Human => result.human(),
             Style::Json => json::document(result)?,
         };
-        Ok(Self { text, is_script: T::IS_SCRIPT && style == Style::Human, code: result.code() })
+        let is = |kind: bool| kind && style == Style::Human;
+        Ok(Self { text, is_script: is(T::IS_SCRIPT), is_prose: is(T::IS_PROSE), code: result.code() })
     }
 }
 
@@ -136,9 +140,12 @@ impl Console {
         self.bar.clear();
         // What was asked for is said in any case, and that something was changed is not.
         if self.loudness != Loudness::Quiet || !self.changing || self.style == Style::Json {
-            match shown.is_script {
-                true => self.write(&shown.text),
-                false => self.print(&shown.text),
+            match (shown.is_script, terminal_size_of(io::stdout())) {
+                (true, _) => self.write(&shown.text),
+                (false, Some((width, _))) if shown.is_prose => {
+                    self.print(&wrapped(&shown.text, width.0.into()));
+                }
+                (false, _) => self.print(&shown.text),
             }
         }
         match self.unwritten.take() {

@@ -8,6 +8,8 @@ use tenure::root::{HistoryEntry, Outcome, TrialOutcome};
 use super::human::Human;
 
 impl Human for History {
+    const IS_PROSE: bool = true;
+
     fn human(&self) -> String {
         self.entries.iter().map(remembered).collect()
     }

@@ -22,6 +22,9 @@ pub trait Human {
     /// Whether it is a program for a shell rather than text for a person.
     const IS_SCRIPT: bool = false;
 
+    /// Whether its lines may be broken at the width of a terminal.
+    const IS_PROSE: bool = false;
+
     /// The text on stdout, ending in a newline, or empty.
     fn human(&self) -> String;
 
@@ -126,6 +129,8 @@ pub fn listed(version: &Version, state: ReleaseState, failed: bool) -> String {
 }
 
 impl Human for CheckReport {
+    const IS_PROSE: bool = true;
+
     fn human(&self) -> String {
         let line = |told: &CheckRow| {
             let verdict = if told.ok { "ok    " } else { "FAILED" };

@@ -14,6 +14,7 @@ mod progress_bar;
 mod prometheus;
 mod status;
 mod vendor;
+mod wrap;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -25,6 +25,8 @@ pub fn show(root: &Root, format: StatusFormat, console: &Console) -> Result<Show
 }
 
 impl Human for Status {
+    const IS_PROSE: bool = true;
+
     fn human(&self) -> String {
         let shown = |v: &Option<Version>| v.as_ref().map_or_else(|| "none".into(), ToString::to_string);
         let mut text = format!("Root: {}\n", self.root);

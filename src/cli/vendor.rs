@@ -165,6 +165,8 @@ impl Human for Example {
 }
 
 impl Human for Linted {
+    const IS_PROSE: bool = true;
+
     fn human(&self) -> String {
         let line = |Finding { code, place, message, hint }: &Finding| {
             let place = if place.is_empty() { &self.subject } else { place };
