@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(parse(key).unwrap().trust.keys.len(), 1);
         for wrong in ["", "RWQ", &key[1..], "untrusted comment: x"] {
             let error = parse(wrong).unwrap_err().to_string();
-            assert!(error.contains("line 2") && error.contains("no minisign public key"), "{error}");
+            assert!(error.contains("line 2") && error.contains("not a minisign public key"), "{error}");
         }
         assert!(Settings::parse(SETTINGS, "[trust]\n").is_err(), "trust in nobody is not meant");
     }

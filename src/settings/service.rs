@@ -179,15 +179,15 @@ mod tests {
         assert!(service("manager = 'command'\nstart = ['a']\nstop = ['b']").is_ok());
         for (table, why) in [
             ("manager = 'systemd'", "needs a unit"),
-            ("manager = 'sysv'\nunit = '../x'", "no name of a service"),
-            ("manager = 'openrc'\nunit = '-x'", "no name of a service"),
+            ("manager = 'sysv'\nunit = '../x'", "not the name of a service"),
+            ("manager = 'openrc'\nunit = '-x'", "not the name of a service"),
             ("manager = 'command'\nstart = ['a']", "start and stop"),
             ("manager = 'command'\nrestart = ['a']\nhot = 'reload'", "needs a reload"),
             ("manager = 'sysv'\nunit = 'x'\nstart = ['a']", "belong to the manager"),
             ("unit = 'x'", "need a manager"),
-            ("manager = 'systemd'\nunit = 'x'\nhot = 'signal:KILL'", "no hot upgrade"),
+            ("manager = 'systemd'\nunit = 'x'\nhot = 'signal:KILL'", "not a hot upgrade"),
             ("manager = 'systemd'\nunit = 'x'\nhot = 'signal:NOPE'", "no signal"),
-            ("manager = 'systemd'\nunit = 'x'\nhot = 'magic'", "none of hook"),
+            ("manager = 'systemd'\nunit = 'x'\nhot = 'magic'", "not hook, reload"),
             ("manager = 'systemd'\nunit = 'x'\npid-file = 'x.pid'", "absolute"),
             ("manager = 'upstart'", "unknown variant"),
         ] {

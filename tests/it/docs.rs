@@ -55,7 +55,8 @@ fn run(serving: &Serving, command: &str) -> Run {
     let mut sh = Command::new("sh");
     sh.env_clear().env("PATH", path).env("TENURE_ROOT", root).env("page", dir.join("page"));
     // What vendors do happens in the directory of their build.
-    let is_vendors = ["lint", "pack", "manifest"].iter().any(|word| command.contains(&format!("tenure {word} ")));
+    let is_vendors =
+        ["lint", "pack", "manifest"].iter().any(|word| command.contains(&format!("tenure {word} ")));
     sh.args(["-c", &command]).current_dir(if is_vendors { &dir } else { serving.host.root() });
     Run::of(sh.output().unwrap(), &sh)
 }
