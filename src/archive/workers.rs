@@ -47,6 +47,8 @@ pub struct Workers {
     done: Receiver<Result<Vec<WrittenFile>>>,
     /// How much was handed over and is not done.
     waiting: usize,
+    /// Whether the failure of one of them was returned.
+    has_failed: bool,
     load: BufferPool,
     /// The batch in the making.
     files: Vec<(FileJob, Range<usize>)>,
@@ -63,7 +65,15 @@ impl Workers {
             let (work, finished) = (Arc::clone(&work), finished.clone());
             scope.spawn(move || run(&work, &finished));
         }
-        Self { queue, done, waiting: 0, load: BufferPool::default(), files: Vec::new(), data: Vec::new() }
+        Self {
+            queue,
+            done,
+            waiting: 0,
+            has_failed: false,
+            load: BufferPool::default(),
+            files: Vec::new(),
+            data: Vec::new(),
+        }
     }
 
     /// Takes over a file, whose data is next in the reader.
@@ -97,6 +107,10 @@ impl Workers {
     /// # Errors
     /// When one of them failed.
     pub fn finish(mut self, extractor: &mut Extractor<'_>) -> Result<()> {
+        // The cause was returned already, and the thread that failed leaves the rest undone.
+        if self.has_failed {
+            return Ok(());
+        }
         self.hand_over(extractor)?;
         drop(self.queue);
         for _ in 0..self.waiting {
@@ -116,6 +130,7 @@ impl Workers {
         }
         while let Ok(filled) = self.done.try_recv() {
             self.waiting -= 1;
+            self.has_failed |= filled.is_err();
             filled?.into_iter().for_each(|filled| extractor.put(filled));
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::support::Host;
+use crate::support::{Host, Run, assert_same, in_shell};
 
 /// 5.0.0 permanent, 5.0.1 as an archive.
 fn host() -> Host {
@@ -424,4 +424,21 @@ fn a_signal_ends_the_waiting() {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(waiting.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert_eq!(waiting.wait().unwrap().code(), Some(1));
+}
+
+/// The thread that writes the files ends at the first one that is too large, and thousands follow it.
+#[test]
+fn failure_to_write_names_its_cause() {
+    let host = Host::new();
+    let mut build = host.build("5.0.0").format("tar.gz").file("a", &"x".repeat(80 << 10));
+    for file in 0..5000 {
+        build = build.file(&format!("lib/{file}"), "some text");
+    }
+    build.write();
+    let before = host.tree();
+    let command = host.command(["unpack", "5.0.0"]);
+    let mut limited = in_shell("trap '' XFSZ && ulimit -f 128", &command);
+    let run = Run::of(limited.output().unwrap(), &limited).code(1);
+    run.stderr_has("cannot write \"a\"").stderr_has("File too large");
+    assert_same(&host.tree(), &before, "nothing is left");
 }
