@@ -1,6 +1,6 @@
-//! What reading, unpacking and comparing a release cost, beside the public crates that do the same unguarded.
+//! Benchmarks of reading, unpacking and comparing a release, beside public crates that do the same without checks.
 //!
-//! `cargo bench`; in memory where /dev/shm is there, so that it is the work that is measured and no disk.
+//! Run with `cargo bench`. Files are in /dev/shm if it exists, so that the disk is not measured.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench may")]
 
@@ -39,7 +39,7 @@ fn room() -> TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-/// A release of 2,000 files and 32 MB, packed in each format; half of its bytes are text, half are not.
+/// A release of 2,000 files and 32 MB, packed in each format. Half of its bytes are text.
 struct Release {
     dir: TempDir,
     bytes: u64,
@@ -122,7 +122,7 @@ mod a_release {
         });
     }
 
-    /// The same files, by the crate's own unpacking: on one thread, unhashed and unguarded.
+    /// Unpacks the same files with the public crates: on one thread, without hashes or checks.
     #[divan::bench(args = FORMATS)]
     fn is_unpacked_by_the_crates(bencher: Bencher, format: &str) {
         bencher.counter(BytesCount::new(RELEASE.bytes)).with_inputs(room).bench_refs(|dir| {
@@ -135,7 +135,7 @@ mod a_release {
         });
     }
 
-    /// What unpacking a .tar.gz cannot be faster than.
+    /// A lower bound for the time to unpack a .tar.gz.
     #[divan::bench]
     fn is_inflated(bencher: Bencher) {
         bencher.counter(BytesCount::new(RELEASE.bytes)).bench(|| {
@@ -162,7 +162,7 @@ mod a_release {
         bencher.counter(BytesCount::new(RELEASE.bytes)).bench_local(|| scan(dir.path()).unwrap());
     }
 
-    /// What comparing cannot be faster than.
+    /// A lower bound for the time to compare.
     #[divan::bench]
     fn is_read(bencher: Bencher) {
         let dir = room();
@@ -207,7 +207,7 @@ mod a_thousand_versions {
     }
 }
 
-/// The way over 1,000 releases by 200 rules: each minor version is reached from the one before.
+/// A route over 1,000 releases by 200 rules. Each minor version is reached from the one before.
 #[divan::bench]
 fn route(bencher: Bencher<'_, '_>) {
     let version =

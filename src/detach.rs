@@ -1,5 +1,5 @@
-//! Starts what outlives the command that starts it, its terminal and its cgroup: the guard of a root, which takes back
-//! what is cut short and ends what is on trial with nobody there, and a migration of data.
+//! Starts processes that outlive their command, its terminal and its cgroup: the guard of a root, which recovers
+//! interrupted commands and ends trials unattended, and a data migration.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use crate::process;
 use crate::root::{Root, Trial};
 use crate::settings::Manager;
 
-/// How long systemd may take to start it.
+/// How long systemd may take to start a unit.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long after its deadline a trial is looked at once more: the guard has ended it by then, if there still is one.
+/// How long after the deadline the timer starts a guard. A guard that still runs has ended the trial by then.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How a guard's unit is started again where it is killed.
+/// The properties by which systemd restarts a killed guard.
 const RESTARTS: &[&str] = &["Restart=on-abnormal", "RestartSec=100ms", "StartLimitIntervalSec=0"];
 
-/// As which unit of systemd's something is started.
+/// A transient systemd unit to start.
 struct Unit<'a> {
     name: String,
     description: &'a str,
     properties: &'a [&'a str],
-    /// How long before it is started, by a timer of the same name; at once without it.
+    /// The delay, by a timer of the same name; `None` starts the unit at once.
     after: Option<Duration>,
 }
 
-/// Starts a guard that stays for as long as the process that is named is there, a transaction is open, or a trial
-/// has an end. Under systemd it is a unit of its own, which is started again where it is killed; elsewhere two
-/// processes of a session of their own, each of which stands in for the other.
+/// Starts a guard that stays while the process `ordered_by` is alive, a transaction is open, or a trial has a
+/// deadline. Under systemd, the guard is a unit of its own and is restarted if it is killed. Elsewhere, two processes
+/// in sessions of their own stand in for each other.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// Returns an error if the guard cannot be started.
 pub fn guard(root: &Root, transaction: &str, ordered_by: process::Identity) -> Result<()> {
     let words = words(root, &["guard", "--for", &ordered_by.to_string()]);
     let context = || format!("cannot start the guard of {}", root.path().display());
@@ -51,11 +51,11 @@ pub fn guard(root: &Root, transaction: &str, ordered_by: process::Identity) -> R
     }
 }
 
-/// Has the service manager start a guard shortly after the deadline of a trial, where that is systemd: the deadline then
-/// holds when every guard was stopped. Does nothing elsewhere.
+/// Under systemd, starts a timer that starts a guard shortly after the deadline of a trial. The deadline then holds
+/// even if every guard was stopped. Does nothing without systemd.
 ///
 /// # Errors
-/// Where the timer cannot be started.
+/// Returns an error if the timer cannot be started.
 pub fn deadline(root: &Root, trial: &Trial) -> Result<()> {
     if !is_under_systemd(root) {
         return Ok(());
@@ -71,12 +71,12 @@ pub fn deadline(root: &Root, trial: &Trial) -> Result<()> {
     unit.start(&process::own_program().context(context)?, &words).context(context)
 }
 
-/// Stops the timer of a trial that has ended. One that is left behind starts a guard that finds nothing to do.
+/// Stops the timer of a trial that has ended. A timer that is left behind starts a guard that finds nothing to do.
 pub fn stop_deadline(root: &Root, transaction: &str) {
     if is_under_systemd(root) {
         let words = ["--quiet", "stop", "--"].map(str::to_owned).into_iter();
         let words: Vec<String> = words.chain([format!("{}.timer", timer(transaction))]).collect();
-        // It has fired, or was stopped by hand.
+        // This fails if the timer has fired or was stopped by hand. Nothing is left to stop then.
         let _ = process::ask(Path::new("systemctl"), &words, PATIENCE);
     }
 }
@@ -85,10 +85,10 @@ fn timer(transaction: &str) -> String {
     format!("tenure-deadline-{transaction}")
 }
 
-/// One more that stands in for this one, where no manager does.
+/// Starts another guard that can replace this one. Does nothing under systemd, which restarts guards itself.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// Returns an error if the guard cannot be started.
 pub fn stand_in(root: &Root, ordered_by: process::Identity) -> Result<()> {
     if is_under_systemd(root) {
         return Ok(());
@@ -96,11 +96,11 @@ pub fn stand_in(root: &Root, ordered_by: process::Identity) -> Result<()> {
     process::detach(&process::own_program()?, &words(root, &["guard", "--for", &ordered_by.to_string()]))
 }
 
-/// Starts the migration that is written down under this name: under systemd as a unit of its own, elsewhere as a
-/// process of a session of its own. Where it is killed, it is over.
+/// Starts the migration that is recorded under this id: under systemd as a unit of its own, elsewhere as a process in
+/// a session of its own. A killed migration is not restarted.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// Returns an error if the migration cannot be started.
 pub fn migration(root: &Root, id: &str) -> Result<()> {
     let context = || format!("cannot start the migration of the data of {}", root.path().display());
     let program = process::own_program().context(context)?;

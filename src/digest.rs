@@ -1,20 +1,20 @@
-//! The digest that may lie beside an archive: NAME.sha256, bare or as `sha256sum` writes it.
+//! The digest file beside an archive, NAME.sha256: a bare digest, or the output of `sha256sum`.
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::fs::Origin;
 
-/// The ending of its name.
+/// The suffix of the name of a digest file.
 pub const DIGEST: &str = ".sha256";
 
 /// The largest digest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// Refuses an archive whose digest lies beside it and is another; returns whether there is one.
+/// Checks an archive against the digest file beside it. Returns `false` if there is no digest file.
 ///
 /// # Errors
-/// Refused where the digests differ, or where the file tells none for this archive.
+/// Returns a `Refused` error if the digests differ, or if the file does not contain a digest for this archive.
 pub fn check(archive: &Origin, sha256: &str) -> Result<bool> {
     let beside = archive.beside(DIGEST);
     let Some(text) = beside.read_text(LIMIT)? else { return Ok(false) };
@@ -31,7 +31,7 @@ pub fn check(archive: &Origin, sha256: &str) -> Result<bool> {
         .hint("the archive is damaged or is a different one: get both files again from the vendor"))
 }
 
-/// The digest of a file in the text: the only word, or the word before the file's name.
+/// Returns the digest of a file from the text: the only word, or the word before the name of the file.
 fn find<'a>(text: &'a str, file_name: &str) -> Option<&'a str> {
     let is_digest = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
     if let Some(bare) = Some(text.trim()).filter(is_digest) {
@@ -39,7 +39,7 @@ fn find<'a>(text: &'a str, file_name: &str) -> Option<&'a str> {
     }
     text.lines().find_map(|line| {
         let (digest, named) = line.split_once(' ')?;
-        // sha256sum writes a second blank, or a star for a file read as binary, before the name.
+        // sha256sum writes a second space, or an asterisk for a file read in binary mode, before the name.
         let name = named.strip_prefix([' ', '*']).unwrap_or(named).trim_end();
         let same = Path::new(name).file_name()?.to_string_lossy() == file_name;
         Some(digest).filter(|digest| same && is_digest(digest))

@@ -1,30 +1,30 @@
-//! The one error type: what was tried, on what, why it failed, and what to do about it.
+//! The error type of the crate: the failed action and its object, the causes, and hints for the user.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// The result of everything in this crate that can fail.
+/// The result of every fallible function in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What an error means for the host; decides the exit code (the contract's table of exit codes).
+/// The effect of an error on the host. It decides the exit code (the table of exit codes in the contract).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It failed; releases and service are as they were.
+    /// The command failed. Releases and service are as they were.
     Failed,
-    /// A rule or a state forbids it; nothing was changed.
+    /// A rule or a state forbids the command. Nothing was changed.
     Refused,
-    /// It was begun, failed, and was taken back.
+    /// The command failed after it began, and was rolled back.
     Reverted,
-    /// It was begun, failed, and could not be taken back.
+    /// The command failed after it began, and could not be rolled back.
     Stuck,
-    /// The command line makes no sense.
+    /// The command line is not valid.
     Usage,
-    /// Another Tenure works on this root.
+    /// Another Tenure process works on this root.
     Busy,
 }
 
 impl Kind {
-    /// The exit code of the process.
+    /// Returns the exit code of the process.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -37,7 +37,7 @@ impl Kind {
         }
     }
 
-    /// The word that `--json` uses.
+    /// Returns the name of the kind in `--json` output.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl Kind {
     }
 }
 
-/// An error: action and object in the message, causes behind it, hints beside it.
+/// An error with a message that names action and object, an optional cause, and hints.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -61,63 +61,63 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of the given kind.
+    /// Creates an error of the given kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), cause: None, hints: Vec::new() }
     }
 
-    /// Something failed that no rule forbade.
+    /// Creates a `Failed` error: an operation failed that no rule forbids.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(Kind::Failed, message)
     }
 
-    /// A rule or a state forbids it.
+    /// Creates a `Refused` error: a rule or a state forbids the operation.
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(Kind::Refused, message)
     }
 
-    /// Adds what caused it.
+    /// Sets the cause.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
-    /// Adds one actionable sentence.
+    /// Adds a hint of one actionable sentence.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Adds the state that resulted to the message.
+    /// Appends the resulting state to the message.
     #[must_use]
     pub fn ending(mut self, state: &str) -> Self {
         self.message = format!("{}: {state}", self.message);
         self
     }
 
-    /// The same error, seen as another kind.
+    /// Replaces the kind of the error.
     #[must_use]
     pub fn as_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The same in one line, behind these words, as something that a rule forbids; with its hints.
+    /// Returns a `Refused` error with `words`, the message and its causes in one line, and with all hints.
     #[must_use]
     pub fn refused_in_one_line(&self, words: &str) -> Self {
         let refused = Self::refused(format!("{words}{}", self.in_one_line()));
         self.hints().into_iter().fold(refused, Self::hint)
     }
 
-    /// What it means for the host.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What a person can do about it, the causes' hints included; each once.
+    /// Returns the hints of this error and of its causes, without duplicates.
     #[must_use]
     pub fn hints(&self) -> Vec<&str> {
         let mut hints: Vec<&str> = self.hints.iter().map(String::as_str).collect();
@@ -128,14 +128,14 @@ impl Error {
         hints
     }
 
-    /// The message and its causes in one line, for a history or a warning; what a program said in several lines as well.
+    /// Returns the message and its causes in one line, for a history or a warning. Line breaks become `; `.
     #[must_use]
     pub fn in_one_line(&self) -> String {
         let all = std::iter::once(self.to_string()).chain(self.causes()).collect::<Vec<_>>().join(": ");
         all.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
-    /// The messages of the causes, outermost first.
+    /// Returns the messages of the causes, outermost first.
     #[must_use]
     pub fn causes(&self) -> Vec<String> {
         std::iter::successors(self.source(), |e| (*e).source()).map(ToString::to_string).collect()
@@ -154,7 +154,7 @@ impl StdError for Error {
     }
 }
 
-/// Names the action and its object on a failed operation.
+/// Adds the action and its object to a failed operation.
 pub trait Context<T> {
     /// Turns a failure into an [`Error`] whose message is `action`, e.g. "cannot read /x".
     fn context<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T>;

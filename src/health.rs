@@ -1,4 +1,4 @@
-//! Whether a service is well: what is asked, what one answer means, and what several in a row do. Pure.
+//! Rules of health checks: the probe, the meaning of one sample, and the verdict over several samples. No effects.
 
 use std::fmt;
 use std::net::SocketAddrV6;
@@ -9,61 +9,61 @@ use ureq::http::Uri;
 
 use crate::error::{Error, Result};
 
-/// The table `[health]`, of a manifest or of the settings.
+/// The table `[health]` of a manifest or of the settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", try_from = "RawHealth")]
 pub struct Health {
-    /// What is asked.
+    /// The probe that checks the service.
     pub probe: Probe,
-    /// How long after one answer it is asked again.
+    /// The time between one sample and the next.
     pub interval: Duration,
-    /// How long an answer may take.
+    /// How long one check may take.
     pub timeout: Duration,
-    /// How many good answers in a row make it healthy.
+    /// How many good samples in a row make the service healthy.
     pub healthy_after: u32,
-    /// How many bad answers in a row make it unhealthy.
+    /// How many bad samples in a row make the service unhealthy.
     pub unhealthy_after: u32,
-    /// How long after a move no answer, and the answer that it is not ready, are no bad ones; none where it does not say.
+    /// How long after a move the service may be unready or give no answer; `None` if not declared.
     pub startup: Option<Duration>,
 }
 
-/// How long after a start a service may be starting, where it does not say.
+/// The default startup time after a restart.
 const STARTUP: Duration = Duration::from_secs(30);
 
 impl Health {
-    /// How long after a move the service may be starting: a service that is moved hot has started already.
+    /// Returns how long after a move the service may be starting. After a hot move it has already started.
     #[must_use]
     pub fn startup_after(&self, is_restart: bool) -> Duration {
         self.startup.unwrap_or(if is_restart { STARTUP } else { Duration::ZERO })
     }
 }
 
-/// What is asked whether a service is well.
+/// The way to check the health of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// A program of the release: exit status 0 is good, any other bad.
+    /// A program of the release. Exit status 0 is good, any other status is bad.
     Command(Argv),
-    /// An address that is fetched: 2xx and 3xx are good, 5xx is bad, and other answers do not tell.
+    /// A URL to fetch. Status 2xx and 3xx are good, 5xx is bad, and other statuses say nothing about health.
     Http(String),
-    /// An address that takes connections.
+    /// An address that must accept connections.
     Tcp(String),
-    /// Nothing was declared: it runs the release, and goes on to.
+    /// No check is declared: the service must run the release and keep running it.
     Runs,
 }
 
-/// A program in a release and what it is given; never empty, and never outside of the release.
+/// A program of a release and its arguments. Never empty, and the program never lies outside the release.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct Argv(Vec<String>);
 
 impl Argv {
-    /// The program's path in the release.
+    /// Returns the path of the program in the release.
     #[must_use]
     pub fn program(&self) -> &str {
         self.0.first().map_or("", String::as_str)
     }
 
-    /// What it is given.
+    /// Returns the arguments of the program.
     #[must_use]
     pub fn arguments(&self) -> &[String] {
         self.0.get(1..).unwrap_or_default()
@@ -88,7 +88,7 @@ impl TryFrom<Vec<String>> for Argv {
     }
 }
 
-/// A length of time, as people write it: `10s`, `5m`, `1h 30m`.
+/// A duration in human notation: `10s`, `5m`, `1h 30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Span(pub Duration);
@@ -111,7 +111,7 @@ impl std::str::FromStr for Span {
         };
         match humantime::parse_duration(text) {
             Ok(Duration::ZERO) => Err(refuse(&"it is nothing")),
-            // What is longer than a year is a slip of the finger, and sums of it must not overflow.
+            // More than a year is a typing error, and sums of durations must not overflow.
             Ok(time) if time > Duration::from_secs(366 * 86_400) => Err(refuse(&"it is over a year")),
             Ok(time) => Ok(Self(time)),
             Err(e) => Err(refuse(&e)),
@@ -119,7 +119,7 @@ impl std::str::FromStr for Span {
     }
 }
 
-/// What can be fetched: `http://HOST[:PORT][/PATH]`.
+/// A URL to fetch: `http://HOST[:PORT][/PATH]`.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct Url(String);
@@ -139,7 +139,7 @@ impl TryFrom<String> for Url {
     }
 }
 
-/// What can be connected to: `HOST:PORT`.
+/// An address to connect to: `HOST:PORT`.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct TcpAddress(String);
@@ -162,7 +162,7 @@ fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && is_port(port))
 }
 
-/// A name, an IPv4 address, or an IPv6 address in brackets: without them its end is taken for a port.
+/// Accepts a name, an IPv4 address, or a bracketed IPv6 address: without brackets, its end is taken for a port.
 fn is_host(text: &str) -> bool {
     let is_name = || text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
     match text.starts_with('[') {
@@ -227,18 +227,18 @@ impl Default for Health {
     }
 }
 
-/// What one look says.
+/// The result of one health check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "health", content = "why", rename_all = "kebab-case")]
 pub enum Sample {
-    /// It is well.
+    /// The service is healthy.
     Healthy,
-    /// It is not, and why.
+    /// The service is unhealthy, with the reason.
     Unhealthy(String),
-    /// It does not answer, or answers that it is not ready: it may be starting. Otherwise it is unhealthy.
+    /// The service does not answer, or is not ready. It may be starting; otherwise it is unhealthy.
     #[serde(rename = "unhealthy")]
     NotReady(String),
-    /// Nobody knows, and why.
+    /// The health cannot be determined, with the reason.
     CannotTell(String),
 }
 
@@ -252,19 +252,19 @@ impl fmt::Display for Sample {
     }
 }
 
-/// How a service was just before it was moved.
+/// The health of a service just before it is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Baseline {
-    /// Well, or nobody could tell: it has to be well afterwards.
+    /// Healthy, or not known: the service must be healthy after the move.
     Sound,
-    /// Where it is known already, as on a way back: it must not be failing afterwards.
+    /// The release is known, as after a rollback: the service must not be failing after the move.
     Known,
-    /// It was failing already, for which the new release is not blamed.
+    /// The service was already failing, so the new release is not blamed.
     Failing,
 }
 
-/// Judges by the samples in a row.
+/// Judges a service by consecutive samples.
 #[derive(Clone, Debug)]
 pub struct Judge {
     healthy_after: u32,
@@ -274,27 +274,27 @@ pub struct Judge {
     was_good: bool,
 }
 
-/// What is known after a few samples.
+/// The judgement after the samples so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Good answers enough.
+    /// Enough good samples in a row.
     Healthy,
-    /// Bad answers enough.
+    /// Enough bad samples in a row.
     Unhealthy,
-    /// Neither; ask again.
+    /// Undecided; take another sample.
     Open,
 }
 
 impl Judge {
-    /// Judges from now on.
+    /// Creates a judge without samples.
     #[must_use]
     pub fn new(health: &Health) -> Self {
         let Health { healthy_after, unhealthy_after, .. } = *health;
         Self { healthy_after, unhealthy_after, good: 0, bad: 0, was_good: false }
     }
 
-    /// Takes one more sample into account, of a service that may be `starting`: until its first good answer it is not
-    /// condemned for not being ready. A sample that tells nothing neither confirms nor condemns.
+    /// Adds one sample. A service that may be `starting` is not judged unhealthy for not being ready before its first
+    /// good sample. A `CannotTell` sample is not bad, but ends a run of good samples.
     pub fn take(&mut self, sample: &Sample, starting: bool) -> Verdict {
         match sample {
             Sample::Healthy => (self.good, self.bad, self.was_good) = (self.good + 1, 0, true),

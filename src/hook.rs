@@ -1,4 +1,4 @@
-//! The programs of a release that Tenure runs: as whom, with what in their environment, and where their output goes.
+//! Runs the programs of a release: chooses their user, their environment and the file for their output.
 
 use std::fs::File;
 use std::time::Duration;
@@ -13,36 +13,36 @@ use crate::progress::Progress;
 use crate::root::Root;
 use crate::version::Version;
 
-/// How long a program may take, unless somebody says otherwise.
+/// The default time limit of a program.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The same, where it has work to do: a driver to build, or a copy of the data to make.
+/// The default time limit of a program with long work: to build a driver, or to copy the data.
 const WORK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// The same, of what is under way until it is done: longer than any host is up.
+/// The time limit of a program that may run until it is done: longer than any host is up.
 const ENDLESS: Duration = Duration::from_secs(100 * 366 * 86_400);
 
-/// What a program of a release is there for.
+/// The purpose of a program of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// To tell whether the release may be gone to.
+    /// Decide whether the service may move to the release.
     Check,
-    /// To prepare it.
+    /// Prepare the release.
     Prepare,
-    /// To copy the data.
+    /// Copy the data.
     Backup,
-    /// To migrate the data.
+    /// Migrate the data.
     Migrate,
-    /// To move the running service up.
+    /// Move the running service up to the release.
     HotUpgrade,
-    /// To move it down.
+    /// Move the running service down from the release.
     HotDowngrade,
-    /// To tell what runs.
+    /// Print the running version.
     RunningVersion,
 }
 
 impl Task {
-    /// The key of the manifest.
+    /// Returns the key of the task in the manifest.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ impl Task {
     }
 }
 
-/// How long a program may take: by the operator's word, or else by that of its release.
+/// Returns the time limit of a program: that of the settings, or else that of its release, or else the default.
 #[must_use]
 pub fn timeout(root: &Root, manifest: Option<&Manifest>, task: Task) -> Duration {
     let declared = manifest.map(|manifest| manifest.timeouts).unwrap_or_default();
@@ -84,20 +84,20 @@ pub fn timeout(root: &Root, manifest: Option<&Manifest>, task: Task) -> Duration
     said.map_or(otherwise, |span| span.0)
 }
 
-/// What a hook is run for: its environment tells it.
+/// The context of a hook, which it reads from its environment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HookContext<'a> {
-    /// What is done, as `upgrade`, `downgrade`, `health` or `status`.
+    /// The action, such as `upgrade`, `downgrade`, `health` or `status`.
     pub action: &'a str,
-    /// The release that is left.
+    /// The release to move from.
     pub old: Option<&'a Version>,
-    /// The release that is gone to.
+    /// The release to move to.
     pub new: Option<&'a Version>,
-    /// The transaction, where there is one.
+    /// The transaction, if there is one.
     pub transaction: Option<&'a str>,
-    /// When the trial that begins ends by itself, in RFC 3339.
+    /// The deadline of the trial that begins, in RFC 3339.
     pub deadline: Option<&'a str>,
-    /// Where the release is that is gone to, while it is not published.
+    /// The directory of the new release while it is not yet published.
     pub staged: Option<&'a DirPath>,
 }
 
@@ -111,20 +111,20 @@ impl HookContext<'_> {
 /// A program of a release.
 #[derive(Clone, Copy)]
 pub struct Hook<'a> {
-    /// The root that it is in.
+    /// The root of the release.
     pub root: &'a Root,
-    /// The release whose program it is.
+    /// The release that contains the program.
     pub release: &'a Version,
-    /// The key of the manifest or the settings that names it.
+    /// The key of the program in the manifest or the settings.
     pub name: &'static str,
-    /// The program and what it is given.
+    /// The program and its arguments.
     pub argv: &'a Argv,
-    /// Within what time it has to end.
+    /// How long the program may run.
     pub within: Duration,
 }
 
 impl<'a> Hook<'a> {
-    /// The program of a release for a task; none where its manifest names none.
+    /// Returns the program of a release for a task; `None` if the manifest does not declare one.
     #[must_use]
     pub fn of(root: &'a Root, manifest: &'a Manifest, task: Task) -> Option<Self> {
         let argv = task.argv(&manifest.hooks)?;
@@ -132,10 +132,10 @@ impl<'a> Hook<'a> {
         Some(Self { root, release: &manifest.version, name: task.name(), argv, within })
     }
 
-    /// The program of a release for a task that cannot be done without.
+    /// Returns the program of a release for a task that requires one.
     ///
     /// # Errors
-    /// Failed where its manifest names none.
+    /// Returns a `Failed` error if the manifest does not declare the program.
     pub fn needed(
         root: &'a Root,
         release: &Version,
@@ -147,10 +147,10 @@ impl<'a> Hook<'a> {
             .ok_or_else(|| Error::failed(format!("release {release} has no {} hook", task.name())))
     }
 
-    /// Runs it with its output in a log that is kept.
+    /// Runs the program with its output in a log file that is kept.
     ///
     /// # Errors
-    /// Failed where it did not end well, with the end of its output and where the whole of it is.
+    /// Returns a `Failed` error if the program fails, with the end of its output and the path of the log.
     pub fn run_logged(&self, errand: &HookContext<'_>, progress: &dyn Progress) -> Result<()> {
         let named = format!("{}-{}.log", errand.transaction.unwrap_or("none"), self.name);
         let (log, place) = self.root.new_log(&named)?;
@@ -159,20 +159,20 @@ impl<'a> Hook<'a> {
             .map_err(|e| self.failed(e).hint(format!("its output is in {}", place.display())))
     }
 
-    /// Runs it and returns the end of what it said.
+    /// Runs the program and returns the end of its output.
     ///
     /// # Errors
-    /// Failed where it did not end well, with the end of its output.
+    /// Returns a `Failed` error if the program fails, with the end of its output.
     pub fn ask(&self, errand: &HookContext<'_>, progress: &dyn Progress) -> Result<String> {
         let said = process::output_in_memory()?;
         self.run(errand, &said, progress)?.good_or_said(self.within, &said).map_err(|e| self.failed(e))?;
         Ok(process::tail(&said))
     }
 
-    /// Runs it; how it ended is for the caller to judge.
+    /// Runs the program and returns how it ended. The caller decides whether it succeeded.
     ///
     /// # Errors
-    /// Where it cannot be started, or on interruption.
+    /// Returns an error if the program cannot be started, or on interruption.
     pub fn run(
         &self,
         errand: &HookContext<'_>,

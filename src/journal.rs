@@ -1,4 +1,4 @@
-//! The journal of the one transaction that may be under way: its plan, and each step before it is begun.
+//! The journal of the one transaction that may be open: its plan, and a note of each step before the step begins.
 
 use std::fs::File;
 
@@ -12,12 +12,12 @@ use crate::root::Root;
 /// The largest journal that is read, in bytes.
 const LIMIT: u64 = 1 << 26;
 
-/// An open journal. It stays open, whatever happens to this value, until it is [closed](close).
+/// An open journal. Dropping this value does not close the journal; only [`close`] does.
 #[derive(Debug)]
 #[must_use = "what is not written into a journal cannot be recovered from"]
 pub struct Journal<'a> {
     root: &'a Root,
-    /// Written to as long as this process has it open, whatever its name leads to meanwhile.
+    /// The file written to, even if the name of the journal leads to another file meanwhile.
     file: File,
 }
 
@@ -26,22 +26,22 @@ struct Begun {
     begun: usize,
 }
 
-/// What was found of an earlier transaction.
+/// The journal of an earlier transaction, as found on disk.
 #[derive(Debug)]
 pub enum JournalState {
-    /// None is open.
+    /// No transaction is open.
     Nothing,
-    /// One was cut short.
+    /// A transaction was interrupted.
     Open(Box<JournalRecord>),
-    /// There is a journal that no Tenure wrote in full, or that the disk has lost.
+    /// The journal is incomplete, was not written by Tenure, or was lost by the disk.
     Damaged,
 }
 
 impl<'a> Journal<'a> {
-    /// Writes down durably what is going to be done.
+    /// Opens a journal and durably writes the plan.
     ///
     /// # Errors
-    /// Where it cannot be written; nothing is begun then.
+    /// Returns an error if the journal cannot be written. No step may begin then.
     pub fn open(root: &'a Root, record: &JournalRecord) -> Result<Self> {
         let mut line = serde_json::to_vec(record).context(|| "cannot write the journal")?;
         line.push(b'\n');
@@ -49,51 +49,51 @@ impl<'a> Journal<'a> {
         Ok(Self { root, file })
     }
 
-    /// Writes down durably that `count` steps are begun; only then may the last of them be applied.
+    /// Durably notes that `count` steps are begun. Only then may the last of them be applied.
     ///
     /// # Errors
-    /// Where it cannot be written; the step must not be applied then.
+    /// Returns an error if the note cannot be written. The step must not be applied then.
     pub fn begin(&self, count: usize) -> Result<()> {
         let line = serde_json::to_string(&Begun { begun: count }).context(|| "cannot write the journal")?;
         disk::append(&self.file, &line).context(|| format!("cannot write {}", self.root.journal().display()))
     }
 
-    /// Writes down durably that all steps are done: what is acknowledged is not taken back after this, and
-    /// what the history says is true.
+    /// Durably notes that all steps are done. After this, a recovery undoes nothing: an acknowledged command stays
+    /// done, and its history entry stays true.
     ///
     /// # Errors
-    /// Where it cannot be written; a recovery then goes by the links.
+    /// Returns an error if the note cannot be written. A recovery then decides by the links.
     pub fn all_done(&self, plan: &Plan) -> Result<()> {
         self.begin(plan.steps.len() + 1)
     }
 }
 
-/// Ends the transaction that is under way, or the one that [`find`] found, durably.
+/// Durably ends the open transaction, or the transaction that [`find`] found.
 ///
 /// # Errors
-/// Where the journal cannot be removed; the next command then finds nothing left to do.
+/// Returns an error if the journal cannot be removed. The next command then finds nothing left to do.
 pub fn close(root: &Root) -> Result<()> {
     disk::remove_file_durable(&root.journal())
 }
 
-/// Whether a transaction is open, whoever is at it.
+/// Returns whether a transaction is open, in this process or in another one.
 ///
 /// # Errors
-/// Where that cannot be looked at.
+/// Returns an error if the journal cannot be examined.
 pub fn is_open(root: &Root) -> Result<bool> {
     Ok(disk::standing(&root.journal())? != FileKind::Nothing)
 }
 
-/// Looks for a transaction that was cut short. A line that a power cut tore was never acted on.
+/// Looks for an interrupted transaction. Skips a line that a power failure tore: its step was never begun.
 ///
 /// # Errors
-/// Where the journal is there and cannot be read.
+/// Returns an error if the journal exists and cannot be read.
 pub fn find(root: &Root) -> Result<JournalState> {
     if let FileKind::Link(_) | FileKind::Directory = disk::standing(&root.journal())? {
         return Ok(JournalState::Damaged);
     }
     let text = match disk::read_torn(&root.journal(), LIMIT) {
-        // No file, or one that is larger than any journal.
+        // The journal is not a regular file, or is larger than any journal.
         Err(error) if error.kind() == Kind::Refused => return Ok(JournalState::Damaged),
         text => text?,
     };
@@ -108,19 +108,19 @@ pub fn find(root: &Root) -> Result<JournalState> {
     Ok(JournalState::Open(Box::new(record)))
 }
 
-/// None where no Tenure can have written it.
+/// Returns `None` if Tenure cannot have written the line.
 fn record(line: &str) -> Option<JournalRecord> {
     serde_json::from_str(line).ok().filter(JournalRecord::stays_inside)
 }
 
-/// Puts a damaged journal out of the way, durably, and returns where it is: what it says can no longer be
-/// acted on, and must not block every later command.
+/// Durably moves a damaged journal away and returns its new path. Its contents can no longer be acted on, and must
+/// not block later commands.
 ///
 /// # Errors
-/// Where it cannot be moved.
+/// Returns an error if the journal cannot be moved.
 pub fn set_aside(root: &Root) -> Result<DirPath> {
     let mut aside = root.damaged_journal();
-    // A directory that somebody made there stays as it is.
+    // A directory that a user created there is left in place.
     if disk::is_dir(&aside) {
         aside = root.trash().join("journal.damaged");
     }

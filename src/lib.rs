@@ -1,11 +1,11 @@
-//! Tenure: the releases of one service, kept under ROOT/releases and switched without a moment in which none
-//! is there.
+//! Tenure keeps the releases of one service under ROOT/releases and switches between them atomically: no switch
+//! leaves a moment without a release.
 //!
-//! The modules stand on floors; each uses only what is listed above it, here.
+//! The modules are arranged in floors. A module uses only modules that this file lists above it.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a unit test may"))]
 
-// Floor 0: values and decisions.
+// Floor 0: values and rules, without effects.
 pub mod error;
 pub mod progress;
 pub mod version;
@@ -46,7 +46,7 @@ pub mod process;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod platform;
 
-// Floor 3: what a root and a service consist of.
+// Floor 3: the contents of a root and a service.
 pub mod root;
 pub mod journal;
 pub mod privilege;
@@ -55,7 +55,7 @@ pub mod service;
 pub mod probe;
 pub mod detach;
 
-// Floor 4: plans carried out.
+// Floor 4: the execution of plans.
 pub mod execute;
 
 // Floor 5: the commands.

@@ -10,7 +10,7 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Before anything else is opened or started.
+    // This must come before anything else is opened or started.
     tenure::process::keep_descriptors();
     ExitCode::from(cli::run(&std::env::args_os().collect::<Vec<_>>()))
 }

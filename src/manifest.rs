@@ -1,5 +1,5 @@
-//! release.toml, parsed once into types: what the vendor of a release declares. What is declared and this Tenure
-//! does not know, or cannot honour, is an error: a rule is never silently ignored.
+//! The manifest release.toml, parsed once into types: the vendor's declarations about a release. A declaration that
+//! this Tenure does not know or cannot honour is an error, because a rule must never be ignored silently.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -10,37 +10,37 @@ use crate::health::{Argv, Health, Span};
 use crate::requires::Requires;
 use crate::version::{Range, Version};
 
-/// The file name of the manifest, at the top of a release.
+/// The file name of the manifest, in the top directory of a release.
 pub const MANIFEST: &str = "release.toml";
 
-/// A manifest with every key, and what each is for.
+/// An example manifest that shows and explains every key.
 pub const EXAMPLE: &str = include_str!("manifest.example.toml");
 
-/// What the vendor declares of a release.
+/// The vendor's declarations about a release.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Manifest {
-    /// The product.
+    /// The name of the product.
     pub name: String,
-    /// The version, which must be the one that the release is installed as.
+    /// The version. It must equal the version that the release is installed as.
     pub version: Version,
-    /// How this release may be reached.
+    /// The releases from which this release may be reached.
     #[serde(default)]
     pub upgrade: Upgrade,
-    /// What it requires of the host.
+    /// The requirements on the host.
     #[serde(default)]
     pub requires: Requires,
-    /// What becomes of its files.
+    /// The handling of its files.
     #[serde(default)]
     pub files: Files,
-    /// The formats of the data that it keeps; none where it does not say.
+    /// The data formats of the release; `None` if not declared.
     pub data: Option<Formats>,
-    /// Its own programs, by what they are for.
+    /// The programs of the release, by purpose.
     #[serde(default)]
     pub hooks: Hooks,
-    /// How its health is told.
+    /// The health check of the release.
     pub health: Option<Health>,
-    /// How long things may take.
+    /// The time limits of the release.
     #[serde(default)]
     pub timeouts: Timeouts,
 }
@@ -49,42 +49,42 @@ pub struct Manifest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Hooks {
-    /// Tells, by its exit status, whether this release may be gone to; changes nothing.
+    /// Decides by its exit status whether the service may move to this release. Changes nothing.
     pub check: Option<Argv>,
-    /// Prepares this release where it was unpacked.
+    /// Prepares this release in the directory where it was unpacked.
     pub prepare: Option<Argv>,
-    /// Makes a copy of the data, before anything is done that cannot be taken back.
+    /// Copies the data before the first step that cannot be undone.
     pub backup: Option<Argv>,
-    /// Brings the data into the format of this release, once it is permanent.
+    /// Converts the data to the format of this release, once the release is permanent.
     pub migrate: Option<Argv>,
     /// Moves the running service up to this release.
     pub hot_upgrade: Option<Argv>,
     /// Moves the running service from this release down to a lower one.
     pub hot_downgrade: Option<Argv>,
-    /// Prints the version that runs.
+    /// Prints the running version.
     pub running_version: Option<Argv>,
 }
 
-/// The table `[timeouts]`, of a manifest or of the settings.
+/// The table `[timeouts]` of a manifest or of the settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Timeouts {
-    /// Within what time after a move the service has to be healthy.
+    /// How long the service may take to become healthy after a move.
     pub health: Option<Span>,
-    /// Within what time the manager has to stop and start the service, or to move it.
+    /// How long the manager may take to stop and start the service, or to move it.
     pub stop: Option<Span>,
-    /// Within what time a hook has to end that others do not speak of.
+    /// How long a hook may run that has no limit of its own.
     pub hook: Option<Span>,
-    /// Within what time a release has to be prepared.
+    /// How long the preparation of a release may take.
     pub prepare: Option<Span>,
-    /// Within what time a backup has to be made.
+    /// How long a backup may take.
     pub backup: Option<Span>,
-    /// Within what time a migration has to be done.
+    /// How long a migration may take.
     pub migrate: Option<Span>,
 }
 
 impl Hooks {
-    /// Those that are declared, by their keys.
+    /// Returns the declared hooks with their keys.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &Argv)> {
         let Self { check, prepare, backup, migrate, hot_upgrade, hot_downgrade, running_version } = self;
         let named = [
@@ -101,7 +101,7 @@ impl Hooks {
 }
 
 impl Timeouts {
-    /// These, and the others where these say nothing.
+    /// Returns these limits, with unset limits taken from `others`.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
         Self {
@@ -119,7 +119,7 @@ impl Timeouts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Files {
-    /// Whether nothing ever writes to them: then releases may share them by hard links.
+    /// Whether the files are never written to, so that releases may share them by hard links.
     #[serde(default)]
     pub immutable: bool,
 }
@@ -128,23 +128,23 @@ pub struct Files {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Upgrade {
-    /// The releases from which it is reached without a restart; by default those of the same major.minor.
+    /// The releases from which this release is reached without a restart; by default those of the same major.minor.
     pub hot_from: Option<Vec<Range>>,
-    /// The releases from which it is reached at all; by default those that releases/paths.toml says.
+    /// The releases from which this release may be reached; by default those that releases/paths.toml allows.
     pub from: Option<Vec<Range>>,
 }
 
 impl Manifest {
-    /// Parses a manifest; `file` names it in errors.
+    /// Parses a manifest. Errors name it as `file`.
     ///
     /// # Errors
-    /// Refused, naming the file, the line and the nearest known key.
+    /// Returns a `Refused` error that names the file, the line and the nearest known key.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         parse(file, text)
     }
 
-    /// Whose it is instead, where it is not of this version, or not of the product where one is named:
-    /// `another version: 5.0.2, not 5.0.1`.
+    /// Returns the mismatch if the manifest is for another version, or for a product other than `product`: `another
+    /// version: 5.0.2, not 5.0.1`.
     #[must_use]
     pub fn mismatch(&self, version: &Version, product: Option<&str>) -> Option<String> {
         if self.version != *version {
@@ -155,7 +155,7 @@ impl Manifest {
     }
 }
 
-/// Parses either file; `file` names it in errors.
+/// Parses a TOML file that a user wrote. Errors name it as `file`.
 pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|e| {
         let place = e.span().map_or_else(String::new, |span| format!(", line {}", line(text, span.start)));
@@ -167,12 +167,12 @@ pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
     })
 }
 
-/// The number of the line that a byte of the text is in.
+/// Returns the number of the line that contains the byte `at`.
 pub(crate) fn line(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-/// What is wrong, in one line that can be shown, and in TOML's words.
+/// Returns the error message in one printable line, with TOML's names of types.
 pub(crate) fn message(error: &toml::de::Error) -> String {
     let text = error.message().lines().next().unwrap_or("it is not TOML");
     let plain = match text.rsplit_once(", expected ") {
@@ -184,7 +184,7 @@ pub(crate) fn message(error: &toml::de::Error) -> String {
     plain.chars().map(printable).collect()
 }
 
-/// What TOML calls what serde calls by Rust's words.
+/// Translates serde's names of types, which are Rust's, to TOML's.
 fn kind(wanted: &str) -> &str {
     match wanted {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
@@ -197,19 +197,19 @@ fn kind(wanted: &str) -> &str {
     }
 }
 
-/// A file's words may hold what a terminal would obey.
+/// Escapes control characters, because text from a file may contain terminal escape sequences.
 pub(crate) fn printable(c: char) -> String {
     if c.is_control() { c.escape_default().collect() } else { c.into() }
 }
 
-/// The known key that is most like the unknown one, out of serde's "unknown field `x`, expected one of ...".
+/// Returns the known key that is most similar to the unknown key in serde's "unknown field `x`, expected one of ...".
 pub(crate) fn nearest_key(message: &str) -> Option<&str> {
     let mut quoted = message.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
     nearest(unknown, &quoted.collect::<Vec<_>>())
 }
 
-/// The known word that is most like the other one; on a tie the first of the alphabet.
+/// Returns the known word that is most similar to `unknown`; in a tie, the first in alphabetical order.
 pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     let like = |word: &str| strsim::jaro_winkler(unknown, word);
     known.iter().copied().max_by(|a, b| like(a).total_cmp(&like(b)).then_with(|| b.cmp(a)))

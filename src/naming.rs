@@ -1,9 +1,9 @@
-//! The file names of archives: NAME-VERSION[-anything].zip and its kin, and which of them holds a release.
+//! The file names of archives, NAME-VERSION[-ANYTHING].zip and other formats, and the release that each name denotes.
 
 use crate::error::{Error, Result};
 use crate::version::Version;
 
-/// The kinds of archives.
+/// The format of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveFormat {
     /// .zip
@@ -18,7 +18,7 @@ pub enum ArchiveFormat {
     TarXz,
 }
 
-/// What makes a pre-release of a version, besides numbers, by the words in use.
+/// The common words that mark a version as a pre-release. A number does so too.
 const PRERELEASES: [&str; 8] = ["alpha", "beta", "rc", "pre", "preview", "dev", "snapshot", "nightly"];
 
 const ENDINGS: [(&str, ArchiveFormat); 6] = [
@@ -31,23 +31,23 @@ const ENDINGS: [(&str, ArchiveFormat); 6] = [
 ];
 
 impl ArchiveFormat {
-    /// How the names of such archives end.
+    /// Returns the suffix of the file names of such archives.
     #[must_use]
     pub fn ending(self) -> &'static str {
         ENDINGS.iter().find(|(_, format)| *format == self).map_or("", |(ending, _)| ending)
     }
 
-    /// Splits a file name into its stem and the format that its ending tells.
+    /// Splits a file name into its stem and the format of its suffix; `None` if the suffix is not known.
     #[must_use]
     pub fn split(file_name: &str) -> Option<(&str, Self)> {
         ENDINGS.iter().find_map(|(ending, format)| Some((file_name.strip_suffix(ending)?, *format)))
     }
 }
 
-/// Whether an archive of this file name holds `version` of `product` (of any product where none is named).
+/// Returns whether an archive of this file name holds `version` of `product`, or of any product if that is `None`.
 ///
-/// What follows the version is free (`-otp24-el8-amd64`), unless it makes another version of it: 5.0.1 is
-/// never taken from `emqx-5.0.10.zip`, nor from `emqx-5.0.1-rc.1.zip`, nor 7.2.4 from `redis-7.2.4-52.tar`.
+/// Any suffix may follow the version (`-otp24-el8-amd64`), unless it makes a different version: 5.0.1 is not taken
+/// from `emqx-5.0.10.zip` or `emqx-5.0.1-rc.1.zip`, and 7.2.4 is not taken from `redis-7.2.4-52.tar`.
 #[must_use]
 pub fn holds(file_name: &str, product: Option<&str>, version: &Version) -> bool {
     let Some((stem, _)) = ArchiveFormat::split(file_name) else { return false };
@@ -59,7 +59,7 @@ pub fn holds(file_name: &str, product: Option<&str>, version: &Version) -> bool 
     }
 }
 
-/// The version that a file name tells: the shortest that leaves a free suffix or none.
+/// Returns the version in a file name: the shortest for which [`holds`] is true; `None` if there is none.
 #[must_use]
 pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
     let (stem, _) = ArchiveFormat::split(file_name)?;
@@ -68,10 +68,10 @@ pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
     ends.filter_map(|end| rest[..end].parse::<Version>().ok()).find(|v| holds(file_name, product, v))
 }
 
-/// Makes sure that a file name tells this release, also to whoever does not know the product.
+/// Checks that the file name is read as this release, both with and without knowledge of the product.
 ///
 /// # Errors
-/// Refused where it tells another version, or none.
+/// Returns a `Refused` error if the name is read as another version, or as none.
 pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
     let words = PRERELEASES.join(", ");
     if !holds(file_name, Some(product), version) {
@@ -102,14 +102,14 @@ fn after_product<'a>(stem: &'a str, product: Option<&str>) -> Option<&'a str> {
     }
 }
 
-/// Begins with three numbers between dots, which no product's name does.
+/// Whether the text begins with three numbers separated by dots. A product name is assumed not to contain such text.
 fn is_versionlike(text: &str) -> bool {
     let core = text.split(['-', '+']).next().unwrap_or_default();
     let numbers: Vec<&str> = core.split('.').collect();
     numbers.len() == 3 && numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether what follows a version's hyphen makes it a pre-release or a build.
+/// Whether the suffix after a version and a hyphen denotes a pre-release or a build.
 fn is_prerelease(suffix: &str) -> bool {
     let first = suffix.split(['-', '.', '+', '_']).next().unwrap_or_default().to_ascii_lowercase();
     let word = first.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -1,5 +1,5 @@
-//! Who owns a file and the directories above it, and who else can write them. A path is resolved link by link, as the
-//! kernel resolves it.
+//! Checks who owns a file and the directories above it, and which other users can write to them. Resolves a path
+//! symlink by symlink, as the kernel does.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -12,22 +12,22 @@ use nix::unistd::{Uid, User};
 
 use crate::error::{Context, Error, Result};
 
-/// The most symlinks in one path, as in the kernel (path_resolution(7)).
+/// The maximum number of symlinks in one path, as in the kernel (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// The permission bit of a directory in which only the owner of an entry can replace it.
+/// The permission bit of a directory in which only the owner of an entry can replace the entry.
 const STICKY: u32 = 0o1000;
 
 /// A file, directory or symlink, with its owner and mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owned {
-    /// Its path.
+    /// The path.
     pub path: PathBuf,
-    /// Its owner.
+    /// The user ID of the owner.
     pub uid: u32,
-    /// Its group.
+    /// The group ID.
     pub gid: u32,
-    /// Its permission bits; 0 for a symlink, which cannot be written.
+    /// The permission bits; 0 for a symlink, which cannot be written.
     mode: u32,
     is_dir: bool,
 }
@@ -38,10 +38,10 @@ impl Owned {
         Self { path: path.to_owned(), uid: meta.uid(), gid: meta.gid(), mode, is_dir: meta.is_dir() }
     }
 
-    /// What is at the path, links followed; none where nothing is there.
+    /// Returns the owner and mode of the file at the path, following symlinks; `None` if it does not exist.
     ///
     /// # Errors
-    /// Where it cannot be looked at.
+    /// Returns an error if the file cannot be examined.
     pub fn at(path: &Path) -> Result<Option<Self>> {
         match fs::metadata(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -49,26 +49,26 @@ impl Owned {
         }
     }
 
-    /// An open file.
+    /// Returns the owner and mode of an open file.
     ///
     /// # Errors
-    /// Where it cannot be looked at.
+    /// Returns an error if the file cannot be examined.
     pub fn of(file: &fs::File, path: &Path) -> Result<Self> {
         Ok(Self::new(path, &file.metadata().context(|| cannot(path))?))
     }
 
-    /// Whether users other than root and the owner can write it: everyone, or the members of a group that is neither 0
-    /// nor the first group of the owner.
+    /// Returns whether users other than root and the owner can write to the file: every user, or the members of a
+    /// group that is neither group 0 nor the primary group of the owner.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         let first_group = || User::from_uid(Uid::from_raw(self.uid)).ok().flatten().map(|u| u.gid.as_raw());
         self.mode & 0o002 != 0 || (self.mode & 0o020 != 0 && self.gid != 0 && first_group() != Some(self.gid))
     }
 
-    /// Refuses what users other than root and the owner can write.
+    /// Refuses a file that users other than root and the owner can write to.
     ///
     /// # Errors
-    /// Refused, naming the path and its mode.
+    /// Returns a `Refused` error that names the path and its mode.
     pub fn not_shared(&self) -> Result<()> {
         if !self.is_shared() {
             return Ok(());
@@ -80,20 +80,20 @@ impl Owned {
     }
 }
 
-/// Everything that a path leads over, each thing once: the directories from / on, the file, and the symlinks that another
+/// All files that a path leads through, each once: the directories from / on, the file, and the symlinks that another
 /// user could replace.
 #[derive(Clone, Debug)]
 pub struct Trail {
     seen: Vec<Owned>,
-    /// The directory in which the path ends, where the next name is missing.
+    /// The last existing directory, if the next name in the path is missing.
     ends_in: Option<Owned>,
 }
 
 impl Trail {
-    /// Follows an absolute path, as far as something is there.
+    /// Follows an absolute path as far as it exists.
     ///
     /// # Errors
-    /// Where it cannot be looked at, or holds too many symlinks.
+    /// Returns an error if a file cannot be examined, or if the path has too many symlinks.
     pub fn of(path: &Path) -> Result<Self> {
         let mut at = PathBuf::from("/");
         let mut trail = Self { seen: vec![look(&at)?], ends_in: None };
@@ -139,18 +139,18 @@ impl Trail {
         }
     }
 
-    /// What does not belong to root. The owner of / counts as root: such a user can replace every program of the host,
-    /// and in a user namespace the host's root has another number.
+    /// Returns the files that do not belong to root. The owner of / counts as root: that user can replace every
+    /// program of the host, and in a user namespace the root user of the host has another number.
     pub fn others(&self) -> impl Iterator<Item = &Owned> {
         let top = self.seen.first().map_or(0, |top| top.uid);
         self.seen.iter().filter(move |owned| owned.uid != 0 && owned.uid != top)
     }
 
-    /// Refuses a path that users other than root and the owners can lead elsewhere. A sticky directory is accepted on
-    /// the way: what is in it counts by its own owner.
+    /// Refuses a path that users other than root and the owners can redirect. A sticky directory on the way is
+    /// accepted, because each entry in it is checked by its own owner.
     ///
     /// # Errors
-    /// Refused, naming what they can write.
+    /// Returns a `Refused` error that names the writable file.
     pub fn not_shared(&self) -> Result<()> {
         let guarded = |owned: &&Owned| owned.is_dir && owned.mode & STICKY != 0;
         let on_the_way = self.seen.iter().filter(|owned| !guarded(owned));

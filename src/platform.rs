@@ -1,4 +1,4 @@
-//! What this host is.
+//! Detects the architecture, operating system and C library of this host.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use crate::outside;
 use crate::process;
 use crate::requires::{Named, Platform};
 
-/// Where os-release(5) says that it is, the first that is there.
+/// The paths of os-release(5). The first file that can be read is used.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
-/// The largest that is read, in bytes.
+/// The largest os-release file that is read, in bytes.
 const LIMIT: u64 = 1 << 16;
 
-/// How long a program may take to tell the version of the C library.
+/// How long a program may take to print the version of the C library.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// This host, with so many bytes free.
+/// Returns a description of this host, with `free` bytes of free space.
 ///
 /// # Errors
-/// Where the system does not tell.
+/// Returns an error if the system does not report its architecture.
 pub fn this(free: u64) -> Result<Platform> {
     let uname = nix::sys::utsname::uname().context(|| "cannot determine the architecture")?;
     let arch = uname.machine().to_string_lossy().into_owned();
@@ -29,7 +29,7 @@ pub fn this(free: u64) -> Result<Platform> {
     Ok(Platform { arch, os: os(&text.unwrap_or_default()), libc, free })
 }
 
-/// Whether systemd has booted this host, as sd_booted(3) tells; in a container that is being built nobody has.
+/// Returns whether systemd booted this host (sd_booted(3)); `false` while a container image is built.
 #[must_use]
 pub fn is_under_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
@@ -48,7 +48,7 @@ fn os(text: &str) -> Named {
     }
 }
 
-/// As getconf(1) tells it; musl has no such word and is known by its loader.
+/// Asks getconf(1) for the version of glibc. musl does not know this variable, and is detected by its loader.
 fn libc(arch: &str) -> Option<Named> {
     let named = |text: &str| text.parse::<Named>().ok();
     let asked = process::ask(Path::new("getconf"), &["GNU_LIBC_VERSION".to_owned()], PATIENCE);

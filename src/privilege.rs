@@ -1,5 +1,6 @@
-//! As which user programs run: with no more privilege than the owners of the files that name them, of the programs
-//! themselves, and of every directory above these. Only they could have decided what such a program does.
+//! Chooses the user that a program runs as. A program has no more privilege than the owners of the files that name
+//! it, of the program itself, and of all directories above them, because only they could have decided what the
+//! program does.
 
 use std::path::{Path, PathBuf};
 
@@ -11,20 +12,20 @@ use crate::process::{self, Account};
 use crate::root::Root;
 use crate::settings::SETTINGS;
 
-/// The user that a program of the release in `dir` runs as: the one that the settings name, or else the owner.
+/// Returns the user that a program of the release in `dir` runs as: the user in the settings, or else the owner.
 ///
 /// # Errors
-/// Refused where the owners differ, where other users can write one of the files or directories, where the settings
-/// name a user who is not the owner, and where this process cannot run programs as that user.
+/// Returns a `Refused` error if the owners differ, if other users can write to one of the files or directories, if
+/// the settings name a user who is not the owner, or if this process cannot run programs as that user.
 pub fn of_release(root: &Root, dir: &Path, program: &Path) -> Result<Account> {
     of_files(root, &[settings(root), dir.join(MANIFEST), program.to_owned()])
         .context(|| format!("cannot run {}", program.display()))
 }
 
-/// The user that programs of releases run as, as far as the root and its settings decide.
+/// Returns the user that programs of releases run as, as far as the root and its settings decide.
 ///
 /// # Errors
-/// As [`of_release`].
+/// Returns the same errors as [`of_release`].
 pub fn of_settings(root: &Root) -> Result<Account> {
     of_files(root, &[settings(root)])
 }
@@ -47,22 +48,24 @@ fn of_files(root: &Root, files: &[PathBuf]) -> Result<Account> {
     Ok(account)
 }
 
-/// The user that a command of the settings runs as; none for the user of this process, where all of it is root's.
+/// Returns the user that a command of the settings runs as, or `None` for the user of this process if only that user
+/// and root own the files.
 ///
 /// # Errors
-/// Refused where the owners differ, where other users can write one of the files or directories, and where this
-/// process cannot run programs as the owner.
+/// Returns a `Refused` error if the owners differ, if other users can write to one of the files or directories, or if
+/// this process cannot run programs as the owner.
 pub fn of_command(root: &Root, program: &str) -> Result<Option<Account>> {
-    // A bare name is looked up in the directories of the host's programs.
+    // A bare name is looked up in the program directories of the host.
     let file = program.contains('/').then(|| root.path().join(program));
     let files: Vec<PathBuf> = [settings(root)].into_iter().chain(file).collect();
     at_most(root, &files).context(|| format!("cannot run {program}"))
 }
 
-/// The user that a command in the journal runs as; none for the user of this process, where all of it is root's.
+/// Returns the user that a command in the journal runs as, or `None` for the user of this process if only that user
+/// and root own the files.
 ///
 /// # Errors
-/// As [`of_command`].
+/// Returns the same errors as [`of_command`].
 pub fn of_journal(root: &Root) -> Result<Option<Account>> {
     at_most(root, &[root.journal().path().to_owned()]).context(|| "cannot run a command of the journal")
 }
@@ -78,10 +81,10 @@ fn at_most(root: &Root, files: &[PathBuf]) -> Result<Option<Account>> {
     }
 }
 
-/// Refuses to run a program of the host as root that is not root's own.
+/// Refuses to run a host program as root that does not belong to root.
 ///
 /// # Errors
-/// Refused where it belongs to another user, or where other users can write it.
+/// Returns a `Refused` error if the program belongs to another user, or if other users can write to it.
 pub fn check_program(program: &Path) -> Result<()> {
     if effective_uid() != 0 {
         return Ok(());
@@ -97,11 +100,11 @@ pub fn check_program(program: &Path) -> Result<()> {
     }
 }
 
-/// Refuses to take a process for the service because of a pid file whose owner could not signal it. What runs from the
-/// releases under `releases` is the service.
+/// Refuses a pid file whose owner could not signal the process that it names. A process that runs from the directory
+/// `releases` is accepted, because it is the service.
 ///
 /// # Errors
-/// Refused, naming both owners.
+/// Returns a `Refused` error that names both owners.
 pub fn check_process(pid_file: &Path, pid: u32, releases: &Path) -> Result<()> {
     let context = || format!("cannot use the pid file {}", pid_file.display());
     let trail = Trail::of(pid_file)?;
@@ -121,17 +124,17 @@ pub fn check_process(pid_file: &Path, pid: u32, releases: &Path) -> Result<()> {
     .context(context)
 }
 
-/// The settings; where there are none, only the directory that they would be in decides.
+/// Without a settings file, only the directory that would contain it decides.
 fn settings(root: &Root) -> PathBuf {
     root.path().join(SETTINGS)
 }
 
-/// What belongs to the one user other than root who owns any of this; none where all of it is root's.
+/// Returns a file of the only user other than root who owns one of the files; `None` if root owns all of them.
 fn owner(files: &[PathBuf]) -> Result<Option<Owned>> {
     let mut found: Option<Owned> = None;
     for file in files {
         let trail = Trail::of(file)?;
-        // As another user, Tenure runs programs as that user alone, whoever can write them.
+        // Unless it runs as root, Tenure runs programs only as its own user, regardless of who can write to them.
         if effective_uid() == 0 {
             trail.not_shared()?;
         }
@@ -149,7 +152,7 @@ fn owner(files: &[PathBuf]) -> Result<Option<Owned>> {
     Ok(found)
 }
 
-/// The owner, with the group of the root where it is this user's as well.
+/// Returns the owner with the group of the root, if the root has the same owner; otherwise with its primary group.
 fn account(root: &Root, owner: &Owned) -> Account {
     match root.owner() {
         of_root if of_root.uid == owner.uid => Account::of(owner.uid, of_root.gid),
@@ -161,7 +164,7 @@ fn belongs(owner: &Owned) -> String {
     format!("{} belongs to {}", owner.path.display(), process::user_name(owner.uid))
 }
 
-/// The settings name a user who may do what the owner may not.
+/// Returns the error for settings that name a user whose rights the owner may lack.
 fn more(root: &Root, owner: &Owned, named: &Account) -> Error {
     let (path, user) = (owner.path.display(), process::user_name(owner.uid));
     Error::refused(format!("{} names the user {}, but {}", settings(root).display(), named.name(), belongs(owner)))

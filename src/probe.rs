@@ -1,4 +1,4 @@
-//! One look at the health of a service.
+//! Takes one sample of the health of a service.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -14,10 +14,10 @@ use crate::root::Root;
 use crate::service::{Running, Service};
 use crate::version::Version;
 
-/// Looks once at the health of the service, as `release` declares it or as it should run it.
+/// Takes one sample of the health of the service, which should run `release`.
 ///
 /// # Errors
-/// On interruption alone: whatever goes wrong with a look is what it says.
+/// Returns an error only on interruption. Any other failure becomes part of the sample.
 pub fn sample(
     service: &Service<'_>,
     release: &Version,
@@ -70,7 +70,7 @@ fn http(url: &str, within: Duration) -> Sample {
         Ok(200..=399) => Sample::Healthy,
         Ok(503) => Sample::NotReady(format!("{url} answers 503")),
         Ok(status @ 500..=599) => Sample::Unhealthy(format!("{url} answers {status}")),
-        // Too many requests, no such page, no permission: it answers, and that is all that is known.
+        // Too many requests, not found, forbidden: the service answers, but the status says nothing about its health.
         Ok(status) => Sample::CannotTell(format!("{url} answers {status}")),
         Err(ureq::Error::Timeout(_)) => Sample::NotReady(late(url, within)),
         Err(ureq::Error::Io(e)) => unreached(url, &e),
@@ -99,7 +99,7 @@ fn tcp(address: &str, within: Duration) -> Sample {
     last
 }
 
-/// What refuses or drops a connection is up and unwell; a network that is down says nothing of the service.
+/// A refused or dropped connection means that the service is not ready. A network failure says nothing about it.
 fn unreached(what: &str, error: &std::io::Error) -> Sample {
     use ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof,

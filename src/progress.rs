@@ -1,33 +1,33 @@
-//! How long work reports its progress and learns that it should end.
+//! The interface by which long work reports its progress and learns of an interruption.
 
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// Watches work that may take a while.
+/// An observer of long work.
 pub trait Progress {
-    /// `done` of `total` bytes are through.
+    /// Reports that `done` of `total` bytes are processed.
     fn advance(&mut self, done: u64, total: u64);
 
-    /// Something is waited for, for so much longer at most.
+    /// Reports a wait for an event, which takes at most this much longer.
     fn waiting(&mut self, _for_what: &str, _left: Duration) {}
 
-    /// Something is under way, and nobody knows for how long.
+    /// Reports work of unknown duration.
     fn working(&mut self, _on_what: &str) {}
 
-    /// Whether the work should end early, because of a signal for instance.
+    /// Returns whether the work should stop early, for instance because of a signal.
     fn interrupted(&self) -> bool;
 
-    /// Fails once the work should end early.
+    /// Returns `Ok` if the work may continue.
     ///
     /// # Errors
-    /// When interrupted.
+    /// Returns an error on interruption.
     fn go_on(&self) -> Result<()> {
         if self.interrupted() { Err(Error::failed("interrupted by a signal")) } else { Ok(()) }
     }
 }
 
-/// Watches nothing.
+/// An observer that ignores all reports.
 pub struct NoProgress;
 
 impl Progress for NoProgress {
@@ -38,7 +38,7 @@ impl Progress for NoProgress {
     }
 }
 
-/// Counts what is through, in bytes.
+/// A counter of processed bytes.
 pub struct Count<'a> {
     progress: &'a mut dyn Progress,
     done: u64,
@@ -46,15 +46,15 @@ pub struct Count<'a> {
 }
 
 impl<'a> Count<'a> {
-    /// Of work on so many bytes nothing is through yet.
+    /// Creates a counter for work on `total` bytes.
     pub fn new(progress: &'a mut dyn Progress, total: u64) -> Self {
         Self { progress, done: 0, total }
     }
 
-    /// So many bytes more are through.
+    /// Adds processed bytes.
     ///
     /// # Errors
-    /// When interrupted.
+    /// Returns an error on interruption.
     pub fn pass(&mut self, bytes: u64) -> Result<()> {
         if bytes > 0 {
             self.done = self.total.min(self.done + bytes);

@@ -1,4 +1,4 @@
-//! Releases, the two links, and what state follows from them: derived at every look, stored nowhere.
+//! Releases, the two links, and the state that follows from them. The state is derived each time and never stored.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::version::Version;
 
-/// What to do about a trial that is in the way.
+/// A hint for a command that a trial blocks.
 pub const END_TRIAL: &str = "`tenure confirm` makes it permanent, `tenure revert` ends the trial";
 
 /// The state of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleaseState {
-    /// The next start of the service runs it.
+    /// The next start of the service uses it.
     Permanent,
-    /// It runs now, on trial.
+    /// It is on trial: it runs now, but is not permanent.
     Current,
-    /// It has been permanent and no longer is.
+    /// It was permanent and no longer is.
     Old,
-    /// It is on disk and has never been permanent.
+    /// It is on disk and was never permanent.
     Unpacked,
 }
 
@@ -40,14 +40,14 @@ impl fmt::Display for ReleaseState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkName {
-    /// What runs now.
+    /// The link to the running release.
     Current,
-    /// What the next start runs.
+    /// The link to the release that the next start uses.
     Permanent,
 }
 
 impl LinkName {
-    /// The name of the link in the root.
+    /// Returns the name of the link in the root.
     #[must_use]
     pub fn file_name(self) -> &'static str {
         match self {
@@ -57,19 +57,19 @@ impl LinkName {
     }
 }
 
-/// Where one of the symlinks leads.
+/// The state of one of the symlinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// Nothing is there.
+    /// The link does not exist.
     Missing,
-    /// It leads to a release that is there.
+    /// The link points to a release on disk.
     To(Version),
-    /// Something is there that Tenure did not put there.
+    /// The link is not usable, or something else is in its place.
     Broken(LinkFault),
 }
 
 impl Link {
-    /// The release that it leads to.
+    /// Returns the release that the link points to; `None` if it is missing or broken.
     #[must_use]
     pub fn version(&self) -> Option<&Version> {
         match self {
@@ -79,16 +79,16 @@ impl Link {
     }
 }
 
-/// What is wrong with a link.
+/// The fault of a broken link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkFault {
-    /// A directory or a file stands in its place.
+    /// A directory or a file is in the place of the link.
     NotASymlink(&'static str),
-    /// It is absolute; a root could then not be moved or seen from a container.
+    /// The target is absolute, so the root cannot be moved or used from a container.
     Absolute(String),
-    /// It leads elsewhere than to releases/VERSION.
+    /// The target is not releases/VERSION.
     Elsewhere(String),
-    /// It names a release that is not there.
+    /// The target is a release that does not exist.
     Dangling(String),
 }
 
@@ -103,28 +103,28 @@ impl fmt::Display for LinkFault {
     }
 }
 
-/// What is known of one release on disk.
+/// The stored facts about a release on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Installed {
-    /// Set once it has been permanent: the higher, the more recently it was displaced.
+    /// Set once the release was displaced as the permanent one. A higher number means a later displacement.
     pub tenured: Option<u64>,
 }
 
-/// A root at one moment.
+/// The state of a root at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What runs now.
+    /// The link to the running release.
     pub current: Link,
-    /// What the next start runs.
+    /// The link to the release that the next start uses.
     pub permanent: Link,
     /// The releases on disk.
     pub releases: BTreeMap<Version, Installed>,
-    /// Where the link `permanent` is missing: the release that it led to last, if that is on disk.
+    /// The last target of a missing link `permanent`, if that release is on disk.
     pub lost: Option<Version>,
 }
 
 impl Snapshot {
-    /// The state of a release, or none where it is not on disk.
+    /// Returns the state of a release; `None` if the release is not on disk.
     #[must_use]
     pub fn state(&self, version: &Version) -> Option<ReleaseState> {
         let installed = self.releases.get(version)?;
@@ -139,42 +139,42 @@ impl Snapshot {
         })
     }
 
-    /// The releases with their states, newest version first.
+    /// Returns the releases with their states, newest version first.
     pub fn states(&self) -> impl Iterator<Item = (&Version, ReleaseState)> {
         self.releases.keys().rev().filter_map(|v| Some((v, self.state(v)?)))
     }
 
-    /// The release on trial and the permanent one, while they differ.
+    /// Returns the release on trial and the permanent release; `None` if there is no trial.
     #[must_use]
     pub fn trial(&self) -> Option<(&Version, &Version)> {
         let (current, permanent) = (self.current.version()?, self.permanent.version()?);
         (current != permanent).then_some((current, permanent))
     }
 
-    /// Refuses, in these words, what cannot be done during a trial.
+    /// Refuses an operation that is not allowed during a trial. `cannot` begins the message.
     ///
     /// # Errors
-    /// Refused, naming the release that is on trial.
+    /// Returns a `Refused` error that names the release on trial.
     pub fn without_trial(&self, cannot: impl FnOnce() -> String) -> Result<()> {
         self.trial().map_or(Ok(()), |(current, _)| {
             Err(Error::refused(format!("{}: {current} is on trial", cannot())).hint(END_TRIAL))
         })
     }
 
-    /// The permanent release, also where the link to it was removed by somebody else.
+    /// Returns the permanent release or, if the link `permanent` is missing, the release that it last pointed to.
     #[must_use]
     pub fn rightful(&self) -> Option<&Version> {
         self.permanent.version().or(self.lost.as_ref())
     }
 
-    /// The release that was permanent before the present one.
+    /// Returns the release that was permanent before the present one.
     #[must_use]
     pub fn last_known_good(&self) -> Option<&Version> {
         let old = self.releases.iter().filter(|(v, _)| self.state(v) == Some(ReleaseState::Old));
         old.max_by_key(|(_, installed)| installed.tenured).map(|(v, _)| v)
     }
 
-    /// The link of that name.
+    /// Returns the link of this name.
     #[must_use]
     pub fn link(&self, name: LinkName) -> &Link {
         match name {
@@ -183,36 +183,36 @@ impl Snapshot {
         }
     }
 
-    /// What is wrong with the links, each as an error with a hint.
+    /// Returns the faults of the links, each as an error with a hint.
     #[must_use]
     pub fn faults(&self) -> Vec<Error> {
         let links = [LinkName::Permanent, LinkName::Current];
         links.into_iter().filter_map(|name| self.fault(name)).collect()
     }
 
-    /// Fails where a link is broken, or where only one of the two is there.
+    /// Checks that no link is broken, and that neither link is missing alone.
     ///
     /// # Errors
-    /// Refused, naming the link and what to do.
+    /// Returns a `Refused` error that names the link and a remedy.
     pub fn sound(&self) -> Result<()> {
         self.faults().into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Fails where a link is broken. One that is missing breaks no listing: it is so for a moment whenever the
-    /// first release is installed.
+    /// Checks that no link is broken. A missing link is accepted: a link is briefly missing whenever the first
+    /// release is installed.
     ///
     /// # Errors
-    /// Refused, naming the link and what to do.
+    /// Returns a `Refused` error that names the link and a remedy.
     pub fn readable(&self) -> Result<()> {
         let broken = |name: &LinkName| matches!(self.link(*name), Link::Broken(_));
         let links = [LinkName::Permanent, LinkName::Current];
         links.into_iter().find(broken).and_then(|name| self.fault(name)).map_or(Ok(()), Err)
     }
 
-    /// Fails where a link could not be switched, because no link stands in its place.
+    /// Checks that the link can be switched: no directory or file may be in its place.
     ///
     /// # Errors
-    /// Refused, naming the link and what to do.
+    /// Returns a `Refused` error that names the link and a remedy.
     pub fn switchable(&self, name: LinkName) -> Result<()> {
         match self.link(name) {
             Link::Broken(LinkFault::NotASymlink(_)) => self.fault(name).map_or(Ok(()), Err),
@@ -220,7 +220,7 @@ impl Snapshot {
         }
     }
 
-    /// What to do about a link `permanent` that somebody has removed.
+    /// Adds hints about how to restore a removed link `permanent`.
     fn restorable(&self, error: Error, current: Option<&Version>) -> Error {
         let Some(lost) = &self.lost else { return error };
         match current {

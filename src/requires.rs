@@ -1,4 +1,4 @@
-//! What a release requires of its host, and which host has that.
+//! The requirements of a release, and the check of a host against them.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,20 +12,20 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Requires {
-    /// The architectures that it runs on, by uname's words; any where none is named.
+    /// The architectures that the release runs on, as `uname -m` prints them; any, if empty.
     #[serde(default)]
     pub arch: Vec<String>,
-    /// The operating systems that it runs on, by the words of os-release(5).
+    /// The operating systems that the release runs on, by their names in os-release(5).
     #[serde(default)]
     pub os: Vec<NamedRequirement>,
-    /// The C libraries that it runs with.
+    /// The C libraries that the release runs with.
     #[serde(default)]
     pub libc: Vec<NamedRequirement>,
-    /// What has to be free once it is unpacked.
+    /// The space that must be free after the release is unpacked.
     pub free_space: Option<ByteSize>,
 }
 
-/// A name, perhaps with a bound on its version, as `debian >= 12`.
+/// A name with an optional bound on its version, such as `debian >= 12`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NamedRequirement {
@@ -50,48 +50,48 @@ const BOUNDS: [(&str, Bound); 5] = [
     ("=", Bound::Equal),
 ];
 
-/// A version of an operating system or library: numbers between dots, of which the missing ones do not count.
+/// The version of an operating system or library: numbers separated by dots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbers {
     numbers: Vec<u64>,
-    /// As it was written: 24.04 is shown as nothing else.
+    /// The version as written, so that 24.04 is not shown as 24.4.
     text: String,
 }
 
-/// Something that a host has: its names, the surest first, and its version where it has one.
+/// A system or library of a host: its names, the most specific first, and its version if it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// As `ID` and `ID_LIKE` of os-release(5).
+    /// `ID` and `ID_LIKE` of os-release(5).
     pub names: Vec<String>,
-    /// As `VERSION_ID`.
+    /// `VERSION_ID` of os-release(5).
     pub version: Option<Numbers>,
 }
 
-/// A host.
+/// The properties of a host that requirements refer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
-    /// By uname's word.
+    /// The architecture, as `uname -m` prints it.
     pub arch: String,
     /// The operating system.
     pub os: Named,
-    /// The C library; none where it cannot be told.
+    /// The C library; `None` if it is not known.
     pub libc: Option<Named>,
-    /// What is free once the release is unpacked, in bytes.
+    /// The space that is free after the release is unpacked, in bytes.
     pub free: u64,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RequirementFinding {
-    /// What it is about.
+    /// The name of the check.
     pub check: &'static str,
-    /// Whether all is well.
+    /// Whether the host meets the requirement.
     pub ok: bool,
-    /// What was found.
+    /// The value of the host.
     pub found: String,
-    /// What is needed.
+    /// The required value.
     pub needed: String,
-    /// What to do where that is another thing.
+    /// A hint for a host that does not meet the requirement.
     pub hint: &'static str,
 }
 
@@ -101,7 +101,7 @@ const OF_SYSTEM: &str = "upgrade the system first, or stay on a release that run
 const OF_SPACE: &str = "make room: `tenure prune` removes releases that are no longer needed";
 
 impl Requires {
-    /// Holds a host against what is required; nothing is said of what is not.
+    /// Checks a host against the requirements. Returns one finding for each declared requirement.
     #[must_use]
     pub fn met_by(&self, platform: &Platform) -> Vec<RequirementFinding> {
         let Platform { arch, os, libc, free } = platform;
@@ -138,13 +138,13 @@ impl Requires {
 }
 
 impl NamedRequirement {
-    /// What it is about.
+    /// Returns the required name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether not every version of it will do.
+    /// Returns whether the requirement has a bound on the version.
     #[must_use]
     pub fn is_bound(&self) -> bool {
         self.bound.is_some()
@@ -166,12 +166,12 @@ impl NamedRequirement {
     }
 }
 
-/// Systems that others are like in their versions as well: what is rebuilt from their sources has their numbers. Ubuntu
-/// 20.04 is like Debian, and is no Debian 20.
+/// Systems whose derivatives share their version numbers, because they are rebuilt from the same sources. Ubuntu
+/// 20.04 is derived from Debian, but is not Debian 20.
 const REBUILT: [&str; 3] = ["rhel", "centos", "suse"];
 
 impl Numbers {
-    /// By as many numbers as the bound names: 12.5 is a 12.
+    /// Compares as many numbers as `bound` has, so 12.5 equals 12. Missing numbers of `self` count as 0.
     fn compared(&self, bound: &Self) -> Ordering {
         let padded = self.numbers.iter().copied().chain(std::iter::repeat(0));
         padded.take(bound.numbers.len()).cmp(bound.numbers.iter().copied())
@@ -216,7 +216,7 @@ impl TryFrom<String> for NamedRequirement {
 impl std::str::FromStr for Named {
     type Err = Error;
 
-    /// As `debian 13`.
+    /// Parses a system such as `debian 13`.
     fn from_str(text: &str) -> Result<Self> {
         let mut words = text.split_whitespace();
         let name =
@@ -230,7 +230,7 @@ impl std::str::FromStr for Named {
 }
 
 impl Named {
-    /// Another version of what a host has: it is like the same systems then.
+    /// Returns this system with all names of `host` if it is another version of the same system.
     #[must_use]
     pub fn as_of(self, host: &Self) -> Self {
         match self.names.first() == host.names.first() {

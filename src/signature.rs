@@ -1,4 +1,4 @@
-//! The signature beside an archive: NAME.minisig, made by the owner of a key that the operator trusts.
+//! Verifies the signature beside an archive, NAME.minisig, against the keys that the operator trusts.
 
 use std::path::Path;
 
@@ -8,35 +8,36 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Origin;
 use crate::settings::TrustedKey;
 
-/// The ending of its name.
+/// The suffix of the name of a signature file.
 pub const SIGNATURE: &str = ".minisig";
 
-/// The largest signature that is read, in bytes; its comments are of any length.
+/// The largest signature file that is read, in bytes. Its comments can have any length.
 const LIMIT: u64 = 1 << 14;
 
-/// What a signature says; nothing where nothing need be signed.
+/// The contents of a verified signature; empty if no signature is required.
 #[derive(Clone, Debug, Default)]
 pub struct Signed {
-    /// The file name that the signer wrote into it.
+    /// The file name in the signature.
     pub name: Option<String>,
-    /// The public key by which it was verified.
+    /// The public key that verified the signature.
     pub by: Option<String>,
 }
 
-/// What was made of an archive whose every byte was read, and whether a trusted key vouches for it.
+/// The result of reading every byte of an archive, and of verifying its signature.
 #[derive(Debug)]
 pub struct VerifiedSignature<T> {
-    /// What `read` made of it.
+    /// The result of `read`.
     pub made: T,
-    /// What the signature says. Refused where it is missing, damaged, another's, or of other bytes.
+    /// The verified signature; a `Refused` error if it is missing, damaged, by an untrusted key, or over other bytes.
     pub signed: Result<Signed>,
 }
 
-/// Verifies the signature of an archive over the very bytes that `read` hands on while it takes them in, and which it is
-/// told whether a trusted key may have signed: it is not to decode them otherwise. With no keys nothing need be signed.
+/// Verifies the signature of an archive over the bytes that `read` passes on while it reads them. The second argument
+/// of `read` says whether a trusted key may have made the signature; if not, `read` must not decode the archive.
+/// Without `keys`, no signature is required.
 ///
 /// # Errors
-/// Failed where the signature cannot be read; else as `read`.
+/// Returns a `Failed` error if the signature cannot be read, and the errors of `read`.
 pub fn verify_signature<T>(
     archive: &Origin,
     keys: &[TrustedKey],
@@ -95,7 +96,7 @@ fn refuse(beside: &Origin, fault: &Fault) -> Error {
     Error::refused(format!("the signature {} {why}", beside.display())).hint(hint)
 }
 
-/// minisign writes `timestamp:N`, a tab, `file:NAME` and another word into the comment that is signed along.
+/// minisign writes `timestamp:N`, a tab, `file:NAME` and another word into the trusted comment.
 fn signed_as(comment: &str) -> Option<String> {
     let named = comment.split_whitespace().find_map(|word| word.strip_prefix("file:"))?;
     Some(Path::new(named).file_name()?.to_string_lossy().into_owned())

@@ -1,4 +1,4 @@
-//! Makes the signature beside an archive, as minisign makes it: over the hash of the file, its name signed along.
+//! Signs an archive as minisign does: over the hash of the file, with its name in the signed comment.
 
 use std::io::Read;
 use std::ops::Range;
@@ -11,16 +11,16 @@ use crate::error::{Context, Error, Result};
 use crate::outside;
 use crate::settings::TrustedKey;
 
-/// The largest key file that is read, in bytes; it holds two lines.
+/// The largest key file that is read, in bytes. A key file has two lines.
 const LIMIT: u64 = 1 << 14;
-/// Where a key file says how the key is protected, once it is decoded.
+/// The bytes of a decoded key file that name its protection.
 const PROTECTION: Range<usize> = 2..4;
-/// A key that is protected by a password: scrypt.
+/// The protection by a password: scrypt.
 const BY_PASSWORD: &[u8] = b"Sc";
-/// Where the checksum of the key is. minisign leaves it out of a key without a password.
+/// The bytes of the checksum, which minisign leaves zero in a key without a password.
 const CHECKSUM: Range<usize> = 126..158;
 
-/// A secret key of minisign, ready to sign.
+/// A minisign secret key, ready to sign.
 pub struct SigningKey {
     secret: SecretKey,
     public: PublicKey,
@@ -28,11 +28,11 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Reads a key; `password` is asked only where the key is protected by one.
+    /// Reads a key file. Calls `password` only if a password protects the key.
     ///
     /// # Errors
-    /// Refused where the file holds no key or the password is another; failed where it cannot be read, and as
-    /// `password`.
+    /// Returns a `Refused` error if the file is missing or does not contain a key, or if the password is wrong; a
+    /// `Failed` error if the file cannot be read; and the errors of `password`.
     pub fn read(path: &Path, password: &dyn Fn() -> Result<String>) -> Result<Self> {
         let cannot_sign = || format!("cannot sign with the key {}", path.display());
         let text = outside::read_text(path, LIMIT)?
@@ -47,16 +47,17 @@ impl SigningKey {
         Ok(Self { secret, public, trusted })
     }
 
-    /// The key that its signatures are verified by.
+    /// Returns the public key that verifies the signatures of this key.
     #[must_use]
     pub fn trusted(&self) -> &TrustedKey {
         &self.trusted
     }
 
-    /// The signature of all that `data` holds, as a file of this name; `time` is in seconds since the epoch.
+    /// Returns the signature of `data` as the text of a signature file. Its signed comment contains `file_name` and
+    /// `time`, in seconds since the epoch.
     ///
     /// # Errors
-    /// When the data cannot be read, or the key is damaged.
+    /// Returns an error if the data cannot be read, or if the key is damaged.
     pub fn sign(&self, data: impl Read, file_name: &str, time: u64) -> Result<String> {
         let trusted = format!("timestamp:{time}\tfile:{file_name}\thashed");
         let untrusted = "signature from minisign secret key";
@@ -66,7 +67,7 @@ impl SigningKey {
     }
 }
 
-/// The key in the second line of a file.
+/// Decodes the key in the second line of a key file.
 fn decode(
     text: &str,
     password: &dyn Fn() -> Result<String>,

@@ -1,4 +1,4 @@
-//! What a release consists of: as recorded when it was unpacked, and as found on disk now.
+//! The contents of a release, as recorded when it was unpacked and as found on disk.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,22 +16,22 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::walk::{WalkEntry, walk, walk_in};
 
-/// How much of a file is held in memory at a time.
+/// How many bytes of a file are in memory at a time.
 pub(crate) const CHUNK: usize = 128 * 1024;
 
-/// One file, directory or link of a release. It serialises to one flat object.
+/// A file, directory or symlink of a release. It serialises to one flat object.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct TreeEntry {
-    /// Where it is, relative to the top of the release and separated by slashes.
+    /// The path relative to the top directory of the release, separated by slashes.
     pub path: String,
-    /// Its permission bits, setuid, setgid and sticky included; 0 for a symlink.
+    /// The permission bits, including setuid, setgid and sticky; 0 for a symlink.
     pub mode: u32,
-    /// What it is.
+    /// The kind of entry.
     #[serde(flatten)]
     pub node: Node,
 }
 
-/// What stands at a path.
+/// The kind of entry at a path.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Node {
@@ -39,34 +39,34 @@ pub enum Node {
     Directory,
     /// A regular file.
     File {
-        /// Its length in bytes.
+        /// The length in bytes.
         size: u64,
-        /// The digest of its contents.
+        /// The digest of the contents.
         #[serde(rename = "blake3")]
         sum: Sum,
     },
     /// A symbolic link.
     Symlink {
-        /// Its text, as it stands in the link.
+        /// The target as written.
         target: String,
     },
-    /// A device, pipe or socket, which no release holds when it is unpacked.
+    /// A device, pipe or socket. A release never contains one when it is unpacked.
     Other,
 }
 
-/// A BLAKE3 digest of a file's contents; as text, in lowercase hex.
+/// A BLAKE3 digest of the contents of a file. Its text form is lowercase hex.
 #[derive(Serialize, Deserialize, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[serde(into = "String", try_from = "String")]
 pub struct Sum([u8; 32]);
 
 impl Sum {
-    /// What was hashed so far.
+    /// Returns the digest of the bytes hashed so far.
     #[must_use]
     pub(crate) fn of(hash: &Hasher) -> Self {
         Self(*hash.finalize().as_bytes())
     }
 
-    /// The digest itself.
+    /// Returns the bytes of the digest.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -113,41 +113,41 @@ impl TryFrom<String> for Sum {
     }
 }
 
-/// The user and group that own what is written.
+/// The user and group that own written files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The number of the user.
+    /// The user ID.
     pub uid: u32,
-    /// The number of the group.
+    /// The group ID.
     pub gid: u32,
 }
 
-/// How a tree on disk differs from its record: paths, each list sorted.
+/// The paths at which a tree on disk differs from its record, each list sorted.
 #[derive(Serialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// In both, with another kind, mode, length, contents or target.
+    /// Paths in both, with a different kind, mode, length, contents or target.
     pub changed: Vec<String>,
-    /// On disk only.
+    /// Paths only on disk.
     pub added: Vec<String>,
-    /// In the record only.
+    /// Paths only in the record.
     pub removed: Vec<String>,
 }
 
 impl Differences {
-    /// Whether there are none.
+    /// Returns whether there are no differences.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.added.is_empty() && self.removed.is_empty()
     }
 }
 
-/// Reads the tree under `dir` and returns what it consists of, sorted by path, without `dir` itself.
+/// Reads the tree under `dir` and returns its entries, sorted by path, without `dir` itself.
 ///
-/// Files are hashed; links are never followed. What vanishes meanwhile counts as absent. A name that is not
-/// UTF-8 is reported with replacement characters.
+/// Files are hashed, and symlinks are never followed. An entry that vanishes meanwhile is left out. A name that is
+/// not UTF-8 is returned with replacement characters.
 ///
 /// # Errors
-/// When a file or directory cannot be read.
+/// Returns an error if a file or directory cannot be read.
 pub fn scan(dir: &Path) -> Result<Vec<TreeEntry>> {
     let mut tree = Vec::new();
     walk(dir, &mut |found| {
@@ -157,11 +157,11 @@ pub fn scan(dir: &Path) -> Result<Vec<TreeEntry>> {
     Ok(tree)
 }
 
-/// Compares a record, which is sorted by path, with the tree in the open directory `top`, whose path is for
-/// messages alone. Neither is ever in memory as a whole. What is read is told, in bytes, to `passed`.
+/// Compares a record, which is sorted by path, with the tree in the open directory `top`. `dir` is only used in
+/// messages. Neither tree is ever in memory as a whole. `passed` receives the number of bytes as they are read.
 ///
 /// # Errors
-/// When the record, or a file or directory, cannot be read; and what `passed` fails with.
+/// Returns an error if the record, a file or a directory cannot be read, and the errors of `passed`.
 pub fn compare(
     recorded: impl Iterator<Item = Result<TreeEntry>>,
     top: OwnedFd,
@@ -178,11 +178,11 @@ pub fn compare(
     comparison.finish()
 }
 
-/// A record as it is to be once a tree was changed on purpose: what is on disk now; and at the paths where it differed
-/// `before` that, what was recorded.
+/// Returns the record of a tree that was changed on purpose. It has the entries now on disk, but keeps the recorded
+/// entries at the paths that already differed `before` the change.
 ///
 /// # Errors
-/// When the record, or a file or directory, cannot be read.
+/// Returns an error if the record, a file or a directory cannot be read.
 pub fn renewed(
     recorded: impl Iterator<Item = Result<TreeEntry>>,
     top: OwnedFd,
@@ -209,7 +209,7 @@ struct Comparison<I> {
 }
 
 impl<I: Iterator<Item = Result<TreeEntry>>> Comparison<I> {
-    /// What is on disk at a path; nothing where it has vanished.
+    /// Compares the path on disk with the record; `now` is `None` if the entry vanished.
     fn meet(&mut self, path: &[u8], now: Option<TreeEntry>) -> Result<()> {
         self.pass(|then| then.path.as_bytes() < path)?;
         let Some(now) = now else { return Ok(()) };
@@ -230,7 +230,7 @@ impl<I: Iterator<Item = Result<TreeEntry>>> Comparison<I> {
         Ok(self.differences)
     }
 
-    /// Passes over what is recorded and was not met.
+    /// Skips recorded entries that are not on disk.
     fn pass(&mut self, is_passed: impl Fn(&TreeEntry) -> bool) -> Result<()> {
         while self.next.as_ref().is_some_and(&is_passed) {
             let passed = self.advance()?;
@@ -239,7 +239,7 @@ impl<I: Iterator<Item = Result<TreeEntry>>> Comparison<I> {
         Ok(())
     }
 
-    /// Goes on to the next of the record, and returns the one before.
+    /// Advances to the next recorded entry and returns the previous one.
     fn advance(&mut self) -> Result<Option<TreeEntry>> {
         let last = std::mem::replace(&mut self.next, self.recorded.next().transpose()?);
         match (&last, &self.next) {
@@ -251,7 +251,7 @@ impl<I: Iterator<Item = Result<TreeEntry>>> Comparison<I> {
     }
 }
 
-/// Nothing for a file that vanished after it was seen: the tree may belong to a running service.
+/// Returns `None` for an entry that vanished after it was listed, because the tree may belong to a running service.
 fn record(
     base: &Path,
     found: &WalkEntry<'_>,

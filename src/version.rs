@@ -1,4 +1,4 @@
-//! Versions: semantic, compared by precedence, and safe as the name of a directory.
+//! Semantic versions, compared by precedence and safe as directory names, and ranges of versions.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The longest name of a file on the file systems that Linux has.
+/// The maximum length of a file name on Linux file systems, in bytes.
 const NAME_MAX: usize = 255;
 
-/// A semantic version whose text is, exactly, the name of its release's directory.
+/// A semantic version. Its text is exactly the name of the directory of its release.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version(semver::Version);
 
 impl Version {
-    /// Compares by precedence alone, which knows nothing of build metadata (semver.org, rule 10).
+    /// Compares by precedence alone, without build metadata (semver.org, rule 10).
     #[must_use]
     pub fn precedence(&self, other: &Self) -> Ordering {
         self.0.cmp_precedence(&other.0)
     }
 
-    /// Whether both are patches of one `major.minor`.
+    /// Returns whether both versions have the same major.minor.
     #[must_use]
     pub fn same_minor(&self, other: &Self) -> bool {
         (self.0.major, self.0.minor) == (other.0.major, other.0.minor)
@@ -69,20 +69,21 @@ impl fmt::Display for Version {
 
 /// A range such as `~5.0` or `>=4.4.2`, matched by precedence alone: 7.2.4-64 satisfies `>=7.2.3`.
 ///
-/// The bounds of `~`, `^`, `*` and of a bare version are those of the numbers before the hyphen, so that
-/// 5.1.0-rc.1 is no `~5.0`.
+/// `~`, `^`, `*` and a bare version limit the numbers before the hyphen, so 5.1.0-rc.1 is not in `~5.0`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Range(semver::VersionReq);
 
 impl Range {
-    /// Whether the version lies in the range.
+    /// Returns whether the version is in the range.
     #[must_use]
     pub fn contains(&self, version: &Version) -> bool {
         self.0.comparators.iter().all(|c| matches(c, &version.0))
     }
 
-    /// The lowest versions that each of its bounds allows and that lie in it, without those before a release.
+    /// Returns one version for each bound, if it is in the range: the lowest for a lower bound; for an upper bound
+    /// 0.0.0 if it has only a major number, else the bound or a version just below. Pre-releases only occur if a
+    /// bound names one.
     pub fn lowest(&self) -> impl Iterator<Item = Version> {
         let floor = |c: &Comparator| {
             let (major, minor, patch) = (c.major, c.minor.unwrap_or(0), c.patch.unwrap_or(0));
@@ -100,7 +101,7 @@ impl Range {
         floors.filter(|version| self.contains(version))
     }
 
-    /// The lowest version of all that lie in it, those before a release included; none where nothing does.
+    /// Returns the lowest version in the range, including pre-releases; `None` if no version is in the range.
     #[must_use]
     pub fn least(&self) -> Option<Version> {
         let zero = semver::Version { pre: first_of_all(), ..semver::Version::new(0, 0, 0) };
@@ -109,12 +110,12 @@ impl Range {
     }
 }
 
-/// The pre-release that comes before all others.
+/// Returns the pre-release with the lowest precedence.
 fn first_of_all() -> Prerelease {
     Prerelease::new("0").unwrap_or(Prerelease::EMPTY)
 }
 
-/// The lowest version that a comparator allows.
+/// Returns the lowest version that a comparator allows.
 fn least(c: &Comparator) -> semver::Version {
     let (major, minor, patch) = (c.major, c.minor.unwrap_or(0), c.patch.unwrap_or(0));
     let first = |major, minor, patch| semver::Version {
@@ -157,7 +158,7 @@ fn matches(c: &Comparator, v: &semver::Version) -> bool {
         ..semver::Version::new(c.major, c.minor.unwrap_or(0), c.patch.unwrap_or(0))
     };
     let order = v.cmp_precedence(&floor);
-    // How many of the leading numbers the comparator pins, and whether the version has the same ones.
+    // Whether the first `numbers` numbers of the version equal those that the comparator gives.
     let pinned = |numbers: usize| {
         [(v.major, Some(c.major)), (v.minor, c.minor), (v.patch, c.patch)]
             .iter()
@@ -179,7 +180,7 @@ fn matches(c: &Comparator, v: &semver::Version) -> bool {
     }
 }
 
-/// `^` allows what keeps the leftmost number that is not zero (semver's caret rule).
+/// Returns how many numbers `^` fixes: up to the leftmost number that is not zero (semver's caret rule).
 fn caret_width(c: &Comparator) -> usize {
     match (c.major, c.minor) {
         (1.., _) | (0, None) => 1,
@@ -188,7 +189,7 @@ fn caret_width(c: &Comparator) -> usize {
     }
 }
 
-/// The version that is most like the one that was asked for, and so perhaps meant; none where none is much like it.
+/// Returns the version that is most similar to `asked`, as a suggestion; `None` if none is similar enough.
 #[must_use]
 pub fn nearest<'a>(asked: &Version, among: impl IntoIterator<Item = &'a Version>) -> Option<&'a Version> {
     let asked = asked.to_string();

@@ -1,4 +1,4 @@
-//! A walk through a tree on disk, by descriptors, in the order of paths, and never through a link.
+//! Walks a directory tree by descriptors, in the order of paths, and never through a symlink.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,9 +13,9 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
 use crate::error::{Context, Result};
 
-/// What a walk came upon.
+/// A file, directory or symlink that a walk visits.
 pub(crate) struct WalkEntry<'a> {
-    /// Relative to where the walk began.
+    /// The path relative to the start of the walk.
     pub path: &'a Path,
     pub parent: BorrowedFd<'a>,
     pub name: &'a OsStr,
@@ -23,29 +23,29 @@ pub(crate) struct WalkEntry<'a> {
 }
 
 impl WalkEntry<'_> {
-    /// The kind of node, as in `st_mode`.
+    /// Returns the file type bits of `st_mode`.
     pub fn kind(&self) -> SFlag {
         SFlag::from_bits_truncate(self.stat.st_mode & SFlag::S_IFMT.bits())
     }
 
-    /// Opens the regular file; fails if it has become a link, and never waits on what has become a pipe.
+    /// Opens the regular file. Fails if it has become a symlink, and does not block if it has become a pipe.
     pub fn open(&self) -> nix::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         openat(self.parent, self.name, flags, Mode::empty()).map(File::from)
     }
 
-    /// The text of the symlink.
+    /// Returns the target of the symlink.
     pub fn target(&self) -> nix::Result<OsString> {
         readlinkat(self.parent, self.name)
     }
 }
 
-/// Visits everything under `dir`, each directory before what is in it, sorted by the bytes of whole paths.
+/// Visits everything under `dir`, each directory before its contents, sorted by the bytes of whole paths.
 pub(crate) fn walk(dir: &Path, visit: &mut dyn FnMut(&WalkEntry<'_>) -> Result<()>) -> Result<()> {
     walk_in(open(dir)?, dir, visit)
 }
 
-/// As [`walk`], in a directory that is open; its path is for messages alone.
+/// Walks an open directory like [`walk`]; `dir` is only used in messages.
 pub(crate) fn walk_in(
     top: OwnedFd,
     dir: &Path,
@@ -55,7 +55,7 @@ pub(crate) fn walk_in(
     Walk { base: dir, visit }.on(top, Path::new(""))
 }
 
-/// Opens a directory, and no link to one.
+/// Opens a directory, but not a symlink to one.
 pub(crate) fn open(dir: &Path) -> Result<OwnedFd> {
     openat(AT_FDCWD, dir, DIRECTORY, Mode::empty()).context(|| format!("cannot read {}", dir.display()))
 }
@@ -68,7 +68,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// What is in a directory `a` comes after its sibling `a-b`, for `-` is less than `/`: it has to wait.
+    /// The contents of a directory `a` wait until after its sibling `a-b`, because `-` sorts before `/`.
     fn on(&mut self, mut dir: Dir, at: &Path) -> Result<()> {
         let mut waiting: Vec<OsString> = Vec::new();
         for name in names(&mut dir).context(|| self.cannot_read(at))? {
@@ -104,7 +104,7 @@ impl Walk<'_> {
     }
 }
 
-/// Whether what is in the directory `inner` comes before its sibling `name`.
+/// Whether the contents of the directory `inner` come before its sibling `name`.
 fn comes_before(inner: &OsStr, name: &OsStr) -> bool {
     inner.as_bytes().iter().chain(b"/").lt(name.as_bytes())
 }

@@ -1,13 +1,13 @@
-//! The data that waits in memory to be unpacked and written: no more than its share, in buffers used again.
+//! Bounds the memory for data that waits to be unpacked and written, and reuses its buffers.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// The most that may wait, in bytes.
+/// The size of the waiting data at which [`BufferPool::admit`] blocks, in bytes.
 const WAITING_MAX: usize = 16 << 20;
-/// The most buffers that are kept to be used again.
+/// The maximum number of buffers that are kept for reuse.
 const SPARE_MAX: usize = 64;
 
-/// Counts what waits.
+/// A pool of buffers that counts the bytes of the waiting chunks.
 #[derive(Clone, Default)]
 pub struct BufferPool(Arc<(Mutex<PoolState>, Condvar)>);
 
@@ -17,19 +17,19 @@ struct PoolState {
     spare: Vec<Vec<u8>>,
 }
 
-/// Data that waits; it is counted until it is dropped.
+/// Waiting data, which is counted until it is dropped.
 pub struct Chunk {
     bytes: Vec<u8>,
     load: BufferPool,
 }
 
 impl BufferPool {
-    /// An empty buffer. Fresh memory would cost more than what is done with it.
+    /// Returns an empty buffer, reused if possible: allocation costs more than processing the data.
     pub fn buffer(&self) -> Vec<u8> {
         self.lock().spare.pop().unwrap_or_default()
     }
 
-    /// Counts a piece, once there is room for it.
+    /// Waits until the pool has room for a chunk, then counts it.
     pub fn admit(&self, bytes: Vec<u8>) -> Chunk {
         let full = |state: &mut PoolState| state.waiting >= WAITING_MAX;
         let state = self.0.1.wait_while(self.lock(), full);

@@ -1,4 +1,4 @@
-//! Copies an installed tree into a release, by the same writer that unpacks archives.
+//! Copies an installed tree into a release with the same writer that unpacks archives.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,35 +19,35 @@ use crate::progress::Progress;
 use crate::tree::{CHUNK, TreeEntry};
 use crate::walk::{WalkEntry, walk};
 
-/// What a copy consists of.
+/// The result of a copy.
 #[derive(Debug)]
 pub struct Copied {
     layout: Layout,
-    /// Sockets and pipes, which mean nothing outside the process that made them.
+    /// Skipped sockets and pipes, which mean nothing outside the process that made them.
     pub skipped: Vec<PathBuf>,
 }
 
 impl Copied {
-    /// Everything that was copied, sorted by path.
+    /// Returns everything that was copied, sorted by path.
     pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
         self.layout.entries(None)
     }
 }
 
-/// Copies what is in the directory `from` into the empty directory `target`, open for reading.
+/// Copies the contents of the directory `from` into the empty directory `target`, which is open for reading.
 ///
-/// Modes are masked as those of archives are, and `target` gets 0755. Symlinks are kept as they are, wherever
-/// they lead: the operator owns this tree. Hard links become files of their own. Sockets and pipes are skipped.
+/// Modes are masked like those of archives, and `target` gets 0755. Symlinks are copied unchanged wherever they lead,
+/// because the operator owns this tree. Hard links become separate files. Sockets and pipes are skipped.
 ///
 /// # Errors
-/// Refuses devices, names that are not UTF-8, and a target inside `from`. Fails on whatever cannot be read or
-/// written, leaving what is copied so far.
+/// Returns a `Refused` error if `from` contains a device, a name that is not UTF-8, or the target. Returns a `Failed`
+/// error if something cannot be read or written. The files copied so far remain.
 pub fn copy(from: &Path, target: &Target<'_>, progress: &mut dyn Progress) -> Result<Copied> {
     let cannot_copy = || format!("cannot copy {}", from.display());
     let mut copied = Copied { layout: Layout::default(), skipped: Vec::new() };
     let mut writer = Writer::new(target.dir, target.owner, None)?;
     let own = identity(&fstat(target.dir).context(cannot_copy)?);
-    // What cannot be read fails below, where it can be told.
+    // The walk below reports whatever cannot be read.
     let (total, done) = (fs_extra::dir::get_size(from).unwrap_or(0), AtomicU64::new(0));
     let mut meter = ProgressMeter::new(progress, &done, total);
     walk(from, &mut |found| {

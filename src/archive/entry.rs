@@ -1,46 +1,46 @@
-//! One entry of an archive, of whatever format.
+//! Validates one entry of an archive of any format.
 
 use super::path::{EntryPath, Name, link_target, shown, violation};
 use crate::error::Result;
 
-/// What of an archive's permission bits is kept: no setuid, setgid and sticky, no writing by group and others.
+/// The permission bits that are kept: no setuid, setgid and sticky, no write permission for group and others.
 pub const MODE_MASK: u32 = 0o755;
 
-/// What a format says about an entry, not yet trusted.
+/// An entry as its format describes it, not validated.
 pub struct RawEntry<'a> {
     pub name: &'a [u8],
     pub shape: EntryType,
-    /// Where a link leads; empty for all else.
+    /// The target of a symlink or hard link; empty for other types.
     pub target: &'a [u8],
-    /// The bytes of data that follow.
+    /// The length of the data that follows, in bytes.
     pub size: u64,
     pub mode: u32,
-    /// Seconds since the epoch.
+    /// The modification time, in seconds since the epoch.
     pub mtime: Option<u64>,
 }
 
-/// The kinds of entries that may stand in a release.
+/// The type of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum EntryType {
     Directory,
     File,
     Symlink,
     Hardlink,
-    /// None of these, in words that follow the name.
+    /// A type that is not allowed. The text follows the entry's name in a message.
     Unfit(&'static str),
 }
 
-/// An entry that is sound by itself; whether it fits the others is for the inspector to say.
+/// A valid entry. The inspector checks it against the other entries.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub path: EntryPath,
-    /// The permission bits that it gets.
+    /// The permission bits of the unpacked entry.
     pub mode: u32,
     pub mtime: Option<u64>,
     pub kind: EntryKind,
 }
 
-/// What an entry becomes.
+/// The file system object that an entry becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     Directory,
@@ -50,10 +50,11 @@ pub enum EntryKind {
 }
 
 impl Entry {
-    /// Parses what a format says.
+    /// Parses and validates a raw entry.
     ///
     /// # Errors
-    /// Refuses unsafe names and targets, data where none belongs, and a name that contradicts the kind.
+    /// Returns a `Refused` error if the type, name or target is not allowed, the name contradicts the type, or an
+    /// entry other than a file has data.
     pub fn parse(raw: &RawEntry<'_>) -> Result<Self> {
         if let EntryType::Unfit(why) = raw.shape {
             return Err(violation(raw.name, why));

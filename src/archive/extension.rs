@@ -1,4 +1,4 @@
-//! What a tar tells about an entry ahead of it: pax records and the long names of GNU tar.
+//! Reads the tar headers that extend the next entry: pax records and the long names of GNU tar.
 
 use std::io::Read;
 
@@ -6,7 +6,7 @@ use super::fault::damaged;
 use super::path::violation;
 use crate::error::{Error, Result};
 
-/// The longest extension that is read; a path takes 4 KiB at most.
+/// The maximum size of an extension, in bytes. A path takes at most 4 KiB.
 const SIZE_MAX: u64 = 64 * 1024;
 
 /// The extensions of the entry that follows them.
@@ -15,13 +15,13 @@ pub struct Extensions {
     seen: Vec<ExtensionKind>,
     path: Option<Vec<u8>>,
     target: Option<Vec<u8>>,
-    /// The size of the entry's data, where a pax record tells it.
+    /// The size of the entry's data from a pax record.
     pub size: Option<u64>,
-    /// What no release may hold, by the key that says so.
+    /// The pax key of a feature that a release must not use.
     unwanted: Option<String>,
 }
 
-/// The types of headers that carry an extension.
+/// The type of a header that carries an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtensionKind {
     Pax,
@@ -31,7 +31,7 @@ pub enum ExtensionKind {
 }
 
 impl ExtensionKind {
-    /// The extension that a header's type stands for, if it is one.
+    /// Returns the type for the flag of a header, or `None` if the header is not an extension.
     pub fn of(flag: u8) -> Option<Self> {
         match flag {
             b'x' => Some(Self::Pax),
@@ -44,10 +44,10 @@ impl ExtensionKind {
 }
 
 impl Extensions {
-    /// Reads one extension, its padding included.
+    /// Reads one extension, including its padding.
     ///
     /// # Errors
-    /// Refuses one that is too long, malformed, or told twice.
+    /// Returns a `Refused` error if the extension is too long, truncated, malformed, or given twice for one entry.
     pub fn read(&mut self, kind: ExtensionKind, size: u64, reader: &mut dyn Read) -> Result<()> {
         if self.seen.contains(&kind) {
             return Err(malformed("an extension header appears twice"));
@@ -65,10 +65,10 @@ impl Extensions {
         Ok(())
     }
 
-    /// The name of the entry, where its header has `short`.
+    /// Returns the name from an extension, or else `short`, the name from the header.
     ///
     /// # Errors
-    /// Refuses an entry of a kind that only its extensions tell: sparse files and dumps.
+    /// Returns a `Refused` error if an extension marks the entry as a sparse file or a dump.
     pub fn name<'a>(&'a self, short: &'a [u8]) -> Result<&'a [u8]> {
         let name = self.path.as_deref().unwrap_or(short);
         match &self.unwanted {
@@ -79,7 +79,7 @@ impl Extensions {
         }
     }
 
-    /// The target of the link, where its header has `short`.
+    /// Returns the link target from an extension, or else `short`, the target from the header.
     pub fn target<'a>(&'a self, short: &'a [u8]) -> &'a [u8] {
         self.target.as_deref().unwrap_or(short)
     }
@@ -103,7 +103,7 @@ impl Extensions {
     }
 }
 
-/// Two answers to one question are read differently by different programs.
+/// Refuses a second value, because programs differ in which one they use.
 fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<()> {
     match slot.replace(value) {
         None => Ok(()),
@@ -111,7 +111,7 @@ fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<()> {
     }
 }
 
-/// Sparse files, also as star tells them, and dumps.
+/// Returns whether the key belongs to a sparse file, including star's, or to a dump.
 fn is_unwanted(key: &str) -> bool {
     key.starts_with("GNU.sparse.") || matches!(key, "GNU.dumpdir" | "SCHILY.realsize")
 }
@@ -138,7 +138,7 @@ fn read_data(size: u64, reader: &mut dyn Read) -> Result<Vec<u8>> {
     Ok(data)
 }
 
-/// GNU tar ends the long name with a NUL and counts it.
+/// GNU tar ends a long name with a NUL and includes it in the size.
 fn without_nul(mut data: Vec<u8>) -> Vec<u8> {
     if data.last() == Some(&0) {
         data.pop();
@@ -146,7 +146,7 @@ fn without_nul(mut data: Vec<u8>) -> Vec<u8> {
     data
 }
 
-/// The records of a pax header: each is `LENGTH KEY=VALUE\n`, the length counting all of it.
+/// Splits a pax header into records of the form `LENGTH KEY=VALUE\n`, where LENGTH is that of the whole record.
 fn records(mut data: &[u8]) -> Result<Vec<PaxRecord<'_>>> {
     let mut records = Vec::new();
     while !data.is_empty() {

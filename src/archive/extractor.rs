@@ -1,4 +1,4 @@
-//! Takes in an archive entry by entry: applies the rules, writes what they admit, and says in the end what it is.
+//! Processes an archive entry by entry: applies the rules, writes admitted entries, and returns the result.
 
 use super::entry::{Entry, EntryKind, RawEntry};
 use super::inspect::Inspector;
@@ -11,45 +11,45 @@ use super::survey::{Manifests, Survey};
 use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
 
-/// What an extension counts at least, in bytes: its header and a block of data.
+/// The minimum size that is counted for an extension, in bytes: its header and one block of data.
 const EXTENSION_MIN: u64 = 1 << 10;
 
-/// Of how many files the digest of the packed data is kept: far more than any release has, and in bounded memory.
+/// The maximum number of packed-data digests, to bound the memory. Releases have far fewer files.
 const PACKED_MAX: usize = 200_000;
 
-/// What was taken in.
+/// The result of processing an archive.
 pub struct Taken {
-    /// In figures.
+    /// The summary of the archive.
     pub survey: Survey,
     pub layout: Layout,
     pub packed: Vec<PackedSum>,
-    /// Why no more than a part of it was written, where it takes more than it may.
+    /// The error for an exceeded limit, after which nothing more was written; `None` if there is none.
     pub excess: Option<Error>,
 }
 
-/// What has been taken in so far.
+/// The state of an archive that is being processed.
 pub struct Extractor<'a> {
     inspector: Inspector,
-    /// Nothing where the archive is only looked through.
+    /// `None` if the archive is only inspected.
     writer: Option<Writer>,
     limits: &'a Limits<'a>,
-    /// How much is looked through, without being written, of what takes more than it may; no more without it.
+    /// The limits for inspecting an archive that exceeds `limits`. If `None`, such an archive is refused at once.
     beyond: Option<&'a Limits<'a>>,
     excess: Option<Error>,
     manifests: Manifests,
-    /// What breaks a rule, where that is noted and not refused.
+    /// The findings, if violations are noted instead of refused.
     notes: Option<Notes>,
     entries: u64,
     files: u64,
-    /// The room that the files take.
+    /// The disk space of the files, in bytes.
     bytes: u64,
     packed: Vec<PackedSum>,
-    /// The bytes of all extensions.
+    /// The size of all extensions, in bytes.
     extensions: u64,
 }
 
 impl<'a> Extractor<'a> {
-    /// Takes in nothing yet.
+    /// Returns an extractor that refuses violations. It writes nothing if `writer` is `None`.
     pub fn new(writer: Option<Writer>, limits: &'a Limits<'a>) -> Self {
         let (inspector, manifests) = (Inspector::default(), Manifests::default());
         Self {
@@ -68,18 +68,18 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    /// Takes in nothing yet, writes nothing, and notes what breaks a rule instead of refusing it.
+    /// Returns an extractor that writes nothing, and notes violations instead of refusing them.
     pub fn noting(limits: &'a Limits<'a>) -> Self {
         Self { notes: Some(Notes::default()), ..Self::new(None, limits) }
     }
 
-    /// The same, and looks through what takes more than it may, up to these limits, instead of refusing it at once. No
+    /// Inspects an archive that exceeds the limits up to the limits `beyond`, instead of refusing it at once. Nothing
     /// more of it is written.
     pub fn and_beyond(self, beyond: &'a Limits<'a>) -> Self {
         Self { beyond: Some(beyond), ..self }
     }
 
-    /// Admits so many entries and bytes.
+    /// Checks these totals against the limits.
     fn within(&mut self, entries: u64, bytes: u64) -> Result<()> {
         let Some(beyond) = self.beyond else { return self.limits.admit(entries, bytes) };
         if self.excess.is_none()
@@ -90,28 +90,29 @@ impl<'a> Extractor<'a> {
         beyond.admit(entries, bytes)
     }
 
-    /// Refuses so many more entries where they are too many, before any of them is read.
+    /// Checks an announced number of entries before any of them is read.
     ///
     /// # Errors
-    /// As it says.
+    /// Returns a `Refused` error if there are too many.
     pub fn expect(&mut self, entries: u64) -> Result<()> {
         self.within(entries, 0)
     }
 
-    /// Counts what extends an entry or all of them: it takes no room, but somebody has to read it.
+    /// Counts an extension of one or all entries. It takes no disk space, but must be read.
     ///
     /// # Errors
-    /// Refuses more than there may be of what is written.
+    /// Returns a `Refused` error if the extensions exceed the limit for written bytes.
     pub fn extension(&mut self, size: u64) -> Result<()> {
         self.extensions = self.extensions.saturating_add(size.max(EXTENSION_MIN));
         self.within(0, self.extensions)
     }
 
-    /// Admits an entry, and writes all of it but the data of a file, which is for the caller to put through.
-    /// Data that nobody takes is for the caller to pass over.
+    /// Admits an entry and creates its directories; [`Self::finish`] creates links. The caller must write a file's
+    /// data to the returned [`PendingFile`], or skip the data if the result is `None`.
     ///
     /// # Errors
-    /// Refuses what breaks a rule, or notes it; fails where it cannot be written.
+    /// Returns a `Refused` error if the entry breaks a rule, unless violations are noted. Returns an error if the
+    /// entry cannot be written.
     pub fn admit(&mut self, raw: &RawEntry<'_>) -> Result<Option<PendingFile>> {
         let parsed = Entry::parse(raw).and_then(|entry| {
             self.count(&entry)?;
@@ -148,7 +149,7 @@ impl<'a> Extractor<'a> {
         Ok(None)
     }
 
-    /// Directories that are only implied count as well.
+    /// Counts an entry. Directories that earlier entries imply count as well.
     fn count(&mut self, entry: &Entry) -> Result<()> {
         self.entries += 1;
         if let EntryKind::File { size } = entry.kind {
@@ -160,7 +161,7 @@ impl<'a> Extractor<'a> {
         self.within(known, self.bytes.saturating_add(others))
     }
 
-    /// Notes a file whose data went through.
+    /// Records a file whose data is complete.
     pub fn put(&mut self, filled: WrittenFile) {
         if let Some(PathUse::File { sum, .. }) = self.inspector.layout.get_mut(&filled.path) {
             *sum = filled.sum;
@@ -176,12 +177,12 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    /// Decides about the whole, creates the links, and gives the directories their modes.
+    /// Checks the archive as a whole, creates the links, and sets the modes of the directories.
     ///
     /// # Errors
-    /// Refuses what breaks a rule; fails where something cannot be written.
+    /// Returns a `Refused` error if a rule is broken. Returns an error if something cannot be written.
     pub fn finish(mut self) -> Result<Taken> {
-        // The last entry may have implied directories.
+        // The last entry may imply further directories.
         self.within(self.inspector.layout.count(), 0)?;
         self.inspector.refuse_empty()?;
         let top = self.inspector.top();
@@ -196,10 +197,10 @@ impl<'a> Extractor<'a> {
         Ok(Taken { survey, layout, packed: self.packed, excess: self.excess })
     }
 
-    /// What was noted, where the reading ended like this.
+    /// Returns the findings, given the result of reading the archive.
     ///
     /// # Errors
-    /// When it failed for another reason than a rule.
+    /// Returns an error if the reading failed for a reason other than a broken rule.
     pub fn looked(self, read: Result<()>) -> Result<LintReport> {
         let mut notes = self.notes.unwrap_or_default();
         let top = self.inspector.top();
@@ -215,11 +216,11 @@ impl<'a> Extractor<'a> {
     }
 }
 
-/// Creates the links of a tree whose files are all there, and gives the directories their modes: in descending
-/// order every directory follows all that is in it.
+/// Creates the links of a tree whose files are complete, and sets the modes of its directories, each after its
+/// contents because the order is descending.
 ///
 /// # Errors
-/// When something cannot be written.
+/// Returns an error if something cannot be written.
 pub fn complete(mut writer: Writer, layout: &mut Layout, top: Option<&str>) -> Result<()> {
     if let Some(PathUse::Directory { mode, .. }) = top.and_then(|top| layout.get_mut(top)) {
         *mode = DIRECTORY_MODE;

@@ -1,11 +1,12 @@
-//! What it means that an archive cannot be read.
+//! Turns read errors of an archive into errors that name the fault.
 
 use std::io;
 
 use super::path::violation;
 use crate::error::Error;
 
-/// What a failure to read an archive means: a fault of its bytes, or of the disk under it.
+/// Returns the error for a failed read: `Failed` if the operating system reports it, `Refused` if the bytes are
+/// damaged.
 pub fn damaged(error: io::Error) -> Error {
     if error.raw_os_error().is_some() {
         return Error::failed("cannot read the archive").because(error);
@@ -19,7 +20,7 @@ pub fn damaged(error: io::Error) -> Error {
     })
 }
 
-/// The same within the data of an entry.
+/// Returns the error for a failed read in the data of an entry, like [`damaged`].
 pub fn damaged_entry(name: &[u8], error: io::Error) -> Error {
     if error.raw_os_error().is_some() {
         return damaged(error);
@@ -30,20 +31,20 @@ pub fn damaged_entry(name: &[u8], error: io::Error) -> Error {
     }
 }
 
-/// The archive is damaged, and this is how.
+/// Returns a `Refused` error for a damaged archive.
 pub fn corrupt(why: impl std::fmt::Display) -> Error {
     Error::refused(format!("the archive is damaged: {why}"))
 }
 
-/// Whether a decoder was asked for a larger window or dictionary than there may be. That of zstd says so in
-/// words alone.
+/// Returns whether a decoder needs a larger window or dictionary than allowed. The zstd decoder reports this only in
+/// its message.
 fn asks_too_much(error: &io::Error) -> bool {
     let limit = error.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
     limit == Some(&liblzma::stream::Error::MemLimit)
         || error.to_string() == "Frame requires too much memory for decoding"
 }
 
-/// Decoders repeat bytes of the archive, which a terminal might obey.
+/// Decoders' messages repeat bytes of the archive, which may be terminal escape sequences.
 fn printable(error: &io::Error) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
     error.to_string().chars().map(escape).collect()

@@ -1,4 +1,4 @@
-//! The data of one entry, unpacked to its last byte and no further.
+//! Unpacks the data of one entry, exactly to its last byte.
 
 use std::io;
 
@@ -10,26 +10,26 @@ use super::path::violation;
 use crate::error::Result;
 use crate::tree::Sum;
 
-/// How much is handed on at a time, in bytes.
+/// The size of the output buffer, in bytes.
 const BUFFER: usize = 256 << 10;
 
-/// How the data of an entry stands in the archive.
+/// The form of an entry's data in the archive.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedData {
-    /// How many bytes it takes there.
+    /// The length of the packed data, in bytes.
     pub length: u64,
-    /// How many it becomes.
+    /// The length of the unpacked data, in bytes.
     pub size: u64,
-    /// Whether it is deflated; else it stands there as it is.
+    /// Whether the data is deflated; otherwise it is stored.
     pub deflated: bool,
-    /// The checksum of what it becomes.
+    /// The expected checksum of the unpacked data.
     pub crc: Option<u32>,
-    /// The digest of it as it stands there, where it was read ahead.
+    /// The digest of the packed data, if it was read ahead.
     pub ahead: Option<Sum>,
 }
 
 impl PackedData {
-    /// Begins the digest of packed data. It covers all that decides what it becomes, and whether it is refused.
+    /// Returns a hasher that covers every field that determines the unpacked data or whether it is refused.
     pub fn hasher(&self) -> Hasher {
         let mut hash = Hasher::new();
         for figure in [self.length, self.size, self.crc.map_or(u64::MAX, u64::from)] {
@@ -39,15 +39,15 @@ impl PackedData {
         hash
     }
 
-    /// The digest of packed data.
+    /// Returns the digest of the packed data.
     pub fn digest(&self, data: &[u8]) -> Sum {
         Sum::of(self.hasher().update(data))
     }
 
-    /// Compares the checksum that was told with the one that was found.
+    /// Compares the expected checksum with the checksum `found`.
     ///
     /// # Errors
-    /// Refuses data that is damaged.
+    /// Returns a `Refused` error if they differ.
     pub fn check(&self, name: &[u8], found: u32) -> Result<()> {
         if self.crc.is_none_or(|expected| expected == found) {
             Ok(())
@@ -57,7 +57,7 @@ impl PackedData {
     }
 }
 
-/// Unpacks entries one after the other.
+/// A decoder that unpacks one entry after another.
 pub struct Inflater {
     state: Decompress,
     buffer: Vec<u8>,
@@ -69,14 +69,15 @@ impl Default for Inflater {
     }
 }
 
-/// Whoever takes what was unpacked.
+/// The callback that receives unpacked data.
 type To<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
 impl Inflater {
-    /// Unpacks an entry from the pieces of its data.
+    /// Unpacks an entry from the pieces of its data, and passes the unpacked data to `to`.
     ///
     /// # Errors
-    /// When it is damaged, is not as long as it says or has another checksum; else as `to`.
+    /// Returns a `Refused` error if the data is damaged or its length or checksum is wrong. Returns the errors of
+    /// `to`.
     pub fn inflate(
         &mut self,
         name: &[u8],
@@ -126,7 +127,7 @@ impl Inflater {
                 rest = &rest[used..];
                 filled += made;
                 ended = end;
-                // A full buffer may leave some of the data where it cannot be seen.
+                // With a full buffer, the decoder may still hold output when it has used all input.
                 if filled == self.buffer.len() && !ended {
                     to(&self.buffer)?;
                     filled = 0;
@@ -141,7 +142,7 @@ impl Inflater {
         if filled > 0 { to(&self.buffer[..filled]) } else { Ok(()) }
     }
 
-    /// How many bytes were used, how many made, and whether the data is at its end.
+    /// Returns the number of bytes used, the number of bytes made, and whether the data is at its end.
     fn step(&mut self, name: &[u8], input: &[u8], filled: usize) -> Result<(usize, usize, bool)> {
         let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
         let status = self.state.decompress(input, &mut self.buffer[filled..], FlushDecompress::None);

@@ -1,4 +1,4 @@
-//! The bytes of the archive file: each read once, in order, and hashed as it goes by.
+//! Reads the bytes of the archive file once and in order, and hashes them.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,17 +16,17 @@ use crate::error::Result;
 use crate::naming::ArchiveFormat;
 use crate::tree::CHUNK;
 
-/// The largest window that a zstd frame may ask for, as a power of two: what `zstd -d` takes by itself.
+/// The maximum window size of a zstd frame, as a power of two. It is the default limit of `zstd -d`.
 const ZSTD_WINDOW_LOG: u32 = 27;
-/// The memory that an xz stream may ask for: a dictionary of 128 MiB, twice that of `xz -9`, and its overhead.
+/// The memory limit of an xz stream: a dictionary of 128 MiB, twice that of `xz -9`, and its overhead.
 const XZ_MEMORY: u64 = 192 << 20;
 
-/// Is handed every byte of an archive, in order.
+/// A callback that receives every byte of an archive, in order.
 pub type Also<'a> = dyn FnMut(&[u8]) + Send + 'a;
 
-/// What is known of the bytes that went by; shared between the thread that reads and the one that watches.
+/// The number and digest of the bytes read so far, shared by the threads that read and that report progress.
 pub struct InputDigest<'a> {
-    /// How many bytes went by.
+    /// The number of bytes read so far.
     pub read: AtomicU64,
     sums: Mutex<Sums<'a>>,
 }
@@ -37,12 +37,12 @@ struct Sums<'a> {
 }
 
 impl<'a> InputDigest<'a> {
-    /// Nothing went by yet; `also` is handed whatever will.
+    /// Returns the digest of no bytes. `also` receives every byte that is read.
     pub fn new(also: &'a mut Also<'a>) -> Self {
         Self { read: AtomicU64::new(0), sums: Mutex::new(Sums { sha256: Sha256::new(), also }) }
     }
 
-    /// The SHA-256 of the bytes that went by, in lowercase hex.
+    /// Returns the SHA-256 of the bytes read, in lowercase hex.
     pub fn into_sha256(self) -> String {
         let sums = self.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
         sums.sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -56,19 +56,19 @@ impl<'a> InputDigest<'a> {
     }
 }
 
-/// Reads the archive from its beginning and notes all of it. The position of the descriptor stays as it is.
+/// A reader that adds every byte to the digest. The descriptor's offset does not change.
 pub struct Input<'a, 'l> {
     file: &'a File,
     ledger: &'a InputDigest<'l>,
 }
 
 impl<'a, 'l> Input<'a, 'l> {
-    /// Reads on where the ledger ends.
+    /// Returns a reader that starts where `ledger` ends.
     pub fn new(file: &'a File, ledger: &'a InputDigest<'l>) -> Self {
         Self { file, ledger }
     }
 
-    /// The same in larger pieces.
+    /// Returns this reader with a buffer of `CHUNK` bytes.
     pub fn buffered(self) -> BufReader<Self> {
         BufReader::with_capacity(CHUNK, self)
     }
@@ -82,10 +82,10 @@ impl Read for Input<'_, '_> {
     }
 }
 
-/// The bytes after decompression, by the format of a tar.
+/// Returns a reader that decompresses a tar of this format.
 ///
 /// # Errors
-/// When there is no memory for a decoder.
+/// Returns an error if there is no memory for a decoder.
 pub fn decoded<'a>(
     input: impl BufRead + Send + 'a,
     format: ArchiveFormat,
@@ -105,10 +105,10 @@ pub fn decoded<'a>(
     })
 }
 
-/// Reads the tail of the file ahead of all else; it is noted when it is read again in its turn.
+/// Reads a part of the file out of order. It is added to the digest only when it is read again in order.
 ///
 /// # Errors
-/// When it cannot be read or is cut short.
+/// Returns a `Failed` error if the file cannot be read, and a `Refused` error if it is truncated.
 pub fn read_ahead(file: &File, from: u64, buffer: &mut [u8]) -> Result<()> {
     let mut done = 0;
     while done < buffer.len() {
@@ -129,10 +129,10 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     }
 }
 
-/// Hands on all that a reader still has.
+/// Passes the rest of a reader to `each`.
 ///
 /// # Errors
-/// When it cannot be read, or as `each`.
+/// Returns an error if the reader fails, and the errors of `each`.
 pub fn drain(reader: &mut dyn BufRead, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     loop {
         let bytes = reader.fill_buf().map_err(damaged)?;

@@ -1,19 +1,19 @@
-//! The rules that the entries of an archive must obey together, checked one by one as they come.
+//! Checks each entry of an archive against earlier entries, and the archive as a whole.
 
 use super::entry::{Entry, EntryKind};
 use super::layout::{Layout, PathUse};
 use super::path::{EntryResult, PATH_MAX, shown, stays_inside, violation};
 use crate::error::{Error, Result};
 
-/// The kernel follows no more links in one path (MAXSYMLINKS).
+/// The maximum number of links that the kernel follows in one path (MAXSYMLINKS).
 const LINKS_MAX: usize = 40;
-/// Bounds the work for one link, whatever the others are; twice the depth that a name may have, and some.
+/// The maximum number of steps to follow one link, to bound the work. It exceeds twice the maximum depth of a name.
 const STEPS_MAX: usize = 500;
 
-/// Admits entries in the order of the archive and remembers what stands where.
+/// A checker that admits entries in the order of the archive and records them by path.
 #[derive(Default)]
 pub struct Inspector {
-    /// What was admitted.
+    /// The admitted entries.
     pub layout: Layout,
     tops: Tops,
     has_files: bool,
@@ -31,7 +31,7 @@ impl Inspector {
     /// Admits one entry.
     ///
     /// # Errors
-    /// Refuses what clashes with an earlier entry.
+    /// Returns a `Refused` error if the entry conflicts with an earlier entry.
     pub fn admit(&mut self, entry: &Entry) -> Result<()> {
         let path = entry.path.as_str();
         if path.is_empty() {
@@ -55,7 +55,8 @@ impl Inspector {
         self.layout.insert(path, place)
     }
 
-    /// The directory that everything lies in, which is not part of the release; once every entry is admitted.
+    /// Returns the top directory, which contains all entries and is not part of the release, or `None`. Call it after
+    /// all entries are admitted.
     pub fn top(&self) -> Option<String> {
         match &self.tops {
             Tops::One(top) if self.layout.get(top).is_some_and(PathUse::is_directory) => Some(top.clone()),
@@ -63,15 +64,16 @@ impl Inspector {
         }
     }
 
-    /// Refuses what has no files, once every entry is admitted.
+    /// Checks that the archive contains a file. Call it after all entries are admitted.
     ///
     /// # Errors
-    /// As it says.
+    /// Returns a `Refused` error if it contains no file.
     pub fn refuse_empty(&self) -> Result<()> {
         if self.has_files { Ok(()) } else { Err(Error::refused("it contains no file")) }
     }
 
-    /// The links that lead out of the release, which is all below `top`; each with the error that refuses it.
+    /// Returns the symlinks that leave the release or lead through too many links, each with its error. The release
+    /// is everything below `top`.
     pub fn stray<'a>(&'a self, top: Option<&'a str>) -> impl Iterator<Item = (&'a str, Error)> {
         self.layout.iter().filter_map(move |(path, place)| match place {
             PathUse::Symlink { target } => {
@@ -127,7 +129,7 @@ impl Inspector {
         }
     }
 
-    /// Walks where a link leads, as the kernel would with all links of the archive in place.
+    /// Follows a link as the kernel would with all links of the archive in place.
     fn follow(&self, top: &str, link: &str, target: &str) -> EntryResult<()> {
         let dir = parent(link);
         if !stays_inside(depth(dir) - depth(top), target) {
@@ -204,7 +206,7 @@ mod tests {
         entry(EntryType::Symlink, name, target)
     }
 
-    /// The stripped directory, and how many entries there are beside it.
+    /// Returns the stripped top directory and the number of other entries.
     fn inspect(entries: &[Entry]) -> Result<(Option<String>, u64)> {
         let mut inspector = Inspector::default();
         entries.iter().try_for_each(|entry| inspector.admit(entry))?;

@@ -1,14 +1,14 @@
-//! What stands where in a release while it is read: the one copy of its names, so that memory is bounded.
+//! Records the entries of a release while it is read. It holds the only copy of the names, to bound memory.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::tree::{Node, Sum, TreeEntry};
 
-/// Bounds the memory that names and link targets take, in bytes.
+/// The maximum length of all names and link targets, in bytes, to bound memory.
 const TEXT_MAX: usize = 64 << 20;
 
-/// The mode of the release's own directory, and of those that an archive implies without naming them.
+/// The mode of the release's own directory and of implied directories, which have no entry.
 pub const DIRECTORY_MODE: u32 = 0o755;
 
 /// The files, directories and links of an archive, by path.
@@ -18,64 +18,64 @@ pub struct Layout {
     text: usize,
 }
 
-/// What stands at a path.
+/// The entry at a path.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PathUse {
-    /// A directory, and whether it is on disk.
+    /// A directory. `made` is true once it exists on disk.
     Directory { mode: u32, made: bool },
-    /// A file; its sum is known once its data went through.
+    /// A file. Its `sum` is set once its data is complete.
     File { mode: u32, size: u64, sum: Sum },
-    /// Another name of the file at that path.
+    /// Another name of the file at the path `first`.
     Hardlink { first: Box<str> },
-    /// A symbolic link.
+    /// A symlink.
     Symlink { target: Box<str> },
 }
 
 impl PathUse {
-    /// A directory that nothing was said about.
+    /// An implied directory.
     pub const DIRECTORY: Self = Self::Directory { mode: DIRECTORY_MODE, made: false };
 
-    /// A file that has still to be read.
+    /// Returns a file whose data is not read yet.
     pub fn file(mode: u32, size: u64) -> Self {
         Self::File { mode, size, sum: Sum::default() }
     }
 
-    /// Whether it is a file, by whichever of its names.
+    /// Returns whether the entry is a file or a hard link to a file.
     pub fn is_file(&self) -> bool {
         matches!(self, Self::File { .. } | Self::Hardlink { .. })
     }
 
-    /// Whether it is a directory.
+    /// Returns whether the entry is a directory.
     pub fn is_directory(&self) -> bool {
         matches!(self, Self::Directory { .. })
     }
 }
 
 impl Layout {
-    /// What stands at a path.
+    /// Returns the entry at a path, or `None` if the path is unused.
     pub fn get(&self, path: &str) -> Option<&PathUse> {
         self.nodes.get(path)
     }
 
-    /// The same, to be changed.
+    /// Returns the entry at a path for modification, or `None` if the path is unused.
     pub fn get_mut(&mut self, path: &str) -> Option<&mut PathUse> {
         self.nodes.get_mut(path)
     }
 
-    /// How many there are.
+    /// Returns the number of entries.
     pub fn count(&self) -> u64 {
         self.nodes.len() as u64
     }
 
-    /// All of them, sorted by path.
+    /// Returns all entries, sorted by path.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &PathUse)> {
         self.nodes.iter().map(|(path, place)| (&**path, place))
     }
 
-    /// Puts something where nothing stands.
+    /// Inserts an entry at an unused path.
     ///
     /// # Errors
-    /// Refuses more names than memory is for.
+    /// Returns a `Refused` error if the names are too long in total.
     pub fn insert(&mut self, path: &str, place: PathUse) -> Result<()> {
         self.text += path.len()
             + match &place {
@@ -89,7 +89,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The file that a path names, where its first name stands.
+    /// Returns the first name of the file at a path, which differs from `path` for a hard link.
     pub fn first_name<'a>(&'a self, path: &'a str) -> &'a str {
         match self.get(path) {
             Some(PathUse::Hardlink { first }) => first,
@@ -97,7 +97,7 @@ impl Layout {
         }
     }
 
-    /// What the release consists of below the directory `top`, sorted by path.
+    /// Returns the entries below the directory `top`, or all entries if it is `None`, sorted by path.
     pub fn entries(&self, top: Option<&str>) -> impl Iterator<Item = TreeEntry> {
         let skip = top.map_or(0, |top| top.len() + 1);
         self.iter().filter_map(move |(path, place)| {

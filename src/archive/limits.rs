@@ -1,38 +1,38 @@
-//! How much an archive may unpack to.
+//! Limits how much an archive may unpack to.
 
 use crate::error::{Error, Result};
 
-/// Real releases have some ten thousand.
+/// The default maximum number of entries. Real releases have about ten thousand.
 pub const ENTRIES_MAX: u64 = 1_000_000;
 
-/// What an archive has too much of.
+/// The limit that an archive exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Excess {
-    /// Files, directories and links.
+    /// The number of files, directories and links.
     Entries,
-    /// Bytes of disk.
+    /// The disk space in bytes.
     Bytes,
 }
 
-/// What a release may take, counted while it is read: an archive's own figures may be anything.
+/// The limits of a release. Its size is counted while it is read: an archive's own totals may be wrong.
 pub struct Limits<'a> {
-    /// How many files, directories and links.
+    /// The maximum number of files, directories and links.
     pub entries: u64,
-    /// How many bytes of disk.
+    /// The maximum disk space, in bytes.
     pub bytes: u64,
-    /// The unit in which files take room, in bytes.
+    /// The unit in which files take disk space, in bytes.
     pub block: u64,
-    /// The bytes that each entry takes besides.
+    /// The additional bytes that each entry takes.
     pub each: u64,
-    /// What is said of an archive that has more.
+    /// The function that makes the error for an exceeded limit.
     pub refuse: &'a (dyn Fn(Excess) -> Error + Sync),
 }
 
 impl Limits<'_> {
-    /// Admits so many entries and bytes.
+    /// Checks these totals of entries and bytes.
     ///
     /// # Errors
-    /// Refuses more than there may be.
+    /// Returns the error of `refuse` if a total exceeds its limit.
     pub fn admit(&self, entries: u64, bytes: u64) -> Result<()> {
         if entries > self.entries {
             return Err((self.refuse)(Excess::Entries));
@@ -41,7 +41,7 @@ impl Limits<'_> {
         if bytes > self.bytes { Err((self.refuse)(Excess::Bytes)) } else { Ok(()) }
     }
 
-    /// The room that so many bytes of a file take.
+    /// Returns the disk space that so many bytes of a file take.
     pub fn room(&self, bytes: u64) -> u64 {
         bytes.checked_next_multiple_of(self.block.max(1)).unwrap_or(u64::MAX)
     }

@@ -1,5 +1,4 @@
-//! What is noted of a release that its vendor wants to know about: all that breaks a rule, and what its programs
-//! are.
+//! Collects the findings about a release for its vendor: broken rules, and the types of its programs.
 
 use std::collections::BTreeMap;
 
@@ -14,47 +13,47 @@ use crate::tree::TreeEntry;
 
 pub use crate::lint::FileMagic;
 
-/// Whoever broke more rules than this has made one mistake many times.
+/// The maximum number of findings. More findings are usually one mistake made many times.
 const FINDINGS_MAX: usize = 1_000;
-/// Setuid and setgid, which no release keeps.
+/// The setuid and setgid bits, which no release keeps.
 const PRIVILEGE: u32 = 0o6000;
 
-/// What is noted so far, by the names in the archive.
+/// The findings so far, by the names in the archive.
 #[derive(Default)]
 pub struct Notes {
-    /// What the first bytes of files say.
+    /// The file magic of files, by path.
     pub heads: Vec<(String, FileMagic)>,
     findings: Vec<Finding>,
 }
 
-/// What was found of a release.
+/// The findings about a release.
 #[derive(Debug)]
 pub struct LintReport {
-    /// What breaks the rules of unpacking.
+    /// The violations of the rules for unpacking.
     pub findings: Vec<Finding>,
-    /// The release; none where it could not be read to its end.
+    /// The release; `None` if it could not be read to its end.
     pub whole: Option<Whole>,
 }
 
-/// A release that could be read to its end.
+/// A release that was read to its end.
 #[derive(Debug)]
 pub struct Whole {
-    /// What it holds, in figures.
+    /// The summary of the release.
     pub survey: Survey,
-    /// What the first bytes of its programs say, by path.
+    /// The file magic of the release's programs, by path.
     pub heads: Vec<(String, FileMagic)>,
     layout: Layout,
 }
 
 impl Whole {
-    /// The release, sorted by path; without digests.
+    /// Returns the entries of the release, sorted by path and without valid digests.
     pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
         self.layout.entries(self.survey.top.as_deref())
     }
 }
 
 impl Notes {
-    /// Notes what is lost of an entry that is admitted.
+    /// Notes the mode bits that an admitted entry loses.
     pub fn admitted(&mut self, raw: &RawEntry<'_>, entry: &Entry) {
         if raw.mode & PRIVILEGE != 0 && raw.shape == EntryType::File {
             let message = "is setuid or setgid, and unpacking removes these bits";
@@ -62,10 +61,10 @@ impl Notes {
         }
     }
 
-    /// Notes an entry that breaks a rule; its data is taken by nobody.
+    /// Notes an entry that breaks a rule. Returns `None`, so that the caller skips its data.
     ///
     /// # Errors
-    /// Passes the error on where there are too many.
+    /// Returns `error` if there are too many findings.
     pub fn violation<T>(&mut self, raw: &RawEntry<'_>, error: Error) -> Result<Option<T>> {
         let code = match raw.shape {
             EntryType::Symlink if raw.target.starts_with(b"/") => Code::LinkAbsolute,
@@ -79,15 +78,15 @@ impl Notes {
     /// Notes a link that leads out of the release.
     ///
     /// # Errors
-    /// As [`Self::violation`].
+    /// Returns `error` if there are too many findings.
     pub fn stray(&mut self, path: &str, error: Error) -> Result<()> {
         self.note(Code::LinkUnsafe, path, error)
     }
 
-    /// Notes a manifest that cannot be read; the release is looked at as if there were none.
+    /// Notes a manifest that cannot be read. Returns `None`: the release is checked as if it had no manifest.
     ///
     /// # Errors
-    /// As [`Self::violation`].
+    /// Returns `error` if there are too many findings.
     pub fn no_manifest(&mut self, error: Error) -> Result<Option<String>> {
         self.note(Code::ManifestSyntax, MANIFEST, error).map(|()| None)
     }
@@ -102,10 +101,10 @@ impl Notes {
         Ok(())
     }
 
-    /// What was found in all, by paths in the release, which is all below `top`.
+    /// Returns the report. Its paths are relative to the release, which is everything below `top`.
     ///
     /// # Errors
-    /// When the reading failed for another reason than a rule.
+    /// Returns the error of `read` unless its kind is `Refused`.
     pub fn looked(self, read: Result<(Survey, Layout)>, top: Option<&str>) -> Result<LintReport> {
         let Self { mut heads, mut findings } = self;
         let whole = match read {
@@ -130,7 +129,7 @@ impl Notes {
     }
 }
 
-/// What the first bytes say of files that are read under another name.
+/// Returns the file magic of the hard links, whose data is read under another name.
 fn of_hard_links(heads: &[(String, FileMagic)], layout: &Layout) -> Vec<(String, FileMagic)> {
     let heads: BTreeMap<&str, &FileMagic> = heads.iter().map(|(path, head)| (path.as_str(), head)).collect();
     let head = |(path, place): (&str, &PathUse)| match place {

@@ -1,4 +1,4 @@
-//! Looks through a directory as if it were unpacked from an archive: by the same rules.
+//! Inspects a directory by the same rules as if it were unpacked from an archive.
 
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -16,14 +16,14 @@ use crate::lint::Code;
 use crate::progress::Progress;
 use crate::walk::{WalkEntry, walk};
 
-/// What helps with a directory that no archive can be made of.
+/// The hint for a directory that cannot be packed into an archive.
 const NO_RELEASE: &str = "name a directory that contains only the release";
 
-/// Looks through the directory `from` as an archive would hold it, all below the directory `top`, and notes all
-/// that breaks a rule. Of files no more is read than says what they are.
+/// Inspects the directory `from` like an archive whose top directory is `top`, and notes all broken rules. Apart from
+/// the manifest, only the first bytes of files are read.
 ///
 /// # Errors
-/// When something cannot be read, or on interruption.
+/// Returns an error if something cannot be read, or on interruption.
 pub fn look(from: &Path, top: &str, limits: &Limits<'_>, progress: &dyn Progress) -> Result<LintReport> {
     let mut extractor = Extractor::noting(limits);
     let read = walk(from, &mut |found| {
@@ -38,7 +38,7 @@ pub fn look(from: &Path, top: &str, limits: &Limits<'_>, progress: &dyn Progress
     Ok(looked)
 }
 
-/// What a walk came upon, in the words of an archive.
+/// Returns the type that a walk's entry has in an archive.
 pub fn shape(found: &WalkEntry<'_>) -> EntryType {
     match found.kind() {
         SFlag::S_IFDIR => EntryType::Directory,
@@ -69,7 +69,7 @@ fn admit(found: &WalkEntry<'_>, name: &[u8], extractor: &mut Extractor<'_>) -> R
     Ok(())
 }
 
-/// Reads as much of a file as is wanted of it.
+/// Reads only the part of a file that is to be captured.
 fn read(found: &WalkEntry<'_>, body: PendingFile) -> Result<WrittenFile> {
     let most = body.wanted.bytes() as u64;
     let mut filling = body.open()?;

@@ -1,7 +1,7 @@
-//! Archives of releases, and every guard against those that are damaged or hostile.
+//! Reads and unpacks archives of releases, and refuses archives that are damaged or hostile.
 //!
-//! An archive is read once: every byte is hashed, decoded, held against the rules and written into a directory
-//! that nobody sees. What breaks a rule is refused, and whoever made the directory throws it away.
+//! An archive is read once: every byte is hashed, decoded, checked against the rules and written into a directory
+//! that no other user can enter. If an archive breaks a rule, it is refused and the caller deletes the directory.
 
 mod pending_file;
 mod copy;
@@ -60,7 +60,7 @@ pub use self::share::{BaseRelease, PackedSum, Sharing, can_share_blocks};
 pub use self::survey::Survey;
 pub use crate::tree::Owner;
 
-/// An archive, opened once: it stays the same file, whatever its name leads to meanwhile.
+/// An open archive. It remains the same file even if its name leads to another file meanwhile.
 #[derive(Debug)]
 pub struct Archive {
     file: File,
@@ -69,75 +69,76 @@ pub struct Archive {
     opened: Stamp,
 }
 
-/// An archive that was read and found sound.
+/// The result of reading a valid archive.
 #[derive(Debug)]
 pub struct Reading {
     /// The SHA-256 of the archive file, in lowercase hex.
     pub sha256: String,
-    /// What it holds, in figures.
+    /// The summary of the archive.
     pub survey: Survey,
     layout: Layout,
     packed: Vec<PackedSum>,
 }
 
 impl Reading {
-    /// The digests of packed data, each with that of the file which it becomes; for zips alone.
+    /// Returns the digests of packed data, each with the digest of its file; for deflated files of zips only.
     pub fn packed(&self) -> &[PackedSum] {
         &self.packed
     }
 
-    /// The release, sorted by path.
+    /// Returns the entries of the release, sorted by path.
     pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
         self.layout.entries(self.survey.top.as_deref())
     }
 }
 
-/// What one reading of an archive told. Every byte of the file went by, also of an archive that is refused.
+/// The result of reading an archive once. Every byte of the file is read, even if the archive is refused.
 #[derive(Debug)]
 pub struct Inspection {
     /// The SHA-256 of the archive file, in lowercase hex.
     pub sha256: String,
-    /// What it holds, or the first rule that it breaks.
+    /// The contents of the archive, or the error for the first rule that it breaks.
     pub read: Result<Inspected>,
 }
 
-/// What a sound archive holds.
+/// The contents of a valid archive.
 #[derive(Debug)]
 pub struct Inspected {
-    /// What it holds.
+    /// The result of the reading.
     pub reading: Reading,
-    /// Why it was looked through to its end and not unpacked, where it takes more than it may.
+    /// The error for an exceeded limit, because of which the archive was inspected but not unpacked; `None` if there
+    /// is none.
     pub excess: Option<Error>,
 }
 
-/// Where an archive is unpacked to.
+/// The directory that an archive is unpacked into.
 #[derive(Clone)]
 pub struct Target<'a> {
-    /// An empty directory that nobody else can enter, open for reading.
+    /// An empty directory that no other user can enter, open for reading.
     pub dir: BorrowedFd<'a>,
-    /// Who gets all of it; none where it is to stay with this process's user.
+    /// The owner of everything that is written; `None` keeps this process's user.
     pub owner: Option<Owner>,
-    /// What an installed release holds, to be shared instead of written.
+    /// The installed release whose files are shared instead of written; `None` shares nothing.
     pub twins: Option<Arc<BaseRelease>>,
 }
 
-/// Length and time of the last write. A file that is renamed or deleted meanwhile is still the same.
+/// Length and modification time. Renaming or deleting the file does not change them.
 type Stamp = (u64, i64, i64);
 
 impl Archive {
-    /// Opens an archive of the format that its name tells.
+    /// Opens an archive of the given format.
     ///
     /// # Errors
-    /// When it cannot be opened; refuses what is not a regular file.
+    /// Returns an error if the file cannot be opened. Returns a `Refused` error if it is not a regular file.
     pub fn open(path: &Path, format: ArchiveFormat) -> Result<Self> {
         let origin = Origin::Outside(path.to_owned());
         Self::of(origin.open()?, path, format)
     }
 
-    /// Takes up an archive that is open; its path is for messages alone.
+    /// Returns an archive for an open file. `path` is used only for messages.
     ///
     /// # Errors
-    /// Refuses what is not a regular file.
+    /// Returns a `Refused` error if the file is not a regular file.
     pub fn of(file: File, path: &Path, format: ArchiveFormat) -> Result<Self> {
         let cannot_open = || format!("cannot open {}", path.display());
         let metadata = file.metadata().context(cannot_open)?;
@@ -148,27 +149,27 @@ impl Archive {
         Ok(Self { file, name, format, opened: stamp(&metadata) })
     }
 
-    /// The length of the file, in bytes.
+    /// Returns the length of the file, in bytes.
     pub fn length(&self) -> u64 {
         self.opened.0
     }
 
-    /// The SHA-256 of the whole file, in lowercase hex. `also` is handed every byte in order.
+    /// Returns the SHA-256 of the whole file, in lowercase hex. `also` receives every byte in order.
     ///
     /// # Errors
-    /// When it cannot be read or changes meanwhile, or on interruption.
+    /// Returns an error if the file cannot be read or changes meanwhile, or on interruption.
     pub fn sha256(&self, also: &mut Also<'_>, progress: &mut dyn Progress) -> Result<String> {
         let ledger = InputDigest::new(also);
         self.read_on(&ledger, progress)?;
         Ok(ledger.into_sha256())
     }
 
-    /// Reads the whole archive, applies every rule and decodes every byte. Writes nothing. `also` is handed
-    /// every byte of the file in order.
+    /// Reads the whole archive, applies every rule and decodes every byte. Writes nothing. `also` receives every byte
+    /// of the file in order.
     ///
     /// # Errors
-    /// Refuses an archive that is damaged or breaks a rule, naming the entry. Fails when the file cannot be
-    /// read or changes meanwhile, or on interruption.
+    /// Returns a `Refused` error that names the entry if the archive is damaged or breaks a rule. Returns a `Failed`
+    /// error if the file cannot be read or changes meanwhile, or on interruption.
     pub fn survey(
         &self,
         limits: &Limits<'_>,
@@ -178,14 +179,15 @@ impl Archive {
         self.read(None, limits, also, progress)
     }
 
-    /// The same, and unpacks it into `target`, a directory at its top included.
+    /// Reads the archive like [`Self::survey`] and unpacks it into `target`, including a top directory.
     ///
-    /// Permission bits are kept, but for setuid, setgid, sticky, and writing by group and others; owners, times
-    /// of directories and attributes are not. With an owner, everything is given to it, the target included.
-    /// Nothing is made durable here.
+    /// Permission bits are kept except setuid, setgid, sticky, and write permission for group and others. Owners,
+    /// times of directories and attributes are not kept. With an owner, everything including the target is given to
+    /// it. Nothing is made durable here.
     ///
     /// # Errors
-    /// As [`Self::survey`], and when something cannot be written; what is written so far is left.
+    /// Returns the errors of [`Self::survey`], and an error if something cannot be written. The files written so far
+    /// remain.
     pub fn unpack(
         &self,
         target: Target<'_>,
@@ -196,10 +198,10 @@ impl Archive {
         self.read(Some(target), limits, also, progress)
     }
 
-    /// Looks through the whole archive and notes all that breaks a rule, instead of refusing the first of it.
+    /// Reads the whole archive and notes all broken rules, instead of refusing the archive at the first one.
     ///
     /// # Errors
-    /// When the file cannot be read or changes meanwhile, or on interruption.
+    /// Returns an error if the file cannot be read or changes meanwhile, or on interruption.
     pub fn examine(&self, limits: &Limits<'_>, progress: &mut dyn Progress) -> Result<LintReport> {
         let mut ignore = |_: &[u8]| {};
         let ledger = InputDigest::new(&mut ignore);
@@ -213,11 +215,12 @@ impl Archive {
         extractor.looked(read)
     }
 
-    /// Unpacks the archive, where there is a target, and tells all that one reading can tell. What takes more than
-    /// `limits` allow is looked through up to the limits `beyond`; no more of it is written.
+    /// Reads the archive once, unpacks it if there is a target, and returns all results. An archive that exceeds
+    /// `limits` is inspected up to the limits `beyond`, and nothing more of it is written.
     ///
     /// # Errors
-    /// When the file cannot be read or changes meanwhile, when something cannot be written, or on interruption.
+    /// Returns an error if the file cannot be read or changes meanwhile, if something cannot be written, or on
+    /// interruption.
     pub fn inspect(
         &self,
         target: Option<Target<'_>>,
@@ -266,11 +269,11 @@ impl Archive {
     ) -> Result<Taken> {
         let meter = &mut ProgressMeter::new(progress, &ledger.read, self.opened.0);
         let read = self.entries(ledger, meter, &mut extractor).and_then(|()| extractor.finish());
-        // What is amiss in a file that is being written to is no fault of the archive.
+        // A file that changes while it is read is reported as such, not as a damaged archive.
         self.unchanged().and(read).map_err(|e| self.explain(e))
     }
 
-    /// Reads what is left of the file, and decodes none of it.
+    /// Reads the rest of the file without decoding it.
     fn read_on(&self, ledger: &InputDigest<'_>, progress: &mut dyn Progress) -> Result<()> {
         let mut meter = ProgressMeter::new(progress, &ledger.read, self.opened.0);
         drain(&mut Input::new(&self.file, ledger).buffered(), &mut |_| meter.tick())
@@ -298,11 +301,11 @@ impl Archive {
                     })
                 }
             };
-            // Where a file failed, reading on came to nothing.
+            // A file's error comes first: it may be the reason why the reading failed.
             workers.finish(extractor).and(read)
         })?;
         meter.tick()?;
-        // Whatever was decoded, all of the file is to be vouched for.
+        // The digest must cover the whole file, so the decoder must have read all of it.
         if ledger.read.load(Ordering::Relaxed) == length {
             Ok(())
         } else {

@@ -1,37 +1,38 @@
-//! The names in an archive: which of them may be created, and which link targets may stand in a release.
+//! Validates the names and link targets in an archive.
 
 use crate::error::{Error, Result};
 
-/// The longest name of one file on the file systems that Linux has.
+/// The maximum length of a file name on Linux file systems, in bytes.
 const COMPONENT_MAX: usize = 255;
-/// The longest path that the kernel takes (PATH_MAX).
+/// The maximum length of a path that the kernel accepts (PATH_MAX), in bytes.
 pub const PATH_MAX: usize = 4096;
 /// Deeper trees cannot be removed with a bounded number of open directories.
 const DEPTH_MAX: usize = 200;
-/// How much of a name an error repeats.
+/// The maximum length of a name in a message, in characters.
 const SHOWN_MAX: usize = 200;
 
-/// What is wrong, in words that follow the name of an entry.
+/// A result whose error text follows the name of an entry.
 pub type EntryResult<T> = std::result::Result<T, &'static str>;
 
-/// Where an entry goes: relative, without `.`, `..` and empty components; empty for the archive's own top.
+/// The relative path of an entry, without `.`, `..` and empty components; empty for the archive's own top.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryPath(String);
 
-/// A name as it stands in an archive, once it is known to be safe.
+/// The validated name of an entry.
 #[derive(Debug)]
 pub struct Name {
-    /// Where the entry goes.
+    /// The path of the entry.
     pub path: EntryPath,
-    /// Whether it ends in a slash, as only a directory may.
+    /// Whether the name ends in a slash or is the archive's own top, as only a directory's name may.
     pub slash: bool,
 }
 
 impl Name {
-    /// Parses an entry's name.
+    /// Parses the name of an entry.
     ///
     /// # Errors
-    /// Refuses what could be written elsewhere, or read differently by another program.
+    /// Returns a `Refused` error if the name could lead outside the release, or if programs could read it
+    /// differently.
     pub fn parse(raw: &[u8]) -> Result<Self> {
         let text = printable(raw).map_err(|why| violation(raw, why))?;
         let text = if matches!(text, "." | "./") { "" } else { text.strip_prefix("./").unwrap_or(text) };
@@ -44,16 +45,17 @@ impl Name {
 }
 
 impl EntryPath {
-    /// The path as text; empty for the archive's own top.
+    /// Returns the path as text. It is empty for the archive's own top.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Parses the target of the symlink `name`, as far as that needs no knowledge of where the link stands.
+/// Parses the target of the symlink `name`, without the checks that depend on the link's location.
 ///
 /// # Errors
-/// Refuses absolute targets and those that no file system takes.
+/// Returns a `Refused` error if the target is absolute, empty, too long, not UTF-8, or contains a control character
+/// or a backslash.
 pub fn link_target(name: &[u8], raw: &[u8]) -> Result<String> {
     let target =
         printable(raw).map_err(|why| violation(name, format!("links to {}, which {why}", shown(raw))))?;
@@ -63,7 +65,7 @@ pub fn link_target(name: &[u8], raw: &[u8]) -> Result<String> {
     Ok(target.to_owned())
 }
 
-/// Whether a target stays inside, read by its text alone, from a directory `depth` levels below the top.
+/// Returns whether a target, by its text alone, stays inside from a directory `depth` levels below the top.
 pub fn stays_inside(depth: usize, target: &str) -> bool {
     let mut parts = target.split('/').filter(|part| !matches!(*part, "" | "."));
     parts
@@ -71,12 +73,12 @@ pub fn stays_inside(depth: usize, target: &str) -> bool {
         .is_some()
 }
 
-/// An entry breaks a rule.
+/// Returns a `Refused` error for an entry that breaks a rule.
 pub fn violation(name: &[u8], why: impl std::fmt::Display) -> Error {
     Error::refused(format!("entry {} {why}", shown(name)))
 }
 
-/// A name in quotes with everything unprintable escaped, cut where it is overlong.
+/// Returns a name in quotes, with unprintable characters escaped, and truncated if it is overlong.
 pub fn shown(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     match text.char_indices().nth(SHOWN_MAX) {

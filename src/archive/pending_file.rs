@@ -1,4 +1,4 @@
-//! The data of one file, on its way to the disk or nowhere; any thread may take it along.
+//! Hashes, captures and writes the data of one file, on any thread.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -12,33 +12,33 @@ use super::writer::FileSlot;
 use crate::error::{Context, Result};
 use crate::tree::Sum;
 
-/// A file that has still to be read.
+/// A file whose data is not read yet.
 pub struct PendingFile {
-    /// Where it stands in the archive.
+    /// The path in the archive.
     pub path: String,
-    /// The permission bits that it gets.
+    /// The permission bits that the file gets.
     pub mode: u32,
-    /// Seconds since the epoch.
+    /// The modification time, in seconds since the epoch.
     pub mtime: Option<u64>,
-    /// Where it is written; nowhere while an archive is only looked through.
+    /// The place where it is written; `None` if the archive is only inspected.
     pub slot: Option<FileSlot>,
-    /// What of its text is wanted as well.
+    /// The part of the contents that is captured.
     pub wanted: Captured,
 }
 
-/// What of a file's text is wanted.
+/// The part of a file's contents that is kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Captured {
     /// Nothing.
     Nothing,
-    /// What its first bytes say of it.
+    /// The first bytes, which determine the file magic.
     FileMagic,
-    /// All of it.
+    /// The whole contents.
     Text,
 }
 
 impl Captured {
-    /// How many bytes are held for it.
+    /// Returns the maximum number of bytes that are captured.
     pub fn bytes(self) -> usize {
         match self {
             Self::Nothing => 0,
@@ -48,41 +48,41 @@ impl Captured {
     }
 }
 
-/// A file whose data is going through.
+/// A file whose data is being processed.
 pub struct OpenFile {
     body: PendingFile,
     file: Option<File>,
-    /// Where the file was cloned from one that may be the same: how much of it turned out to be.
+    /// The number of bytes found identical, if the file was cloned from one that may be identical.
     cloned: Option<u64>,
     hash: Hasher,
     text: Vec<u8>,
 }
 
-/// A file whose data went through.
+/// A file whose data is complete.
 #[derive(Debug)]
 pub struct WrittenFile {
-    /// Where it stands in the archive.
+    /// The path in the archive.
     pub path: String,
-    /// What was written; nothing worth while an archive is only looked through.
+    /// The digest of the written data. It is meaningless if the archive is only inspected.
     pub sum: Sum,
-    /// Its text, where that was wanted.
+    /// The contents, if they are captured.
     pub text: Option<Vec<u8>>,
-    /// What its first bytes say of it, where that was wanted and they say something.
+    /// The file magic, if it is captured and known.
     pub head: Option<FileMagic>,
-    /// The digest of its packed data, where that was taken.
+    /// The digest of the packed data, if it is computed.
     pub packed: Option<Sum>,
 }
 
 impl PendingFile {
-    /// What an installed release holds, to be shared; nothing for a file whose text is wanted.
+    /// Returns the installed release to share with, or `None` if there is none or the contents are captured.
     pub fn twins(&self) -> Option<&BaseRelease> {
         self.slot.as_ref().filter(|_| self.wanted == Captured::Nothing).and_then(FileSlot::twins)
     }
 
-    /// Brings the file about by sharing it, where an installed release holds these contents.
+    /// Creates the file by sharing, or returns `None` if no installed release has a file with this digest.
     ///
     /// # Errors
-    /// When it cannot be created, or not completed.
+    /// Returns an error if the file cannot be created or completed.
     pub fn share(&self, sum: Sum) -> Result<Option<WrittenFile>> {
         let (Some(slot), Some(twins)) = (&self.slot, self.twins()) else { return Ok(None) };
         let shared = twins.share(sum, slot, self.mode, self.mtime)?;
@@ -90,19 +90,19 @@ impl PendingFile {
         Ok(shared.then(filled))
     }
 
-    /// Creates the file.
+    /// Creates the file, unless the archive is only inspected.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Returns an error if the file cannot be created.
     pub fn open(self) -> Result<OpenFile> {
         let file = self.slot.as_ref().map(|slot| slot.create(self.mode)).transpose()?;
         Ok(self.filling(file, None))
     }
 
-    /// Creates the file, of a size that is known; where an installed release may hold the same, as its clone.
+    /// Creates a file of known size, as a clone if an installed release has a file of this path and size.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Returns an error if the file cannot be created.
     pub fn open_over(self, size: u64) -> Result<OpenFile> {
         let twins = self.slot.as_ref().zip(self.twins());
         let clone =
@@ -116,10 +116,10 @@ impl PendingFile {
 }
 
 impl OpenFile {
-    /// Takes the next part of the data.
+    /// Processes the next part of the data.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the data cannot be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let room = self.body.wanted.bytes().saturating_sub(self.text.len());
         self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -131,7 +131,7 @@ impl OpenFile {
             self.cloned = Some(same + bytes.len() as u64);
             return Ok(());
         }
-        // From here on it is written, over what was cloned.
+        // The data differs: overwrite the clone from here on.
         self.cloned = None;
         let mut end: &File = file;
         end.seek(SeekFrom::Start(same)).context(|| format!("cannot write {:?}", self.body.path))?;
@@ -141,7 +141,7 @@ impl OpenFile {
     /// Completes the file.
     ///
     /// # Errors
-    /// When its mode, owner or time cannot be set.
+    /// Returns an error if its mode, owner or modification time cannot be set.
     pub fn close(self) -> Result<WrittenFile> {
         if let (Some(slot), Some(file)) = (&self.body.slot, &self.file) {
             slot.keep(file, self.body.mode, self.body.mtime)?;

@@ -1,32 +1,32 @@
-//! Decompresses on a thread of its own, ahead of whoever reads.
+//! Runs a reader, such as a decompressor, on its own thread ahead of its consumer.
 
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
-/// How much is decompressed at a time, in bytes.
+/// The size of a piece, in bytes.
 const PIECE: usize = 256 << 10;
-/// How many pieces may wait to be read.
+/// The maximum number of pieces that wait to be read.
 const AHEAD: usize = 8;
 
-/// A buffer of one size, and how much of it is filled.
+/// A buffer of fixed size, and the number of bytes filled.
 #[derive(Default)]
 struct Piece {
     buffer: Vec<u8>,
     filled: usize,
 }
 
-/// The end of the pipe that is read from.
+/// The reading end of the pipe.
 pub struct Pipe {
     full: Receiver<io::Result<Piece>>,
-    /// Buffers go back to be filled again.
+    /// Used buffers return to the thread.
     spent: SyncSender<Vec<u8>>,
     piece: Piece,
     at: usize,
 }
 
 impl Pipe {
-    /// Starts to read ahead; it ends with the reader, at its first error, or when the pipe is dropped.
+    /// Starts to read ahead. The thread ends with `reader`, at its first error, or when the pipe is dropped.
     pub fn new<'scope>(scope: &'scope Scope<'scope, '_>, mut reader: Box<dyn Read + Send + 'scope>) -> Self {
         let (filled, full) = sync_channel(AHEAD);
         let (spent, empty) = sync_channel::<Vec<u8>>(AHEAD + 1);
@@ -39,7 +39,7 @@ impl Pipe {
                     break;
                 }
                 if let Some(error) = error {
-                    // The other end may have seen enough.
+                    // The consumer may have dropped the pipe.
                     let _ = filled.send(Err(error));
                 }
                 if last {
@@ -51,7 +51,7 @@ impl Pipe {
     }
 }
 
-/// Fills a buffer; only the last one is not filled, or the one before an error.
+/// Fills a buffer. Only the last buffer, or the buffer before an error, is not full.
 fn fill(reader: &mut dyn Read, mut buffer: Vec<u8>) -> (Piece, Option<io::Error>) {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -68,10 +68,10 @@ fn fill(reader: &mut dyn Read, mut buffer: Vec<u8>) -> (Piece, Option<io::Error>
 impl BufRead for Pipe {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.piece.filled {
-            // After its last piece the thread is gone.
+            // The thread closes the channel after its last piece.
             let Ok(next) = self.full.recv() else { return Ok(&[]) };
             let spent = std::mem::replace(&mut self.piece, next?).buffer;
-            // A buffer that finds no room is made anew.
+            // If the channel is full, the thread allocates a new buffer.
             let _ = if spent.is_empty() { Ok(()) } else { self.spent.try_send(spent) };
             self.at = 0;
         }

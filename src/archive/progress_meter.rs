@@ -1,14 +1,14 @@
-//! Tells how far the reading of an archive is, and learns whether to go on.
+//! Reports the progress of reading an archive, and checks for interruption.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::progress::Progress;
 
-/// How many bytes of an archive lie between two reports of progress.
+/// The number of bytes between two progress reports.
 const REPORT_EVERY: u64 = 1 << 20;
 
-/// Measures one reading of an archive.
+/// A progress meter for one reading of an archive.
 pub struct ProgressMeter<'a> {
     progress: &'a mut dyn Progress,
     read: &'a AtomicU64,
@@ -17,15 +17,15 @@ pub struct ProgressMeter<'a> {
 }
 
 impl<'a> ProgressMeter<'a> {
-    /// Measures a reading of `total` bytes, of which so many were `read`.
+    /// Returns a meter for a reading of `total` bytes; `read` counts the bytes read so far.
     pub fn new(progress: &'a mut dyn Progress, read: &'a AtomicU64, total: u64) -> Self {
         Self { progress, read, total, reported: 0 }
     }
 
-    /// Reports progress where there is enough of it.
+    /// Reports progress if enough bytes were read since the last report.
     ///
     /// # Errors
-    /// On interruption.
+    /// Returns an error on interruption.
     pub fn tick(&mut self) -> Result<()> {
         let read = self.read.load(Ordering::Relaxed).min(self.total);
         if read >= self.reported + REPORT_EVERY || read == self.total && self.reported < read {

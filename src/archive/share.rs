@@ -1,7 +1,7 @@
-//! Files that an installed release holds already. A new release shares their blocks, or where that is allowed
-//! the files themselves, instead of having them written once more.
+//! Shares files of an installed release with a new release instead of writing them again: their blocks, or if allowed
+//! the files themselves.
 //!
-//! Which file may be the same is told by what was recorded; that it is the same, by reading it now.
+//! The record tells which file may be identical. Reading the file again verifies that it is.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,33 +19,33 @@ use super::writer::FileSlot;
 use crate::error::Result;
 use crate::tree::{CHUNK, Node, Sum, TreeEntry};
 
-/// The digest of a zip's packed data, and that of the file which it becomes.
+/// The digest of a zip entry's packed data, and the digest of the unpacked file.
 pub type PackedSum = (Sum, Sum);
 
-/// How a file is shared.
+/// The way a file is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Its blocks: whoever writes to one of the files leaves the other as it is.
+    /// The files share blocks. Writing to one file does not change the other.
     Blocks,
-    /// The file itself, under another name: only for files that nobody writes to.
+    /// The file gets another name by a hard link. Only for files that are never written to.
     Links,
 }
 
-/// Whether files on this file system can share their blocks, by trying it.
+/// Returns whether files on this file system can share blocks, by trying it.
 #[must_use]
 pub fn can_share_blocks(from: &File, to: &File) -> bool {
     ioctl_ficlone(to, from).is_ok()
 }
 
-/// What an installed release holds.
+/// The files of an installed release that a new release may share.
 #[derive(Debug)]
 pub struct BaseRelease {
     release: OwnedFd,
     sharing: Sharing,
     files: HashMap<Sum, Twin>,
-    /// What packed data becomes, by the digest of it.
+    /// The digests of unpacked files, by the digests of their packed data.
     unpacked: HashMap<Sum, Sum>,
-    /// Set once the file system turns out to be unable to.
+    /// Set once the file system fails to share blocks.
     off: AtomicBool,
     shared: AtomicU64,
 }
@@ -57,7 +57,7 @@ struct Twin {
 }
 
 impl BaseRelease {
-    /// What is in the directory of a release, by what was recorded of it.
+    /// Returns the files in the directory of a release, according to its record.
     #[must_use]
     pub fn new(release: OwnedFd, sharing: Sharing, tree: Vec<TreeEntry>, packed: Vec<PackedSum>) -> Self {
         let twin = |entry: TreeEntry| match entry.node {
@@ -68,27 +68,27 @@ impl BaseRelease {
         Self { release, sharing, files, unpacked, off: AtomicBool::new(false), shared: AtomicU64::new(0) }
     }
 
-    /// How they are shared.
+    /// Returns the way files are shared.
     #[must_use]
     pub fn sharing(&self) -> Sharing {
         self.sharing
     }
 
-    /// The bytes that were shared.
+    /// Returns the number of shared bytes.
     #[must_use]
     pub fn shared(&self) -> u64 {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// What packed data becomes, where the release holds that.
+    /// Returns the digest of the unpacked file, or `None` if the release does not have the packed data.
     pub fn unpacked(&self, packed: &Sum) -> Option<Sum> {
         self.unpacked.get(packed).copied()
     }
 
-    /// Brings a file with these contents about, where the release holds them; says whether it did.
+    /// Creates a file with the digest `sum` by sharing, if the release has one. Returns whether it was created.
     ///
     /// # Errors
-    /// When the file cannot be created, or not completed.
+    /// Returns an error if the file cannot be created or completed.
     pub fn share(&self, sum: Sum, slot: &FileSlot, mode: u32, mtime: Option<u64>) -> Result<bool> {
         if self.off.load(Ordering::Relaxed) {
             return Ok(false);
@@ -106,11 +106,11 @@ impl BaseRelease {
         Ok(done)
     }
 
-    /// Creates a file as a clone of the one that the release has at this path, or below its first component,
-    /// where that has the same size: only what differs needs to be written over it.
+    /// Creates a file as a clone of the release's file at this path, or at this path without its first component.
+    /// Returns `None` if neither has the same size. Only the data that differs must be written over the clone.
     ///
     /// # Errors
-    /// When the file cannot be created.
+    /// Returns an error if the file cannot be created.
     pub fn clone_or_link(&self, slot: &FileSlot, mode: u32, size: u64) -> Result<Option<File>> {
         if self.sharing != Sharing::Blocks || self.off.load(Ordering::Relaxed) {
             return Ok(None);
@@ -127,7 +127,7 @@ impl BaseRelease {
         if cloned { Ok(Some(file)) } else { slot.remove().map(|()| None) }
     }
 
-    /// Counts bytes that were shared.
+    /// Adds to the number of shared bytes.
     pub fn count(&self, bytes: u64) {
         self.shared.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -144,7 +144,7 @@ impl BaseRelease {
         (kind == SFlag::S_IFREG).then_some((file, stat))
     }
 
-    /// The file, where it is what was recorded, and its state before it was read.
+    /// Returns the file and its status before it was read, or `None` if it does not match its record.
     fn same(&self, twin: &Twin, sum: Sum) -> Option<(File, FileStat)> {
         let (mut file, before) = self.open(&twin.path)?;
         if u64::try_from(before.st_size) != Ok(twin.size) {
@@ -186,8 +186,8 @@ fn is_unchanged(file: &File, before: &FileStat) -> bool {
     fstat(file).is_ok_and(|now| state(&now) == state(before))
 }
 
-/// Links the very file that was read, by its descriptor. Its mode and owner become the new file's as well, so
-/// they must be what is asked for; its time is no matter.
+/// Links exactly the file that was read, by its descriptor. The link has the same mode and owner, so they must match.
+/// Its time may differ.
 fn link(file: &File, before: &FileStat, slot: &FileSlot, mode: u32) -> bool {
     let owned = slot.owner().is_none_or(|owner| (owner.uid, owner.gid) == (before.st_uid, before.st_gid));
     if before.st_mode & 0o7777 != mode || !owned {

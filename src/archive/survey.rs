@@ -1,4 +1,4 @@
-//! What an archive holds, in figures, and the manifest in it.
+//! Summarizes an archive: its counts, sizes and manifest.
 
 use super::entry::{Entry, EntryKind};
 use super::layout::{Layout, PathUse};
@@ -6,22 +6,22 @@ use super::path::{EntryResult, violation};
 use crate::error::Result;
 use crate::manifest::MANIFEST;
 
-/// The longest manifest that is read, in bytes.
+/// The maximum length of a manifest, in bytes.
 const MANIFEST_MAX: u64 = 64 * 1024;
 
-/// A sound archive in figures.
+/// A summary of a valid archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
-    /// The directory that everything lies in, and that is left out of the release.
+    /// The top directory, which contains all entries and is not part of the release; `None` if there is none.
     pub top: Option<String>,
-    /// The text of the release's manifest.
+    /// The text of the release's manifest; `None` if there is none.
     pub manifest: Option<String>,
     entries: u64,
     sizes: Vec<u64>,
 }
 
 impl Survey {
-    /// The figures of what was read.
+    /// Returns the summary of the entries in `layout`.
     pub(super) fn new(layout: &Layout, manifest: Option<String>, top: Option<String>) -> Self {
         let size = |(_, place): (&str, &PathUse)| match place {
             PathUse::File { size, .. } => Some(*size),
@@ -31,19 +31,20 @@ impl Survey {
         Self { entries: layout.count() - u64::from(top.is_some()), top, manifest, sizes }
     }
 
-    /// How many files, directories and links the release has, directories that are only implied included.
+    /// Returns the number of files, directories and links in the release, including implied directories.
     #[must_use]
     pub fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// How many bytes its files have together, those of hard links once.
+    /// Returns the length of all files together, in bytes. A file with hard links counts once.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.sizes.iter().fold(0, |sum, size| sum.saturating_add(*size))
     }
 
-    /// How many bytes it takes on a disk of such blocks: whole blocks for each file, and one for all else.
+    /// Returns the disk space in bytes for this block size: whole blocks for each file, one block for each other
+    /// entry.
     #[must_use]
     pub fn space(&self, block: u64) -> u64 {
         let block = block.max(1);
@@ -53,19 +54,19 @@ impl Survey {
     }
 }
 
-/// What may be the manifest. Whether everything lies in one directory is known only in the end, so two are
-/// held until then: the one at the top, and the first that lies one directory deeper.
+/// The candidates for the manifest. Only at the end is it known whether there is a top directory. Until then two are
+/// kept: the one at the top, and the first one that is one directory deeper.
 #[derive(Default)]
 pub struct Manifests {
     at_top: Option<ManifestText>,
     nested: Option<(String, ManifestText)>,
 }
 
-/// A manifest's text, as far as it was read, or why it cannot be one.
+/// The text of a manifest as far as it was read, or why it cannot be one.
 type ManifestText = EntryResult<Vec<u8>>;
 
 impl Manifests {
-    /// Notes one entry, and says whether its text is wanted.
+    /// Notes an entry, and returns whether its text must be captured.
     pub fn note(&mut self, entry: &Entry) -> bool {
         let found = match entry.kind {
             EntryKind::File { size } if size <= MANIFEST_MAX => Ok(Vec::new()),
@@ -81,7 +82,7 @@ impl Manifests {
         wanted
     }
 
-    /// Takes the text of one that was wanted.
+    /// Stores the captured text of an entry.
     pub fn put(&mut self, path: &str, text: Vec<u8>) {
         match (path.split_once('/'), &mut self.nested) {
             (None, _) => self.at_top = Some(Ok(text)),
@@ -90,10 +91,11 @@ impl Manifests {
         }
     }
 
-    /// The manifest of the release, whose top is the directory `top` or else that of the archive.
+    /// Returns the manifest of the release, or `None` if it has none. The release is the directory `top`, or else the
+    /// whole archive.
     ///
     /// # Errors
-    /// Refuses one that is no short text.
+    /// Returns a `Refused` error if the manifest is not a regular file, is too long, or is not UTF-8.
     pub fn of(self, top: Option<&str>) -> Result<Option<String>> {
         let found = match top {
             Some(top) => self.nested.filter(|(dir, _)| dir == top).map(|(_, found)| found),

@@ -1,4 +1,4 @@
-//! The entries of a tar: ustar, GNU and pax, read strictly and to the last byte.
+//! Reads the entries of a tar (ustar, GNU or pax), strictly and to the last byte.
 
 use std::io::{BufRead, ErrorKind, Read};
 
@@ -17,15 +17,16 @@ use super::workers::Workers;
 use crate::error::Result;
 
 const BLOCK: usize = 512;
-/// The largest size that the octal digits of a header hold; a larger one stands in a pax record alone.
+/// The largest size that the octal digits of a header can hold. A larger size may be in a pax record alone.
 const OCTAL_MAX: u64 = 0o777_7777_7777;
-/// The most zeros that may follow the end, in bytes: far more than any writer's record.
+/// The maximum number of zeros after the end, in bytes: far more than any writer's record.
 const PADDING_MAX: u64 = 16 << 20;
 
-/// Reads every entry and takes it in, in order.
+/// Reads every entry and passes it to the extractor, in order.
 ///
 /// # Errors
-/// Refuses what is damaged, cut short or of a kind that no release holds; else as the intake.
+/// Returns a `Refused` error if the tar is damaged, truncated, or contains a type of entry that is not allowed.
+/// Returns the errors of the extractor.
 pub fn read(
     reader: &mut dyn BufRead,
     workers: &mut Workers,
@@ -64,7 +65,7 @@ pub fn read(
     read_end(reader, meter)
 }
 
-/// The size of an entry's data, and the file that it belongs to.
+/// Returns the size of an entry's data, and the file that it belongs to; `None` if the data is skipped.
 fn read_entry(
     header: &Header,
     extensions: &Extensions,
@@ -100,7 +101,7 @@ fn shape(flag: u8, name: &[u8]) -> Result<EntryType> {
     Err(violation(name, format!("is {what}")))
 }
 
-/// The parser's own reading takes signs, and of a binary number the last eight bytes alone.
+/// The parser of the tar crate accepts signs, and reads only the last eight bytes of a binary number.
 fn size_of(header: &Header) -> Result<u64> {
     let field = &header.as_old().size;
     let plain = match field[0] {
@@ -119,12 +120,12 @@ fn entry_size(header: &Header, extensions: &Extensions, name: &[u8]) -> Result<u
     }
 }
 
-/// The crate's own words repeat the archive's bytes, which may be those of a terminal's escapes.
+/// The tar crate's message repeats bytes of the archive, which may be terminal escape sequences.
 fn no_number() -> crate::error::Error {
     corrupt("a field of a header is not a number")
 }
 
-/// Nothing at the first block of zeros.
+/// Returns `None` at the first block of zeros.
 fn next_header(reader: &mut dyn BufRead) -> Result<Option<Header>> {
     let mut header = Header::new_old();
     reader.read_exact(header.as_mut_bytes()).map_err(damaged)?;
@@ -139,7 +140,7 @@ fn next_header(reader: &mut dyn BufRead) -> Result<Option<Header>> {
     }
 }
 
-/// Passes over the data of an entry that nobody takes.
+/// Skips the data of an entry that is not written.
 fn skip(reader: &mut dyn BufRead, size: u64, meter: &mut ProgressMeter<'_>) -> Result<()> {
     let mut rest = reader.take(size);
     drain(&mut rest, &mut |_| meter.tick())?;
@@ -149,14 +150,14 @@ fn skip(reader: &mut dyn BufRead, size: u64, meter: &mut ProgressMeter<'_>) -> R
     skip_padding(reader, size)
 }
 
-/// Data is padded to whole blocks with whatever the writer had at hand.
+/// Data is padded to whole blocks with arbitrary bytes.
 fn skip_padding(reader: &mut dyn BufRead, size: u64) -> Result<()> {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
     let mut padding = [0; BLOCK];
     reader.read_exact(&mut padding[..(BLOCK - over) % BLOCK]).map_err(damaged)
 }
 
-/// A second block of zeros ends a tar; more may follow, to fill the last record.
+/// A second block of zeros ends a tar. More zeros may follow to fill the last record.
 fn read_end(reader: &mut dyn BufRead, meter: &mut ProgressMeter<'_>) -> Result<()> {
     let mut block = [0; BLOCK];
     reader.read_exact(&mut block).map_err(damaged)?;

@@ -1,6 +1,6 @@
-//! Unpacks and writes files on threads of their own, while another reads the archive in order.
+//! Unpacks and writes files on worker threads, while another thread reads the archive in order.
 //!
-//! Small files are handed over in batches: one by one, that would cost as much as writing them.
+//! Small files are sent in batches: sending each one by itself would cost as much as writing it.
 
 use std::io::{self, BufRead};
 use std::ops::Range;
@@ -20,43 +20,43 @@ use super::progress_meter::ProgressMeter;
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
-/// How many batches may wait.
+/// The maximum number of batches that wait.
 const QUEUE: usize = 128;
-/// The data of a batch, or of one piece of a larger file, in bytes.
+/// The size at which a batch is sent, and the size of a piece of a larger file, in bytes.
 pub const BATCH: usize = 256 << 10;
-/// The most files of a batch.
+/// The maximum number of files in a batch.
 const FILES: usize = 128;
 
-/// A file, and how its data stands in the archive.
+/// A file and the form of its data in the archive.
 struct FileJob {
     body: PendingFile,
     packed: PackedData,
 }
 
-/// What a thread is handed.
+/// A job for a worker thread.
 enum WorkerQueue {
-    /// Files whose data is at hand, each in its range.
+    /// Files whose data is complete, each with the range of its data.
     Small(Vec<(FileJob, Range<usize>)>, Chunk),
     /// One deflated file, whose data arrives in pieces.
     Large(Box<FileJob>, Receiver<Chunk>),
 }
 
-/// The threads, and what they have to do.
+/// The worker threads and their queue.
 pub struct Workers {
     queue: SyncSender<WorkerQueue>,
     done: Receiver<Result<Vec<WrittenFile>>>,
-    /// How much was handed over and is not done.
+    /// The number of jobs that are not finished.
     waiting: usize,
     /// Whether the failure of one of them was returned.
     has_failed: bool,
     load: BufferPool,
-    /// The batch in the making.
+    /// The batch that is being filled.
     files: Vec<(FileJob, Range<usize>)>,
     data: Vec<u8>,
 }
 
 impl Workers {
-    /// Starts so many threads; they end when the crew is dropped.
+    /// Starts the threads. They end when this value is dropped.
     pub fn new<'scope>(scope: &'scope Scope<'scope, '_>, threads: usize) -> Self {
         let (queue, work) = sync_channel(QUEUE);
         let work = Arc::new(Mutex::new(work));
@@ -76,10 +76,10 @@ impl Workers {
         }
     }
 
-    /// Takes over a file, whose data is next in the reader.
+    /// Accepts a file whose data is next in the reader.
     ///
     /// # Errors
-    /// When the data is cut short, when an earlier file failed, or on interruption.
+    /// Returns an error if the data is truncated, if this or an earlier file failed, or on interruption.
     pub fn file(
         &mut self,
         body: PendingFile,
@@ -102,10 +102,10 @@ impl Workers {
         if self.data.len() >= BATCH || self.files.len() == FILES { self.hand_over(extractor) } else { Ok(()) }
     }
 
-    /// Waits until all are done. A file whose data ends early is dropped: whoever handed it over knows why.
+    /// Waits until all files are done. A file whose data ends early is dropped: the caller already has the error.
     ///
     /// # Errors
-    /// When one of them failed.
+    /// Returns an error if a file failed.
     pub fn finish(mut self, extractor: &mut Extractor<'_>) -> Result<()> {
         // The cause was returned already, and the thread that failed leaves the rest undone.
         if self.has_failed {
@@ -120,7 +120,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Hands the batch over, and takes what is done.
+    /// Sends the batch, and collects finished files.
     fn hand_over(&mut self, extractor: &mut Extractor<'_>) -> Result<()> {
         if !self.files.is_empty() {
             let files = std::mem::take(&mut self.files);
@@ -166,7 +166,7 @@ impl Workers {
             let mut piece = self.load.buffer();
             take(&path, reader, next, meter, &mut append(&mut piece))?;
             left -= next;
-            // Whoever does not take it has failed, and says why in the end.
+            // If sending fails, the worker has failed and reports its error.
             let _ = sender.send(self.load.admit(piece));
         }
         Ok(())
@@ -179,7 +179,7 @@ impl Workers {
     }
 }
 
-/// Writes a large file whose data needs no unpacking: there is nothing to be done by another thread meanwhile.
+/// Writes a large stored file on the reading thread: it needs no unpacking, so a worker saves no time.
 fn plain(
     body: PendingFile,
     packed: PackedData,
@@ -205,7 +205,7 @@ fn append(to: &mut Vec<u8>) -> impl FnMut(&[u8]) -> Result<()> {
     }
 }
 
-/// Reads the next bytes of a file.
+/// Passes the next `length` bytes of the reader to `to`.
 fn take(
     path: &str,
     reader: &mut dyn BufRead,
@@ -252,7 +252,7 @@ fn small(
     let fill = |(job, range): (FileJob, Range<usize>)| {
         let (data, deflated) = (&data[range], job.packed.deflated);
         let packed = deflated.then(|| job.packed.digest(data));
-        // What is not packed is known by itself, but worth knowing only where it may be shared.
+        // Stored data is hashed directly, and only if the file may be shared.
         let twins = job.body.twins();
         let known = twins.and_then(|twins| match &packed {
             Some(packed) => twins.unpacked(packed),
@@ -268,14 +268,14 @@ fn small(
     files.into_iter().map(fill).collect()
 }
 
-/// Nothing where the data ends before it is complete.
+/// Returns no file if the data ends before it is complete.
 fn large(
     job: FileJob,
     pieces: Receiver<Chunk>,
     inflater: &mut Inflater,
     load: &BufferPool,
 ) -> Result<Vec<WrittenFile>> {
-    // What is still to come, and the digest of what came.
+    // The number of bytes still to come, and the digest of the received bytes.
     let seen = &Mutex::new((job.packed.length, job.packed.hasher()));
     let seen = || seen.lock().unwrap_or_else(PoisonError::into_inner);
     let mut all = pieces.into_iter().inspect(|piece| {
@@ -284,14 +284,14 @@ fn large(
         seen.1.update(piece.as_ref());
     });
     let filled = fill_ahead(job, &mut all, inflater, load);
-    // Where it failed by itself, there is more to be had.
+    // If more pieces follow, the file failed by itself and not because the reading ended.
     let left = seen().0;
     let given_up = filled.is_err() && left > 0 && all.next().is_none();
     let packed = Some(Sum::of(&seen().1));
     if given_up { Ok(Vec::new()) } else { filled.map(|filled| vec![WrittenFile { packed, ..filled }]) }
 }
 
-/// Inflates on yet another thread, so that one large file keeps two of them busy.
+/// Inflates on an additional thread, so that one large file keeps two threads busy.
 fn fill_ahead(
     job: FileJob,
     pieces: &mut (dyn Iterator<Item = Chunk> + Send),

@@ -1,8 +1,8 @@
-//! Puts files, directories and links into one directory, and never reaches anything outside it.
+//! Creates files, directories and links in one directory, and never accesses anything outside it.
 //!
-//! Every path is opened from the target downwards, one component at a time and never through a link. Nothing
-//! is made durable here; what a crash leaves is for the caller to remove. The target must be a directory that
-//! nobody else can enter: then nobody meets a tree whose modes and owners are not set yet.
+//! Every path is opened from the target down, one component at a time and never through a symlink. Nothing is made
+//! durable here, and the caller removes what a crash leaves behind. The target must be a directory that no other user
+//! can enter, because modes and owners are set last.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,16 +21,16 @@ use super::path::violation;
 use super::share::BaseRelease;
 use crate::error::{Context, Error, Result};
 
-/// Writes a tree into an empty directory.
+/// A writer that creates a tree in an empty directory.
 pub struct Writer {
     target: Arc<OwnedFd>,
     owner: Option<Owner>,
     twins: Option<Arc<BaseRelease>>,
-    /// The directories from the target down to the one last written to.
+    /// The open directories from the target down to the one last written to.
     open: Vec<(String, Arc<OwnedFd>)>,
 }
 
-/// Where a file is going to be; it may be created and written by any thread.
+/// The place of a file. Any thread may create and write the file.
 pub struct FileSlot {
     parent: Arc<OwnedFd>,
     path: String,
@@ -39,10 +39,10 @@ pub struct FileSlot {
 }
 
 impl Writer {
-    /// Writes into `target`; with an owner, everything is given to it. What `twins` hold is shared with them.
+    /// Returns a writer into `target`. With an owner, everything is given to it. Files in `twins` are shared.
     ///
     /// # Errors
-    /// When no more files can be opened.
+    /// Returns an error if no more files can be opened.
     pub fn new(
         target: BorrowedFd<'_>,
         owner: Option<Owner>,
@@ -52,10 +52,10 @@ impl Writer {
         Ok(Self { target: Arc::new(target), owner, twins, open: Vec::new() })
     }
 
-    /// Creates a directory, and those above it.
+    /// Creates a directory and its parents.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Returns an error if a directory cannot be created.
     pub fn directory(&mut self, layout: &mut Layout, path: &str) -> Result<()> {
         let parts = || path.split('/').filter(|part| !part.is_empty());
         let shared = parts().zip(&self.open).take_while(|(part, (name, _))| part == name).count();
@@ -70,20 +70,20 @@ impl Writer {
         Ok(())
     }
 
-    /// The place of a file whose directory there is from now on.
+    /// Creates the parent directory of a file, and returns the place of the file.
     ///
     /// # Errors
-    /// When its directory cannot be created.
+    /// Returns an error if the directory cannot be created.
     pub fn slot(&mut self, layout: &mut Layout, path: &str) -> Result<FileSlot> {
         self.directory(layout, parent(path))?;
         let (parent, path) = (self.here(), path.to_owned());
         Ok(FileSlot { parent, path, owner: self.owner, twins: self.twins.clone() })
     }
 
-    /// Creates a hard link to a file that is complete, or a copy where the file system has no hard links.
+    /// Creates a hard link to a complete file, or a copy if the file system cannot create the link.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Returns an error if it cannot be created.
     pub fn hardlink(&mut self, layout: &mut Layout, path: &str, first: &str, mode: u32) -> Result<()> {
         let old = self.slot(layout, first)?;
         let new = self.slot(layout, path)?;
@@ -100,10 +100,10 @@ impl Writer {
         }
     }
 
-    /// Creates a symbolic link. Once there is one, nothing more may be created.
+    /// Creates a symlink. After the first symlink, only symlinks may be created.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Returns an error if it cannot be created.
     pub fn symlink(&mut self, layout: &mut Layout, path: &str, target: &str) -> Result<()> {
         let slot = self.slot(layout, path)?;
         symlinkat(target, &*slot.parent, slot.name()).map_err(|errno| taken(path, errno))?;
@@ -113,10 +113,10 @@ impl Writer {
             .context(|| format!("cannot set the owner of {path:?}"))
     }
 
-    /// Gives a directory its mode: in the end, since it may forbid to write.
+    /// Sets the mode of a directory. Call it last, because the mode may forbid writing.
     ///
     /// # Errors
-    /// When it cannot be set.
+    /// Returns an error if the mode cannot be set.
     pub fn seal(&mut self, layout: &mut Layout, path: &str, mode: u32) -> Result<()> {
         self.directory(layout, path)?;
         settle(&*self.here(), mode, self.owner, path).map(drop)
@@ -148,25 +148,25 @@ impl FileSlot {
     /// Creates the file, empty.
     ///
     /// # Errors
-    /// When it cannot be created, or something is there.
+    /// Returns an error if the file cannot be created, or a `Refused` error if it exists already.
     pub fn create(&self, mode: u32) -> Result<File> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let file = openat(&*self.parent, self.name(), flags, permissions(mode));
         Ok(file.map_err(|errno| taken(&self.path, errno))?.into())
     }
 
-    /// Appends to the file.
+    /// Writes to the file at its current offset.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the data cannot be written.
     pub fn write(&self, mut file: &File, bytes: &[u8]) -> Result<()> {
         file.write_all(bytes).context(|| format!("cannot write {:?}", self.path))
     }
 
-    /// Completes the file: its mode, its owner and its time, in seconds since the epoch.
+    /// Sets the mode, the owner, and the modification time in seconds since the epoch.
     ///
     /// # Errors
-    /// When one of them cannot be set.
+    /// Returns an error if one of them cannot be set.
     pub fn keep(&self, file: &File, mode: u32, mtime: Option<u64>) -> Result<()> {
         settle(file, mode, self.owner, &self.path)?;
         let Some(seconds) = mtime.and_then(|seconds| i64::try_from(seconds).ok()) else { return Ok(()) };
@@ -174,43 +174,42 @@ impl FileSlot {
         futimens(file, &time, &time).context(|| format!("cannot set the time of {:?}", self.path))
     }
 
-    /// Removes the file again.
+    /// Removes the file.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// Returns an error if the file cannot be removed.
     pub fn remove(&self) -> Result<()> {
         unlinkat(&*self.parent, self.name(), UnlinkatFlags::NoRemoveDir)
             .context(|| format!("cannot remove {:?}", self.path))
     }
 
-    /// What an installed release holds, to be shared.
+    /// Returns the installed release to share with, or `None` if there is none.
     pub fn twins(&self) -> Option<&BaseRelease> {
         self.twins.as_deref()
     }
 
-    /// The directory that it is going to be in.
+    /// Returns the parent directory of the file.
     pub fn parent(&self) -> BorrowedFd<'_> {
         self.parent.as_fd()
     }
 
-    /// Who gets it.
+    /// Returns the owner that the file gets; `None` keeps this process's user.
     pub fn owner(&self) -> Option<Owner> {
         self.owner
     }
 
-    /// Where it stands in the archive.
+    /// Returns the path in the archive.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Its name in its directory.
+    /// Returns the file name without its directory.
     pub fn name(&self) -> &str {
         self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
     }
 }
 
-/// Sets mode and owner where they are not so by themselves. The owner comes first: a change of owner may take
-/// permissions away.
+/// Sets the mode and owner if they differ. The owner comes first, because changing it may clear permission bits.
 fn settle(fd: impl AsFd, mode: u32, owner: Option<Owner>, path: &str) -> Result<()> {
     let has = |stat: &FileStat| stat.st_mode & 0o7777 == mode;
     let now = fstat(&fd).context(|| format!("cannot inspect {path:?}"))?;
@@ -225,7 +224,7 @@ fn settle(fd: impl AsFd, mode: u32, owner: Option<Owner>, path: &str) -> Result<
     fchmod(fd, permissions(mode)).context(|| format!("cannot set the mode of {path:?}"))
 }
 
-/// What is there already differs only in its letters' case: the rules let no name come twice.
+/// The rules admit no name twice, so an existing name differs only in case.
 fn taken(path: &str, errno: Errno) -> Error {
     match errno {
         Errno::EEXIST => violation(

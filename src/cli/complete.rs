@@ -1,5 +1,5 @@
-//! Completions: what a shell asks for when somebody presses the tabulator key. The shell's script asks this very program,
-//! so that what it offers is what the program knows, and the releases that are there.
+//! Answers completion requests of shells. The script of the shell runs this program, so that it offers the options of
+//! this version and the releases in the root.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,16 +15,16 @@ use tenure::root::Root;
 
 use super::args;
 
-/// Set by the scripts; a name that no service has in its environment.
+/// The environment variable that the scripts set. No service has a variable with this name.
 const VARIABLE: &str = "_TENURE_COMPLETE";
 
 const SHELLS: Shells<'static> = Shells(&[&Bash, &Zsh, &Fish]);
 
-/// zsh runs a file of its function path for the first completion, which is then to be answered as well.
+/// zsh loads the file from its function path at the first completion, which the file must then answer as well.
 const AUTOLOADED: &str =
     "\nif [ \"${funcstack[1]}\" = _tenure ]; then\n    _clap_dynamic_completer_tenure \"$@\"\nfi\n";
 
-/// What bash runs: it divides `--root=DIR` into three words, of which it completes the last.
+/// The function that bash calls. Bash splits `--root=DIR` into three words and completes only the last.
 const JOINED: &str = r#"
 _tenure_joined() {
     local words=("$1") last=0 prefix='' i piece
@@ -53,18 +53,18 @@ pub enum Shell {
     Fish,
 }
 
-/// Answers a shell, where one asks; else nothing is done.
+/// Answers the request of a shell and returns true. Returns false if there is no request.
 pub fn answer(words: &[OsString]) -> bool {
     let here = std::env::current_dir().ok();
     let asked = CompleteEnv::with_factory(args::command).var(VARIABLE).shells(SHELLS);
-    // What cannot be completed is not.
+    // A request that fails gets no candidates.
     asked.try_complete(words, here.as_deref()).unwrap_or(true)
 }
 
-/// The script that has a shell ask.
+/// Returns the script that makes a shell request completions.
 ///
 /// # Errors
-/// Never, for the shells that there are.
+/// Returns an error if the script cannot be written, which does not happen for these shells.
 pub fn script(shell: Shell) -> Result<String> {
     let completer: &dyn EnvCompleter = match shell {
         Shell::Bash => &Bash,
@@ -84,7 +84,7 @@ pub fn script(shell: Shell) -> Result<String> {
     })
 }
 
-/// Every release that is installed or here as an archive.
+/// Returns the releases that are installed or in an archive.
 pub fn releases() -> Vec<CompletionCandidate> {
     let Some(root) = root() else { return Vec::new() };
     let installed = installed();
@@ -94,17 +94,17 @@ pub fn releases() -> Vec<CompletionCandidate> {
     installed.into_iter().chain(archived).collect()
 }
 
-/// The releases that are installed.
+/// Returns the installed releases.
 pub fn installed() -> Vec<CompletionCandidate> {
     listed(|_| true)
 }
 
-/// The releases that may be removed.
+/// Returns the releases that may be removed.
 pub fn spare() -> Vec<CompletionCandidate> {
     listed(|state| matches!(state, ReleaseState::Old | ReleaseState::Unpacked))
 }
 
-/// The release that is on trial.
+/// Returns the release on trial.
 pub fn on_trial() -> Vec<CompletionCandidate> {
     listed(|state| state == ReleaseState::Current)
 }
@@ -119,7 +119,7 @@ fn candidate(version: &tenure::version::Version, what: &str) -> CompletionCandid
     CompletionCandidate::new(version.to_string()).help(Some(what.to_owned().into()))
 }
 
-/// The root that the words so far name, or the one that a command here would take.
+/// Returns the root that the words so far name, or else the root that a command would use here.
 fn root() -> Option<Root> {
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").collect();
     let behind = words.windows(2).find(|pair| pair[0] == "--root").map(|pair| PathBuf::from(&pair[1]));

@@ -1,4 +1,4 @@
-//! The terminal: results on stdout, all else on stderr, progress where somebody watches.
+//! Writes results to stdout, messages to stderr, and progress to a terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,7 @@ use super::json;
 use super::progress_bar::ProgressLine;
 use super::wrap::wrapped;
 
-/// How results are shown.
+/// The format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// Text.
@@ -30,18 +30,18 @@ pub enum Style {
     Json,
 }
 
-/// How much is said.
+/// The amount of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loudness {
-    /// Of a change, nothing but what is wrong.
+    /// For a change, only warnings and errors.
     Quiet,
     /// What was done.
     Normal,
-    /// Each step.
+    /// Each step as well.
     Verbose,
 }
 
-/// How bad something is that is said beside the result, as syslog(3) has it.
+/// The severity of a message beside the result, numbered as in syslog(3).
 #[derive(Clone, Copy)]
 enum Level {
     Error = 3,
@@ -50,20 +50,20 @@ enum Level {
     Info = 6,
 }
 
-/// A result as it is shown.
+/// A formatted result.
 pub struct Shown {
     text: String,
-    /// It is a program for a shell, which gets every byte of it.
+    /// Whether the text is a program for a shell, which is printed without escapes.
     is_script: bool,
     is_prose: bool,
     code: u8,
 }
 
 impl Shown {
-    /// The result in the given style.
+    /// Formats a result in the given style.
     ///
     /// # Errors
-    /// Never, for the results that there are.
+    /// Returns an error if the result cannot be serialized, which does not happen for the existing types.
     pub fn of<T: Human + Serialize>(style: Style, result: &T) -> Result<Self> {
         let text = match style {
             Style::Human => result.human(),
@@ -74,16 +74,16 @@ impl Shown {
     }
 }
 
-/// Where everything that is said is said.
+/// The output of one command.
 pub struct Console {
     style: Style,
     loudness: Loudness,
-    /// Standard error is the journal's, which heeds how bad something is.
+    /// Whether standard error leads to the journal, which reads the severity of each line.
     journal: bool,
-    /// When the step began that is under way.
+    /// When the current step began.
     step_began: Duration,
     command: &'static str,
-    /// What a person is told to give instead of `tenure`: a product's own command.
+    /// A product's own command, which messages name instead of `tenure`.
     known_as: Option<String>,
     interrupt: Interrupt,
     bar: ProgressLine,
@@ -91,11 +91,11 @@ pub struct Console {
     changing: bool,
     /// The last warning.
     warned: Option<String>,
-    /// The step before threw away what the next one unpacks anew.
+    /// Whether the previous step removed a release that the next step unpacks again.
     replacing: bool,
 }
 
-/// A product's own command, where it is what a person gives instead of `tenure`.
+/// Returns the product's own command, if users run it instead of `tenure`.
 pub fn known_as() -> Option<String> {
     std::env::var("TENURE_COMMAND").ok().filter(|name| !name.is_empty())
 }
@@ -119,26 +119,26 @@ impl Console {
         }
     }
 
-    /// The command is one that changes something: from now on a signal is heeded between steps.
+    /// Notes that the command changes something. From now on, a signal interrupts it at a safe point.
     pub fn listen(&mut self, interrupt: Interrupt) {
         self.interrupt = interrupt;
         self.changing = true;
     }
 
-    /// The command that is run.
+    /// Returns the name of the command.
     pub fn command(&self) -> &'static str {
         self.command
     }
 
-    /// How results are shown here.
+    /// Returns the format of results.
     pub fn style(&self) -> Style {
         self.style
     }
 
-    /// Shows a result and returns the exit code that it calls for.
+    /// Prints a result and returns its exit code.
     pub fn show(&mut self, shown: &Shown) -> u8 {
         self.bar.clear();
-        // What was asked for is said in any case, and that something was changed is not.
+        // `--quiet` hides the report of a change, but not a result that the caller asked for.
         if self.loudness != Loudness::Quiet || !self.changing || self.style == Style::Json {
             match (shown.is_script, terminal_size_of(io::stdout())) {
                 (true, _) => self.write(&shown.text),
@@ -149,9 +149,9 @@ impl Console {
             }
         }
         match self.unwritten.take() {
-            // Who closed the pipe has read enough.
+            // The reader that closed the pipe has read enough.
             Some(e) if e.kind() == io::ErrorKind::BrokenPipe => shown.code,
-            // What was changed stays changed, whether or not it could be told.
+            // The change remains, even if its result cannot be written.
             Some(e) if self.changing => {
                 self.tell(Level::Warning, &format!("warning: cannot write the result: {e}"));
                 shown.code
@@ -164,7 +164,7 @@ impl Console {
         }
     }
 
-    /// Shows an error and returns its exit code.
+    /// Prints an error and returns its exit code.
     pub fn fail(&mut self, error: &Error) -> u8 {
         self.bar.clear();
         match self.style {
@@ -181,13 +181,13 @@ impl Console {
         error.kind().code()
     }
 
-    /// Says what is wrong and does not keep the command from its end, with what to do.
+    /// Prints an error that does not stop the command as a warning, with its hints.
     pub fn report(&mut self, error: &Error) {
         self.warn(&error.in_one_line());
         error.hints().iter().for_each(|hint| self.tell(Level::Notice, &format!("hint: {hint}")));
     }
 
-    /// The same, with the commands in it as a person gives them here.
+    /// Returns the text with the product's own command in place of `tenure`.
     fn as_given_here(&self, text: &str) -> String {
         match &self.known_as {
             Some(name) if self.style == Style::Human => text.replace("`tenure ", &format!("`{name} ")),
@@ -212,7 +212,7 @@ impl Console {
         }
     }
 
-    /// Says something beside the result; where stderr is closed, nobody listens.
+    /// Prints a message beside the result. A write error is ignored, because it cannot be reported anywhere.
     fn tell(&self, level: Level, text: &str) {
         let text = plain(&self.as_given_here(text), Style::Human);
         let text = match self.journal {
@@ -231,8 +231,8 @@ impl Console {
     }
 }
 
-/// A text without control characters, which a terminal would obey: each but newline and tab is escaped. In a JSON
-/// document they stand in strings, where the escape of JSON means the same text.
+/// Escapes all control characters except newline and tab, because a terminal interprets them. In a JSON document they
+/// occur only in strings, where the JSON escape means the same text.
 pub fn plain(text: &str, style: Style) -> String {
     let shown = |c: char| match style {
         _ if !c.is_control() || matches!(c, '\n' | '\t') => c.to_string(),
@@ -242,7 +242,7 @@ pub fn plain(text: &str, style: Style) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Whether standard error leads to the journal, as systemd.exec(5) has a program find out.
+/// Returns whether standard error leads to the journal, by the method of systemd.exec(5).
 fn is_journal() -> bool {
     let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     std::fs::metadata("/proc/self/fd/2").is_ok_and(|meta| told == format!("{}:{}", meta.dev(), meta.ino()))
@@ -335,7 +335,7 @@ impl Reporter for Console {
     }
 
     fn warn(&mut self, warning: &str) {
-        // What is so at every hop of several is said once.
+        // A warning that every hop of several repeats is printed once.
         if self.warned.as_deref() == Some(warning) {
             return;
         }

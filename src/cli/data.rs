@@ -1,4 +1,4 @@
-//! What a person reads of data migrations, and of what is done ahead.
+//! Formats the results of data migrations and of preparations as text.
 
 use tenure::data::{Migration, Stage, named};
 use tenure::ops::{Migrated, Migrator, Prepared, Walked};
@@ -51,7 +51,7 @@ impl Human for Migrated {
     }
 }
 
-/// Of one that nobody waits for.
+/// Returns the line for a migration that runs in the background.
 pub fn goes_on(migration: &Migration) -> String {
     format!("Data migration {migration}; run `tenure status` to see its state\n")
 }

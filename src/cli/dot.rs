@@ -1,4 +1,4 @@
-//! The graph of releases and hops, for Graphviz.
+//! Formats the graph of releases and hops for Graphviz.
 
 use serde::Serialize;
 
@@ -10,15 +10,15 @@ use tenure::version::Version;
 use super::console::{Console, Shown, Style};
 use super::human::Human;
 
-/// All releases and allowed hops, with those that are chosen marked.
+/// All releases and allowed hops, with the chosen ones marked.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Graph(UpgradePath);
 
-/// The graph; where there is no way it is shown before that is said.
+/// Returns the graph. If there is no upgrade path, text output shows the graph before the error.
 ///
 /// # Errors
-/// Where there is no way.
+/// Returns an error if there is no upgrade path.
 pub fn show(mut found: UpgradePath, console: &mut Console) -> Result<Shown> {
     let none = found.none.take();
     let graph = Shown::of(console.style(), &Graph(found))?;

@@ -1,4 +1,4 @@
-//! What a person reads of what was done.
+//! Formats the history as text.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn remembered(Remembered { entry, trial }: &Remembered) -> String {
     let HistoryEntry { from, to, permanent, .. } = entry;
     let is_rollback = entry.outcome == Outcome::Done && entry.error.is_some();
     let how = match (entry.outcome, from, to) {
-        // A move back that has a reason is one that no person asked for.
+        // A move back with an error is an automatic rollback, not one that a user requested.
         (_, Some(from), Some(to)) if is_rollback => {
             format!("{from} failed, rolled back to {to}")
         }
@@ -43,7 +43,7 @@ fn remembered(Remembered { entry, trial }: &Remembered) -> String {
     format!("{}  {}  by {}: {way}{how}{took}{since}{why}\n", entry.started, entry.command, entry.by)
 }
 
-/// What became of a trial after the command that began it.
+/// Returns how a trial ended after the command that began it.
 fn since(trial: TrialOutcome) -> &'static str {
     match trial {
         TrialOutcome::OnTrial => "",

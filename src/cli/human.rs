@@ -1,4 +1,4 @@
-//! What a person reads.
+//! Formats results as text.
 
 use std::fmt::Write;
 
@@ -17,18 +17,18 @@ use tenure::version::Version;
 
 use super::data::goes_on;
 
-/// A result in words.
+/// A result that can be formatted as text.
 pub trait Human {
-    /// Whether it is a program for a shell rather than text for a person.
+    /// Whether the text is a program for a shell rather than text for a person.
     const IS_SCRIPT: bool = false;
 
     /// Whether its lines may be broken at the width of a terminal.
     const IS_PROSE: bool = false;
 
-    /// The text on stdout, ending in a newline, or empty.
+    /// Returns the text for stdout, which ends with a newline or is empty.
     fn human(&self) -> String;
 
-    /// The exit code that it calls for.
+    /// Returns the exit code for the result.
     fn code(&self) -> u8 {
         0
     }
@@ -54,7 +54,7 @@ impl Human for CompletionScript {
     }
 }
 
-/// What is said before a release is touched that is on disk already.
+/// Returns the message before a command acts on a release that is already on disk.
 pub fn opening(command: &str, version: &Version, was: Option<ReleaseState>) -> Option<String> {
     use ReleaseState::{Current, Old, Permanent, Unpacked};
     Some(match (command, was?) {
@@ -66,7 +66,7 @@ pub fn opening(command: &str, version: &Version, was: Option<ReleaseState>) -> O
     })
 }
 
-/// What is said when a step is begun.
+/// Returns the message at the start of a step.
 pub fn begun(step: &Step, replacing: bool) -> Option<String> {
     match step {
         Step::Unpack { version, archive } if replacing => {
@@ -79,7 +79,7 @@ pub fn begun(step: &Step, replacing: bool) -> Option<String> {
     }
 }
 
-/// What is said when a step is done.
+/// Returns the message at the end of a step.
 pub fn done(step: &Step) -> Option<String> {
     match step {
         Step::Unpack { version, .. } => Some(format!("Unpacked successfully: \"{version}\"")),
@@ -89,17 +89,17 @@ pub fn done(step: &Step) -> Option<String> {
     }
 }
 
-/// What is said when one of several hops begins.
+/// Returns the message at the start of one of several hops.
 pub fn hop(leg: &Hop, at: usize, of: usize) -> String {
     format!("Hop {at} of {of}: {} to {}", leg.from, leg.to)
 }
 
-/// What is said when a release is permanent.
+/// Returns the message when a release has become permanent.
 pub fn arrived(version: &Version) -> String {
     format!("Installed Release: {version}\nMade release permanent: \"{version}\"")
 }
 
-/// What a step is about, beside its progress.
+/// Returns the word for a step beside its progress.
 pub fn verb(step: &Step) -> &'static str {
     match step {
         Step::Unpack { .. } => "Unpacking",
@@ -121,7 +121,7 @@ impl Human for Versions {
     }
 }
 
-/// A release in a list. What failed before and is in use again is being tried again.
+/// Formats a release in a list. A failed release that is in use again is being retried, so `failed` is not shown.
 pub fn listed(version: &Version, state: ReleaseState, failed: bool) -> String {
     let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
     let failed = if failed && !in_use { ", failed its trial" } else { "" };
@@ -164,7 +164,7 @@ impl Human for Supported {
         self.releases.iter().map(line).collect()
     }
 
-    /// What is in use has to run there.
+    /// Only the releases in use must run on the other system.
     fn code(&self) -> u8 {
         let needed = |state: &ReleaseState| matches!(state, ReleaseState::Permanent | ReleaseState::Current);
         let fails = self.releases.iter().any(|of| needed(&of.state) && of.runs == Some(false));
@@ -267,7 +267,7 @@ impl Human for Adopted {
 impl Human for Unpacked {
     fn human(&self) -> String {
         match (self.changed, self.state) {
-            // Said when it was done.
+            // The step has already printed its message.
             (true, _) => String::new(),
             (false, ReleaseState::Unpacked) => format!("Release {} is already unpacked.\n", self.version),
             (false, state) => format!("Release {} is already unpacked and marked {state}.\n", self.version),

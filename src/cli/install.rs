@@ -1,4 +1,4 @@
-//! `install`, `upgrade` and `downgrade`: their arguments, and the request that these make.
+//! Defines the arguments of `install`, `upgrade` and `downgrade`, and makes a request of them.
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
@@ -85,7 +85,7 @@ impl InstallArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// As `ops::install`, and wrong usage where VERSION is not a version.
+    /// Returns the errors of `ops::install`, and a `Usage` error if VERSION is not a version.
     pub fn run(
         self,
         root: &Root,
@@ -93,7 +93,7 @@ impl InstallArgs {
         direction: Direction,
         console: &mut Console,
     ) -> Result<Shown> {
-        // Taken apart in full, so that a new option cannot be forgotten here.
+        // All fields are named, so that a new option cannot be forgotten here.
         let Self {
             version,
             no_permanent,
@@ -120,7 +120,7 @@ impl InstallArgs {
             },
             restart: restarting.rule(),
             start,
-            // What is only prepared is not tried yet.
+            // `--prepare-only` does not try the release yet.
             retry: if prepare_only { Retry::Yes } else { retry.rule() },
         };
         let common = common(invocation, change, console)?;
@@ -151,7 +151,7 @@ pub struct Restarting {
 }
 
 impl Restarting {
-    /// The rule that the flags ask for.
+    /// Returns the rule that the flags select.
     pub fn rule(self) -> Restart {
         match (self.restart, self.restart_if_needed) {
             (true, _) => Restart::Asked,
@@ -170,7 +170,7 @@ pub struct RetryArgs {
 }
 
 impl RetryArgs {
-    /// The rule that the flag asks for.
+    /// Returns the rule that the flag selects.
     pub fn rule(self) -> Retry {
         if self.retry { Retry::Yes } else { Retry::No }
     }
@@ -225,7 +225,7 @@ pub struct ReplaceArgs {
 }
 
 impl ReplaceArgs {
-    /// The rule that the flag asks for.
+    /// Returns the rule that the flag selects.
     pub fn rule(self) -> Replace {
         if self.replace { Replace::Yes } else { Replace::No }
     }

@@ -1,4 +1,4 @@
-//! What `--json` prints: one document, numbered by its schema.
+//! Formats the output of `--json`: one document with the number of its schema.
 
 use serde::Serialize;
 
@@ -27,20 +27,20 @@ struct JsonError<'a> {
     hints: Vec<&'a str>,
 }
 
-/// A result as a document.
+/// Formats a result as a document.
 ///
 /// # Errors
-/// Never, for the results that there are.
+/// Returns an error if the result cannot be serialized, which does not happen for the existing types.
 pub fn document<T: Serialize>(result: &T) -> Result<String> {
     let text =
         serde_json::to_string_pretty(&Document { schema: SCHEMA, result }).context(|| "cannot write JSON")?;
     Ok(format!("{text}\n"))
 }
 
-/// An error as a document.
+/// Formats an error as a document.
 ///
 /// # Errors
-/// Never.
+/// Returns an error if the document cannot be serialized, which does not happen.
 pub fn error(error: &Error) -> Result<String> {
     document(&JsonFailure {
         error: JsonError {

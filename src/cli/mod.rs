@@ -1,4 +1,4 @@
-//! The command line: arguments in, text or JSON out. The only place that prints.
+//! Runs the command line: parses arguments and prints text or JSON. Only this module prints.
 
 mod args;
 mod complete;
@@ -39,8 +39,8 @@ use args::{Change, Cli, Command, PlanFormat};
 use console::{Console, Loudness, Shown, Style, known_as, plain};
 use install::Backup;
 
-/// How long `boot` waits by itself: a start should not fail for a command that is about to end, and the
-/// start of a unit times out after 90 s (systemd's default).
+/// How long `boot` waits by default. A start must not fail because another command is about to end, and systemd's
+/// default timeout for the start of a unit is 90 s.
 const BOOT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the command line and returns the exit code.
@@ -66,7 +66,7 @@ pub fn run(words: &[OsString]) -> u8 {
     }
 }
 
-/// The words, in a usage that names the command that was given.
+/// Parses the words. The usage names the product's own command if there is one.
 fn parsed(words: &[OsString]) -> std::result::Result<Cli, clap::Error> {
     let command = args::command();
     let mut command = match known_as() {
@@ -77,12 +77,12 @@ fn parsed(words: &[OsString]) -> std::result::Result<Cli, clap::Error> {
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-/// What clap has to say: help and version are wanted, all else is wrong usage.
+/// Prints the message of clap and returns the exit code: 0 for help and version, else that of wrong usage.
 fn misused(mut error: clap::Error, style: Style) -> u8 {
     suggest_what_is_shown(&mut error);
     match (error.kind(), style) {
         (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
-            // Nobody is there to be told that nobody reads.
+            // A caller that closed stdout does not need the error.
             let _ = error.print();
             0
         }
@@ -98,7 +98,7 @@ fn misused(mut error: clap::Error, style: Style) -> u8 {
     }
 }
 
-/// What clap says, as an error: its first paragraph, with the list in it, and its tips.
+/// Turns a message of clap into an error: its first paragraph, with the list in it, and its tips as hints.
 fn usage(text: &str) -> Error {
     let (first, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut lines = first.trim_start_matches("error: ").lines().map(str::trim);
@@ -107,7 +107,7 @@ fn usage(text: &str) -> Error {
     tips.fold(Error::new(Kind::Usage, format!("{head} {list}").trim()), Error::hint)
 }
 
-/// Leaves of the commands that there are those that are shown, and of those that were perhaps meant the nearest.
+/// Removes hidden commands from clap's lists, and all suggestions except the nearest.
 fn suggest_what_is_shown(error: &mut clap::Error) {
     let command = args::command();
     let is_shown =
@@ -161,7 +161,7 @@ fn dispatch(cli: Cli, invocation: Invocation, console: &mut Console) -> Result<S
             Shown::of(console.style(), &ops::migrator(&find()?, &id, console)?)
         }
         Command::Guard { ordered_by } => {
-            // Where it leads a session already, as a unit does, all is well.
+            // This fails harmlessly if the process already leads a session, as in a systemd unit.
             let _ = process::leave_session();
             console.listen(Interrupt::listen()?);
             let ordered_by = ordered_by.parse()?;
@@ -174,7 +174,7 @@ fn dispatch(cli: Cli, invocation: Invocation, console: &mut Console) -> Result<S
     }
 }
 
-/// What changes nothing; all else is for `change`.
+/// Runs a command that changes nothing. Other commands go to `change`.
 fn act(command: Command, root: &Root, invocation: Invocation, console: &mut Console) -> Result<Shown> {
     let style = console.style();
     notices::show(&command, root, console);
@@ -254,7 +254,7 @@ fn change(command: Command, root: &Root, invocation: Invocation, console: &mut C
     }
 }
 
-/// The root that is there, or else one that is made.
+/// Returns the existing root, or creates one.
 fn root_to_adopt_into(
     find: impl Fn() -> Result<Root>,
     place: &Path,
@@ -302,24 +302,24 @@ fn wanted(what: &str) -> Result<UnpackTarget> {
     }
 }
 
-/// The command as the user typed it, without the program.
+/// Returns the command as the user typed it, without the program.
 fn typed(words: &[OsString]) -> String {
     let words: Vec<_> = words.iter().skip(1).map(|word| word.to_string_lossy()).collect();
     in_one_line(&words.join(" "))
 }
 
-/// Whatever is stored of what the caller said stays one line without control characters.
+/// Escapes control characters, so that the caller's words are stored as one line.
 fn in_one_line(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
     text.chars().map(shown).collect()
 }
 
-/// TENURE_ROOT; set and empty it is as good as unset.
+/// Returns TENURE_ROOT, or `None` if it is unset or empty.
 fn root_of_environment() -> Option<PathBuf> {
     std::env::var_os("TENURE_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)
 }
 
-/// Who gives the command, and on whose behalf.
+/// Returns the user who gives the command, and the user behind sudo.
 fn by() -> String {
     let user = process::whoami();
     match std::env::var("SUDO_USER") {

@@ -1,4 +1,4 @@
-//! What is said beside the result of a command, whatever the command is.
+//! Reports problems of the root beside the result of a command.
 
 use tenure::execute::Reporter;
 use tenure::ops;
@@ -7,7 +7,7 @@ use tenure::root::Root;
 use super::args::Command;
 use super::console::Console;
 
-/// Says what is wrong with the root, as far as the command works all the same; a look at a trial sees to its deadline.
+/// Reports damage of the root that does not stop the command. Commands that show a trial also restart its guards.
 pub fn show(command: &Command, root: &Root, console: &mut Console) {
     if matches!(command, Command::Versions | Command::Status { .. } | Command::History) {
         guard_trial(root, console);
@@ -18,14 +18,14 @@ pub fn show(command: &Command, root: &Root, console: &mut Console) {
     warn_of_modes(command, root, console);
 }
 
-/// Starts the guards of a trial again, where all of them were killed. A look at the root does not fail for that.
+/// Restarts the guards of a trial if all of them were killed. A failure does not stop a command that only reads.
 fn guard_trial(root: &Root, console: &mut Console) {
     if let Err(error) = ops::guard_trial(root) {
         console.warn(&format!("the deadline of the trial is not guarded: {}", error.in_one_line()));
     }
 }
 
-/// Whether a command does its work, and reports it, where what people wrote is wrong. `status` shows it by itself.
+/// Returns whether a command works despite damage, and reports the damage. `status` reports it by itself.
 fn works_damaged(command: &Command) -> bool {
     matches!(
         command,
@@ -40,7 +40,7 @@ fn works_damaged(command: &Command) -> bool {
     )
 }
 
-/// What these commands list may have been written by another user.
+/// Warns that another user may have written what these commands list.
 fn warn_of_modes(command: &Command, root: &Root, console: &mut Console) {
     let lists = matches!(command, Command::Versions | Command::History | Command::Verify { .. });
     if let Some(error) = root.check_modes().err().filter(|_| lists) {

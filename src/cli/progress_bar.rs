@@ -1,4 +1,4 @@
-//! What is shown of work that takes its time, in one line of a terminal that somebody watches.
+//! Shows the progress of long work in one line of a terminal.
 
 use std::io;
 use std::time::Duration;
@@ -6,25 +6,24 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use terminal_size::terminal_size_of;
 
-/// How long before it is shown anew that something is still under way.
+/// The interval at which the line is redrawn while the work reports nothing.
 const TICK: Duration = Duration::from_millis(120);
 
-/// What takes no longer than this is not worth a line that comes and goes.
+/// Work that takes less time than this shows no bar, which would only flicker.
 const MOMENT: Duration = Duration::from_millis(200);
 
-/// The columns of a spinner with the blank after it, and of the time that something has taken by now.
+/// The columns of the spinner and the blank after it, and of the elapsed time.
 const SPINNER: usize = 2;
 const ELAPSED: usize = ", for 59m by now".len();
 
-/// One line on standard error, which is drawn anew.
+/// One line on standard error that is redrawn.
 pub struct ProgressLine {
     is_watched: bool,
-    /// What is done, where bytes are counted.
+    /// The verb for the work whose bytes are counted.
     about: &'static str,
     shown: Option<Line>,
 }
 
-/// What the line shows.
 struct Line {
     what: What,
     bar: ProgressBar,
@@ -32,21 +31,21 @@ struct Line {
 
 #[derive(PartialEq, Eq)]
 enum What {
-    /// Bytes that are counted; the bar, as it has a place on the terminal, once it is worth one.
+    /// Counted bytes, with the template of the bar once it is drawn.
     Bytes(Option<&'static str>),
-    /// Something that is waited for.
+    /// Waiting for something.
     Wait,
-    /// Something under way that tells nothing of itself.
+    /// Work that does not report its progress.
     Work(String),
 }
 
 impl ProgressLine {
-    /// A line that is seen, or one that is not.
+    /// Creates a line, which is only drawn if `is_watched`.
     pub fn new(is_watched: bool) -> Self {
         Self { is_watched, about: "Checking", shown: None }
     }
 
-    /// Says what the bytes are about that are counted from now on.
+    /// Sets the verb for the bytes that are counted from now on.
     pub fn about(&mut self, what: &'static str) {
         self.about = what;
         if let Some(Line { what: What::Bytes(_), bar }) = &self.shown {
@@ -54,12 +53,12 @@ impl ProgressLine {
         }
     }
 
-    /// Shows how many bytes of how many are done.
+    /// Shows that `done` of `total` bytes are done.
     pub fn advance(&mut self, done: u64, total: u64) {
         let goes_on = |line: &mut Line| matches!(line.what, What::Bytes(_)) && done >= line.bar.position();
         let (mut fits, bar) = match self.shown.take_if(goes_on) {
             Some(Line { what: What::Bytes(fits), bar }) => (fits, bar),
-            // The rate is that of this work, and not of what came before it.
+            // A new bar, so that its rate does not include earlier work.
             _ => {
                 self.clear();
                 let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
@@ -81,7 +80,7 @@ impl ProgressLine {
         self.shown = Some(Line { what: What::Bytes(fits), bar });
     }
 
-    /// Shows what is waited for, and for how long at most.
+    /// Shows what the command waits for, and the time that is left.
     pub fn wait(&mut self, for_what: &str, left: Duration) {
         let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
         let left = format!(", {left} left");
@@ -90,22 +89,22 @@ impl ProgressLine {
         bar.tick();
     }
 
-    /// Shows what is under way that tells nothing of itself, and for how long by now.
+    /// Shows work that does not report its progress, with the elapsed time.
     pub fn work(&mut self, on_what: &str) {
         let bar = self.spin(What::Work(on_what.to_owned()), "{spinner} {msg}, for {elapsed} by now");
         bar.set_message(shortened(on_what, SPINNER + ELAPSED));
-        // Whoever is at it says nothing meanwhile.
+        // The work makes no calls meanwhile, so a timer moves the spinner.
         bar.enable_steady_tick(TICK);
     }
 
-    /// Takes the line off the terminal.
+    /// Removes the line from the terminal.
     pub fn clear(&mut self) {
         if let Some(Line { bar, .. }) = self.shown.take() {
             bar.finish_and_clear();
         }
     }
 
-    /// Has something else written, with the line out of its way.
+    /// Runs `write` while the line is hidden.
     pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.shown {
             Some(Line { bar, .. }) => bar.suspend(write),
@@ -113,7 +112,7 @@ impl ProgressLine {
         }
     }
 
-    /// The line that shows this, from now on where it did not.
+    /// Returns the bar of a line that shows `what`, and replaces a line that shows something else.
     fn spin(&mut self, what: What, template: &str) -> &ProgressBar {
         let bar = match self.shown.take_if(|line| line.what == what) {
             Some(line) => line.bar,
@@ -134,7 +133,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// What of a progress has a place in one line of so many columns.
+/// Returns the template of the bar for a terminal of this width.
 fn bar_for(columns: u16) -> &'static str {
     match columns {
         0..40 => "{msg} {percent}%, {eta} left",
@@ -144,7 +143,7 @@ fn bar_for(columns: u16) -> &'static str {
     }
 }
 
-/// Of a text what has a place in one line beside so many columns: the time is seen, however narrow a terminal is.
+/// Shortens a text and leaves `beside` columns free, so that the time is visible on a narrow terminal.
 fn shortened(text: &str, beside: usize) -> String {
     let place = usize::from(columns()).saturating_sub(beside);
     if text.chars().count() <= place {
@@ -153,7 +152,7 @@ fn shortened(text: &str, beside: usize) -> String {
     text.chars().take(place.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// How wide the terminal is by now; 80 where nobody can tell.
+/// Returns the present width of the terminal, or 80 if it is not known.
 fn columns() -> u16 {
     terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0)
 }

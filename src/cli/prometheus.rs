@@ -1,4 +1,4 @@
-//! What Prometheus reads of a root as a whole, in its text format (version 0.0.4).
+//! Formats the status of a root in the text format of Prometheus (version 0.0.4).
 
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime};
@@ -13,8 +13,8 @@ use super::args;
 use super::console::{Style, plain};
 use super::human::Human;
 
-/// A status as metrics. It calls for exit code 0 whatever it tells: problems are told by metrics, and a file that
-/// was not replaced would hide them.
+/// A status as metrics. The exit code is always 0: the metrics report problems, and a script that keeps the old file
+/// after a failure would hide them.
 #[derive(Serialize)]
 #[serde(transparent)]
 pub struct Metrics(pub Status);
@@ -34,7 +34,7 @@ impl Human for Metrics {
     }
 }
 
-/// Metric after metric, all with the labels that name the root.
+/// A sequence of metrics, all with the labels of the root.
 struct Page {
     text: String,
     labels: String,
@@ -140,12 +140,12 @@ impl Page {
         self.gauge("tenure_migration", help, stage);
     }
 
-    /// A metric without labels of its own, where its value is known.
+    /// Adds a metric without labels of its own, if its value is known.
     fn one(&mut self, name: &str, help: &str, value: Option<impl Display>) {
         self.gauge(name, help, value.map(|value| (String::new(), value)));
     }
 
-    /// A metric with its series, each the labels of its own and the value; where there is none, nothing is said of it.
+    /// Adds a metric with its series of labels and values. Without any series, the metric is left out.
     fn gauge<V: Display>(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = (String, V)>) {
         let lines: String = series
             .into_iter()
@@ -167,7 +167,7 @@ fn label(name: &str, value: &impl Display) -> String {
     format!("{name}=\"{value}\"")
 }
 
-/// The word that `--json` has for it.
+/// Returns the word for a value in `--json`.
 fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,

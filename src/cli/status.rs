@@ -1,4 +1,4 @@
-//! What a person reads of a root as a whole.
+//! Formats the status of a root as text.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::console::{Console, Shown, Style};
 use super::human::{Human, listed};
 use super::prometheus::Metrics;
 
-/// Looks at everything, and shows it as it is asked for.
+/// Determines the status of a root and formats it.
 pub fn show(root: &Root, format: StatusFormat, console: &Console) -> Result<Shown> {
     match (format, console.style()) {
         (StatusFormat::Text, style) => Shown::of(style, &ops::status(root, console)?),

@@ -1,4 +1,4 @@
-//! What a vendor asks for: `lint`, `pack` and `manifest`. None of it needs a root.
+//! Runs the commands for vendors, which need no root: `lint`, `pack` and `manifest`.
 
 use std::path::{Path, PathBuf};
 
@@ -79,13 +79,13 @@ pub enum PackFormat {
     Zip,
 }
 
-/// The largest file with a password that is read, in bytes.
+/// The maximum size of a password file, in bytes.
 const PASSWORD_MAX: u64 = 1 << 12;
 
-/// Runs a command of a vendor.
+/// Runs a command for vendors.
 ///
 /// # Errors
-/// As the command.
+/// Returns the errors of the command.
 pub fn run(command: Command, console: &mut Console) -> Result<Shown> {
     let style = console.style();
     match command {
@@ -97,7 +97,7 @@ pub fn run(command: Command, console: &mut Console) -> Result<Shown> {
 }
 
 fn pack(options: PackArgs, console: &mut Console) -> Result<Shown> {
-    // Taken apart in full, so that a new option cannot be forgotten here.
+    // All fields are named, so that a new option cannot be forgotten here.
     let PackArgs { dir, output, format, name, release, sign, password_file, force, dry_run } = options;
     let usage = |error: Error| error.as_kind(Kind::Usage);
     let time = source_date_epoch().map_err(usage)?;
@@ -123,7 +123,7 @@ fn pack(options: PackArgs, console: &mut Console) -> Result<Shown> {
     Shown::of(console.style(), &ops::pack(&options, console)?)
 }
 
-/// The time that whoever builds something reproducible hands on.
+/// Returns the time for reproducible builds, or `None` if SOURCE_DATE_EPOCH is unset or empty.
 fn source_date_epoch() -> Result<Option<u64>> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -138,7 +138,7 @@ fn source_date_epoch() -> Result<Option<u64>> {
     })
 }
 
-/// The password of the key: the first line of the file, or what is typed.
+/// Returns the password of the key: the first line of the file, or the user's input.
 fn password(file: Option<&Path>) -> Result<String> {
     let Some(file) = file else {
         return rpassword::prompt_password("Password of the key: ").map_err(|e| {

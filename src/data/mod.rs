@@ -1,5 +1,5 @@
-//! The data that a service keeps: which format it is in, which releases can start on it, and what a migration makes of
-//! it. Pure.
+//! The data of a service: its format, the releases that can start on it, and the result of a migration. Has no side
+//! effects.
 
 #[cfg(test)]
 mod tests;
@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::version::Version;
 
-/// A data format, by the number that its vendor gave it.
+/// A data format, by its number from the vendor.
 pub type DataFormat = u32;
 
-/// The manifest's table `[data]`.
+/// The table `[data]` of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", try_from = "RawData")]
 pub struct Formats {
-    /// The one that the release writes.
+    /// The format that the release writes.
     pub writes: DataFormat,
-    /// Those that it can start on, the one that it writes among them.
+    /// The formats that the release can start on, including `writes`.
     pub reads: Vec<DataFormat>,
 }
 
@@ -44,39 +44,39 @@ impl TryFrom<RawData> for Formats {
     }
 }
 
-/// What is known of the data on disk.
+/// The known state of the data on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnDisk {
-    /// The formats that it is in, or was before a migration that is not done; none where nobody has said so. They are
-    /// several where a release was gone down to that reads the higher ones and writes a lower one.
+    /// The formats of the data, or those before an unfinished migration; empty if unknown. There are several after a
+    /// downgrade to a release that reads the higher formats and writes a lower one.
     pub formats: BTreeSet<DataFormat>,
-    /// The last migration; none where none was ever begun.
+    /// The last migration; `None` if there was none.
     pub migration: Option<Migration>,
 }
 
-/// A migration: the release's own program that brings the data into its format.
+/// A migration of the data by a release's own program, into the format of that release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Migration {
-    /// Names it, in its log and among the processes.
+    /// The name of the migration in its log and among the processes.
     pub id: String,
-    /// The release whose program it is.
+    /// The release that provides the program.
     pub version: Version,
     /// The release that was permanent before.
     pub old: Option<Version>,
-    /// The format that it makes; none where the release does not say.
+    /// The new format; `None` if the release does not declare one.
     pub to: Option<DataFormat>,
-    /// How it stands.
+    /// The state of the migration.
     pub stage: Stage,
-    /// When it was begun, or was to be, in RFC 3339.
+    /// When it began or was due to begin, in RFC 3339.
     pub started: String,
-    /// When it ended, in RFC 3339; none where that is not known.
+    /// When it ended, in RFC 3339; `None` if unknown.
     pub ended: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
 }
 
 impl Migration {
-    /// One that is to begin.
+    /// Creates a migration that has not begun.
     #[must_use]
     pub fn due(
         id: String,
@@ -93,7 +93,7 @@ impl Migration {
         Error::refused(format!("a data migration is not done: {self}"))
     }
 
-    /// What is said to who would have to wait for it.
+    /// Returns the error for a command that has to wait for the migration.
     fn held_up(&self) -> Error {
         self.undone().hint(match self.stage {
             Stage::Failed => "`tenure status` tells why; once that is mended `tenure migrate` runs it again",
@@ -102,17 +102,17 @@ impl Migration {
     }
 }
 
-/// How a migration stands.
+/// The state of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// It is to begin.
+    /// It has not begun.
     Due,
-    /// It is under way.
+    /// It is running.
     Running,
-    /// It has brought the data into its format.
+    /// The data is in the new format.
     Done,
-    /// It has not, and the data may be in either format.
+    /// It failed, and the data may be in either format.
     Failed,
 }
 
@@ -133,25 +133,25 @@ impl fmt::Display for Migration {
     }
 }
 
-/// What becomes of the data once a release is permanent.
+/// What happens to the data once a release is permanent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Becoming {
     /// Nothing.
     Same,
-    /// It is in these formats from then on.
+    /// The data is in these formats from then on.
     Formats(BTreeSet<DataFormat>),
-    /// Its program migrates the data, to this format where it says so.
+    /// The release migrates the data, to this format if it declares one.
     Migrated(Option<DataFormat>),
 }
 
 impl OnDisk {
-    /// A migration that is not done: nobody knows which of both formats the data is in.
+    /// Returns a migration that is not done. It is then unknown which of both formats the data is in.
     #[must_use]
     pub fn unfinished(&self) -> Option<&Migration> {
         self.migration.as_ref().filter(|migration| migration.stage != Stage::Done)
     }
 
-    /// The same, once a migration that is at work has done what it is there for.
+    /// Returns the state after a due or running migration has succeeded.
     #[must_use]
     pub fn foreseen(self) -> Self {
         match self.migration {
@@ -162,8 +162,8 @@ impl OnDisk {
         }
     }
 
-    /// A migration that brings or has brought the data into a format that nobody has said, or is not done with what it was
-    /// in before, where nobody has said that.
+    /// Returns a migration that leaves the format of the data unknown. Its target is not declared, and it is not done
+    /// or no format is recorded; or it is not done, and the format before it is not recorded.
     fn obscuring(&self) -> Option<&Migration> {
         let was_unsaid = self.formats.is_empty();
         let is_open = self.unfinished().is_some();
@@ -173,8 +173,8 @@ impl OnDisk {
         })
     }
 
-    /// The same, where nothing was written down about the format: then the permanent release tells it, unless it is
-    /// only about to bring the data into it.
+    /// Returns the data with the format that the permanent release writes, if none is recorded. This does not apply
+    /// during a migration, which has yet to produce that format.
     #[must_use]
     pub fn or_of(self, permanent: Option<&Formats>) -> Self {
         match permanent {
@@ -185,30 +185,30 @@ impl OnDisk {
         }
     }
 
-    /// The formats that the data may be in: also what a migration makes that is not done.
+    /// Returns the formats that the data may be in, including the target of an unfinished migration.
     #[must_use]
     pub fn possible(&self) -> BTreeSet<DataFormat> {
         let made = self.unfinished().and_then(|migration| migration.to);
         self.formats.iter().copied().chain(made).collect()
     }
 
-    /// What another migration begins with; nothing where nobody knows what all of it is.
+    /// Returns the formats that another migration starts from; empty if they are not fully known.
     #[must_use]
     pub fn to_migrate(&self) -> BTreeSet<DataFormat> {
         if self.formats.is_empty() { BTreeSet::new() } else { self.possible() }
     }
 
-    /// Whether a release that writes this format has nothing to migrate.
+    /// Returns whether a release that writes this format has nothing to migrate.
     #[must_use]
     pub fn is_only(&self, format: DataFormat) -> bool {
         self.possible().into_iter().eq([format])
     }
 
-    /// Refuses a release that cannot start on the data, or that may not while a migration is not done. `from` is the
-    /// permanent one; the release that is gone to may have a program that `migrates`.
+    /// Refuses a release that cannot start on the data, or not while a migration is unfinished. `from` is the
+    /// permanent release. `migrates` is whether `to` has a migration program.
     ///
     /// # Errors
-    /// Refused, naming the formats, or how the migration stands.
+    /// Returns a `Refused` error that names the formats, or the state of the migration.
     pub fn admits(
         &self,
         from: &Version,
@@ -218,7 +218,7 @@ impl OnDisk {
     ) -> Result<()> {
         self.is_at_rest(from, to)?;
         match self.unfinished() {
-            // Who goes back from it, or comes back to do it, finds data in both formats.
+            // After a rollback, or for another run of the migration, the release finds data in both formats.
             Some(migration) if to < from || migration.version == *to || migrates => {
                 self.readable(from, to, declared).map_err(|e| e.because(migration.undone()))
             }
@@ -227,10 +227,10 @@ impl OnDisk {
         }
     }
 
-    /// What [`admits`](Self::admits) refuses a release for whatever it declares.
+    /// Refuses a release for the reasons of [`admits`](Self::admits) that do not depend on its declarations.
     ///
     /// # Errors
-    /// Refused, telling how the migration stands.
+    /// Returns a `Refused` error that names the state of the migration.
     pub fn is_at_rest(&self, from: &Version, to: &Version) -> Result<()> {
         let holds_up = |migration: &&Migration| {
             migration.stage != Stage::Failed || from <= to && migration.version == *from
@@ -249,7 +249,8 @@ impl OnDisk {
                 return Ok(());
             }
             Some(Formats { reads, .. }) => format!("reads data {} only", named(reads)),
-            // Who says nothing is trusted to know what was there before it, and with data that nobody has migrated since.
+            // Without a declaration, a release is trusted to read earlier data, and data that no migration has
+            // changed since.
             None if self.migration.as_ref().filter(is_below).is_none() => return Ok(()),
             None => "does not say which data formats it reads".to_owned(),
         };
@@ -273,9 +274,9 @@ impl OnDisk {
             }))
     }
 
-    /// What becomes of it once `to` is permanent in the place of `from`. A release that is gone up to without a program
-    /// that migrates is believed to rewrite everything by itself; one that is gone down to is not, and writes its own
-    /// format beside what is there.
+    /// Returns what happens to the data once `to` replaces `from` as the permanent release. After an upgrade without
+    /// a migration program, the release is assumed to rewrite all data. After a downgrade it only adds its own format
+    /// to the existing ones.
     #[must_use]
     pub fn becomes(
         &self,
@@ -292,13 +293,13 @@ impl OnDisk {
             return Becoming::Migrated(writes);
         }
         let formats = match writes {
-            // Nobody but the one who migrates it brings all of it into one format then.
+            // While a migration is not done, only the migrating release brings all data into one format.
             Some(writes) if is_up && self.unfinished().is_none() => BTreeSet::from([writes]),
-            // What was there is known, or nothing is.
+            // If the existing formats are unknown, the result is unknown.
             Some(writes) if !is_up && !self.formats.is_empty() => &self.formats | &BTreeSet::from([writes]),
             _ => self.formats.clone(),
         };
-        // Where it is what the release says, the release tells it; with a migration the record does already.
+        // If the release declares these formats, its manifest tells them; during a migration, the record does.
         let is_told = || self.unfinished().is_some() || formats.iter().copied().eq(writes);
         if formats.is_empty() || formats == self.formats && is_told() {
             return Becoming::Same;
@@ -307,7 +308,7 @@ impl OnDisk {
     }
 }
 
-/// The formats of data that was migrated to this one; none where that is not said.
+/// Returns the formats of data after a migration to this format; empty if it is unknown.
 #[must_use]
 pub fn migrated(to: Option<DataFormat>) -> BTreeSet<DataFormat> {
     to.into_iter().collect()
@@ -323,7 +324,7 @@ pub fn named<'a>(formats: impl IntoIterator<Item = &'a DataFormat>) -> String {
     }
 }
 
-/// The same with its verb: `format 3 is`, `formats 2 and 3 are`.
+/// Names formats with their verb: `format 3 is`, `formats 2 and 3 are`.
 #[must_use]
 pub fn are(formats: &BTreeSet<DataFormat>) -> String {
     format!("{} {}", named(formats), if formats.len() > 1 { "are" } else { "is" })

@@ -1,4 +1,4 @@
-//! Which release starts on which data, and what it makes of it.
+//! Tests which release can start on which data, and what happens to the data.
 
 use super::*;
 
@@ -61,11 +61,11 @@ fn a_migration_that_is_not_done_keeps_all_from_moving_but_down() {
         for migrates in [false, true] {
             assert!(data.admits(&v("5.1.0"), &high, Some(&both), migrates).is_err(), "{stage:?}");
         }
-        // Gone back from, it holds up all but who has a migration of its own.
+        // After a rollback, the migration blocks every release without a migration of its own.
         assert!(data.admits(&low, &high, Some(&both), false).is_err(), "{stage:?}");
         let own = data.admits(&low, &high, Some(&both), true);
         assert_eq!(own.is_ok(), stage == Stage::Failed, "{stage:?}");
-        // Once it was gone back from, it may be tried again.
+        // After a rollback, the migration can be tried again.
         let again = data.admits(&low, &v("5.1.0"), Some(&both), false);
         assert_eq!(again.is_ok(), stage == Stage::Failed, "{stage:?}");
         let down = data.admits(&v("5.1.0"), &low, Some(&both), false);

@@ -1,4 +1,4 @@
-//! What a transaction shows about a release: that it failed on this host, or that it is good after all.
+//! Decides what a transaction shows about a release: that it failed on this host, or that it works after all.
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -7,8 +7,9 @@ use crate::progress::Progress;
 use crate::root::{Failure, HistoryEntry, Outcome, Root};
 use crate::version::Version;
 
-/// The failure of the release that the service was moved to, where the move or its proof failed. Called before the
-/// rollback, which removes what is known of the release; an interrupted command tells nothing about it.
+/// Returns the failure of the release that the service was moved to, if the move or its health check failed. Must be
+/// called before the rollback, which removes the release's receipt. An interrupted command shows nothing about the
+/// release.
 pub(super) fn found(
     root: &Root,
     record: &JournalRecord,
@@ -24,18 +25,18 @@ pub(super) fn found(
     is_blamed.then(|| failure(root, version, &record.transaction, error.in_one_line()))
 }
 
-/// Marks the release that failed, if one did.
+/// Marks the release that failed, if there is one.
 ///
 /// # Errors
-/// Where the mark cannot be written.
+/// Returns an error if the mark cannot be written.
 pub(super) fn mark(root: &Root, failure: Option<Failure>) -> Result<()> {
     failure.map_or(Ok(()), |failure| root.set_failure(&failure))
 }
 
-/// Marks the release that a rollback without a person's order left, and clears the mark of the permanent release.
+/// Marks the release that a rollback left without a person's order, and clears the mark of the permanent release.
 ///
 /// # Errors
-/// Where a mark cannot be written or removed.
+/// Returns an error if a mark cannot be written or removed.
 pub(super) fn settle(root: &Root, entry: &HistoryEntry) -> Result<()> {
     let is_done = matches!(entry.outcome, Outcome::Done | Outcome::Finished);
     if let (true, Some(why), Some(from)) = (is_done, &entry.error, &entry.from)

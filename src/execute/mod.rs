@@ -1,5 +1,4 @@
-//! Runs plans and recovers from those that were cut short. What comes in which order, and what takes what
-//! back, is the plan's to say.
+//! Runs plans, and recovers from interrupted ones. The plan decides the order of the steps and their inverses.
 
 mod service_steps;
 mod failing;
@@ -27,72 +26,72 @@ use step::StepContext;
 use task::StepSource;
 pub use task::{begin_migration, end_left_over, migration_post};
 
-/// Is told what happens while it happens.
+/// A receiver of events while a command runs.
 pub trait Reporter: Progress {
-    /// The command is going to be tried on this release, which is in that state.
+    /// Reports that the command begins on this release, with its state; `None` if the command unpacks it.
     fn opening(&mut self, version: &Version, was: Option<ReleaseState>);
 
-    /// Something was looked at that could have been in the way, and is not.
+    /// Reports a check that passed, and its result.
     fn checked(&mut self, _what: &str, _found: &str) {}
 
-    /// What a step is going to publish is being staged, which may take a while.
+    /// Reports that staging for a step begins, which may take a while.
     fn staging(&mut self, step: &Step);
 
-    /// What was removed is going to be deleted, which may take a while.
+    /// Reports that the deletion of removed files begins, which may take a while.
     fn deleting(&mut self) {}
 
-    /// An archive is going to be made, under this name in the end, which may take a while.
+    /// Reports that packing begins, which may take a while. The archive gets this name at the end.
     fn packing(&mut self, _archive: &str) {}
 
-    /// What was made is going to be read back, which may take a while.
+    /// Reports that the new archive is being read back, which may take a while.
     fn reading_back(&mut self, _archive: &str) {}
 
-    /// A step is begun.
+    /// Reports that a step begins.
     fn begun(&mut self, step: &Step);
 
-    /// A step is done.
+    /// Reports that a step is done.
     fn done(&mut self, step: &Step);
 
-    /// One of several hops begins, the first being 1.
+    /// Reports that one of several hops begins; the first is number 1.
     fn hop(&mut self, _leg: &Hop, _at: usize, _of: usize) {}
 
-    /// One of several hops is made.
+    /// Reports that one of several hops is done.
     fn arrived(&mut self, _leg: &Hop) {}
 
-    /// An interrupted command was recovered from.
+    /// Reports a recovery from an interrupted command.
     fn recovered(&mut self, recovered: &Recovered);
 
-    /// Something is wrong that does not keep the command from its end.
+    /// Reports a problem that does not stop the command.
     fn warn(&mut self, warning: &str);
 }
 
-/// What was recovered from, and how.
+/// A recovery from an interrupted command.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Recovered {
     /// The interrupted command.
     pub command: String,
-    /// Whether it was finished or taken back.
+    /// Whether the command was finished or rolled back.
     pub toward: Toward,
-    /// What was done about it.
+    /// The steps of the recovery.
     pub steps: Vec<Step>,
 }
 
-/// Who gave which command.
+/// A command, and who gave it.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// The command as typed, without `tenure`.
     pub command: String,
-    /// Who gave it.
+    /// The user, or the part of Tenure, that gave the command.
     pub by: String,
-    /// Why, where it was nobody's wish.
+    /// The reason, if no person gave the command.
     pub why: Option<String>,
 }
 
-/// Carries out a plan, or else leaves everything as it was.
+/// Runs a plan. On failure, rolls back all steps that were begun.
 ///
 /// # Errors
-/// The failed step's, as *failed* where all was taken back, as *reverted* where the service had been touched by
-/// then, as *stuck* where that failed as well: then the next command tries again.
+/// Returns the error of the failed step. Its kind is `Failed` after a rollback, or `Reverted` if the service was
+/// moved before. It is `Stuck` if the rollback failed or was no longer possible; the next command then tries again.
 pub fn run(
     root: &Root,
     lock: &RootLock,
@@ -114,7 +113,7 @@ pub fn run(
         plan: plan.clone(),
         begun: 0,
     };
-    // From the first line of the journal on there is somebody to act on it.
+    // The guard must run before the journal exists, so that a crash never leaves a journal without a guard.
     guarded(root, &record)?;
     let journal = Journal::open(root, &record)?;
     let staged = staged.map(Staged::parts);
@@ -124,7 +123,7 @@ pub fn run(
     let took = clock::since_boot().saturating_sub(begun);
     match done {
         Ok(()) => {
-            // From here on nothing is taken back, also where the journal cannot be removed.
+            // After this, nothing is rolled back, even if the journal cannot be removed.
             journal.all_done(plan).unwrap_or_else(|error| left_over(&error, reporter));
             let outcome = Outcome::Done;
             finish_transaction(root, entry(&record, outcome, Some(took), None), reporter);
@@ -145,7 +144,8 @@ pub fn run(
     }
 }
 
-/// The failure of a plan of which all was taken back: with what runs now, where the service was touched.
+/// Returns the error of a plan that was rolled back. Its message names the state of the service if the service was
+/// touched.
 fn rolled_back(plan: &Plan, begun: &[Step], error: Error) -> Error {
     let is_moved = begun.iter().any(|step| matches!(step, Step::MoveService { .. }));
     let is_started = begun.iter().any(|step| matches!(step, Step::StartService { .. }));
@@ -158,8 +158,8 @@ fn rolled_back(plan: &Plan, begun: &[Step], error: Error) -> Error {
     }
 }
 
-/// Whether what failed comes once the links are where they belong, as a way back that fails at the service itself:
-/// forward is the only way.
+/// Returns whether the failed step comes after the links are final, as when `revert` fails to move the service. The
+/// plan can then only be finished.
 fn is_past_return(plan: &Plan, begun: &[Step], now: &Snapshot) -> bool {
     let comes_after = |step: &Step| step.concerns_service() || step.concerns_data();
     let switches = plan.steps.iter().any(|step| matches!(step, Step::SwitchLink { .. }));
@@ -176,7 +176,7 @@ fn stuck(step: &Step, error: Error) -> Error {
         .hint("fix the cause, then run `tenure revert`")
 }
 
-/// Whoever moves a service, or puts a release on trial, has to be taken back with nobody there.
+/// Starts a guard if the plan touches the service or starts a trial. The guard can roll it back without a person.
 fn guarded(root: &Root, record: &JournalRecord) -> Result<()> {
     let needed = |step: &Step| step.concerns_service() || matches!(step, Step::StartTrial { .. });
     if !record.plan.steps.iter().any(needed) {
@@ -185,7 +185,7 @@ fn guarded(root: &Root, record: &JournalRecord) -> Result<()> {
     detach::guard(root, &record.transaction, process::Identity::own())
 }
 
-/// Applies the steps in turn; on failure tells how many were begun.
+/// Applies the steps in order. On failure, returns the number of steps begun, with the error.
 fn forward(
     context: &StepContext<'_>,
     journal: &Journal<'_>,
@@ -201,7 +201,7 @@ fn forward(
     Ok(())
 }
 
-/// Nobody interrupts a way back.
+/// Rolls back the begun steps. A rollback cannot be interrupted.
 fn turn_around(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Result<()> {
     for step in undo(begun) {
         context.apply(&step, &mut NoProgress).map_err(|e| {
@@ -219,11 +219,11 @@ fn turn_around(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Re
     Ok(())
 }
 
-/// How long a command deletes what was thrown away, before its work and after it. The rest is the next one's.
+/// How long a command deletes trash, before its work and after it. The next command deletes the rest.
 const DELETE_BUDGET: Duration = Duration::from_millis(300);
 
-/// Writes the history and ends the transaction. It is over: what fails here must not undo it. Nothing is
-/// deleted while the journal is open, for a recovery would bring back what is left of it.
+/// Writes the history and closes the transaction. A failure here must not undo the transaction. Files are deleted
+/// only after the journal is closed; before that, a recovery would restore the part of them that is left.
 fn finish_transaction(root: &Root, entry: HistoryEntry, reporter: &mut dyn Reporter) {
     let permanent = root.observe().ok().and_then(|now| now.permanent.version().cloned());
     let entry = HistoryEntry { permanent, ..entry };
@@ -259,8 +259,7 @@ fn entry(
     }
 }
 
-/// Deletes all that was thrown away, unless it is interrupted: before a release is unpacked that may need the room. Under
-/// the lock.
+/// Deletes all trash, unless interrupted: a release to unpack may need the space. The caller must hold the lock.
 pub fn make_room(root: &Root, reporter: &mut dyn Reporter) {
     let total = root.left_behind();
     let mut gone = 0;
@@ -280,19 +279,19 @@ fn sweep_for_a_moment(root: &Root) -> Result<()> {
     root.collect_garbage(&mut |_| clock::since_boot() < until)
 }
 
-/// How far a recovery goes.
+/// The scope of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The links, and the service with them.
+    /// The links and the service.
     All,
-    /// The links alone: the service is down, and starts once they are right.
+    /// The links only: the service is down, and starts after the recovery.
     Links,
 }
 
-/// Recovers from a transaction that was cut short, where there is one, and removes what crashes leave.
+/// Recovers from an interrupted transaction, if there is one, and removes the files that crashes leave behind.
 ///
 /// # Errors
-/// Where a step of the recovery fails; the next command tries again.
+/// Returns an error if a step of the recovery fails; the next command tries again.
 pub fn recover_pending(
     root: &Root,
     lock: &RootLock,
@@ -311,7 +310,7 @@ pub fn recover_pending(
         }
         JournalState::Open(record) => Some(run_recovery(root, lock, &record, scope, reporter)?),
     };
-    // What cannot be deleted is in nobody's way.
+    // Files that cannot be deleted do no harm.
     sweep_for_a_moment(root).unwrap_or_else(|error| left_over(&error, reporter));
     Ok(recovered)
 }
@@ -327,7 +326,7 @@ fn run_recovery(
     if scope == Scope::Links {
         steps.retain(|step| !step.concerns_service());
     }
-    // What starts the service may itself be such a program.
+    // With `Scope::Links`, the program that starts the service may be one that the transaction started.
     if scope == Scope::All {
         process::kill_leftover_hooks(&record.transaction);
     }
@@ -336,9 +335,9 @@ fn run_recovery(
     for step in &steps {
         let applied = context.apply(step, reporter);
         match (step, applied) {
-            // A service that is not well must not keep a person from mending it.
+            // An unhealthy service must not prevent a person from repairing it.
             (Step::WaitHealthy { .. }, Err(error)) => reporter.warn(&error.in_one_line()),
-            // Nor must settings that do not tell of the service any more.
+            // The same holds for settings that no longer describe the service.
             (step, Err(error)) if step.concerns_service() && root.may_have_service() => {
                 reporter.warn(&error.in_one_line());
             }
@@ -357,7 +356,7 @@ fn run_recovery(
     Ok(recovered)
 }
 
-/// A name that no other transaction on this host has: this process may begin several in one second.
+/// Returns a transaction name that is unique on this host. One process may begin several transactions in one second.
 #[must_use]
 pub fn transaction() -> String {
     static BEGUN: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! The steps that are about the running service: to a release, back from it, and the proof that it is well.
+//! Runs the steps that act on the running service: the move, the move back, and the wait until it is healthy.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::root::{Root, RootLock};
 use crate::service::{Ailment, Move, Running, Service, Vitals};
 use crate::version::Version;
 
-/// How long a service may take to be well after a move, unless somebody says otherwise.
+/// How long a service may take to become healthy after a move, by default.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct ServiceSteps<'a> {
@@ -49,7 +49,8 @@ impl ServiceSteps<'_> {
         self.travel(&move_, &mut ailment, progress)
     }
 
-    /// By whatever works: nothing where it is back already, the way it came, and a restart where that fails.
+    /// Moves the service back by any method that works. Does nothing if it is back already. Otherwise moves it hot if
+    /// that is how it came, and restarts it if that fails.
     pub fn roll_back(
         &self,
         from: &Version,
@@ -89,8 +90,8 @@ impl ServiceSteps<'_> {
         self.service()?.stop(version, progress)
     }
 
-    /// Waits until the release is healthy. A service that was failing before it was moved need not be healthy now; it is
-    /// given the time to become so.
+    /// Waits until the release is healthy. A service that was failing before it was moved need not be healthy now; it
+    /// is given the time to become so.
     pub fn wait_healthy(
         &self,
         version: &Version,
@@ -98,7 +99,7 @@ impl ServiceSteps<'_> {
         progress: &mut dyn Progress,
     ) -> Result<()> {
         let service = self.service()?;
-        // A manifest that cannot be used must not keep the service from going back.
+        // An unusable manifest must not prevent a rollback.
         let health = self.root.health(version).unwrap_or_default();
         let was_failing = motion.baseline == Baseline::Failing;
         let startup = health.startup_after(motion.way == Method::Restart);
@@ -118,7 +119,8 @@ impl ServiceSteps<'_> {
             if (verdict == Verdict::Healthy || is_enough) && !vitals.is_in_doubt() {
                 return Ok(());
             }
-            // An answer such as 404 says nothing of a service, but a new release that gives no other has not proved healthy.
+            // An answer such as 404 does not tell whether a service is healthy. But a new release that gives no other
+            // answer has not proved healthy.
             let is_untold =
                 silent >= health.unhealthy_after && waited >= startup && health.probe != Probe::Runs;
             let is_decided = is_given_up(motion.baseline, verdict, is_untold);
@@ -132,7 +134,7 @@ impl ServiceSteps<'_> {
         }
     }
 
-    /// One look at the health, which counts as good only while no process of another release answers beside.
+    /// Takes one health sample. It counts as healthy only while no process of another release serves beside this one.
     fn look(
         &self,
         service: &Service<'_>,
@@ -163,8 +165,8 @@ fn ended(version: &Version, how: &str) -> Error {
     Error::failed(format!("release {version} did not stay up")).because(Error::failed(how))
 }
 
-/// Whether the wait for good health ends before its time. There is nothing to go back to from the release that was gone
-/// back to.
+/// Returns whether the wait ends before its timeout. After a rollback it does not: there is no other release to
+/// return to.
 fn is_given_up(baseline: Baseline, verdict: Verdict, is_untold: bool) -> bool {
     match baseline {
         Baseline::Sound => verdict == Verdict::Unhealthy || is_untold,
@@ -173,7 +175,8 @@ fn is_given_up(baseline: Baseline, verdict: Verdict, is_untold: bool) -> bool {
     }
 }
 
-/// What a wait for good health comes to that ended without it, after this time or because it was decided before.
+/// Returns the result of a wait that ended without a healthy service. `within` is the timeout; `None` if the wait
+/// ended before it.
 fn conclude(version: &Version, sample: &Sample, baseline: Baseline, within: Option<Duration>) -> Result<()> {
     if baseline == Baseline::Failing || baseline == Baseline::Known && matches!(sample, Sample::CannotTell(_))
     {
@@ -185,7 +188,7 @@ fn conclude(version: &Version, sample: &Sample, baseline: Baseline, within: Opti
         .because(Error::failed(sample.to_string())))
 }
 
-/// In small pieces, so that an interruption is heeded.
+/// Sleeps in short intervals, so that an interruption takes effect soon.
 fn pause(time: Duration, progress: &dyn Progress) -> Result<()> {
     let until = clock::since_boot() + time;
     loop {

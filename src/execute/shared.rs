@@ -1,5 +1,5 @@
-//! Directories that outlive releases: every release has a link in their place, and the first one that ships such a
-//! directory brings what is in it. Nothing of them is ever overwritten or removed.
+//! Shared directories, which outlive releases. Every release has a symlink in their place, and the first release that
+//! ships such a directory provides its content. That content is never overwritten or removed.
 
 use std::iter;
 use std::os::fd::AsFd;
@@ -15,10 +15,10 @@ use crate::tree::{Node, TreeEntry};
 
 use super::stage::Parts;
 
-/// Where copies are made beside the directories; a name that none of them can have.
+/// The directory in which copies are made. No shared directory can have this name.
 const COPIES: &str = ".tenure-copies";
 
-/// Takes the directories out of a release in staging, and puts links in their places.
+/// Moves the shared directories out of a release in staging, and puts symlinks in their places.
 pub(super) fn link(root: &Root, parts: &Parts) -> Result<()> {
     let owner = root.owner();
     for name in &root.settings().shared.directories {
@@ -40,7 +40,7 @@ pub(super) fn link(root: &Root, parts: &Parts) -> Result<()> {
     Ok(())
 }
 
-/// What a release consists of once it has these links.
+/// Returns the entries of a release with its symlinks to the shared directories, sorted by path.
 pub(super) fn linked<'a>(
     root: &'a Root,
     tree: impl Iterator<Item = TreeEntry> + 'a,
@@ -65,7 +65,7 @@ pub(super) fn linked<'a>(
     })
 }
 
-/// Lets the directories appear that are not there yet, with what the release ships in them, or else empty.
+/// Creates the missing shared directories, with the content that the release ships in them, or empty.
 pub(super) fn appear(root: &Root, parts: &Parts) -> Result<()> {
     let names = &root.settings().shared.directories;
     if names.is_empty() {
@@ -79,7 +79,7 @@ pub(super) fn appear(root: &Root, parts: &Parts) -> Result<()> {
 }
 
 fn fill(root: &Root, directory: &DirPath, seed: &DirPath) -> Result<()> {
-    // An empty one was made for releases that ship nothing in it.
+    // An empty directory was made for releases that ship no content for it.
     let is_empty = || disk::names(directory).is_ok_and(|names| names.is_empty());
     match (disk::exists(seed), disk::standing(directory)?) {
         (true, FileKind::Nothing) => carry(root, seed, directory),
@@ -92,8 +92,8 @@ fn fill(root: &Root, directory: &DirPath, seed: &DirPath) -> Result<()> {
     }
 }
 
-/// Lets a directory appear whole. One that lies on another disk is copied; a crash leaves the copy, which the next try
-/// deletes.
+/// Publishes a directory as a whole. If it lies on another disk, it is copied first; a crash leaves that copy, which
+/// the next attempt deletes.
 fn carry(root: &Root, seed: &DirPath, directory: &DirPath) -> Result<()> {
     let shared = root.shared();
     if !disk::is_elsewhere(seed, &shared)? {

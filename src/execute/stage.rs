@@ -1,4 +1,4 @@
-//! A release that is built in staging, ahead of the plan that publishes it.
+//! Builds a release in staging, before the plan publishes it.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,11 +17,11 @@ use crate::tree::TreeEntry;
 
 use super::{shared, transaction};
 
-/// The size of an archive from which on its files are flushed in between, in bytes.
+/// The smallest archive whose files are flushed while it is unpacked, in bytes.
 const FLUSH_FROM: u64 = 16 << 20;
 
-/// A part of staging that only this process's user can enter. It is deleted when this is dropped, whatever of
-/// it was not published by then.
+/// A directory in staging that only the user of this process can enter. Dropping it deletes everything that was not
+/// published.
 pub struct Staging<'a> {
     root: &'a Root,
     transaction: String,
@@ -31,32 +31,32 @@ pub struct Staging<'a> {
 /// A release that is complete and durable in staging.
 pub struct Staged<'a>(Staging<'a>);
 
-/// What is known of the archive that a release was unpacked from.
+/// Facts about the archive that a release was unpacked from.
 #[derive(Default)]
 pub struct Archived {
-    /// Its file name.
+    /// The file name.
     pub name: Option<String>,
-    /// Its SHA-256, in hex.
+    /// The SHA-256, in hex.
     pub sha256: Option<String>,
-    /// The public key by which it was verified.
+    /// The public key that verified the archive.
     pub signed_by: Option<String>,
 }
 
-/// Where the parts of a transaction are, in its part of staging.
+/// The paths of a transaction in staging.
 #[derive(Clone)]
 pub(super) struct Parts {
-    /// The release, and what it ships: on the disk of the releases.
+    /// The directory of the release and its content, on the disk of the releases.
     pub whole: DirPath,
-    /// What Tenure writes down of it, beside what it has written down of others; the same place, unless the releases lie on
-    /// another disk.
+    /// The directory of Tenure's records of the release, on the disk of .tenure; the same as `whole` unless the
+    /// releases lie on another disk.
     pub own: DirPath,
-    /// What is not complete yet.
+    /// The incomplete release.
     pub raw: DirPath,
-    /// The release.
+    /// The complete release.
     pub tree: DirPath,
-    /// What is known of it.
+    /// Its receipt.
     pub receipt: DirPath,
-    /// The directories that it ships and that outlive it.
+    /// The content that it ships for the shared directories.
     pub seed: DirPath,
 }
 
@@ -70,7 +70,8 @@ impl Parts {
         Self { receipt: own.join("receipt"), whole, own, raw, tree, seed }
     }
 
-    /// Holds it where only this user can enter it, and nobody can exchange it.
+    /// Creates the directories so that only this user can enter them, and holds them open so that no other user can
+    /// exchange them.
     fn private(root: &Root, transaction: &str) -> Result<Self> {
         let Self { whole, own, .. } = Self::of(root, transaction);
         let own = disk::private_dir(&own)?;
@@ -78,27 +79,27 @@ impl Parts {
         Ok(Self::at(whole, own))
     }
 
-    /// Makes them anew where a transaction is taken back.
+    /// Creates the directories again for a rollback.
     pub fn make(&self) -> Result<()> {
         disk::ensure_dir(&self.own, 0o700, disk::effective_owner())?;
         disk::ensure_dir(&self.whole, 0o700, disk::effective_owner())?;
         self.make_inner()
     }
 
-    /// As deep as in the root, so that links out of the release lead as far.
+    /// The tree lies as deep as in the root, so that symlinks out of the release resolve in the same way.
     fn make_inner(&self) -> Result<()> {
         disk::ensure_dir(&self.whole.join("releases"), 0o755, disk::effective_owner())
     }
 }
 
 impl<'a> Staging<'a> {
-    /// Begins with nothing. Under the lock.
+    /// Creates an empty staging directory. The caller must hold the lock.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// Returns an error if a directory cannot be created.
     pub fn begin(root: &'a Root) -> Result<Self> {
         let transaction = transaction();
-        // Until something is moved out of it, whole and its owner's, nobody else reaches what is made in there.
+        // No other user can reach the content until it is moved out, complete and with its final owner.
         let parts = Parts::private(root, &transaction)?;
         let staging = Self { root, transaction, parts };
         staging.parts.make_inner()?;
@@ -106,10 +107,10 @@ impl<'a> Staging<'a> {
         Ok(staging)
     }
 
-    /// Begins once more with nothing.
+    /// Empties the staging directory.
     ///
     /// # Errors
-    /// Where what was unpacked cannot be deleted.
+    /// Returns an error if the unpacked files cannot be deleted.
     pub fn again(&self) -> Result<()> {
         let parts = &self.parts;
         disk::purge(&parts.whole, &mut |_| true)?;
@@ -117,17 +118,17 @@ impl<'a> Staging<'a> {
         disk::ensure_dir(&parts.raw, 0o755, self.root.owner())
     }
 
-    /// Whether files here can share their blocks with this one.
+    /// Returns whether files in staging can share their blocks with this file.
     #[must_use]
     pub fn shares_blocks(&self, with: &File) -> bool {
         disk::unnamed(&self.parts.whole).is_ok_and(|to| archive::can_share_blocks(with, &to))
     }
 
-    /// Unpacks an archive, which must not be published before it is [complete](Self::complete), and tells all that is
-    /// wrong with it.
+    /// Unpacks an archive, and returns everything that one reading shows about it. The result must not be published
+    /// before it is [complete](Self::complete).
     ///
     /// # Errors
-    /// As [`Archive::inspect`].
+    /// Returns the errors of [`Archive::inspect`].
     pub fn unpack(
         &self,
         archive: &Archive,
@@ -153,18 +154,18 @@ impl<'a> Staging<'a> {
     /// Copies a directory.
     ///
     /// # Errors
-    /// As [`archive::copy`].
+    /// Returns the errors of [`archive::copy`].
     pub fn copy(&self, from: &Path, progress: &mut dyn Progress) -> Result<Copied> {
         let raw = disk::open_dir(&self.parts.raw)?;
         archive::copy(from, &self.target(raw.as_fd(), None), progress)
     }
 
-    /// Writes down what is known of the release, and makes all of it durable. `top` is left out of the release,
-    /// where everything lies in that directory; `archive` is none for a copied directory, `packed` as in
-    /// [`archive::Reading::packed`].
+    /// Writes the receipt of the release, and makes the release durable. If all files lie in a directory `top`, the
+    /// release is the content of that directory. `archive` is `None` for a copied directory; `packed` is the result
+    /// of [`archive::Reading::packed`].
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if a file cannot be written.
     pub fn complete(
         self,
         top: Option<&str>,
@@ -193,7 +194,7 @@ impl<'a> Staging<'a> {
     }
 }
 
-/// Has the disk begin to write when half of a large archive is read, while the other half is unpacked.
+/// A progress receiver that starts a flush to disk when half of a large archive is read, while the rest is unpacked.
 struct Halfway<'a> {
     progress: &'a mut dyn Progress,
     half: Option<Sender<()>>,
@@ -202,7 +203,7 @@ struct Halfway<'a> {
 impl Progress for Halfway<'_> {
     fn advance(&mut self, done: u64, total: u64) {
         if total >= FLUSH_FROM && done >= total / 2 {
-            // Without anybody to receive it, nothing is flushed early.
+            // If the receiving thread has ended, nothing is flushed early.
             let _ = self.half.take().map(|half| half.send(()));
         }
         self.progress.advance(done, total);
@@ -214,19 +215,19 @@ impl Progress for Halfway<'_> {
 }
 
 impl Staged<'_> {
-    /// The transaction that is to publish it.
+    /// Returns the transaction that publishes the release.
     pub(super) fn transaction(&self) -> &str {
         &self.0.transaction
     }
 
-    /// Lets programs of the release run where it is, as they would from where it is going to be.
+    /// Runs programs of the release in staging as they would run in its final place.
     ///
     /// # Errors
-    /// Where others cannot be let in, or shut out again.
+    /// Returns an error if staging cannot be opened to other users or closed again.
     pub fn let_in<T>(&self, run: impl FnOnce(&DirPath) -> T) -> Result<T> {
         let Parts { whole, tree, .. } = self.parts();
         let shared = whole.join("shared");
-        // What outlives releases is where its links say, seen from here.
+        // The release's symlinks to shared directories must resolve from staging as well.
         let target = self.0.root.shared_from_staging();
         disk::link_staged(&shared, Path::new(&target), disk::effective_owner())?;
         disk::set_passable(whole, true)?;
@@ -236,14 +237,14 @@ impl Staged<'_> {
         Ok(ran)
     }
 
-    /// Where it is.
+    /// Returns the paths of the release in staging.
     pub(super) fn parts(&self) -> &Parts {
         &self.0.parts
     }
 }
 
 impl Drop for Staging<'_> {
-    /// What cannot be deleted now, the next command deletes.
+    /// Deletes the directory. Errors are ignored: the next command deletes the remaining files.
     fn drop(&mut self) {
         let Parts { whole, own, .. } = Parts::of(self.root, &self.transaction);
         for (held, empty) in [(&self.parts.whole, whole), (&self.parts.own, own)] {

@@ -1,4 +1,4 @@
-//! Applies one step. Each is whole or not at all, and may be applied again.
+//! Applies one step of a plan. A step takes effect completely or not at all, and can be repeated.
 
 use std::path::Path;
 
@@ -20,9 +20,10 @@ pub(super) struct StepContext<'a> {
     pub root: &'a Root,
     pub lock: &'a RootLock,
     pub transaction: &'a str,
-    /// Where this command staged the release that is to be published; held open, so it is the very one.
+    /// The paths where this command staged the release. They are held open, so that nothing can be put in their
+    /// place.
     pub staged: Option<&'a Parts>,
-    /// Where the steps come from.
+    /// The source of the steps.
     pub source: StepSource,
 }
 
@@ -66,7 +67,7 @@ impl StepContext<'_> {
         Tasks { root: self.root, transaction: self.transaction, source: self.source }
     }
 
-    /// Lets the release appear by one rename; it is complete and durable in staging.
+    /// Publishes the release by one rename. It is complete and durable in staging.
     fn publish(&self, version: &Version) -> Result<()> {
         if self.has_published(version) && disk::is_dir(&self.root.release(version)) {
             return Ok(());
@@ -76,14 +77,14 @@ impl StepContext<'_> {
             return Err(Error::failed("cannot unpack a release again that an interrupted command unpacked"));
         }
         shared::appear(self.root, &staged)?;
-        // What is known of a release that went without Tenure is not true of this one.
+        // A receipt left by a release that was removed without Tenure does not describe this release.
         self.throw(&self.root.receipt_dir(version), &self.bin().join("stale"))?;
         disk::move_durable(&staged.receipt, &self.root.receipt_dir(version))?;
         disk::move_durable(&staged.tree, &self.root.release(version))
     }
 
-    /// Takes back what this transaction published, and nothing else: it goes into staging, beside what it came
-    /// from, which takes no room on a disk that may be full, and works whoever it was that published it.
+    /// Takes back the release that this transaction published, and no other. It moves back into staging, which takes
+    /// no space on a disk that may be full, and does not depend on which process published it.
     fn withdraw(&self, version: &Version) -> Result<()> {
         if !self.has_published(version) {
             return Ok(());
@@ -107,7 +108,8 @@ impl StepContext<'_> {
         self.root.receipt(version).is_some_and(|receipt| receipt.transaction == self.transaction)
     }
 
-    /// Where this transaction staged a release; an interrupted one did so before this command began.
+    /// Returns the paths where this transaction staged a release. An interrupted command staged it before this one
+    /// began.
     fn parts(&self) -> Parts {
         let earlier = || Parts::of(self.root, self.transaction);
         self.staged.cloned().unwrap_or_else(earlier)
@@ -121,11 +123,11 @@ impl StepContext<'_> {
     }
 
     fn restore(&self, item: &Item) -> Result<()> {
-        // The release itself comes back last: once it is there, all that is known of it is as well.
+        // The release itself comes back last: once it exists, its receipt exists as well.
         self.places(item).iter().rev().try_for_each(|(place, thrown)| disk::bring_back(thrown, place))
     }
 
-    /// Where the parts of an item are, and where in the trash each goes.
+    /// Returns the paths of an item's parts, each with its path in the trash.
     fn places(&self, item: &Item) -> Vec<(DirPath, DirPath)> {
         let bin = self.root.release_trash().join(self.transaction);
         match item {
@@ -140,7 +142,7 @@ impl StepContext<'_> {
         }
     }
 
-    /// Moves something into this transaction's part of the trash, where it is still there.
+    /// Moves a path into this transaction's part of the trash, if it still exists.
     fn throw(&self, from: &DirPath, thrown: &DirPath) -> Result<()> {
         if !disk::exists(from) {
             return Ok(());
@@ -159,7 +161,7 @@ impl StepContext<'_> {
         self.root.trash().join(self.transaction)
     }
 
-    /// The last guard before a release goes: no link may lead to it.
+    /// Refuses to remove a release that a link points to. This is the last check before the removal.
     fn refuse_linked(&self, version: &Version) -> Result<()> {
         let now = self.root.observe()?;
         let leads = |link: LinkName| now.link(link).version() == Some(version);

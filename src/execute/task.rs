@@ -1,4 +1,4 @@
-//! The steps that a release's own programs are run for, and what is written down of them.
+//! Runs the steps that run hooks of a release, and keeps the records of their results.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,18 +15,18 @@ use crate::progress::Progress;
 use crate::root::{MigrationPost, Root};
 use crate::version::Version;
 
-/// How long a migration may take to begin.
+/// How long to wait for a migration to begin, or for the migration post.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long before it is looked again.
+/// How long to wait between two looks at a migration.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where the steps that are applied come from.
+/// The source of the steps to apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StepSource {
-    /// From the plan of this very command.
+    /// The plan of this command.
     Command,
-    /// From the journal, as the owner of the root may have written it.
+    /// The journal, which the owner of the root may have written.
     Journal,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Tasks<'a> {
 }
 
 impl Tasks<'_> {
-    /// Has a release prepare itself; what that writes into it is a part of it from then on.
+    /// Runs the prepare hook. Files that the hook writes into the release become part of it.
     pub fn prepare(&self, version: &Version, progress: &mut dyn Progress) -> Result<()> {
         progress.working(&format!("Preparing {version}"));
         let manifest = self.root.manifest(version)?;
@@ -47,7 +47,7 @@ impl Tasks<'_> {
         self.root.set_prepared(version, before.as_ref(), self.transaction)
     }
 
-    /// By the operator's command, or else by the release's own program.
+    /// Makes a backup by the operator's command, or by the backup hook of the release.
     pub fn backup(
         &self,
         version: &Version,
@@ -80,7 +80,7 @@ impl Tasks<'_> {
         hook.run_logged(&errand, progress)
     }
 
-    /// The operator's own command runs as the operator; one in the journal as the owner of the journal.
+    /// Runs the operator's backup command: as the operator, or as the owner of the journal if it comes from there.
     fn shell(&self, command: &str, within: Duration, progress: &dyn Progress) -> Result<()> {
         let account = match self.source {
             StepSource::Command => None,
@@ -112,7 +112,7 @@ impl Tasks<'_> {
         record(self.root, |data| data.formats.clone_from(formats))
     }
 
-    /// Writes down that the data is to be migrated, and starts what does it. Made again it starts nothing anew.
+    /// Records that a migration is due, and starts it. A repeated step does not start it again once it has begun.
     pub fn migrate(
         &self,
         from: &BTreeSet<DataFormat>,
@@ -125,10 +125,11 @@ impl Tasks<'_> {
     }
 }
 
-/// As the step does, also where a migration is run again: on data that is, or was, in the formats `from`.
+/// Records a migration of data that is, or was, in the formats `from`, and starts it. The step does this, and so does
+/// a repeated migration.
 ///
 /// # Errors
-/// Where it cannot be written down, or where nothing can be started.
+/// Returns an error if the record cannot be written or the migrator cannot be started.
 pub fn begin_migration(root: &Root, from: &BTreeSet<DataFormat>, migration: Migration) -> Result<()> {
     let id = migration.id.clone();
     let stage = |data: &OnDisk| data.migration.as_ref().filter(|m| m.id == id).map(|m| m.stage);
@@ -145,14 +146,15 @@ pub fn begin_migration(root: &Root, from: &BTreeSet<DataFormat>, migration: Migr
     Ok(())
 }
 
-/// Ends what a migrator that was killed has left at work, where its migration is passed over: nobody may hold its post.
+/// Ends the programs that a killed migrator left running, when its migration is skipped or replaced. No migrator may
+/// hold the migration post.
 pub fn end_left_over(data: &OnDisk) {
     if let Some(cut_short) = data.unfinished() {
         process::kill_leftover_hooks(&cut_short.id);
     }
 }
 
-/// Writes down what has changed of the data, at the post of the migration.
+/// Records a change of the data, while holding the migration post.
 fn record(root: &Root, change: impl FnOnce(&mut OnDisk)) -> Result<()> {
     let post = migration_post(root)?;
     let mut data = root.recorded_data()?;
@@ -161,10 +163,10 @@ fn record(root: &Root, change: impl FnOnce(&mut OnDisk)) -> Result<()> {
     root.record_data(&data, &post)
 }
 
-/// Waits for the post, which those hold for a moment who only look.
+/// Takes the migration post, and waits for it if needed: a process that only looks at it holds it for a moment.
 ///
 /// # Errors
-/// Where a migration is at work.
+/// Returns an error if a migration is running.
 pub fn migration_post(root: &Root) -> Result<MigrationPost> {
     let until = clock::since_boot() + PATIENCE;
     loop {

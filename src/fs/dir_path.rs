@@ -1,5 +1,5 @@
-//! Where something is in a root. It is reached from a directory that is open already, downwards, and through no
-//! link: whoever may write in the root can lead nobody out of it.
+//! Paths in a root, relative to an open directory. They are resolved downwards and through no symlink, so a user who
+//! can write in the root cannot lead Tenure out of it.
 
 use std::error::Error as Cause;
 use std::ffi::OsStr;
@@ -15,17 +15,17 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Context, Result};
 
-/// Opens a directory to reach what is in it; of the directory itself only its owner and mode can be read.
+/// Flags to open a directory in order to reach its entries. Of the directory itself, only owner and mode can be read.
 pub(super) const REACH: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Opens a directory to list it, or to make it durable.
+/// Flags to open a directory in order to list it or to make it durable.
 pub(super) const LIST: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Opens a file to read it; neither waits for the writer of a pipe, nor takes up a terminal.
+/// Flags to open a file for reading, without waiting for the writer of a pipe or acquiring a terminal.
 pub(super) const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
 
-/// A place in a root: an open directory and the way down from it. Nothing needs to be there.
+/// A path in a root: an open directory and a relative path below it. The path need not exist.
 #[derive(Clone, Debug)]
 pub struct DirPath {
     from: Arc<OwnedFd>,
@@ -33,7 +33,7 @@ pub struct DirPath {
     path: PathBuf,
 }
 
-/// The open directory that a place lies in.
+/// The open parent directory of a path.
 pub(super) enum Parent {
     Held(Arc<OwnedFd>),
     Opened(OwnedFd),
@@ -49,46 +49,46 @@ impl AsFd for Parent {
 }
 
 impl DirPath {
-    /// The place of a directory that is open. The path is for messages alone.
+    /// Returns the path of an open directory. `path` is its absolute path, for messages and for code that only reads.
     #[must_use]
     pub fn of(dir: OwnedFd, path: PathBuf) -> Self {
         Self { from: Arc::new(dir), below: PathBuf::new(), path }
     }
 
-    /// What has this name in it. A name that would lead upwards or away is refused once the place is used.
+    /// Returns the path of `name` below this path. A path that leads upwards or away cannot be used.
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> Self {
         let name = name.as_ref();
         Self { from: Arc::clone(&self.from), below: self.below.join(name), path: self.path.join(name) }
     }
 
-    /// The place whose way there is made of this one's.
+    /// Returns the path that results if `change` is applied to the relative and to the absolute path.
     pub(super) fn renamed(&self, change: impl Fn(&Path) -> PathBuf) -> Self {
         Self { from: Arc::clone(&self.from), below: change(&self.below), path: change(&self.path) }
     }
 
-    /// The absolute path, for messages and for those who only read.
+    /// Returns the absolute path, for messages and for code that only reads.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The absolute path, as it is shown.
+    /// Returns the absolute path for display.
     #[must_use]
     pub fn display(&self) -> path::Display<'_> {
         self.path.display()
     }
 
-    /// The directory that it lies in, as it is shown.
+    /// Returns the parent directory for display.
     pub(super) fn around(&self) -> path::Display<'_> {
         self.path.parent().unwrap_or(&self.path).display()
     }
 
-    /// The same place, its directory held open: what is in it is reached at once, and stays within reach
-    /// where the directory is moved. None where it is not there.
+    /// Returns the same path with its directory held open, or `None` if it does not exist. Its entries are then
+    /// reached directly, and stay reachable if the directory is moved.
     ///
     /// # Errors
-    /// Where it cannot be opened, or is not a directory.
+    /// Returns an error if the path cannot be opened or is not a directory.
     pub fn held(&self) -> Result<Option<Self>> {
         match self.open(REACH) {
             Err(Errno::ENOENT) => Ok(None),
@@ -99,12 +99,11 @@ impl DirPath {
         }
     }
 
-    /// Opens what is there.
     pub(super) fn open(&self, flags: OFlag) -> nix::Result<OwnedFd> {
         static STEPWISE: AtomicBool = AtomicBool::new(false);
         if !STEPWISE.load(Ordering::Relaxed) {
             match at_once(self.from.as_fd(), &self.below, flags) {
-                // Before Linux 5.6, or behind a filter of a container that does not know the call.
+                // openat2(2) fails before Linux 5.6, and behind a container's filter that does not know it.
                 Err(Errno::ENOSYS | Errno::EPERM) => STEPWISE.store(true, Ordering::Relaxed),
                 opened => return opened,
             }
@@ -112,7 +111,7 @@ impl DirPath {
         stepwise(self.from.as_fd(), &self.below, flags)
     }
 
-    /// The directory that it lies in, opened, and its name there: what is done to that name stays in there.
+    /// Opens the parent directory, and returns it and the name in it. Operations on that name stay in this directory.
     pub(super) fn parent_and_name(&self) -> nix::Result<(Parent, &OsStr)> {
         let mut way = names(&self.below)?;
         let name = way.pop().ok_or(Errno::EXDEV)?;
@@ -124,7 +123,7 @@ impl DirPath {
     }
 }
 
-/// The names on the way down; refuses what does not lead down.
+/// Returns the names on the way down. Fails with `EXDEV` if a component does not lead down.
 fn names(below: &Path) -> nix::Result<Vec<&OsStr>> {
     let name = |part| match part {
         Component::Normal(name) => Ok(name),
@@ -140,7 +139,7 @@ fn at_once(from: BorrowedFd<'_>, below: &Path, flags: OFlag) -> nix::Result<Owne
     openat2(from, &way, OpenHow::new().flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(resolve))
 }
 
-/// The same, where the kernel cannot do it in one call: name by name.
+/// Opens the path name by name, for a kernel that cannot do it in one call.
 fn stepwise(from: BorrowedFd<'_>, below: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let mut way = names(below)?;
     let last = way.pop().unwrap_or(OsStr::new("."));
@@ -153,7 +152,7 @@ fn stepwise(from: BorrowedFd<'_>, below: &Path, flags: OFlag) -> nix::Result<Own
     openat(from, last, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-/// Says what was tried when it fails, and in plain words where a link is in the way.
+/// Adds the failed action to an error, and explains in plain words if a symlink is in the way.
 pub(super) trait ErrnoContext<T> {
     fn tell<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T>;
 }
@@ -180,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory with a/b/file, and links of every kind beside and in it.
+    /// Creates a directory with a/b/file, and symlinks of every kind beside and in it.
     fn ground() -> (tempfile::TempDir, DirPath) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
@@ -199,12 +198,12 @@ mod tests {
         (dir, place)
     }
 
-    /// What opening finds: the file's number, or whether it was not there or refused.
+    /// Returns the inode of the opened file, or whether it was missing or refused.
     fn found(opened: nix::Result<OwnedFd>) -> std::result::Result<u64, &'static str> {
         match opened {
             Ok(fd) => Ok(fs::File::from(fd).metadata().unwrap().ino()),
             Err(Errno::ENOENT) => Err("not there"),
-            // A link where a directory is asked for is not a directory.
+            // The kernel returns `ENOTDIR` for a symlink where a directory is expected.
             Err(Errno::ELOOP | Errno::ENOTDIR) => Err("a link or no directory"),
             Err(Errno::EXDEV) => Err("leads away"),
             Err(other) => panic!("{other}"),
@@ -257,7 +256,7 @@ mod tests {
             ("", Err(Errno::EXDEV)),
         ] {
             let place = root.join(below);
-            // The last part of the way is a link itself, of which the kernel says that it is not a directory.
+            // The last part of the parent path is itself a symlink, for which the kernel returns `ENOTDIR`.
             let name = place.parent_and_name().map(|(_, name)| name.to_str().unwrap());
             assert_eq!(name, expected, "{below}");
         }

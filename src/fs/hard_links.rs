@@ -1,5 +1,5 @@
-//! Moves trees that cannot be moved in one piece: overlayfs moves no directory of a lower layer, as that of a container's
-//! image, but does move the files in it.
+//! Moves trees that one rename cannot move. overlayfs does not rename a directory of a lower layer, such as a
+//! container's image, but renames the files in it.
 
 use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
@@ -21,14 +21,15 @@ use super::read::{exists, is_dir};
 use super::write::{permissions, sync_around, sync_dir};
 use super::{DirPath, effective_uid};
 
-/// How the name ends of what is moved entry by entry and not whole yet.
+/// The suffix of a directory that is moved entry by entry and is not complete yet.
 const PARTS: &str = ".parts";
 
-/// As [`move_durable`], into the trash: where a directory cannot be moved in one piece, entry by entry. A crash then leaves
-/// a part of it in its place and the rest in the trash, which [`bring_back`] puts together again.
+/// Moves a file or directory into the trash like [`move_durable`]. If one rename cannot move a directory, moves it
+/// entry by entry. A crash then leaves a part in place and the rest in the trash; [`bring_back`] puts them together
+/// again.
 ///
 /// # Errors
-/// Where the name is taken or the move fails.
+/// Returns an error if the name is taken or the move fails.
 pub fn throw_durable(from: &DirPath, to: &DirPath) -> Result<()> {
     match move_durable(from, to) {
         Err(error) if is_dir(from) && !exists(to) && is_indivisible(&error) => {
@@ -40,10 +41,10 @@ pub fn throw_durable(from: &DirPath, to: &DirPath) -> Result<()> {
     }
 }
 
-/// Brings back what [`throw_durable`] has thrown away, or began to; nothing to do where it is back.
+/// Moves back what [`throw_durable`] moved in full or in part. Does nothing if it is already back.
 ///
 /// # Errors
-/// Where it fails; made again, it does the rest.
+/// Returns an error if a move fails. Another call does the rest.
 pub fn bring_back(thrown: &DirPath, place: &DirPath) -> Result<()> {
     let parts = parts(thrown);
     if is_dir(&parts) {
@@ -63,13 +64,13 @@ fn parts(thrown: &DirPath) -> DirPath {
     })
 }
 
-/// Whether a move failed because the two places are not on one file system, or look so.
+/// Returns whether a move failed because the two paths are, or appear to be, on different file systems.
 fn is_indivisible(error: &Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.and_then(io::Error::raw_os_error) == Some(Errno::EXDEV as i32)
 }
 
-/// Moves all that is in one directory into another one, which is made where it is not there, and removes the first.
+/// Moves all entries of one directory into another, which is created if missing, and removes the first.
 fn merge(from: &DirPath, to: &DirPath) -> Result<()> {
     let context = || format!("cannot move {} to {}", from.display(), to.display());
     let stat = from.open(REACH).and_then(fstat).tell(context)?;
@@ -86,7 +87,7 @@ fn merge(from: &DirPath, to: &DirPath) -> Result<()> {
     if is_new {
         to.open(LIST).and_then(|dir| fchmod(dir, permissions(stat.st_mode & 0o7777))).tell(context)?;
     }
-    // What arrived is there for good before the place that it came from goes.
+    // The moved entries must be durable before their old directory is removed.
     sync_dir(to)?;
     let (new_dir, _) = to.parent_and_name().tell(context)?;
     sync_around(to, &new_dir)?;
@@ -94,17 +95,17 @@ fn merge(from: &DirPath, to: &DirPath) -> Result<()> {
     sync_around(from, &old_dir)
 }
 
-/// Lets this user write to a directory of its own; root needs no leave for that. A crash may leave the owner that leave.
+/// Lets this user write to its own directory; root needs no permission. A crash may leave it writable.
 fn open_up(parent: &Parent, name: &OsStr) -> nix::Result<()> {
     if effective_uid() == 0 { Ok(()) } else { unlock(parent, name) }
 }
 
-/// What has to be added to the mode of a directory while this user fills it.
+/// Returns the mode bits that a directory needs in addition while this user fills it.
 fn writable() -> u32 {
     if effective_uid() == 0 { 0 } else { 0o700 }
 }
 
-/// Makes a directory like another one, which this user can write to for now; tells whether it was not there.
+/// Creates a directory like another one, writable for this user for now. Returns whether it did not exist before.
 fn make(to: &DirPath, like: &FileStat) -> nix::Result<bool> {
     let (parent, name) = to.parent_and_name()?;
     match mkdirat(&parent, name, permissions(0o700)) {
@@ -131,7 +132,7 @@ fn shift(from: &DirPath, to: &DirPath) -> nix::Result<()> {
     }
 }
 
-/// The names in a directory, whatever they consist of.
+/// Returns the names in a directory, including names that are not UTF-8.
 fn names(dir: &DirPath) -> nix::Result<Vec<OsString>> {
     let mut dir = Dir::from_fd(dir.open(LIST)?)?;
     let name = |entry: nix::Result<nix::dir::Entry>| {
@@ -161,7 +162,7 @@ mod tests {
         let (release, thrown) = (place.join("release"), place.join("thrown"));
         merge(&release, &parts(&thrown)).unwrap();
         assert!(!top.join("release").exists() && top.join("thrown.parts/bin/deep/a").exists());
-        // As a crash in the middle of the way there leaves it, and one in the middle of the way back.
+        // A crash during the move into the trash, or during the move back, leaves this state.
         fs::create_dir_all(top.join("release/bin")).unwrap();
         fs::rename(top.join("thrown.parts/b"), top.join("release/b")).unwrap();
         bring_back(&thrown, &release).unwrap();

@@ -1,4 +1,4 @@
-//! Switches links, moves and removes names.
+//! Switches symlinks, and moves and removes files and directories.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -18,12 +18,12 @@ use super::read::{FileKind, exists, standing};
 use super::write::{permissions, private_dir, sync_around, sync_dir};
 use super::{DirPath, effective_uid, is_anothers};
 
-/// Switches the symlink DIR/NAME to `target`, atomically and durably: no reader ever finds it missing. The
-/// link that was there stays beside it, as [`spare_link`], so that switching back takes no room on the disk.
-/// A crash leaves it old or new, and perhaps a directory in `staging`.
+/// Switches the symlink DIR/NAME to `target`, atomically and durably: a reader never finds it missing. If the file
+/// system can exchange names, the previous link stays as [`spare_link`], so that switching back takes no disk space.
+/// A crash leaves the old or the new link, and perhaps a directory in `staging`.
 ///
 /// # Errors
-/// Where it fails; the link is then old, or new and not yet durable.
+/// Returns an error if the switch fails. The link is then old, or new and not yet durable.
 pub fn switch_link(dir: &DirPath, name: &str, target: &Path, staging: &DirPath, owner: Owner) -> Result<()> {
     let (link, spare) = (dir.join(name), spare_link(dir, name));
     let context = || format!("cannot switch {}", link.display());
@@ -37,7 +37,7 @@ pub fn switch_link(dir: &DirPath, name: &str, target: &Path, staging: &DirPath, 
     }
     let (parent, new) = spare.parent_and_name().tell(context)?;
     match rename_with(&parent, new, &parent, name, RenameFlags::EXCHANGE) {
-        // There was no link yet, or the file system cannot exchange.
+        // There is no link yet, or the file system cannot exchange names.
         Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => {
             renameat(&parent, new, &parent, name).tell(context)?;
         }
@@ -46,7 +46,7 @@ pub fn switch_link(dir: &DirPath, name: &str, target: &Path, staging: &DirPath, 
     sync_around(&link, &parent)
 }
 
-/// renameat2(2), whatever the C library.
+/// Calls renameat2(2), which not every C library provides.
 pub(super) fn rename_with(
     old_dir: &impl AsFd,
     old: impl Arg,
@@ -57,7 +57,7 @@ pub(super) fn rename_with(
     renameat_with(old_dir, old, new_dir, new, flags).map_err(|e| Errno::from_raw(e.raw_os_error()))
 }
 
-/// Makes a link. What is to become another's is made where nobody else can exchange it before it has its owner.
+/// Creates a symlink. A link for another owner is created where no other user can replace it before it has its owner.
 fn make_link(link: &DirPath, target: &Path, staging: &DirPath, owner: Owner) -> Result<()> {
     let context = || format!("cannot make the link {}", link.display());
     let (parent, name) = link.parent_and_name().tell(context)?;
@@ -73,31 +73,31 @@ fn make_link(link: &DirPath, target: &Path, staging: &DirPath, owner: Owner) -> 
         .and_then(|()| fchownat(&inside, new, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW))
         .and_then(|()| renameat(&inside, new, parent, name))
         .tell(context)?;
-    // Where it stays it is swept with everything in staging.
+    // If this directory stays, it is removed when staging is swept.
     let _ = private
         .parent_and_name()
         .and_then(|(staging, name)| unlinkat(staging, name, UnlinkatFlags::RemoveDir));
     Ok(())
 }
 
-/// Where a link waits for its switch, and the one that it replaced stays until it is swept.
+/// Returns the path of the spare link: the new link before a switch, and the replaced link until it is swept.
 #[must_use]
 pub fn spare_link(dir: &DirPath, name: &str) -> DirPath {
     dir.join(format!(".{name}.spare"))
 }
 
-/// Removes the symlink DIR/NAME, durably; nothing to do where it is not there.
+/// Removes the symlink DIR/NAME durably. Does nothing if it does not exist.
 ///
 /// # Errors
-/// Where it fails.
+/// Returns an error if the link cannot be removed.
 pub fn remove_link(dir: &DirPath, name: &str) -> Result<()> {
     remove_file_durable(&dir.join(name))
 }
 
-/// Removes a file or link, durably; nothing to do where it is not there.
+/// Removes a file or symlink durably. Does nothing if it does not exist.
 ///
 /// # Errors
-/// Where it fails.
+/// Returns an error if the file cannot be removed.
 pub fn remove_file_durable(place: &DirPath) -> Result<()> {
     let context = || format!("cannot remove {}", place.display());
     let (parent, name) = match place.parent_and_name() {
@@ -110,23 +110,23 @@ pub fn remove_file_durable(place: &DirPath) -> Result<()> {
     }
 }
 
-/// Moves a directory or file to a name that must be free, atomically and durably. Of two movers of one name
-/// one fails.
+/// Moves a directory or file to a name that must be free, atomically and durably. If two callers move to one name,
+/// one call fails.
 ///
 /// # Errors
-/// Where the name is taken or the move fails.
+/// Returns an error if the name is taken or the move fails.
 pub fn move_durable(from: &DirPath, to: &DirPath) -> Result<()> {
     let context = || format!("cannot move {} to {}", from.display(), to.display());
     let ((old_dir, old), (new_dir, new)) =
         (from.parent_and_name().tell(context)?, to.parent_and_name().tell(context)?);
     let rename = || rename_with(&old_dir, old, &new_dir, new, RenameFlags::NOREPLACE);
     match rename() {
-        // The file system knows no such flag: look first, under the lock that every writer holds.
+        // The file system does not know the flag: look first, under the lock that every writer holds.
         Err(Errno::EINVAL | Errno::ENOSYS) if !exists(to) => {
             renameat(&old_dir, old, &new_dir, new).tell(context)?;
         }
         Err(Errno::EINVAL | Errno::ENOSYS) => return Err(Errno::EEXIST).tell(context),
-        // A directory that its owner may not write cannot change its parent.
+        // A directory that its owner may not write cannot move to another parent.
         Err(Errno::EACCES) => {
             unlock(&old_dir, old).and_then(|()| rename()).or(Err(Errno::EACCES)).tell(context)?;
         }
@@ -139,10 +139,10 @@ pub fn move_durable(from: &DirPath, to: &DirPath) -> Result<()> {
     Ok(())
 }
 
-/// Moves a directory within what nobody sees yet. Not durable: what publishes it is.
+/// Moves a directory that is not published yet. Not durable: publishing it makes it durable.
 ///
 /// # Errors
-/// Where it cannot be moved.
+/// Returns an error if the directory cannot be moved.
 pub fn move_staged(from: &DirPath, to: &DirPath) -> Result<()> {
     let context = || format!("cannot move {} to {}", from.display(), to.display());
     let ((old_dir, old), (new_dir, new)) =
@@ -150,10 +150,10 @@ pub fn move_staged(from: &DirPath, to: &DirPath) -> Result<()> {
     renameat(&old_dir, old, &new_dir, new).tell(context)
 }
 
-/// Removes an empty directory; nothing to do where it is not there. Not durable.
+/// Removes an empty directory. Does nothing if it does not exist. Not durable.
 ///
 /// # Errors
-/// Where it fails.
+/// Returns an error if the directory cannot be removed.
 pub fn remove_empty(dir: &DirPath) -> Result<()> {
     match dir.parent_and_name().and_then(|(parent, name)| unlinkat(parent, name, UnlinkatFlags::RemoveDir)) {
         Err(Errno::ENOENT) => Ok(()),
@@ -161,14 +161,14 @@ pub fn remove_empty(dir: &DirPath) -> Result<()> {
     }
 }
 
-/// Lets the owner of a directory list and change it, where it may not; others' are left as they are.
+/// Lets this user list and change a directory that it owns. Directories of other users stay unchanged.
 pub(super) fn unlock(parent: impl AsFd + Copy, name: &(impl nix::NixPath + ?Sized)) -> nix::Result<()> {
     let dir = openat(parent, name, REACH, Mode::empty())?;
     let stat = fstat(&dir)?;
     if stat.st_uid != effective_uid() || stat.st_mode & 0o700 == 0o700 {
         return Ok(());
     }
-    // It is open without leave to read it, and such a one can be changed by no other name.
+    // The directory is open without read permission (`O_PATH`), and only this name can change such a directory.
     let itself = format!("/proc/self/fd/{}", dir.as_raw_fd());
     let mode = permissions(0o700 | stat.st_mode & 0o7777);
     fchmodat(AT_FDCWD, itself.as_str(), mode, FchmodatFlags::FollowSymlink)

@@ -1,8 +1,9 @@
-//! Changes to a root, each named by what it guarantees: *atomic* is old or new, *durable* survives a power cut.
+//! Changes files in a root. Names state the guarantee: *atomic* leaves the old or the new state, *durable* survives a
+//! power cut.
 //!
-//! All of it works on places, so that it stays in the root even where somebody else may write there and puts
-//! links in the way. An owner and a mode are given through what is open and was made here; to a link, which
-//! cannot be opened, in a directory that nobody else can enter.
+//! The functions take a [`DirPath`], so they stay in the root even if another user can write there and puts symlinks
+//! in the way. They set owner and mode through an open descriptor of a file that was created here. A symlink cannot
+//! be opened, so its owner is set in a directory that no other user can enter.
 
 mod hard_links;
 mod temp_file;
@@ -40,19 +41,19 @@ pub use crate::outside::resolve;
 
 use crate::tree::Owner;
 
-/// The process's effective user id.
+/// Returns the effective user ID of the process.
 #[must_use]
 pub fn effective_uid() -> u32 {
     Uid::effective().as_raw()
 }
 
-/// The user and group that this process's new files belong to.
+/// Returns the user and group that own new files of this process.
 #[must_use]
 pub fn effective_owner() -> Owner {
     Owner { uid: effective_uid(), gid: Gid::effective().as_raw() }
 }
 
-/// Whether what this process makes has to be given to its owner.
+/// Returns whether files that this process creates must be given to `owner`.
 fn is_anothers(owner: Owner) -> bool {
     owner != effective_owner()
 }

@@ -1,4 +1,4 @@
-//! Files that are only read: in a root, where no link is followed, or where the operator says, where links are.
+//! Reads files in a root, where symlinks are not followed, or at a path that the operator names, where they are.
 
 use std::fs::File;
 use std::path::{self, Path, PathBuf};
@@ -12,17 +12,17 @@ use super::DirPath;
 use super::dir_path::{ErrnoContext, READ};
 use super::read::read_text;
 
-/// Where a file is that is read.
+/// The location of a file to read.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// In a root.
+    /// A path in a root.
     Inside(DirPath),
-    /// Where the operator says.
+    /// A path that the operator names.
     Outside(PathBuf),
 }
 
 impl Origin {
-    /// The file whose name has this ending more.
+    /// Returns the file whose name has `ending` appended.
     #[must_use]
     pub fn beside(&self, ending: &str) -> Self {
         let longer = |path: &Path| {
@@ -36,7 +36,7 @@ impl Origin {
         }
     }
 
-    /// The path, for messages.
+    /// Returns the path, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -45,16 +45,16 @@ impl Origin {
         }
     }
 
-    /// The path, as it is shown.
+    /// Returns the path for display.
     #[must_use]
     pub fn display(&self) -> path::Display<'_> {
         self.path().display()
     }
 
-    /// Opens it to be read; never waits, as for the writer of a pipe.
+    /// Opens the file for reading. Never waits, for example for the writer of a pipe.
     ///
     /// # Errors
-    /// Where it cannot be opened, or is a link in a root.
+    /// Returns an error if the file cannot be opened, and a `Refused` error if it is a symlink in a root.
     pub fn open(&self) -> Result<File> {
         let context = || format!("cannot open {}", self.display());
         match self {
@@ -69,10 +69,10 @@ impl Origin {
         }
     }
 
-    /// The text of a small file; none where it is not there.
+    /// Returns the text of a small file, or `None` if it does not exist.
     ///
     /// # Errors
-    /// Where it cannot be read, or is larger than `limit` bytes, or is no UTF-8.
+    /// Returns an error if the file cannot be read, is larger than `limit` bytes, or is not UTF-8.
     pub fn read_text(&self, limit: u64) -> Result<Option<String>> {
         match self {
             Self::Inside(place) => read_text(place, limit),

@@ -1,4 +1,4 @@
-//! Deleting trees of any depth without running out of descriptors or stack.
+//! Deletes trees of any depth without running out of file descriptors or stack.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,15 +18,15 @@ use super::links::unlock;
 use super::read::kind;
 use super::space::length;
 
-/// Deletes everything in the directory `trash`, links never followed. A directory is first moved to another
-/// name in the trash, so two are open at most, all is named within these, and none is one where something is
-/// mounted, which cannot be moved.
+/// Deletes everything in the directory `trash`, and never follows a symlink. A directory is first moved to another
+/// name in the trash, so at most two directories are open, and every name is relative to one of them. A mount point
+/// cannot be moved, so its contents are never deleted.
 ///
-/// It tells how many bytes are gone since it last did, and ends early where it is answered that it should not go on. A
-/// crash, too, leaves less than there was. Deletion is not durable: what comes back is deleted again.
+/// `goes_on` receives the number of bytes deleted since its last call, and ends the deletion early if it returns
+/// `false`. A crash also leaves fewer entries. Deletion is not durable: entries that reappear are deleted again.
 ///
 /// # Errors
-/// Where something cannot be deleted.
+/// Returns an error if an entry cannot be deleted.
 pub fn purge(trash: &DirPath, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
     let top = match trash.open(LIST) {
         Err(Errno::ENOENT) => return Ok(()),
@@ -44,7 +44,7 @@ pub fn purge(trash: &DirPath, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()
         if round.is_empty() || purge.is_over {
             return Ok(());
         }
-        // What is moved up meanwhile is found by the next round.
+        // The next round finds the directories that this round moves up.
         for name in round {
             purge.delete(&name).tell(|| cannot_delete(&name))?;
         }
@@ -105,7 +105,7 @@ impl Purge<'_> {
     }
 
     fn move_up(&mut self, dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
-        // A release may hold directories that nobody may write.
+        // A release may contain directories without write permission.
         unlock(dir, name)?;
         loop {
             self.moved += 1;
@@ -118,7 +118,7 @@ impl Purge<'_> {
     }
 }
 
-/// Deletes a file and returns its bytes; of a directory none, which stays.
+/// Deletes a file and returns its size in bytes. Returns `None` for a directory, which stays.
 fn delete_file(dir: impl AsFd, name: &OsStr) -> nix::Result<Option<u64>> {
     let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     if kind(&stat) == SFlag::S_IFDIR {
@@ -131,7 +131,7 @@ fn text(name: &CStr) -> &OsStr {
     OsStr::from_bytes(name.to_bytes())
 }
 
-/// Every directory names itself and the one above it.
+/// Every directory lists itself and its parent.
 fn is_dots(name: &OsStr) -> bool {
     name == "." || name == ".."
 }
@@ -161,7 +161,7 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), top.join("away")).unwrap();
         fs::write(dir.path().join("canary"), "x").unwrap();
         let root = DirPath::of(File::open(dir.path()).unwrap().into(), dir.path().to_owned());
-        // Without time, nothing is lost, and nothing is done that is not done again.
+        // A purge that ends early leaves entries, and the next purge deletes them.
         purge(&root.join("trash"), &mut |_| false).unwrap();
         assert!(fs::read_dir(&top).unwrap().count() > 0);
         let mut gone = 0;

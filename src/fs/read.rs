@@ -1,4 +1,4 @@
-//! Looks at what is in a root. No link is followed, but that of the operator's settings.
+//! Reads the contents of a root. Symlinks are not followed, except the one to the operator's settings.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -17,23 +17,23 @@ use crate::tree::Owner;
 use super::DirPath;
 use super::dir_path::{ErrnoContext, LIST, REACH, READ};
 
-/// What stands at a place.
+/// The kind of entry at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// Nothing.
+    /// No entry.
     Nothing,
     /// A directory.
     Directory,
-    /// A file, or anything else that is neither a directory nor a link.
+    /// A file, or anything else that is neither a directory nor a symlink.
     File,
-    /// A symlink, with what it says.
+    /// A symlink, with its target.
     Link(PathBuf),
 }
 
-/// Looks what stands at a place.
+/// Returns the kind of entry at a path.
 ///
 /// # Errors
-/// Where it cannot be looked at.
+/// Returns an error if the path cannot be inspected.
 pub fn standing(place: &DirPath) -> Result<FileKind> {
     let context = || format!("cannot inspect {}", place.display());
     match stat(place) {
@@ -48,19 +48,19 @@ pub fn standing(place: &DirPath) -> Result<FileKind> {
 
 fn link(place: &DirPath) -> Result<FileKind> {
     match place.parent_and_name().and_then(|(parent, name)| readlinkat(parent, name)) {
-        // Replaced by something else between both calls: the next look will tell.
+        // The link was removed between the two calls.
         Err(Errno::ENOENT) => Ok(FileKind::Nothing),
         to => Ok(FileKind::Link(to.tell(|| format!("cannot read {}", place.display()))?.into())),
     }
 }
 
-/// Whether a directory is there, and not a link to one.
+/// Returns whether the path is a directory, and not a symlink to one.
 #[must_use]
 pub fn is_dir(place: &DirPath) -> bool {
     stat(place).is_ok_and(|stat| kind(&stat) == SFlag::S_IFDIR)
 }
 
-/// Whether anything is there, a dangling link included.
+/// Returns whether the path exists, even as a dangling symlink.
 #[must_use]
 pub fn exists(place: &DirPath) -> bool {
     stat(place).is_ok()
@@ -71,40 +71,41 @@ fn stat(place: &DirPath) -> nix::Result<FileStat> {
     fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-/// The kind of node, as in `st_mode`.
+/// Returns the file type bits of `st_mode`.
 pub(super) fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
-/// Who owns a directory.
+/// Returns the owner of a directory.
 ///
 /// # Errors
-/// Where it cannot be looked at.
+/// Returns an error if the directory cannot be inspected.
 pub fn owner(place: &DirPath) -> Result<Owner> {
     let stat = place.open(REACH).and_then(fstat).tell(|| format!("cannot inspect {}", place.display()))?;
     Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
 }
 
-/// Who owns what stands at a place, a link itself included.
+/// Returns the owner of the entry at a path. For a symlink, this is the owner of the link itself.
 ///
 /// # Errors
-/// Where nothing stands there.
+/// Returns an error if the path does not exist.
 pub fn owner_of_link(place: &DirPath) -> Result<Owner> {
     let stat = stat(place).tell(|| format!("cannot inspect {}", place.display()))?;
     Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
 }
 
-/// Whether nothing can be moved from one directory to the other by one rename: they lie on two file systems, or are reached
-/// by two mounts of one.
+/// Returns whether one rename cannot move a file between two directories, because they are on different file systems
+/// or are reached by different mounts.
 ///
 /// # Errors
-/// Where they cannot be looked at.
+/// Returns an error if a directory cannot be inspected.
 pub fn is_elsewhere(one: &DirPath, other: &DirPath) -> Result<bool> {
     let look = |place: &DirPath| mounted(place).tell(|| format!("cannot inspect {}", place.display()));
     Ok(look(one)? != look(other)?)
 }
 
-/// Whether something is mounted on a directory, by what is around it. Before Linux 5.8 only another file system is seen.
+/// Returns whether a directory is a mount point, compared with its parent `around`. Before Linux 5.8, recognizes only
+/// a mount of another file system.
 #[must_use]
 pub fn is_mount(dir: &DirPath, around: &DirPath) -> bool {
     match (mounted(dir), mounted(around)) {
@@ -114,7 +115,7 @@ pub fn is_mount(dir: &DirPath, around: &DirPath) -> bool {
     }
 }
 
-/// The device of a directory, and the mount that it is reached by, where the kernel tells.
+/// Returns the device of a directory, and the ID of its mount if the kernel provides it.
 fn mounted(place: &DirPath) -> nix::Result<(u64, Option<u64>)> {
     let dir = place.open(REACH)?;
     let told = statx(&dir, "", rustix::fs::AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok();
@@ -125,7 +126,7 @@ fn mounted(place: &DirPath) -> nix::Result<(u64, Option<u64>)> {
 /// Opens a directory.
 ///
 /// # Errors
-/// Where it cannot be opened, or is none, or is a link to one.
+/// Returns an error if the path cannot be opened, is not a directory, or is a symlink.
 pub fn open_dir(place: &DirPath) -> Result<OwnedFd> {
     place.open(LIST).tell(|| format!("cannot open the directory {}", place.display()))
 }
@@ -133,25 +134,25 @@ pub fn open_dir(place: &DirPath) -> Result<OwnedFd> {
 /// Opens a file for reading.
 ///
 /// # Errors
-/// Where it cannot be opened, or is a link.
+/// Returns an error if the file cannot be opened or is a symlink.
 pub fn open_file(place: &DirPath) -> Result<File> {
     let opened = place.open(READ).tell(|| format!("cannot open {}", place.display()));
     opened.map(File::from)
 }
 
-/// A new file in this directory that has no name and goes when it is closed.
+/// Creates a file in this directory that has no name and disappears when it is closed.
 ///
 /// # Errors
-/// Where the file system has none, or there is no room.
+/// Returns an error if the file system does not support such files or has no space left.
 pub fn unnamed(dir: &DirPath) -> Result<File> {
     let made = dir.open(OFlag::O_TMPFILE | OFlag::O_RDWR);
     made.map(File::from).tell(|| format!("cannot make a file in {}", dir.display()))
 }
 
-/// The names in a directory, sorted; none where it is not there.
+/// Returns the names in a directory, sorted. Returns no names if the directory does not exist.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// Returns an error if the directory cannot be read.
 pub fn names(place: &DirPath) -> Result<Vec<String>> {
     let context = || format!("cannot read {}", place.display());
     let mut dir = match place.open(LIST) {
@@ -160,7 +161,7 @@ pub fn names(place: &DirPath) -> Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in dir.iter() {
-        // A name that is no text is none that Tenure gave.
+        // Tenure does not create names that are not UTF-8.
         names.extend(entry.tell(context)?.file_name().to_str().ok().map(str::to_owned));
     }
     names.retain(|name| name != "." && name != "..");
@@ -168,28 +169,28 @@ pub fn names(place: &DirPath) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The text of a small file; none where it is not there.
+/// Returns the text of a small file, or `None` if it does not exist.
 ///
 /// # Errors
-/// Where it cannot be read, or is larger than `limit` bytes, or is no UTF-8.
+/// Returns an error if the file cannot be read, is larger than `limit` bytes, or is not UTF-8.
 pub fn read_text(place: &DirPath, limit: u64) -> Result<Option<String>> {
     let context = || format!("cannot read {}", place.display());
     let Some(bytes) = read_bytes(place, limit)? else { return Ok(None) };
     String::from_utf8(bytes).map(Some).context(context)
 }
 
-/// As [`read_text`], for what a power cut may have torn: what is no UTF-8 is replaced.
+/// Like [`read_text`], but for a file that a power cut may have torn: replaces bytes that are not UTF-8.
 ///
 /// # Errors
-/// Where it cannot be read, or is larger than `limit` bytes.
+/// Returns an error if the file cannot be read or is larger than `limit` bytes.
 pub fn read_torn(place: &DirPath, limit: u64) -> Result<Option<String>> {
     Ok(read_bytes(place, limit)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// As [`read_text`], of a file that its operator may keep elsewhere: where a link stands there, it is followed.
+/// Like [`read_text`], but for a file that the operator may keep elsewhere: follows a symlink at the path.
 ///
 /// # Errors
-/// Where it cannot be read, or is larger than `limit` bytes, or is no UTF-8.
+/// Returns an error if the file cannot be read, is larger than `limit` bytes, or is not UTF-8.
 pub fn read_linked(place: &DirPath, limit: u64) -> Result<Option<String>> {
     let context = || format!("cannot read {}", place.display());
     let opened = place
@@ -199,10 +200,10 @@ pub fn read_linked(place: &DirPath, limit: u64) -> Result<Option<String>> {
     String::from_utf8(bytes).map(Some).context(context)
 }
 
-/// As [`read_text`], of what is no text.
+/// Like [`read_text`], but returns bytes.
 ///
 /// # Errors
-/// Where it cannot be read, or is larger than `limit` bytes.
+/// Returns an error if the file cannot be read or is larger than `limit` bytes.
 pub fn read_bytes(place: &DirPath, limit: u64) -> Result<Option<Vec<u8>>> {
     contents(place.open(READ), limit, || format!("cannot read {}", place.display()))
 }

@@ -1,5 +1,4 @@
-//! What becomes of a directory that leaves its release, to be written to from then on. Only in what nobody else can
-//! enter yet.
+//! Prepares a directory in staging that leaves its release to be written to. No other user can enter staging yet.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,13 +19,13 @@ use super::read::open_dir;
 use super::write::{NEW, permissions};
 use super::{DirPath, is_anothers};
 
-/// The name of a copy that is not complete.
+/// The name of an incomplete copy.
 const COPY: &str = ".tenure-copy";
 
-/// Makes a link in staging.
+/// Creates a symlink in staging.
 ///
 /// # Errors
-/// Where it cannot be made.
+/// Returns an error if the symlink cannot be created.
 pub fn link_staged(link: &DirPath, target: &Path, owner: Owner) -> Result<()> {
     let context = || format!("cannot make the link {}", link.display());
     let (parent, name) = link.parent_and_name().tell(context)?;
@@ -38,12 +37,12 @@ pub fn link_staged(link: &DirPath, target: &Path, owner: Owner) -> Result<()> {
     Ok(())
 }
 
-/// Has a directory in staging share no file with anything else: whoever writes to one of its files writes to that
-/// alone.
+/// Replaces hard links in a directory in staging by copies, so that a write to one of its files changes no other
+/// file.
 ///
 /// # Errors
-/// Refused where a link in it leads out of it: it would lead elsewhere from another place. Failed where it cannot be
-/// read or written.
+/// Returns a `Refused` error if a symlink in the directory leads out of it, because its target changes when the
+/// directory moves. Returns a `Failed` error if the directory cannot be read or written.
 pub fn break_hard_links(dir: &DirPath) -> Result<()> {
     walk_in(open_dir(dir)?, dir.path(), &mut |found| match found.kind() {
         SFlag::S_IFLNK => {
@@ -64,7 +63,7 @@ pub fn break_hard_links(dir: &DirPath) -> Result<()> {
     })
 }
 
-/// Whether a relative link at a path leads above where both begin.
+/// Returns whether a symlink at `path` is absolute or leads above the directory where both begin.
 fn leaves(path: &Path, target: &Path) -> bool {
     let mut depth = path.components().count() - 1;
     !target.components().all(|component| match component {
@@ -92,7 +91,7 @@ fn made(dir: BorrowedFd<'_>) -> io::Result<File> {
     Ok(openat(dir, COPY, NEW, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
 }
 
-/// The owner first, for a change of it may take bits of the mode away.
+/// Sets the owner first, because a change of owner may clear bits of the mode.
 fn give(file: &File, as_is: &FileStat) -> nix::Result<()> {
     fchown(file, Some(Uid::from_raw(as_is.st_uid)), Some(Gid::from_raw(as_is.st_gid)))?;
     fchmod(file, permissions(as_is.st_mode & 0o7777))

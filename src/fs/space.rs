@@ -1,4 +1,4 @@
-//! How much room a file system has, and a tree takes.
+//! Measures the free space on a file system and the size of a tree.
 
 use std::path::Path;
 
@@ -13,23 +13,23 @@ use super::DirPath;
 use super::dir_path::{ErrnoContext, LIST};
 use super::read::{kind, open_dir};
 
-/// The room on a file system.
+/// The space on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Free {
-    /// Bytes that an ordinary user may still take.
+    /// The bytes that are available to an ordinary user.
     pub bytes: u64,
-    /// Bytes in all.
+    /// The total size in bytes.
     pub size: u64,
-    /// Files that can still be made; none where the file system sets no limit.
+    /// The number of files that can still be created; `None` if the file system sets no limit.
     pub files: Option<u64>,
-    /// The unit in which files take room, in bytes.
+    /// The unit in which files take space, in bytes.
     pub block: u64,
 }
 
-/// Looks up the room on the file system that holds a directory.
+/// Returns the space on the file system that holds a directory.
 ///
 /// # Errors
-/// Where the system does not tell.
+/// Returns an error if the system does not provide the numbers.
 pub fn free(dir: &DirPath) -> Result<Free> {
     let stat = dir.open(LIST).and_then(fstatvfs);
     let stat = stat.tell(|| format!("cannot determine the free space on {}", dir.display()))?;
@@ -42,15 +42,14 @@ pub fn free(dir: &DirPath) -> Result<Free> {
     })
 }
 
-/// Whether the file system that holds a directory can only be read.
+/// Returns whether the file system that holds a directory is read-only.
 #[must_use]
 pub fn is_read_only(dir: &DirPath) -> bool {
     let stat = dir.open(LIST).and_then(fstatvfs);
     stat.is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// The bytes in a tree, or of one file, for people to read; links are not followed, and what cannot be read
-/// counts nothing.
+/// Returns the size of a tree or file in bytes, for display, or 0 if it cannot be read. Does not follow symlinks.
 #[must_use]
 pub fn size(place: &DirPath) -> u64 {
     let is_dir = |found: &WalkEntry<'_>| found.kind() == SFlag::S_IFDIR;
@@ -71,10 +70,11 @@ pub(super) fn length(stat: &FileStat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-/// The room that a copy of a tree takes where files take whole blocks: bytes, and the number of files.
+/// Returns the space that a copy of a tree takes if files take whole blocks: the bytes, and the number of files and
+/// directories.
 ///
 /// # Errors
-/// Where the tree cannot be read.
+/// Returns an error if the tree cannot be read.
 pub fn weigh(dir: &Path, block: u64) -> Result<(u64, u64)> {
     let (mut bytes, mut files) = (block, 1);
     walk(dir, &mut |found| {

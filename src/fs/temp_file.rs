@@ -1,4 +1,4 @@
-//! A file that is written before anybody can see it under its name.
+//! A file that is written before it appears under its name.
 
 use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,10 +12,10 @@ use super::read::{names, open_file};
 use super::write::{NEW, sync_around, temporary, unlink};
 use super::{DirPath, effective_uid};
 
-/// How the names of drafts begin that lie in a directory of anybody's. Whoever makes one holds a lock on it.
+/// The prefix of temporary files in a directory of any user. The creator of such a file holds a lock on it.
 const NAME: &str = ".tenure-draft.";
 
-/// A new file under a name of its own. Dropped without being published it is removed; a crash leaves it.
+/// A new file under a temporary name. A drop without publishing removes the file; a crash leaves it.
 #[must_use = "what is not published is removed"]
 #[derive(Debug)]
 pub struct TempFile {
@@ -23,7 +23,7 @@ pub struct TempFile {
     file: File,
 }
 
-/// A name that is given up again, unless the file has moved to another one.
+/// A temporary name, which is removed on drop unless the file was moved to another name.
 #[derive(Debug)]
 struct Spare {
     at: DirPath,
@@ -31,50 +31,49 @@ struct Spare {
 }
 
 impl TempFile {
-    /// An empty file in this directory, which until it is published only this user can read. Those that a crash has
-    /// left there are removed.
+    /// Creates an empty file in this directory, which only this user can read until it is published. Removes the
+    /// files that crashes left there.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// Returns an error if the file cannot be created.
     pub fn new(dir: &DirPath) -> Result<Self> {
         sweep(dir);
         loop {
             let mut draft = Self::open(dir, NAME, NEW.difference(OFlag::O_APPEND))
                 .tell(|| format!("cannot write into {}", dir.display()))?;
-            // Where there are no locks, nothing is swept.
+            // On a file system without locks, no file is swept.
             let _ = draft.file.lock();
             if is_at(&draft.file, &draft.spare.at) {
                 return Ok(draft);
             }
-            // Swept before it was locked; its name may be another's by now.
+            // Another process swept the file before it was locked. Its name may belong to another file by now.
             draft.spare.moved = true;
         }
     }
 
-    /// The same, under a name that begins like this and is swept by nobody here.
+    /// Creates a file whose name begins with `begin`. Does not sweep the directory.
     pub(super) fn open(dir: &DirPath, begin: &str, flags: OFlag) -> nix::Result<Self> {
         let (at, file) = temporary(dir, begin, flags)?;
         Ok(Self { spare: Spare { at, moved: false }, file })
     }
 
-    /// The file.
+    /// Returns another handle of the file.
     ///
     /// # Errors
-    /// Where no more files can be opened.
+    /// Returns an error if no more files can be opened.
     pub fn file(&self) -> Result<File> {
         self.file.try_clone().context(|| format!("cannot open {}", self.spare.at.display()))
     }
 
-    /// The file, to be written to.
     pub(super) fn as_file(&self) -> &File {
         &self.file
     }
 
-    /// Makes the file durable and puts it in place of whatever has this name in the same directory; everyone may
-    /// read it. A crash leaves the old one or this one.
+    /// Makes the file durable and readable for everyone, and moves it to `place` in the same directory. Replaces an
+    /// existing file. A crash leaves the old or the new file.
     ///
     /// # Errors
-    /// Where any part of it fails.
+    /// Returns an error if a step fails.
     pub fn publish(self, place: &DirPath) -> Result<()> {
         let context = || format!("cannot write {}", place.display());
         self.file.set_permissions(Permissions::from_mode(0o644)).context(context)?;
@@ -82,10 +81,10 @@ impl TempFile {
         self.replace(place).map(drop)
     }
 
-    /// Puts the file, which is durable, in place of whatever has this name, durably, and returns it.
+    /// Moves the file, whose contents are durable, to `place`, durably. Replaces an existing file. Returns the file.
     ///
     /// # Errors
-    /// Where any part of it fails.
+    /// Returns an error if a step fails.
     pub(super) fn replace(self, place: &DirPath) -> Result<File> {
         let context = || format!("cannot write {}", place.display());
         let Self { mut spare, file } = self;
@@ -106,7 +105,7 @@ impl Drop for Spare {
     }
 }
 
-/// Removes this user's drafts in the directory that nobody works on any more.
+/// Removes this user's temporary files in the directory that no process holds a lock on.
 fn sweep(dir: &DirPath) {
     let left = names(dir).unwrap_or_default().into_iter().filter(|name| name.starts_with(NAME));
     for place in left.map(|name| dir.join(name)) {
@@ -118,7 +117,7 @@ fn sweep(dir: &DirPath) {
     }
 }
 
-/// Whether this is the file that has the name.
+/// Returns whether `place` is still the name of this file.
 fn is_at(file: &File, place: &DirPath) -> bool {
     let there = open_file(place).and_then(|there| there.metadata().context(|| "a draft"));
     let same = |there: Metadata| {

@@ -1,5 +1,5 @@
-//! Makes directories and files, writes and appends. What is there already is written to only where that can
-//! change nothing outside the root.
+//! Creates, writes and appends to files, and creates directories. Writes to an existing file only if that cannot
+//! change anything outside the root.
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -20,10 +20,10 @@ use super::read::exists;
 use super::temp_file::TempFile;
 use super::{DirPath, effective_uid, is_anothers, move_durable};
 
-/// What only its user can enter, read and write.
+/// The mode of a directory that only its user can enter, read and write.
 const PRIVATE: u32 = 0o700;
 
-/// A file that is made here, and was not there.
+/// Flags to create a file that must not exist yet.
 pub(super) const NEW: OFlag = OFlag::O_RDWR
     .union(OFlag::O_APPEND)
     .union(OFlag::O_CREAT)
@@ -35,11 +35,11 @@ pub(super) fn permissions(mode: u32) -> Mode {
     Mode::from_bits_truncate(mode)
 }
 
-/// Makes a directory of the given mode and owner, unless it is there. A crash may leave it with neither;
-/// made once more, it gets both.
+/// Creates a directory with the given mode and owner, unless it exists. A crash may leave it with neither. If `owner`
+/// is another user, the next call sets both.
 ///
 /// # Errors
-/// Where it cannot be made, or where something else stands in its place.
+/// Returns an error if the directory cannot be created or if something else is in its place.
 pub fn ensure_dir(place: &DirPath, mode: u32, owner: Owner) -> Result<()> {
     let context = || format!("cannot make the directory {}", place.display());
     let (parent, name) = place.parent_and_name().tell(context)?;
@@ -51,13 +51,13 @@ pub fn ensure_dir(place: &DirPath, mode: u32, owner: Owner) -> Result<()> {
     let dir = openat(&parent, name, LIST, Mode::empty()).tell(context)?;
     let stat = fstat(&dir).tell(context)?;
     if is_anothers(owner) {
-        // Another's directory cannot have been put in its place: nobody else could have moved such a one.
+        // No other user can have put this directory here: only its owner can move a private directory.
         if is_private(&stat) && is_empty(&dir).tell(context)? {
             give(&dir, &stat, owner).tell(|| format!("cannot set the owner of {}", place.display()))?;
             set_mode(&dir, mode, place)?;
         }
     } else if made && stat.st_uid == owner.uid && stat.st_mode & 0o777 != mode {
-        // The umask has taken bits away.
+        // The umask removed bits from the mode.
         set_mode(&dir, mode, place)?;
     }
     Ok(())
@@ -71,22 +71,22 @@ fn is_private(stat: &FileStat) -> bool {
     stat.st_uid == effective_uid() && stat.st_mode & 0o777 == PRIVATE
 }
 
-/// Whether nobody else can put anything into it.
+/// Returns whether no other user can create entries in the directory.
 fn is_closed(dir: &FileStat) -> bool {
     dir.st_uid == effective_uid() && dir.st_mode & 0o022 == 0
 }
 
 fn is_empty(dir: &OwnedFd) -> nix::Result<bool> {
     let mut dir = Dir::from_fd(openat(dir, ".", LIST, Mode::empty())?)?;
-    // Every directory names itself and the one above it.
+    // Every directory lists itself and its parent.
     Ok(dir.iter().take(3).count() == 2)
 }
 
-/// Makes a directory that only this user can enter, or takes it up again, and holds it open: whatever is made
-/// in it nobody else can exchange or reach, until it is moved away.
+/// Creates a directory that only this user can enter, or reuses it, and holds it open. Other users cannot replace or
+/// reach its entries until they are moved out.
 ///
 /// # Errors
-/// Where it cannot be made, or where other users can enter it.
+/// Returns an error if the directory cannot be created or if other users can enter it.
 pub fn private_dir(place: &DirPath) -> Result<DirPath> {
     let context = || format!("cannot make the directory {}", place.display());
     let (parent, name) = place.parent_and_name().tell(context)?;
@@ -101,54 +101,54 @@ pub fn private_dir(place: &DirPath) -> Result<DirPath> {
     Err(Error::failed(format!("{}: other users can enter it", context())))
 }
 
-/// Lets others pass through a private directory, to what they know the name of, or shuts them out again.
+/// Lets other users pass through a private directory to entries whose names they know, or ends this permission.
 ///
 /// # Errors
-/// Where it is not there, or not this user's.
+/// Returns an error if the directory does not exist or does not belong to this user.
 pub fn set_passable(place: &DirPath, passable: bool) -> Result<()> {
     let context = || format!("cannot set the mode of {}", place.display());
     set_mode(&place.open(LIST).tell(context)?, if passable { PRIVATE | 0o011 } else { PRIVATE }, place)
 }
 
-/// Gives a directory of this user's the mode of another one. Not durable.
+/// Gives the directory `to` of this user the mode of the directory `from`. Not durable.
 ///
 /// # Errors
-/// Where one of them is not there.
+/// Returns an error if one of the directories does not exist.
 pub fn copy_mode(from: &DirPath, to: &DirPath) -> Result<()> {
     let stat = from.open(LIST).and_then(fstat).tell(|| format!("cannot inspect {}", from.display()))?;
     let dir = to.open(LIST).tell(|| format!("cannot open {}", to.display()))?;
     set_mode(&dir, stat.st_mode & 0o7777, to)
 }
 
-/// Makes the entries of a directory durable. A sync that failed is never tried again: what it would then
-/// call durable may be lost already.
+/// Makes the entries of a directory durable. A failed sync is never tried again, because the second sync could
+/// succeed although data is lost.
 ///
 /// # Errors
-/// Where the system reports one.
+/// Returns an error if the sync fails.
 pub fn sync_dir(place: &DirPath) -> Result<()> {
     place.open(LIST).and_then(fsync).tell(|| format!("cannot make {} durable", place.display()))
 }
 
-/// As [`sync_dir`], of the directory that a place lies in.
+/// Like [`sync_dir`], for the parent directory of a path.
 pub(super) fn sync_around(place: &DirPath, parent: &Parent) -> Result<()> {
     let dir = openat(parent, ".", LIST, Mode::empty());
     dir.and_then(fsync).tell(|| format!("cannot make {} durable", place.around()))
 }
 
-/// Makes everything under `from` durable, by one sync of its whole file system.
+/// Makes everything under `from` durable, with one sync of its whole file system.
 ///
 /// # Errors
-/// Where anything written since it was opened could not be stored (reported since Linux 5.8).
+/// Returns an error if data could not be stored after this function opened `from` (reported since Linux 5.8).
 pub fn sync_tree(from: &DirPath) -> Result<()> {
     from.open(LIST).and_then(syncfs).tell(|| format!("cannot make {} durable", from.display()))
 }
 
-/// Writes a file in place of another, atomically and durably, by way of the directory `staging` on the same
-/// file system, and returns it, open to be appended to. A crash leaves the old one, and perhaps a temporary
-/// file in `staging`.
+/// Writes a file in place of another, atomically and durably, by way of the directory `staging` on the same file
+/// system. Returns the file, open for appending. A crash leaves the old or the new file, and perhaps a temporary file
+/// in `staging`.
 ///
 /// # Errors
-/// Where any part of it fails; the old file is then still there.
+/// Returns an error if a step fails. The old file then remains, unless only the last sync failed.
 pub fn write_durable(
     place: &DirPath,
     staging: &DirPath,
@@ -169,10 +169,10 @@ fn fill(mut file: &File, bytes: &[u8], mode: u32, owner: Owner) -> io::Result<()
     file.sync_all()
 }
 
-/// How the names of temporary files in staging begin.
+/// The prefix of temporary files in staging.
 const STAGED: &str = ".new.";
 
-/// A new file, its name such a beginning and a number, which until it is filled only this user can read.
+/// Creates a file whose name is `begin` and a number. Only this user can read the file until it is filled.
 pub(super) fn temporary(dir: &DirPath, begin: &str, flags: OFlag) -> nix::Result<(DirPath, File)> {
     let mut count = 0;
     loop {
@@ -185,10 +185,11 @@ pub(super) fn temporary(dir: &DirPath, begin: &str, flags: OFlag) -> nix::Result
     }
 }
 
-/// Writes a new file in a directory that nobody sees yet. Not durable: what publishes the directory is.
+/// Writes a new file in a directory that is not published yet. Not durable: publishing the directory makes it
+/// durable.
 ///
 /// # Errors
-/// Where it cannot be written, or is there already.
+/// Returns an error if the file cannot be written or already exists.
 pub fn write_staged(
     place: &DirPath,
     owner: Owner,
@@ -202,17 +203,17 @@ pub fn write_staged(
     give_file(out.get_ref(), owner).context(context)
 }
 
-/// Opens a file that stays where it is and is written to by one command after another; made, empty, where it
-/// is not there.
+/// Opens a file that stays in place and that one command after another writes to. Creates an empty file if it is
+/// missing.
 ///
 /// # Errors
-/// Where it cannot be opened; refused where it is not the owner's own, or has another name somewhere: what
-/// is written to it would then change what is none of this root's.
+/// Returns an error if the file cannot be opened. Returns a `Refused` error if the file belongs to another user or
+/// has another hard link, because a write could then change a file outside this root.
 pub fn open_kept(place: &DirPath, staging: &DirPath, mode: u32, owner: Owner) -> Result<File> {
     let context = || format!("cannot open {}", place.display());
     let (parent, name) = place.parent_and_name().tell(context)?;
     let mut flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    // Opening a pipe or a terminal has effects of its own.
+    // Without these flags, opening a pipe or a terminal has side effects.
     flags |= OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     if !is_anothers(owner) {
         flags |= OFlag::O_CREAT;
@@ -224,7 +225,7 @@ pub fn open_kept(place: &DirPath, staging: &DirPath, mode: u32, owner: Owner) ->
     let refuse = |why: String, hint: &str| {
         Err(Error::refused(format!("cannot write {}: {why}", place.display())).hint(hint))
     };
-    // The owner could write to its own anyway; to the directories of this process's user it can move nothing.
+    // The owner can write to its own file anyway, and can move nothing into a closed directory of this user.
     let own = meta.uid() == owner.uid || is_closed(&fstat(&parent).tell(context)?);
     match (meta.is_file(), own, meta.nlink()) {
         (false, ..) => refuse("it is not a file".into(), "move it away"),
@@ -237,12 +238,12 @@ pub fn open_kept(place: &DirPath, staging: &DirPath, mode: u32, owner: Owner) ->
     }
 }
 
-/// Removes a file that nobody will miss, where that can be done.
+/// Removes a temporary file. Errors are ignored, because a leftover file does no harm.
 pub(super) fn unlink(place: &DirPath) {
     let _ = place.parent_and_name().and_then(|(dir, name)| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
 }
 
-/// Lets an empty file appear that has its owner already; another one that appears meanwhile stays.
+/// Creates an empty file that has its owner before it appears. If another file appears meanwhile, that file stays.
 fn make_kept(place: &DirPath, staging: &DirPath, mode: u32, owner: Owner) -> Result<()> {
     let context = || format!("cannot write {}", place.display());
     let (temporary, file) = temporary(staging, STAGED, NEW).tell(context)?;
@@ -253,11 +254,11 @@ fn make_kept(place: &DirPath, staging: &DirPath, mode: u32, owner: Owner) -> Res
     if exists(place) { Ok(()) } else { moved }
 }
 
-/// Appends a line to a file, durably. A crash may leave a part of the line at the file's end, so a line
-/// that is begun later starts on a line of its own.
+/// Appends a line to a file durably. A crash may leave a part of the line at the end of the file, so the next line
+/// starts on a new line.
 ///
 /// # Errors
-/// Where it cannot be written, or must not be, as [`open_kept`] says.
+/// Returns an error if the file cannot be written, or if [`open_kept`] refuses it.
 pub fn append_durable(place: &DirPath, staging: &DirPath, line: &str, owner: Owner) -> Result<()> {
     let context = || format!("cannot write {}", place.display());
     let made = !exists(place);
@@ -270,10 +271,10 @@ pub fn append_durable(place: &DirPath, staging: &DirPath, line: &str, owner: Own
     Ok(())
 }
 
-/// As [`append_durable`], to a file that is open and that nobody else writes to.
+/// Like [`append_durable`], for an open file that no other process writes to.
 ///
 /// # Errors
-/// Where it cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn append(mut file: &File, line: &str) -> io::Result<()> {
     let len = file.metadata()?.len();
     let mut last = [b'\n'];
@@ -285,7 +286,7 @@ pub fn append(mut file: &File, line: &str) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Gives a file that was made here to its owner.
+/// Gives a new file to its owner.
 fn give_file(file: &File, owner: Owner) -> io::Result<()> {
     let stat = fstat(file)?;
     Ok(give(file, &stat, owner)?)
@@ -311,7 +312,7 @@ mod tests {
         fs::symlink_metadata(path).unwrap().mode() & 0o7777
     }
 
-    /// A directory with an empty one that all may read, a link to it, and a private one that holds something.
+    /// Creates an empty directory that all can read, a private one with a file, and a symlink to the private one.
     fn ground() -> (tempfile::TempDir, DirPath) {
         let dir = tempfile::tempdir().unwrap();
         for (name, mode) in [("open", 0o755), ("closed", 0o700)] {

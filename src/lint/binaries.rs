@@ -1,11 +1,11 @@
-//! The binaries of a release that are for another architecture than it is, and that nobody chooses by theirs.
+//! Finds binaries for another architecture than the release's that are not selected by architecture at run time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
 use super::{Code, FileMagic, FileType, Finding, Release};
 
-/// What the names of files and directories call the architectures that uname has other words for.
+/// The words for architectures in the names of files and directories, by uname's word.
 const WORDS: [(&str, &[&str]); 8] = [
     ("x86_64", &["x86_64", "x86-64", "amd64", "x64"]),
     ("aarch64", &["aarch64", "arm64"]),
@@ -17,7 +17,7 @@ const WORDS: [(&str, &[&str]); 8] = [
     ("mips", &["mips", "mipsel", "mipsle", "mips64", "mips64el", "mips64le"]),
 ];
 
-/// The binaries that are for none of these architectures; where none is named, not for what most of them are for.
+/// Reports the binaries that are for none of the architectures in `arch`; if empty, that of most binaries counts.
 pub fn check(release: &Release, arch: &[String]) -> Vec<Finding> {
     let binaries: Vec<(&str, &str)> = release
         .heads
@@ -44,7 +44,7 @@ pub fn check(release: &Release, arch: &[String]) -> Vec<Finding> {
     binaries.into_iter().filter(differs).map(finding).collect()
 }
 
-/// What uname has several words for.
+/// Returns one word for an architecture that has several words in uname.
 fn family(arch: &str) -> &str {
     match arch {
         "i386" | "i486" | "i586" | "i686" => "i686",
@@ -54,13 +54,13 @@ fn family(arch: &str) -> &str {
     }
 }
 
-/// The words for an architecture in names of files.
+/// Returns the words for an architecture in file names.
 fn words(arch: &str) -> Vec<&str> {
     let family = family(arch);
     WORDS.iter().find(|(known, _)| *known == family).map_or_else(|| vec![family], |(_, words)| words.to_vec())
 }
 
-/// Whether one of the words in a name is one for this architecture.
+/// Returns whether a name contains one of the words for this architecture.
 fn tells(name: &str, arch: &str) -> bool {
     let is_word = |word: &&str| {
         name.match_indices(*word).any(|(at, _)| {
@@ -71,13 +71,13 @@ fn tells(name: &str, arch: &str) -> bool {
     words(arch).iter().any(is_word)
 }
 
-/// What a release brings for several architectures, each under its name, as add-ons of Node and libraries of .NET come:
-/// whoever runs it takes what the host is.
+/// The parts of a release that exist for several architectures, each named after its architecture, such as add-ons of
+/// Node and libraries of .NET. The program that loads them selects by the architecture of the host.
 struct Choice<'a> {
     release: &'a Release,
-    /// The words in names for what the release is for.
+    /// The words in names for the architectures of the release.
     meant: Vec<&'a str>,
-    /// The directories that have one in them for what the release is for.
+    /// The directories that have a subdirectory for an architecture of the release.
     parents: BTreeSet<&'a str>,
 }
 
@@ -92,8 +92,9 @@ impl<'a> Choice<'a> {
         Self { release, meant: meant.iter().flat_map(|arch| words(arch)).collect(), parents }
     }
 
-    /// Whether a binary for this architecture is chosen by it: it lies in a directory that is named after it, beside one
-    /// for what the release is for, or there is the same file for that.
+    /// Returns whether a binary is selected by its architecture. It lies in a directory named after that
+    /// architecture, beside a directory for an architecture of the release; or the same file exists for an
+    /// architecture of the release.
     fn holds(&self, path: &str, arch: &str) -> bool {
         let (parent, name) = split(path);
         let mut dirs = iter::successors(Some(parent), |dir| Some(split(dir).0).filter(|_| !dir.is_empty()));
@@ -113,7 +114,7 @@ fn join(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
-/// The directory that something lies in, and its name there.
+/// Splits a path into the parent directory and the name.
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }

@@ -1,4 +1,5 @@
-//! The faults of a release's files: what would not run, or be written to, or stand for another.
+//! Checks the files of a release: scripts that cannot run, binaries for another architecture, files that services
+//! write to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,20 +7,20 @@ use crate::version::Version;
 
 use super::{Code, FileMagic, FileType, Finding, Interpreter, Release, Shebang, binaries};
 
-/// What stands on every host, in /bin or /usr/bin: interpreters of the packages that Debian calls essential.
+/// The interpreters on every host, in /bin or /usr/bin: those of the packages that Debian calls essential.
 const STANDARD: [&str; 9] = ["sh", "bash", "env", "awk", "sed", "perl", "cat", "false", "true"];
 
-/// What runs the scripts of service managers, and is there wherever these are run.
+/// The interpreters of service scripts, which exist wherever their service manager is in use.
 const MANAGERS: [&str; 2] = ["/sbin/openrc-run", "/lib/init/init-d-script"];
 
-/// Directories at the top of a release that services write to.
+/// The directories at the top of a release that services write to.
 const WRITTEN: [&str; 7] = ["cache", "data", "log", "logs", "run", "tmp", "var"];
 
-/// Endings of files that services write to, wherever they are.
+/// The endings of files that services write to, in any directory.
 const WRITTEN_ENDINGS: [&str; 6] = [".db", ".log", ".pid", ".sock", ".sqlite", ".sqlite3"];
 
-/// The faults of the files, where the release is for these architectures; for what most of its binaries are, where
-/// none is named. `hooks` are to be run, whatever their modes say yet.
+/// Reports the faults of the files. `arch` holds the architectures of the release; if empty, that of most binaries
+/// counts. The programs in `hooks` count as executable, whatever their modes are.
 pub fn check<'a>(
     release: &Release,
     version: Option<&Version>,
@@ -45,8 +46,8 @@ fn is_executable(release: &Release, path: &str) -> bool {
     matches!(release.things.get(path), Some(FileType::File { executable: true }))
 }
 
-/// What keeps a script from being run, and what helps where that is known. The service may have a PATH that leads into
-/// the release; hooks have none.
+/// Returns why a script cannot run, and a hint if there is a specific one. The PATH of the service may contain
+/// directories of the release; the PATH of hooks does not.
 fn interpreter(
     release: &Release,
     version: Option<&Version>,
@@ -93,8 +94,8 @@ fn is_standard(path: &str) -> bool {
     name.is_some_and(|name| STANDARD.contains(&name)) || MANAGERS.contains(&path)
 }
 
-/// The path in the release, where an interpreter is named by one that leads there: relative, for hooks run in the
-/// directory of their release, by way of either link of a root, or by way of this version among its releases.
+/// Returns the path in the release of an interpreter that is named by a relative path, through a link of a root, or
+/// through `releases/` and this version. Hooks run in the directory of their release.
 fn inside<'a>(interpreter: &'a str, version: Option<&Version>) -> Option<&'a str> {
     if !interpreter.starts_with('/') {
         return Some(interpreter).filter(|path| !path.is_empty());
@@ -109,7 +110,7 @@ fn inside<'a>(interpreter: &'a str, version: Option<&Version>) -> Option<&'a str
     by_link().or_else(by_version)
 }
 
-/// Whether a program of this name is in the release, for whoever sets the PATH.
+/// Returns whether the release contains a program of this name, which the service may find on its PATH.
 fn ships(release: &Release, program: &str) -> bool {
     let named = |path: &&String| path.rsplit('/').next() == Some(program);
     let is_program =
@@ -137,7 +138,7 @@ fn written(release: &Release) -> Vec<Finding> {
     directories.chain(by_name).collect()
 }
 
-/// The directory at the top of the release that a file lies in, where services write to it.
+/// Returns the directory at the top of the release that contains a file, if services write to that directory.
 fn written_dir(path: &str) -> Option<&str> {
     path.split_once('/').map(|(top, _)| top).filter(|top| WRITTEN.contains(top))
 }

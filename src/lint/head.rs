@@ -1,48 +1,48 @@
-//! What the first bytes of a file say: a script and its interpreter, or a binary and its architecture.
+//! Reads the first bytes of a file: a script and its interpreter, or a binary and its architecture.
 
 use std::iter;
 
-/// What the first bytes of a program say of it.
+/// The kind of a program, according to its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileMagic {
     /// A script.
     Script(Shebang),
-    /// An executable or a library, for an architecture by uname's word.
+    /// An executable or a library, with uname's word for its architecture.
     Binary(String),
 }
 
 /// The first line of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shebang {
-    /// The interpreter, as it stands there.
+    /// The interpreter, as the line names it.
     pub interpreter: String,
-    /// What it is given.
+    /// The argument of the interpreter, or an empty string.
     pub argument: String,
 }
 
-/// What runs a script.
+/// The program that runs a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interpreter<'a> {
     /// The program at this path.
     Path(&'a str),
     /// The program of this name that env finds on the PATH.
     Named(&'a str),
-    /// None: env takes all of these words for one, as the kernel hands them to it.
+    /// No program: env takes all these words as one, because the kernel passes them as one argument.
     OneWord(&'a str),
-    /// None: env is given none.
+    /// No program: the line does not name a program for env to run.
     Nothing,
-    /// None: the line ends in a carriage return, which is taken for a part of the last word.
+    /// No program: the line ends with a carriage return, which becomes part of the last word.
     CarriageReturn,
 }
 
-/// Executables and libraries (`e_type` of elf(5)); object files run nowhere.
+/// Executables and libraries (`e_type` of elf(5)). An object file does not run anywhere.
 const LOADED: [u16; 2] = [2, 3];
 
 impl FileMagic {
-    /// How many bytes it is told from: as many as the kernel reads (BINPRM_BUF_SIZE).
+    /// The number of bytes that are read, as many as the kernel reads (BINPRM_BUF_SIZE).
     pub const BYTES: usize = 256;
 
-    /// What these bytes say, if anything.
+    /// Returns the kind of program that begins with these bytes, or `None` if they are not those of a program.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
@@ -61,7 +61,7 @@ impl FileMagic {
 }
 
 impl Shebang {
-    /// As the kernel takes it apart: blanks, the interpreter, blanks, and one argument to the end of the line.
+    /// Splits the line as the kernel does: blanks, the interpreter, blanks, and one argument to the end of the line.
     fn of(line: &[u8]) -> Self {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let text = String::from_utf8_lossy(line);
@@ -71,7 +71,7 @@ impl Shebang {
         Self { interpreter: interpreter.to_owned(), argument: argument.trim_start_matches(blank).to_owned() }
     }
 
-    /// What runs the script.
+    /// Returns the program that runs the script.
     #[must_use]
     pub fn runner(&self) -> Interpreter<'_> {
         let Self { interpreter, argument } = self;
@@ -83,10 +83,10 @@ impl Shebang {
     }
 }
 
-/// The options of env that take the word behind them.
+/// The options of env that take the next word.
 const TAKING: [&str; 6] = ["-u", "--unset", "-C", "--chdir", "-a", "--argv0"];
 
-/// What env runs by its one argument: only `-S` has it take that apart (env(1)).
+/// Returns the program that env runs for its one argument. Only `-S` makes env split that argument (env(1)).
 fn by_env(argument: &str) -> Interpreter<'_> {
     let split = argument.strip_prefix("--split-string=").or_else(|| {
         let (flags, words) = argument.strip_prefix('-')?.split_once('S')?;
@@ -110,7 +110,7 @@ fn by_env(argument: &str) -> Interpreter<'_> {
     }
 }
 
-/// uname's word for a machine (`e_machine` of elf(5)).
+/// Returns uname's word for a machine (`e_machine` of elf(5)).
 fn arch(machine: u16, wide: bool, big: bool) -> String {
     match (machine, wide, big) {
         (2 | 18, ..) => "sparc",

@@ -1,4 +1,4 @@
-//! The faults of a manifest, all of them: what its parser refuses is taken out, and the rest parsed again.
+//! Reports all faults of a manifest: removes each entry that the parser refuses, and parses the rest again.
 
 use std::borrow::Cow;
 use std::ops;
@@ -17,10 +17,10 @@ use super::{Code, FileMagic, FileType, Finding, Release, requires};
 
 type Key<'a> = Spanned<Cow<'a, str>>;
 
-/// What stands in for a key that is missing, so that the rest can be looked at: a name and a version at once.
+/// The value for a missing `name` or `version`, valid as either, so that the rest can be checked.
 const STAND_IN: &str = "0.0.0";
 
-/// The manifest, without what is wrong with it, and the faults; no manifest where it is not TOML.
+/// Returns the manifest without its faulty entries, or `None` if it is not TOML, and the faults.
 pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) {
     let mut root = match DeTable::parse(text) {
         Ok(root) => root,
@@ -34,7 +34,7 @@ pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) 
         match Manifest::deserialize(Deserializer::from(root.clone())) {
             Ok(manifest) => break Some(manifest),
             Err(error) => {
-                // What was taken out is missed.
+                // A key that an earlier pass removed is not missing.
                 if !missing(&error).is_some_and(|key| is_there(whole.get_ref(), &error, key)) {
                     findings.push(refused(text, &error));
                 }
@@ -54,7 +54,7 @@ pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) 
     (manifest, findings)
 }
 
-/// What the parser refuses.
+/// Returns the fault that a parser error reports.
 fn refused(text: &str, error: &Error) -> Finding {
     let (code, told) = (code(error.message()), message(error));
     let span = error.span().filter(|_| code != Code::ManifestMissing);
@@ -84,7 +84,7 @@ fn place(text: &str, at: usize) -> String {
     format!("{MANIFEST}:{}", line(text, at))
 }
 
-/// Takes out what the parser refused, or puts in what it missed; false where nothing of the kind is there.
+/// Removes the entry that the parser refused, or adds the key that it missed. Returns false if it can do neither.
 fn mend(table: &mut DeTable<'_>, error: &Error) -> bool {
     let Some(span) = error.span() else { return false };
     match missing(error) {
@@ -97,12 +97,12 @@ fn mend(table: &mut DeTable<'_>, error: &Error) -> bool {
     }
 }
 
-/// The key that the parser missed.
+/// Returns the key that the parser missed.
 fn missing(error: &Error) -> Option<&str> {
     error.message().strip_prefix("missing field `")?.split('`').next()
 }
 
-/// Whether the key is in the table that the error is about, the whole manifest or one in it.
+/// Returns whether the key is in the table that the error is about, which is the whole manifest or a table in it.
 fn is_there(table: &DeTable<'_>, error: &Error, key: &str) -> bool {
     let about = |value: &&Spanned<DeValue<'_>>| error.span().as_ref() == Some(&value.span());
     match table.values().find(about) {
@@ -111,7 +111,7 @@ fn is_there(table: &DeTable<'_>, error: &Error, key: &str) -> bool {
     }
 }
 
-/// Takes out the innermost entry that the span lies in.
+/// Removes the innermost entry that contains the span.
 fn take_out(table: &mut DeTable<'_>, span: &ops::Range<usize>) -> bool {
     let within = |outer: ops::Range<usize>| outer.start <= span.start && span.end <= outer.end;
     for (_, value) in table.iter_mut() {
@@ -128,14 +128,14 @@ fn take_out(table: &mut DeTable<'_>, span: &ops::Range<usize>) -> bool {
     key.is_some_and(|key| table.remove(key.as_str()).is_some())
 }
 
-/// Where keys stand.
+/// The positions of the keys of a manifest.
 struct Lines<'a> {
     text: &'a str,
     root: &'a DeTable<'a>,
 }
 
 impl Lines<'_> {
-    /// The line of a key in a table.
+    /// Returns the place of a key in a table, as `release.toml:LINE`.
     fn of(&self, table: &str, key: &str) -> String {
         let at = self.root.get(table).and_then(|table| {
             let (key, _) = table.get_ref().as_table()?.get_key_value(key)?;
@@ -145,7 +145,7 @@ impl Lines<'_> {
     }
 }
 
-/// What is parsed, and wrong all the same.
+/// Reports the faults of values that the parser accepts.
 fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Finding> {
     let mut findings: Vec<Finding> = named(manifest, lines, release).into_iter().collect();
     let upgrade = &manifest.upgrade;
@@ -172,8 +172,8 @@ fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Fi
     findings
 }
 
-/// Whether the release moves a running service, and Tenure cannot tell afterwards which release the service runs: the
-/// process of a script is that of its interpreter.
+/// Reports a release that moves a running service although Tenure cannot determine afterwards which release the
+/// service runs. The process of a script only shows its interpreter.
 fn untold(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
     let (hooks, hot_from) = (&manifest.hooks, &manifest.upgrade.hot_from);
     let (table, key, _) = [
@@ -192,7 +192,7 @@ fn untold(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<F
     (!is_known).then(|| Finding::new(Code::VersionUntold, &lines.of(table, key), message))
 }
 
-/// What the manifest has Tenure run, by table and key.
+/// Returns the programs that the manifest makes Tenure run, with their tables and keys.
 pub fn programs(manifest: &Manifest) -> impl Iterator<Item = (&'static str, &'static str, &Argv)> {
     let health = manifest.health.as_ref().and_then(|health| match &health.probe {
         Probe::Command(argv) => Some(("health", "command", argv)),
@@ -201,7 +201,7 @@ pub fn programs(manifest: &Manifest) -> impl Iterator<Item = (&'static str, &'st
     manifest.hooks.all().map(|(key, argv)| ("hooks", key, argv)).chain(health)
 }
 
-/// What is wrong with the name and the version.
+/// Reports a fault of the name or the version.
 fn named(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
     let (name, version) = (&manifest.name, &manifest.version);
     if let Err(error) = settings::check_product(name) {
@@ -212,21 +212,21 @@ fn named(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Fi
     if name == STAND_IN || version.to_string() == STAND_IN {
         return None;
     }
-    // A directory is named by whoever packs it.
+    // The user who packs a directory names the archive, so assume the default name.
     let archive = release.archive.clone().unwrap_or_else(|| format!("{name}-{version}.zip"));
     let error = naming::check(&archive, name, version).err()?;
     let hint = error.hints().concat();
     Some(Finding::new(Code::NameDiffers, MANIFEST, error.to_string()).hint(hint))
 }
 
-/// Whether a lower release than this can be in the range: it is about the way up. Where the version is not known, any
-/// may be.
+/// Returns whether the range can contain a lower release than this one, as an upgrade needs. If the version is not
+/// known, any lower release is possible.
 fn comes_before(range: &Range, manifest: &Manifest) -> bool {
     let unknown = manifest.version.to_string() == STAND_IN;
     range.least().is_some_and(|least| unknown || least < manifest.version)
 }
 
-/// What is wrong with the program of a hook, which stands at this place.
+/// Reports a fault of a hook's program. `place` is the place of the hook in the manifest.
 fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Finding> {
     let finding =
         |code, what: &str| Some(Finding::new(code, place, format!("`{key}` runs {program:?}, which {what}")));
@@ -234,7 +234,7 @@ fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Find
         return finding(Code::HookMissing, "is not in the release");
     };
     match thing {
-        // The kernel is given it as it is, and no shell tries what the kernel refuses.
+        // The kernel executes a hook directly, and no shell tries a file that the kernel refuses.
         FileType::File { executable: true } if !release.heads.contains_key(&path) => finding(
             Code::HookNotExecutable,
             "is neither a script that begins with `#!` nor a program of Linux",
@@ -250,7 +250,7 @@ fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Find
 mod tests {
     use super::*;
 
-    /// The faults of a manifest of a release with the programs bin/run and bin/text and the file bin/data.
+    /// Returns the faults of a manifest in a release with the programs bin/run and bin/text and the file bin/data.
     fn faults(text: &str) -> Vec<(&'static str, String, String)> {
         let things = [
             ("bin", FileType::Directory),

@@ -1,5 +1,5 @@
-//! What is wrong with a release that its vendor is about to hand out: every fault at once, each with a code, a
-//! place and a hint. Pure: what the release holds is told by whoever read it.
+//! Finds the faults of a release before its vendor publishes it: all at once, each with a code, a place and a hint.
+//! The module has no effects: the caller reads the release.
 
 mod binaries;
 mod files;
@@ -16,54 +16,54 @@ use crate::naming;
 
 pub use head::{FileMagic, Interpreter, Shebang};
 
-/// The kinds of faults. Their words stay what they are: scripts tell faults apart by them.
+/// The kinds of faults. Their words must not change, because scripts match on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
     /// The archive is damaged, empty, or cannot be read to its end.
     ArchiveUnfit,
-    /// The digest that lies beside the archive is another's.
+    /// The digest file beside the archive does not contain the digest of the archive.
     DigestDiffers,
-    /// The file name of the archive is of another release than the manifest.
+    /// The file name of the archive does not match the manifest, or contains no version if there is no manifest.
     NameDiffers,
-    /// A name that is not safe, or is there twice.
+    /// A name that is not safe, or occurs twice.
     EntryUnsafe,
     /// A device, pipe or socket.
     EntrySpecial,
-    /// A link to an absolute path.
+    /// A symlink to an absolute path.
     LinkAbsolute,
-    /// A link that leaves the release, or leads nowhere.
+    /// A link that leads out of the release, or to nothing.
     LinkUnsafe,
-    /// A mode that is not kept.
+    /// A mode that unpacking does not keep.
     ModeLost,
-    /// The manifest is no TOML.
+    /// The manifest is not TOML, or cannot be read.
     ManifestSyntax,
     /// A key that is not known.
     ManifestUnknown,
-    /// A key that has to be there.
+    /// A required key that is missing.
     ManifestMissing,
     /// A value that cannot be used.
     ManifestValue,
-    /// A range of versions that nothing can be in.
+    /// A range that contains no lower version, or an empty list of ranges.
     RangeNever,
-    /// A word for an architecture that is not uname's.
+    /// A word for an architecture that is not one of uname's.
     ArchUnknown,
     /// A hook whose program is not in the release.
     HookMissing,
-    /// A hook whose program cannot be run.
+    /// A hook whose program cannot be executed.
     HookNotExecutable,
-    /// A script whose interpreter may not be there.
+    /// A script whose interpreter may be missing.
     InterpreterMissing,
     /// A binary for another architecture than the release's.
     ArchDiffers,
-    /// A file that services usually write to.
+    /// A file in a place, or with a name, that services usually write to.
     FileWritten,
-    /// Nothing by which a process of this release is known for one.
+    /// No way to determine whether a process belongs to this release.
     VersionUntold,
 }
 
 impl Code {
-    /// The word for it.
+    /// Returns the word for this kind in reports.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl Code {
         }
     }
 
-    /// What to do about it, where nothing more is known.
+    /// Returns the hint for a fault without a more specific one.
     fn hint(self) -> &'static str {
         match self {
             Self::ArchiveUnfit => "pack it again: `tenure pack DIR`",
@@ -131,58 +131,58 @@ impl Code {
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What kind of fault it is.
+    /// The kind of fault.
     pub code: Code,
     /// A path in the release, or `release.toml:LINE`; empty for the archive as a whole.
     pub place: String,
-    /// What is wrong with it.
+    /// What is wrong.
     pub message: String,
-    /// What to do about it.
+    /// How to correct the fault.
     pub hint: String,
 }
 
 impl Finding {
-    /// A fault, with the hint that its kind has. What a terminal would obey is escaped.
+    /// Creates a fault with the hint of its kind. Control characters in the place are escaped.
     pub fn new(code: Code, place: &str, message: impl Into<String>) -> Self {
         let place = place.chars().map(printable).collect();
         Self { code, place, message: message.into(), hint: code.hint().to_owned() }
     }
 
-    /// The same with a hint that knows more.
+    /// Replaces the hint with a more specific one.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: hint.into(), ..self }
     }
 }
 
-/// What stands at a path of a release.
+/// The type of an entry in a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileType {
     /// A directory.
     Directory,
-    /// A file, and whether its owner may execute it.
+    /// A regular file.
     File {
-        /// Whether its mode says so.
+        /// Whether the owner may execute the file.
         executable: bool,
     },
-    /// A link, and where it leads.
+    /// A symlink and its target.
     Link(String),
 }
 
-/// A release, as far as its faults can be told without reading all of it.
+/// The facts about a release that linting needs, without the contents of all files.
 #[derive(Clone, Debug, Default)]
 pub struct Release {
-    /// The file name of its archive; none for a directory.
+    /// The file name of the archive, or `None` for a directory.
     pub archive: Option<String>,
-    /// The text of its manifest.
+    /// The text of the manifest.
     pub manifest: Option<String>,
-    /// Everything in it, by path.
+    /// All entries by path.
     pub things: BTreeMap<String, FileType>,
-    /// What the first bytes of its programs say, by path.
+    /// The kinds of the programs, according to their first bytes, by path.
     pub heads: BTreeMap<String, FileMagic>,
 }
 
-/// Every fault of a release: of its manifest first, in the order of its lines, then of its files.
+/// Returns all faults of a release: those of the manifest first, in the order of its lines, then those of the files.
 #[must_use]
 pub fn lint(release: &Release) -> Vec<Finding> {
     let (manifest, mut findings) = match &release.manifest {
@@ -198,7 +198,7 @@ pub fn lint(release: &Release) -> Vec<Finding> {
     findings
 }
 
-/// Without a manifest the file name has to tell what the release is.
+/// Without a manifest, the file name must contain the version of the release.
 fn unnamed(release: &Release) -> Option<Finding> {
     if release.things.contains_key(MANIFEST) {
         return None;
@@ -208,11 +208,12 @@ fn unnamed(release: &Release) -> Option<Finding> {
     Some(Finding::new(Code::NameDiffers, "", message))
 }
 
-/// How many links and names of directories are followed for one path.
+/// The maximum number of path components, including those of symlinks, that are followed for one path.
 const STEPS_MAX: usize = 500;
 
 impl Release {
-    /// What a path leads to, links followed; nothing where it leads out of the release or nowhere.
+    /// Returns the path and the type of the entry that a path leads to, following symlinks. Returns `None` if the
+    /// path leads out of the release or to nothing.
     fn resolve(&self, path: &str) -> Option<(String, &FileType)> {
         let mut at = String::new();
         let mut ahead: Vec<&str> = path.split('/').rev().collect();

@@ -1,11 +1,11 @@
-//! The faults of what a release requires: words that no host has for itself.
+//! Finds the faults of what a release requires: words that no host uses for itself.
 
 use crate::manifest::nearest;
 use crate::requires::{NamedRequirement, Requires};
 
 use super::{Code, Finding};
 
-/// What people write for the words of uname.
+/// Common words for architectures, each with uname's word.
 const ARCH_WORDS: [(&str, &str); 6] = [
     ("amd64", "x86_64"),
     ("x64", "x86_64"),
@@ -46,7 +46,7 @@ const UNAME: [&str; 24] = [
 /// The C libraries that hosts have.
 const LIBC: [&str; 2] = ["glibc", "musl"];
 
-/// What no host meets; `at` tells where a key stands.
+/// Reports the requirements that no host meets. `at` returns the place of a key.
 pub fn check(requires: &Requires, at: &dyn Fn(&str) -> String) -> Vec<Finding> {
     let unknown = |word: &&String| !UNAME.contains(&word.as_str());
     let arch = requires.arch.iter().filter(unknown).map(|word| {
@@ -67,7 +67,7 @@ pub fn check(requires: &Requires, at: &dyn Fn(&str) -> String) -> Vec<Finding> {
     arch.chain(libc).collect()
 }
 
-/// Why no host has this C library, and what to write.
+/// Returns why no host has this C library, and what to write instead. Returns `None` if a host may have it.
 fn never_met(wanted: &NamedRequirement) -> Option<(String, String)> {
     match wanted.name() {
         name if !LIBC.contains(&name) => {
@@ -86,7 +86,7 @@ fn never_met(wanted: &NamedRequirement) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
-    /// The codes and hints of what is told of this table.
+    /// Returns the places, codes and hints of the faults of this table.
     fn told(table: &str) -> Vec<String> {
         let requires: Requires = toml::from_str(table).unwrap();
         let findings = check(&requires, &|key| key.to_owned());

@@ -1,4 +1,4 @@
-//! `adopt`: take an existing, unversioned install into a root, as its first release.
+//! `adopt`: copies an existing, unversioned installation into a root as a release.
 
 use std::path::{Path, PathBuf};
 
@@ -18,33 +18,33 @@ use crate::version::Version;
 use super::disk_space::{Reservation, SpaceBudget};
 use super::{Common, Mode, Report, Session, fetch};
 
-/// What `adopt` is told.
+/// The options of `adopt`.
 #[derive(Clone, Debug)]
 pub struct Adopt {
-    /// What every command is told.
+    /// The options common to all commands.
     pub common: Common,
-    /// The directory of the install.
+    /// The directory of the installation.
     pub from: PathBuf,
-    /// The version that it is.
+    /// The version to give to the installation.
     pub version: Version,
 }
 
-/// What became of it.
+/// The result of `adopt`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Adopted {
-    /// The release.
+    /// The adopted release.
     pub version: Version,
-    /// The directory that was copied; it stays as it is.
+    /// The directory that was copied; it stays unchanged.
     pub from: String,
-    /// The state that it is in: permanent, where no release was.
+    /// The state of the release: permanent if no release was permanent before, otherwise unpacked.
     pub state: ReleaseState,
 }
 
-/// Copies an install into the root; where no release is permanent yet, this one becomes so.
+/// Copies an installation into the root. If no release is permanent yet, the adopted release becomes permanent.
 ///
 /// # Errors
-/// Refused where it is not a directory, holds the root, does not fit, or where the release is there already;
-/// failed where it was taken back.
+/// Returns a `Refused` error if `from` is not a directory, contains the root, does not fit, or if the release is
+/// installed already. Returns a `Failed` error if the copy failed and was rolled back.
 pub fn adopt(root: &Root, options: &Adopt, reporter: &mut dyn Reporter) -> Result<Report<Adopted>> {
     let version = &options.version;
     let from = adoptable(&options.from, root.path(), version, root.settings().name.as_deref())?;
@@ -99,7 +99,7 @@ fn check_trust(root: &Root, from: &Path, version: &Version) -> Result<()> {
     )))
 }
 
-/// Refuses what lies among the releases, wherever these are.
+/// Refuses a directory inside releases/, even if releases/ lies on another disk.
 fn outside_releases(root: &Root, from: &Path) -> Result<()> {
     if from.starts_with(root.releases().path()) {
         return Err(Error::refused(format!("cannot adopt {}: it is in releases/", from.display()))
@@ -128,11 +128,11 @@ fn request(version: &Version) -> Request {
     }
 }
 
-/// The directory that is to be adopted as this version, without links; also before there is a root to adopt it into.
+/// Returns the directory to adopt as this version, with symlinks resolved. The root need not exist yet.
 ///
 /// # Errors
-/// Refused where it is not a directory, where it and the root lie in each other, or where its manifest cannot be used or is
-/// another release's.
+/// Returns a `Refused` error if `given` is not a directory, contains the root or lies in releases/, or if its
+/// manifest cannot be used or belongs to another release.
 pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str>) -> Result<PathBuf> {
     let from = disk::resolve(given)?;
     let refuse = |why: &str, hint: &str| {
@@ -151,7 +151,7 @@ pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str
     Ok(from)
 }
 
-/// Refuses a manifest that no archive of this release could have: every later command would stumble over it.
+/// Refuses a manifest that an archive of this release could not have, because every later command would reject it.
 fn declared(from: &Path, version: &Version, name: Option<&str>) -> Result<()> {
     let (dir, path) = outside::open_dir(from)?;
     match manifest_in(&DirPath::of(dir, path))?.and_then(|manifest| manifest.mismatch(version, name)) {

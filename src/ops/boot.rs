@@ -1,4 +1,4 @@
-//! `boot` and `revert`: back to the permanent release.
+//! `boot` and `revert`: go back to the permanent release.
 
 use std::time::Duration;
 
@@ -14,43 +14,44 @@ use crate::version::Version;
 
 use super::{Common, Mode, Report, Session, guard_trial, late, service_move};
 
-/// How long `boot` waits for the lock before it looks whether it is waited for itself.
+/// How long `boot` waits for the lock before it checks whether the lock holder waits for `boot`.
 const TURN: Duration = Duration::from_millis(200);
 
-/// What `boot` leaves to be started.
+/// The result of `boot`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Booted {
-    /// The permanent release.
+    /// The release that starts: the permanent one, or the current one if a running command has ordered this start.
     pub version: Version,
     /// The release whose trial ended.
     pub ended_trial_of: Option<Version>,
 }
 
-/// What `revert` went back to.
+/// The result of `revert`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reverted {
     /// The permanent release, which is current again.
     pub version: Version,
-    /// The release that was current; none where `current` was broken.
+    /// The release that was current before; `None` if the link `current` was broken.
     pub from: Option<Version>,
     /// Whether anything was changed.
     pub changed: bool,
 }
 
-/// Finishes recovery and points `current` at the permanent release, before the service starts.
+/// Finishes a pending recovery and points `current` to the permanent release, before the service starts.
 ///
-/// What it cannot do it reports as a warning: while a permanent release is there, the service is to start.
+/// If a permanent release exists, a failure is only a warning, because the service must be able to start.
 ///
 /// # Errors
-/// Refused where no release is permanent; busy where another Tenure is at work and no release is permanent.
+/// Returns a `Refused` error if no release is permanent, or a `Busy` error if another Tenure also holds the lock.
+/// Returns an error on interruption.
 pub fn boot(root: &Root, common: &Common, reporter: &mut dyn Reporter) -> Result<Report<Booted>> {
     match in_turn(root, common, reporter) {
         Ok(report) => Ok(report),
         Err(error) => match root.observe()?.permanent.version().cloned() {
-            // Who asked it to end does not want the service started on what is there.
+            // After an interruption, the service must not start in the present state.
             Some(version) if error.kind() != Kind::Usage && !reporter.interrupted() => {
                 report(&error, reporter);
-                // A trial that it could not end has a deadline all the same.
+                // `boot` may have failed to end a trial; its deadline still needs a guard.
                 guard_trial(root).unwrap_or_else(|error| report(&error, reporter));
                 let result = Booted { version, ended_trial_of: None };
                 Ok(Report::Done { recovered: None, result })
@@ -60,7 +61,7 @@ pub fn boot(root: &Root, common: &Common, reporter: &mut dyn Reporter) -> Result
     }
 }
 
-/// Waits for its turn, unless whoever works on the root has ordered this very start.
+/// Waits for the lock, unless the lock holder has ordered this very start.
 fn in_turn(root: &Root, common: &Common, reporter: &mut dyn Reporter) -> Result<Report<Booted>> {
     let until = clock::since_boot() + common.wait;
     loop {
@@ -94,7 +95,7 @@ fn report(error: &Error, reporter: &mut dyn Reporter) {
     }
 }
 
-/// Says that a link comes back which is not Tenure's to remove.
+/// Warns that the link `permanent` is restored after a user removed it.
 fn restores(now: &Snapshot, reporter: &mut dyn Reporter) {
     if let Some(lost) = &now.lost {
         reporter.warn(&format!(
@@ -107,12 +108,12 @@ fn permanent(now: &Snapshot) -> Result<Version> {
     now.rightful().cloned().ok_or_else(|| Error::refused("no release is permanent"))
 }
 
-/// Ends a trial now. A release that is named has to be the one on trial, unless it is neither current nor permanent:
-/// then its trial is over already.
+/// Ends a trial now. A named release must be the one on trial. If no trial is under way and the named release is not
+/// permanent, its trial is over already.
 ///
 /// # Errors
-/// Refused where no release is permanent, and where the release that is named is permanent or another one is on trial;
-/// failed where it was taken back.
+/// Returns a `Refused` error if no release is permanent, or if the named release is permanent or another release is
+/// on trial. Returns a `Failed` error if the revert failed and was rolled back.
 pub fn revert(
     root: &Root,
     common: &Common,
@@ -124,7 +125,7 @@ pub fn revert(
     revert_in(session, reporter)
 }
 
-/// As [`revert`].
+/// Like [`revert`], in a given session.
 pub(super) fn revert_in(session: Session<'_>, reporter: &mut dyn Reporter) -> Result<Report<Reverted>> {
     let version = permanent(&session.now).or_else(|e| plan::boot(&session.now).and(Err(e)))?;
     let from = session.now.current.version().cloned();

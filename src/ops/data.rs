@@ -1,4 +1,4 @@
-//! What goes along with a release that becomes permanent: a backup, and what becomes of the data.
+//! Plans what happens to the data when a release becomes permanent: a backup, and a migration or a new format.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
 use crate::version::Version;
 
-/// The steps that keep the data safe and bring it into the format of a release that becomes permanent.
+/// Returns the steps that back up the data and bring it into the format of a release that becomes permanent.
 pub(super) fn along(
     on_disk: &OnDisk,
     now: &Snapshot,
@@ -21,7 +21,7 @@ pub(super) fn along(
     backup_command: Option<&str>,
 ) -> PlanFacts {
     let target = &request.target;
-    // On trial nothing is done yet that cannot be taken back.
+    // A trial must remain reversible, so it does not change the data.
     let is_permanent = request.permanence == Permanence::Permanent;
     let data = becoming(now, on_disk, target, manifest).filter(|_| is_permanent);
     let by_hook = data.as_ref().is_some_and(|step| converts(step, on_disk, now, target))
@@ -31,11 +31,11 @@ pub(super) fn along(
     PlanFacts { backup, data, ..PlanFacts::default() }
 }
 
-/// The same, of the current release that is made permanent. A manifest that cannot be used must not keep it from that: the
-/// data is then left as it is, which is said.
+/// Returns the steps of [`along`] for the current release when it becomes permanent. An unusable manifest must not
+/// prevent that: it causes a warning, and the data stays as it is.
 ///
 /// # Errors
-/// Where the record of the data cannot be read.
+/// Returns an error if the record of the data cannot be read.
 pub(super) fn confirmed(
     root: &Root,
     now: &Snapshot,
@@ -55,7 +55,7 @@ pub(super) fn confirmed(
     match told {
         Ok((manifest, data)) => Ok(along(&data, now, &request, manifest.as_ref(), backup_command)),
         Err(error) => {
-            // The record itself has to be readable all the same.
+            // The record itself must be readable in any case.
             root.data_as_told(now)?;
             reporter.warn(&format!("the data of {current} is not migrated: {}", error.in_one_line()));
             reporter.warn("correct the file, then run `tenure migrate`");
@@ -70,14 +70,14 @@ pub(super) fn confirmed(
     }
 }
 
-/// What a release says of the formats of its data, and whether it has a program that migrates it.
+/// Returns the data formats that a release declares, and whether it has a migrate hook.
 fn said(manifest: Option<&Manifest>) -> (Option<&Formats>, bool) {
     let migrates = manifest.is_some_and(|manifest| manifest.hooks.migrate.is_some());
     (manifest.and_then(|manifest| manifest.data.as_ref()), migrates)
 }
 
 fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&Manifest>) -> Option<Step> {
-    // Also where somebody has removed the link to it.
+    // This finds the permanent release even if the link `permanent` was removed.
     let old = now.rightful();
     let (declared, migrates) = said(manifest);
     match data.becomes(old, target, declared, migrates) {
@@ -89,8 +89,8 @@ fn becoming(now: &Snapshot, data: &OnDisk, target: &Version, manifest: Option<&M
     }
 }
 
-/// Whether this step stands for a change of the data that nothing takes back: a migration, or what a higher release makes
-/// of it by itself.
+/// Returns whether the step means a change of the data that cannot be rolled back: a migration, or a conversion that
+/// a higher release does by itself.
 fn converts(step: &Step, on_disk: &OnDisk, now: &Snapshot, target: &Version) -> bool {
     match step {
         Step::Migrate { .. } => true,
@@ -101,7 +101,7 @@ fn converts(step: &Step, on_disk: &OnDisk, now: &Snapshot, target: &Version) -> 
     }
 }
 
-/// The data as it is in the end, once a release is permanent.
+/// Returns the final state of the data after a release becomes permanent and its migration is done.
 pub(super) fn after(
     formats: BTreeSet<DataFormat>,
     now: &Snapshot,
@@ -117,18 +117,18 @@ pub(super) fn after(
     }
 }
 
-/// Refuses a release that cannot start on the data, or that may not while a migration is not done; else tells what
-/// becomes of the data.
+/// Checks that a release can start on the data and that no unfinished migration forbids it. Returns a description of
+/// what happens to the data.
 ///
 /// # Errors
-/// Refused, naming the formats or the migration.
+/// Returns a `Refused` error that names the formats or the migration.
 pub(super) fn admitted(
     data: &OnDisk,
     now: &Snapshot,
     target: &Version,
     manifest: Option<&Manifest>,
 ) -> Result<String> {
-    // A release on trial has made nothing of the data yet.
+    // A release on trial has not changed the data yet, so compare with the permanent release.
     let from = now.rightful().or(now.current.version());
     if let Some(from) = from.filter(|_| now.state(target) != Some(ReleaseState::Permanent)) {
         let (declared, migrates) = said(manifest);
@@ -154,13 +154,14 @@ pub(super) fn admitted(
     })
 }
 
-/// The same of a release of which nobody can tell what it declares; none where it is not in its way in any case.
+/// Returns the error for an unfinished migration that refuses a release whatever its manifest declares, or `None`.
 pub(super) fn held_up(data: &OnDisk, now: &Snapshot, target: &Version) -> Option<Error> {
     let from = now.rightful().or(now.current.version())?;
     data.is_at_rest(from, target).err()
 }
 
-/// What prepares a release; none where nothing does, or where that was done. What has run here is prepared.
+/// Returns the step that prepares a release. Returns `None` if the release has no prepare hook or is prepared
+/// already. A release that has run here counts as prepared.
 pub(super) fn preparing(
     root: &Root,
     now: &Snapshot,

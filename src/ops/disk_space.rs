@@ -1,4 +1,4 @@
-//! How much room there is for a release, and what is said of one that takes more.
+//! Computes the disk space that is available for a release, and refuses a release that needs more.
 
 use bytesize::ByteSize;
 
@@ -8,19 +8,19 @@ use crate::fs::{self as disk, Free};
 use crate::root::Root;
 use crate::version::Version;
 
-/// The reserve where the settings name none: 64 MiB, or a hundredth of a smaller file system.
+/// The default reserve: 64 MiB, or 1% of the file system if that is less.
 const RESERVE: u64 = 64 << 20;
 
-/// About how long the line of a file in a receipt is, in bytes.
+/// The approximate length of a line in a receipt, in bytes. A receipt has one line for each file.
 const LINE: u64 = 256;
 
-/// How many times its length an archive of a release unpacks to, at most: real ones reach about 10.
+/// The highest ratio of unpacked size to archive length that a release has. Real releases reach about 10.
 const RATIO_MAX: u64 = 64;
 
-/// The files and directories that Tenure makes for itself on the way, at most.
+/// The maximum number of files and directories that Tenure creates for itself on the way.
 const OWN_FILES: u64 = 16;
 
-/// Room that is going to be taken.
+/// Disk space that will be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reservation {
     bytes: u64,
@@ -28,18 +28,18 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// What releases take together.
+    /// Returns the sum of two reservations.
     pub fn and(self, other: Self) -> Self {
         Self { bytes: self.bytes.saturating_add(other.bytes), files: self.files.saturating_add(other.files) }
     }
 
-    /// What of so many bytes is left.
+    /// Returns how many of `bytes` remain after this reservation.
     pub fn left_of(self, bytes: u64) -> u64 {
         bytes.saturating_sub(self.bytes)
     }
 }
 
-/// The room for one release, and why it is no more.
+/// The disk space that is available for one release, with the figures that explain it.
 pub(super) struct SpaceBudget<'a> {
     root: &'a Root,
     /// The release.
@@ -50,19 +50,19 @@ pub(super) struct SpaceBudget<'a> {
 }
 
 impl<'a> SpaceBudget<'a> {
-    /// Looks up how much there is, beside what others take before.
+    /// Determines the free space. `claimed` is the space that other releases take first.
     ///
     /// # Errors
-    /// Where nobody can tell.
+    /// Returns an error if the free space cannot be determined.
     pub fn of(root: &'a Root, version: &'a Version, claimed: Reservation) -> Result<Self> {
         let free = disk::free(&root.disk())?;
         Ok(Self { root, version, free, reserve: reserve(root, &free), claimed })
     }
 
-    /// Refuses where there is none.
+    /// Checks that any space and any inodes are available.
     ///
     /// # Errors
-    /// As it says.
+    /// Returns a `Refused` error if there are none.
     pub fn any(&self) -> Result<()> {
         match (self.bytes(), self.files()) {
             (0, _) => Err(self.lacking("it needs more")),
@@ -71,12 +71,12 @@ impl<'a> SpaceBudget<'a> {
         }
     }
 
-    /// The unit in which files take room, in bytes.
+    /// Returns the allocation unit of files, in bytes.
     pub fn block(&self) -> u64 {
         self.free.block
     }
 
-    /// What an archive may unpack to; `refuse` should say what [`Self::excess`] says.
+    /// Returns the limits for unpacking an archive. `refuse` should return the error from [`Self::excess`].
     pub fn limits<'f>(&self, refuse: &'f (dyn Fn(Excess) -> Error + Sync)) -> Limits<'f> {
         let set = &self.root.settings().limits;
         Limits {
@@ -88,8 +88,8 @@ impl<'a> SpaceBudget<'a> {
         }
     }
 
-    /// What an archive of this length is looked through for, so that what it needs can be told: no more than a release
-    /// ever has of such a length.
+    /// Returns wider limits for reading an archive of this length without unpacking it, so that the space that it
+    /// needs can be reported. No real release exceeds them.
     pub fn generous<'f>(&self, length: u64, refuse: &'f (dyn Fn(Excess) -> Error + Sync)) -> Limits<'f> {
         let set = &self.root.settings().limits;
         let bytes = self.bytes().max(length.saturating_mul(RATIO_MAX));
@@ -100,7 +100,7 @@ impl<'a> SpaceBudget<'a> {
         }
     }
 
-    /// What is said of an archive that takes more than it may.
+    /// Returns the error for an archive that exceeds its limits.
     pub fn excess(&self, excess: Excess, archive: &str) -> Error {
         let set = &self.root.settings().limits;
         let entries = set.entries.unwrap_or(ENTRIES_MAX);
@@ -120,7 +120,7 @@ impl<'a> SpaceBudget<'a> {
         }
     }
 
-    /// What there is beside what a release needs.
+    /// Describes the space that a release needs and the space that is free.
     pub fn beside(&self, survey: &Survey) -> String {
         let (bytes, files) = (survey.space(self.free.block), survey.entries());
         let inodes = self.free.files.map_or_else(String::new, |files| format!(" and {files} files (inodes)"));
@@ -129,7 +129,7 @@ impl<'a> SpaceBudget<'a> {
         format!("it takes up to {needed} in {files} files; {free}{inodes} free{before}, {reserve} in reserve")
     }
 
-    /// What a release takes that is not unpacked yet, with its receipt.
+    /// Returns the space for a release that is not unpacked yet, including its receipt.
     pub fn claim(&self, survey: &Survey) -> Reservation {
         let files = survey.entries().saturating_add(OWN_FILES);
         let own =
@@ -145,7 +145,7 @@ impl<'a> SpaceBudget<'a> {
         }
     }
 
-    /// Refuses what does not fit, before anything is written.
+    /// Refuses a release that does not fit, before anything is written.
     pub fn fits(&self, bytes: u64, files: u64) -> Result<()> {
         if files > self.files() {
             return Err(self.lacking(&format!("it needs {files} files (inodes)")));
@@ -165,20 +165,20 @@ impl<'a> SpaceBudget<'a> {
         .hint("`tenure prune` removes releases that are no longer needed")
     }
 
-    /// The bytes that a release and its receipt may take.
+    /// Returns how many bytes a release and its receipt may take.
     fn bytes(&self) -> u64 {
         let free = self.claimed.left_of(self.free.bytes);
         free.saturating_sub(self.reserve).saturating_sub(OWN_FILES * self.free.block)
     }
 
-    /// The files that a release may have.
+    /// Returns how many files a release may have.
     fn files(&self) -> u64 {
         let taken = OWN_FILES.saturating_add(self.claimed.files);
         self.free.files.map_or(u64::MAX, |files| files.saturating_sub(taken))
     }
 }
 
-/// The bytes that are never taken.
+/// Returns how many bytes must stay free.
 pub(super) fn reserve(root: &Root, free: &Free) -> u64 {
     let set = root.settings().space.reserve.map(|reserve| reserve.as_u64());
     set.unwrap_or(RESERVE.min(free.size / 100))

@@ -1,4 +1,4 @@
-//! How a release gets onto the disk: its archive is unpacked into staging and held against the rules.
+//! Fetches a release: unpacks its archive into staging and checks it.
 
 use std::sync::Arc;
 
@@ -21,71 +21,71 @@ use super::disk_space::{Reservation, SpaceBudget};
 use super::share;
 use super::source::{ArchiveFile, ArchiveRequest, ReleaseSource, manifest, source};
 
-/// How a release gets onto the disk.
+/// A fetched release, or the findings about it in a dry run.
 #[derive(Default)]
 pub(super) struct Fetch<'a> {
-    /// The steps that bring it there; none where it is there to stay.
+    /// The steps that put the release on disk; empty if it is installed and stays.
     pub steps: Vec<Step>,
-    /// What they publish; none where nothing is to be changed.
+    /// The staged release that the steps publish; `None` if nothing is to be changed.
     pub staged: Option<Staged<'a>>,
-    /// What the release declares, by the manifest in its archive.
+    /// The manifest in the archive of the release.
     pub manifest: Option<Manifest>,
-    /// The archive's SHA-256, in hex; none where the release is installed.
+    /// The SHA-256 of the archive, in hex; `None` if the release is installed.
     pub sha256: Option<String>,
-    /// What was found of the archive; none where the release is installed.
+    /// The findings about the archive; `None` if the release is installed.
     pub looked: Option<ArchiveFacts>,
-    /// What is still to be taken before it is switched to.
+    /// The disk space that the release still needs before the switch.
     pub claim: Reservation,
 }
 
-/// What was found of an archive.
+/// The findings about an archive.
 pub(super) struct ArchiveFacts {
-    /// Its SHA-256, in hex.
+    /// The SHA-256, in hex.
     pub sha256: String,
-    /// Whether a digest lies beside it, which is the same.
+    /// Whether a digest file lies beside the archive and matches.
     pub has_digest: bool,
-    /// Whether a trusted key has signed it.
+    /// Whether a trusted key signed the archive.
     pub is_signed: bool,
-    /// The room that it takes, and what there is, in words; or that it does not fit.
+    /// The needed and the free space in words, or an error if the release does not fit.
     pub room: std::result::Result<String, Error>,
 }
 
 impl Fetch<'_> {
-    /// The same with what the release declares, also where it is installed and not brought from an archive.
+    /// Sets the manifest of a release that is installed and not fetched from an archive.
     ///
     /// # Errors
-    /// Refused where its manifest cannot be used.
+    /// Returns a `Refused` error if the manifest cannot be used.
     pub fn declared(self, root: &Root, version: &Version) -> Result<Self> {
         let manifest = if self.steps.is_empty() { root.manifest(version)? } else { self.manifest };
         Ok(Self { manifest, ..self })
     }
 }
 
-/// What is in the way of a release that was to be fetched.
+/// The reasons why a release cannot be fetched.
 pub(super) enum FailedChecks<'a> {
-    /// Its archive is not known to be the vendor's; what of that was found, by the name of the check.
+    /// The archive is not verified to be from the vendor. Each failed check comes with its name.
     Foreign {
-        /// What says most.
+        /// The more significant failed check.
         first: FailedCheck,
-        /// What was found besides.
+        /// The other failed check, if both failed.
         also: Option<FailedCheck>,
     },
-    /// Its archive breaks a rule, or there is no place for it.
+    /// The archive breaks a rule, or the path of the release is occupied.
     Broken(Error),
-    /// It takes more room than there is.
+    /// The release needs more space than is free.
     TooLarge {
-        /// What there is too little of.
+        /// The error that names the lacking resource.
         why: Error,
-        /// What the archive would bring.
+        /// The release as it would be fetched.
         fetched: Box<Fetch<'a>>,
     },
 }
 
-/// A check that failed, and why.
+/// The name of a failed check, and the reason.
 pub(super) type FailedCheck = (&'static str, Error);
 
 impl FailedChecks<'_> {
-    /// What is told where only one fault is.
+    /// Returns the error to report if only one is reported.
     fn first(self) -> Error {
         match self {
             Self::Foreign { first: (_, why), .. } | Self::Broken(why) | Self::TooLarge { why, .. } => why,
@@ -93,23 +93,23 @@ impl FailedChecks<'_> {
     }
 }
 
-/// A release that was fetched, or all that is in its way.
+/// A fetched release, or the reasons why it cannot be fetched.
 pub(super) type Fetched<'a> = std::result::Result<Fetch<'a>, FailedChecks<'a>>;
 
-/// How much is told of what is in the way of a release.
+/// How many problems of a release are reported.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Detail {
-    /// The first of it; no more is read than that takes.
+    /// The first problem; nothing is read beyond it.
     First,
-    /// All of it, by one reading of the archive.
+    /// All problems, found in one reading of the archive.
     All,
 }
 
-/// Finds what brings a release onto the disk, stages it, and refuses what cannot be unpacked.
+/// Finds the archive of a release and unpacks it into staging. Refuses an archive that cannot be unpacked.
 ///
 /// # Errors
-/// Refused where there is no archive, or two, or one that differs from what is installed, is damaged, holds
-/// another release or does not fit; nothing of it is left then.
+/// Returns a `Refused` error if there is no archive or more than one, or if the archive differs from the installed
+/// release, is damaged, holds another release or does not fit. Nothing remains in staging then.
 pub(super) fn fetch<'a>(
     root: &'a Root,
     now: &Snapshot,
@@ -119,10 +119,10 @@ pub(super) fn fetch<'a>(
     bring(root, now, want, Detail::First, reporter)?.map_err(FailedChecks::first)
 }
 
-/// The same, and tells all that is wrong with an archive. It is read once, whatever that is.
+/// Fetches a release like [`fetch`], but returns all problems of the archive. The archive is read only once.
 ///
 /// # Errors
-/// Refused where there is no archive, or two, or one that differs from what is installed.
+/// Returns a `Refused` error if there is no archive or more than one, or if it differs from the installed release.
 pub(super) fn fetch_or_tell<'a>(
     root: &'a Root,
     now: &Snapshot,
@@ -132,7 +132,7 @@ pub(super) fn fetch_or_tell<'a>(
     bring(root, now, want, Detail::All, reporter)
 }
 
-/// Stages the archive; only what is whole, holds this release and fits gets a plan.
+/// Only an intact archive that holds this release and fits gets steps.
 fn bring<'a>(
     root: &'a Root,
     now: &Snapshot,
@@ -180,7 +180,6 @@ fn bring<'a>(
     }
 }
 
-/// An archive that is inspected.
 #[derive(Clone, Copy)]
 struct ArchiveJob<'j, 'a> {
     root: &'a Root,
@@ -193,25 +192,25 @@ struct ArchiveJob<'j, 'a> {
 /// An archive that breaks no rule.
 struct Sound {
     inspected: DeclaredRelease,
-    /// Why it is not unpacked all the same.
+    /// Why the archive was not unpacked: it needs too much space.
     excess: Option<Error>,
 }
 
-/// What an archive holds and declares.
+/// The contents and the manifest of an archive.
 struct DeclaredRelease {
     reading: Reading,
     has_digest: bool,
-    /// The trusted key that signed it.
+    /// The trusted key that signed the archive.
     signed_by: Option<String>,
     manifest: Option<Manifest>,
 }
 
-/// What was made of an archive, or what is wrong with it.
+/// A sound archive, or the reasons why it is refused.
 type InspectionResult = std::result::Result<Sound, FailedChecks<'static>>;
 
 impl<'a> ArchiveJob<'_, 'a> {
-    /// Inspects it, and unpacks it into staging where there is one. Where the release may not keep what it would share
-    /// with an installed one, it is unpacked once more.
+    /// Inspects the archive, and unpacks it into `staging` if given. If the release may not keep files shared with an
+    /// installed release, the archive is unpacked again without sharing.
     fn inspect_into(
         &self,
         now: &Snapshot,
@@ -231,8 +230,8 @@ impl<'a> ArchiveJob<'_, 'a> {
         }
     }
 
-    /// Reads the archive once: its digest and its signature are over the very bytes that are unpacked. What a trusted
-    /// key cannot have signed is not decoded.
+    /// Reads the archive once, so that its digest and its signature cover exactly the bytes that are unpacked. An
+    /// archive that no trusted key can have signed is not decoded.
     fn inspect(
         &self,
         staging: Option<(&Staging<'_>, Option<Arc<BaseRelease>>)>,
@@ -265,7 +264,7 @@ impl<'a> ArchiveJob<'_, 'a> {
         match (digest, signature, read) {
             (Ok(has_digest), Ok(signed_by), Some(Ok(read))) => self.declared(read, has_digest, signed_by),
             (Ok(_), Ok(_), Some(Err(broken))) => Ok(Err(FailedChecks::Broken(broken))),
-            // Where these are not the vendor's bytes, that says more than what is wrong with them.
+            // If the bytes are not the vendor's, that is more important than other problems in them.
             (digest, signature, _) => Ok(Err(foreign(digest.err(), signature.err()))),
         }
     }
@@ -287,7 +286,7 @@ impl<'a> ArchiveJob<'_, 'a> {
         })
     }
 
-    /// What was found of an archive that is not unpacked, or not yet; and whether it fits, where that is not known.
+    /// Returns the findings about an archive without a staged release. `weigh` also checks whether the release fits.
     fn found(&self, inspected: DeclaredRelease, steps: Vec<Step>, weigh: bool) -> Result<Fetch<'a>> {
         let DeclaredRelease { reading, has_digest, manifest, .. } = inspected;
         let (room, survey) = (self.room, &reading.survey);
@@ -302,7 +301,7 @@ impl<'a> ArchiveJob<'_, 'a> {
         Ok(Fetch { steps, staged: None, manifest, sha256, looked, claim })
     }
 
-    /// Completes what is staged.
+    /// Completes the staged release. Without `staging`, as in a dry run, returns only the findings.
     fn stage(
         &self,
         inspected: DeclaredRelease,
@@ -320,7 +319,7 @@ impl<'a> ArchiveJob<'_, 'a> {
     }
 }
 
-/// What keeps an archive from being known as the vendor's: a signature says more than a digest.
+/// Returns the failed digest and signature checks. The signature comes first because it is the stronger evidence.
 fn foreign(digest: Option<Error>, signature: Option<Error>) -> FailedChecks<'static> {
     let (digest, signature) = (digest.map(|why| ("digest", why)), signature.map(|why| ("signature", why)));
     match (signature, digest) {
@@ -330,7 +329,7 @@ fn foreign(digest: Option<Error>, signature: Option<Error>) -> FailedChecks<'sta
     }
 }
 
-/// Refuses an archive that is signed and renamed: it would bring back a release that was left for a reason.
+/// Refuses a signed archive that was renamed: it could bring back a release that was abandoned for a reason.
 pub(super) fn named_as(
     root: &Root,
     version: &Version,
@@ -346,7 +345,7 @@ pub(super) fn named_as(
     }
 }
 
-/// What a rule forbids, apart from what failed.
+/// Separates a refusal by a rule from a failure.
 fn refusal<T>(outcome: Result<T>) -> Result<std::result::Result<T, Error>> {
     match outcome {
         Err(error) if error.kind() != Kind::Refused => Err(error),
@@ -354,7 +353,7 @@ fn refusal<T>(outcome: Result<T>) -> Result<std::result::Result<T, Error>> {
     }
 }
 
-/// Refuses to unpack over something that is no release.
+/// Refuses to unpack over a file or link that is not a release.
 pub(super) fn free_name(root: &Root, version: &Version) -> Result<()> {
     let path = root.release(version);
     if disk::exists(&path) && !disk::is_dir(&path) {

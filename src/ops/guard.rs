@@ -1,4 +1,4 @@
-//! `guard`: takes back what was cut short and ends what is on trial, with nobody there. Started by Tenure itself.
+//! `guard`: recovers interrupted commands and ends trials without an operator. Tenure starts it itself.
 
 use std::time::Duration;
 
@@ -19,24 +19,25 @@ use crate::service::Service;
 
 use super::{Common, Mode, Session, boot, data, install};
 
-/// How long before the next look.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often it is tried to end what cannot be ended, each time after twice as long; then a person is needed.
+/// How many times in a row an action may fail, with a pause that doubles each time. After that, an operator is
+/// needed.
 const ATTEMPTS: u32 = 10;
 
-/// What became of a guard.
+/// The result of `guard`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Guarded {
-    /// What it did, in order; empty where it had nothing to do.
+    /// The actions of the guard, in order; empty if there was nothing to do.
     pub did: Vec<String>,
 }
 
-/// Guards the root for as long as the process is there that asked for it, a transaction is open, or a trial has
-/// an end.
+/// Guards the root while the process `ordered_by` is alive, a transaction is open, or a trial with a deadline is
+/// under way.
 ///
 /// # Errors
-/// Failed where the root cannot be read any more, or where something could not be ended time and again.
+/// Returns an error if the root cannot be read any more, if an action fails several times in a row, or on
+/// interruption.
 pub fn guard(root: &Root, ordered_by: Identity, reporter: &mut dyn Reporter) -> Result<Guarded> {
     let mut guard =
         Guard { root: root.clone(), ordered_by, watched: None, seen: None, failed: 0, did: Vec::new() };
@@ -53,7 +54,7 @@ pub fn guard(root: &Root, ordered_by: Identity, reporter: &mut dyn Reporter) -> 
         if !on_duty {
             on_duty = post.try_lock().is_ok();
             if on_duty && stood_by {
-                // It has moved up, and somebody has to stand by in its place.
+                // This guard was on stand-by and is now on duty, so another one must stand by.
                 detach::stand_in(root, ordered_by)?;
             }
             stood_by = !on_duty;
@@ -65,16 +66,15 @@ pub fn guard(root: &Root, ordered_by: Identity, reporter: &mut dyn Reporter) -> 
     }
 }
 
-/// What there is to do.
 #[derive(Debug, PartialEq)]
 enum Duty {
-    /// Nothing any more.
+    /// Nothing any more; the guard ends.
     Over,
-    /// Nothing yet: somebody is at work.
+    /// Nothing yet; the process that ordered the guard is at work.
     Wait,
-    /// A transaction was cut short.
+    /// Recover an interrupted transaction.
     Recover,
-    /// A trial has an end.
+    /// Watch a trial with a deadline, and end it.
     Attend(Trial),
 }
 
@@ -82,13 +82,13 @@ struct Guard {
     root: Root,
     ordered_by: Identity,
     watched: Option<Watched>,
-    /// The transaction of the trial that it saw last.
+    /// The transaction of the trial that was seen last.
     seen: Option<String>,
     failed: u32,
     did: Vec<String>,
 }
 
-/// The service of a trial that is watched.
+/// The health checks of a watched trial.
 struct Watched {
     transaction: String,
     judge: Judge,
@@ -98,7 +98,7 @@ struct Watched {
 }
 
 impl Guard {
-    /// Told without the lock: a guard is in nobody's way while there is nothing to do.
+    /// Determines the duty without the lock: an idle guard must not block other commands.
     fn duty(&self) -> Result<Duty> {
         let at_work = self.ordered_by.is_alive();
         if journal::is_open(&self.root)? {
@@ -111,7 +111,7 @@ impl Guard {
         })
     }
 
-    /// Takes note of a trial that has ended, or was given another end.
+    /// Stops the timer of a trial that has ended or has got another deadline.
     fn see(&mut self, duty: &Duty) {
         let now = match duty {
             Duty::Attend(trial) => Some(&trial.transaction),
@@ -138,7 +138,7 @@ impl Guard {
                 self.failed = 0;
                 Ok(())
             }
-            // Somebody else is at it.
+            // Another process holds the lock.
             Err(error) if error.kind() == Kind::Busy => Ok(()),
             Err(error) => self.pause(error, reporter),
         }
@@ -154,7 +154,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Ends the trial, where it is over or the service is unwell.
+    /// Ends the trial if its deadline has passed or the service is unhealthy.
     fn see_through(&mut self, trial: &Trial, reporter: &mut dyn Reporter) -> Result<Option<String>> {
         let over = trial.is_over();
         let version = &trial.version;
@@ -166,7 +166,7 @@ impl Guard {
                     self.revert(trial, &format!("{version} is {sample}"), reporter)
                 }
                 (Verdict::Healthy, _) if over => self.confirm(trial, reporter),
-                // A few more good answers, or a bad one, decide.
+                // The last sample was good, so a few more will decide.
                 (Verdict::Open, Sample::Healthy) => Ok(None),
                 (Verdict::Open, sample) if over => {
                     self.revert(trial, &format!("{version} is not known to be healthy: {sample}"), reporter)
@@ -176,7 +176,7 @@ impl Guard {
         }
     }
 
-    /// Looks at the service once its time has come, and tells what is known by now.
+    /// Samples the health of the service if a sample is due. Returns the verdict so far and the last sample.
     fn look(&mut self, trial: &Trial, progress: &dyn Progress) -> Result<(Verdict, Sample)> {
         let declared = self.root.health(&trial.version);
         let untold = declared.as_ref().err().map(|error| Sample::CannotTell(error.in_one_line()));
@@ -222,7 +222,7 @@ impl Guard {
         let saves = data::confirmed(&self.root, &session.now, None, reporter)?.backup.is_some();
         match install::confirm_in(session, None, reporter) {
             Ok(_) => Ok(Some("confirmed".to_owned())),
-            // Its data is migrated once there is a backup, or not at all.
+            // The data must not be migrated without a backup, so roll back.
             Err(error) if saves && error.kind() == Kind::Failed => {
                 self.revert(trial, &error.in_one_line(), reporter)
             }
@@ -230,7 +230,7 @@ impl Guard {
         }
     }
 
-    /// The guard judges a trial at its deadline, so the session does not; also where the settings are wrong by now.
+    /// Begins a session that leaves an overdue trial to the guard, and that accepts invalid settings.
     fn begin<'a>(&'a self, invocation: &'a Common, reporter: &mut dyn Reporter) -> Result<Session<'a>> {
         Session::begin_with(&self.root, invocation, Scope::All, reporter)
     }
@@ -240,7 +240,7 @@ impl Guard {
     }
 }
 
-/// A command that the guard gives, or that another command gives in its place.
+/// Returns the invocation of a command by the guard, or by another command in its place.
 pub(super) fn invocation(command: &str, why: Option<String>) -> Invocation {
     Invocation { command: command.to_owned(), by: "the guard".to_owned(), why }
 }

@@ -1,4 +1,4 @@
-//! `init`: make a root.
+//! `init`: creates a root.
 
 use std::path::Path;
 
@@ -10,24 +10,24 @@ use crate::settings;
 
 use super::{Common, Mode};
 
-/// What became of it.
+/// The result of `init`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Initialised {
-    /// The root's path.
+    /// The path of the root.
     pub root: String,
-    /// The product, where the settings name it.
+    /// The product, if the settings name one.
     pub name: Option<String>,
-    /// Whether it was not there before.
+    /// Whether the root did not exist before.
     pub made: bool,
-    /// Whether this only tells what would be done.
+    /// Whether this was a dry run.
     pub dry_run: bool,
 }
 
-/// Makes a root at `path`; one that is there stays as it is.
+/// Creates a root at `path`. An existing root stays as it is.
 ///
 /// # Errors
-/// Refused where the name is none, or where the settings there say otherwise; failed where a directory
-/// cannot be made.
+/// Returns a `Refused` error if `name` is not a valid product name or contradicts the existing settings. Returns a
+/// `Failed` error if a directory cannot be created.
 pub fn init(path: &Path, name: Option<&str>, common: &Common) -> Result<Initialised> {
     name.map_or(Ok(()), settings::check_product)?;
     if common.mode == Mode::DryRun {

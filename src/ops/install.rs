@@ -21,48 +21,48 @@ use super::prepare::ready;
 use super::source::Replace;
 use super::{Common, Report, Session, data, late};
 
-/// How long a trial that is followed may be without a guard: one that is killed has another one in its place at once.
+/// How long a watched trial may be without a guard. A guard that is killed is replaced at once.
 const UNATTENDED: Duration = Duration::from_secs(15);
 
-/// How long before it is looked again whether a trial has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What install, upgrade and downgrade are told.
+/// The options of `install`, `upgrade` and `downgrade`.
 #[derive(Clone, Debug)]
 pub struct Install {
-    /// What every command is told.
+    /// The options common to all commands.
     pub common: Common,
-    /// Which release, which way, and for how long.
+    /// The release, the direction, and whether the release becomes permanent.
     pub request: Request,
-    /// Whether an installed release that is not in use is unpacked anew.
+    /// Whether an installed release that is not in use is unpacked again.
     pub replace: Replace,
-    /// What makes a backup, for the shell, before anything is done that cannot be taken back.
+    /// The shell command that makes a backup before any change that cannot be rolled back.
     pub backup_command: Option<String>,
 }
 
-/// What became of it.
+/// The result of `install`, `upgrade`, `downgrade` or `confirm`.
 #[derive(Clone, Debug, Serialize)]
 pub struct InstallResult {
     /// The release.
     pub version: Version,
-    /// The state that it was in before; none where it was not on disk.
+    /// The state of the release before; `None` if it was not on disk.
     pub was: Option<ReleaseState>,
-    /// The state that it is in now.
+    /// The state of the release now.
     pub state: ReleaseState,
-    /// The release that ran before.
+    /// The release that was current before.
     pub previous: Option<Version>,
     /// Whether anything was changed.
     pub changed: bool,
-    /// When its trial ends by itself, in RFC 3339; none where it does not.
+    /// The deadline of the trial, in RFC 3339; `None` if there is none.
     pub until: Option<String>,
-    /// The data migration that goes on in the background; none where there is nothing to migrate.
+    /// The unfinished data migration of the release, which runs in the background; `None` if there is none.
     pub migration: Option<Migration>,
 }
 
-/// Makes a release current and, unless told otherwise, permanent.
+/// Makes a release current and, unless the request says otherwise, permanent.
 ///
 /// # Errors
-/// Refused where a rule forbids it; failed where it was taken back.
+/// Returns a `Refused` error if a rule forbids it. Returns a `Failed` error after a rollback, or a `Reverted` error
+/// if the service had moved or a watched trial failed. Returns a `Stuck` error if the rollback failed.
 pub fn install(root: &Root, options: &Install, reporter: &mut dyn Reporter) -> Result<Report<InstallResult>> {
     let target = &options.request.target;
     let mut report = install_in(Session::begin(root, &options.common, reporter)?, options, reporter)?;
@@ -75,7 +75,7 @@ pub fn install(root: &Root, options: &Install, reporter: &mut dyn Reporter) -> R
     Ok(report)
 }
 
-/// As [`install`], without a look at how a trial ends.
+/// Like [`install`], but does not wait for the end of a trial.
 pub(super) fn install_in(
     session: Session<'_>,
     options: &Install,
@@ -111,13 +111,14 @@ pub(super) fn install_in(
     Ok(report)
 }
 
-/// The migration that was begun for a release, where it is not done.
+/// Returns the migration of a release, or `None` if there is none or it is done.
 pub(super) fn migrating(root: &Root, version: &Version) -> Result<Option<Migration>> {
     let migration = root.data_as_told(&root.observe()?)?.migration;
     Ok(migration.filter(|migration| migration.version == *version && migration.stage != Stage::Done))
 }
 
-/// Refuses to watch what nobody can, or what is failing before it begins.
+/// Refuses to watch the health of a service that is not in the settings, is down and stays down, or is failing
+/// already.
 fn watchable(
     root: &Root,
     request: &Request,
@@ -140,13 +141,14 @@ fn watchable(
 /// Waits for the end of a trial that the guard watches.
 ///
 /// # Errors
-/// Reverted where the trial ended without the release becoming permanent; stuck where no guard can end it.
+/// Returns a `Reverted` error if the trial ended and the release did not become permanent. Returns a `Stuck` error if
+/// no guard is left to end the trial.
 fn follow(root: &Root, version: &Version, reporter: &mut dyn Reporter) -> Result<ReleaseState> {
     let mut attended = clock::since_boot();
     loop {
         let now = root.observe()?;
         match (root.trial(&now)?, now.state(version)) {
-            // The links tell of its end before the service has followed them.
+            // The links show the end of the trial before the service has moved.
             _ if journal::is_open(root)? => {}
             (Some(trial), _) => reporter.waiting(&format!("Watching the health of {version}"), trial.left()),
             (None, Some(ReleaseState::Permanent)) => return Ok(ReleaseState::Permanent),
@@ -169,7 +171,7 @@ fn follow(root: &Root, version: &Version, reporter: &mut dyn Reporter) -> Result
     }
 }
 
-/// A trial that did not make the release permanent: why, and which release runs now.
+/// Returns the error for a trial that was rolled back: the reason, and which release runs now.
 fn reverted(root: &Root, now: &Snapshot, version: &Version, progress: &dyn Progress) -> Error {
     let current = now.current.version();
     let runs = match (Service::of(root), current) {
@@ -201,21 +203,22 @@ fn reverted(root: &Root, now: &Snapshot, version: &Version, progress: &dyn Progr
     }
 }
 
-/// What `confirm` is told.
+/// The options of `confirm`.
 #[derive(Clone, Debug)]
 pub struct Confirm {
-    /// What every command is told.
+    /// The options common to all commands.
     pub common: Common,
-    /// The release that has to be on trial, or permanent by now; none for the one that is current.
+    /// The release to confirm, which must be current; `None` for any current release.
     pub version: Option<Version>,
-    /// What makes a backup, for the shell, before anything is done that cannot be taken back.
+    /// The shell command that makes a backup before any change that cannot be rolled back.
     pub backup_command: Option<String>,
 }
 
 /// Makes the current release permanent.
 ///
 /// # Errors
-/// Refused where no release is current, where another one is than is named, and where the last trial was rolled back.
+/// Returns a `Refused` error if no release is current, if another release than the named one is current, or if the
+/// last trial was rolled back.
 pub fn confirm(root: &Root, options: &Confirm, reporter: &mut dyn Reporter) -> Result<Report<InstallResult>> {
     let session = Session::begin_damaged(root, &options.common, reporter)?;
     if let Some(overdue) = &session.overdue {
@@ -225,7 +228,7 @@ pub fn confirm(root: &Root, options: &Confirm, reporter: &mut dyn Reporter) -> R
     confirm_in(session, options.backup_command.as_deref(), reporter)
 }
 
-/// As [`confirm`].
+/// Like [`confirm`], in a given session.
 pub(super) fn confirm_in(
     session: Session<'_>,
     backup_command: Option<&str>,
@@ -235,7 +238,7 @@ pub(super) fn confirm_in(
     let along = data::confirmed(root, now, backup_command, reporter)?;
     let plan = plan::confirm(now, along)?;
     let current = now.current.version().cloned();
-    // The plan is refused without one.
+    // `plan::confirm` refuses if no release is current.
     let version = current.clone().ok_or_else(|| Error::refused("no release is current"))?;
     let was = now.state(&version);
     if session.acts_on(&plan) {

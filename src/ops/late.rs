@@ -1,4 +1,5 @@
-//! Commands about a trial that come too late: what became of the trial, and how to try the release again.
+//! Refuses commands that come after the end of a trial, and says how the trial ended and how to try the release
+//! again.
 
 use crate::error::{Error, Result};
 use crate::policy::{self, HopKind};
@@ -6,13 +7,13 @@ use crate::release::Snapshot;
 use crate::root::{Root, TrialRecord};
 use crate::version::Version;
 
-/// Refuses to confirm a release that is not current, or where none is named, a trial that was rolled back: a late
-/// `confirm` must not be answered as if the release were permanent.
+/// Refuses to confirm a release that is not current. If no release is named, refuses if the last trial was rolled
+/// back: a late `confirm` must not succeed as if its release were permanent.
 ///
 /// # Errors
-/// Refused, with how the trial ended.
+/// Returns a `Refused` error that says how the trial ended.
 pub(super) fn confirmable(root: &Root, now: &Snapshot, wanted: Option<&Version>) -> Result<()> {
-    // The plan says what is wrong where no release is current.
+    // If no release is current, the plan reports it.
     let Some(current) = now.current.version() else { return Ok(()) };
     match wanted {
         Some(wanted) if wanted == current => Ok(()),
@@ -27,7 +28,7 @@ pub(super) fn confirmable(root: &Root, now: &Snapshot, wanted: Option<&Version>)
     }
 }
 
-/// A history that cannot be read keeps nobody from a command.
+/// Returns the trials in the history. An unreadable history counts as empty, so that it does not block a command.
 fn trials(root: &Root) -> Vec<TrialRecord> {
     root.trials().unwrap_or_default()
 }
@@ -49,11 +50,11 @@ fn not_on_trial(root: &Root, now: &Snapshot, current: &Version, wanted: &Version
     }
 }
 
-/// Refuses to revert a release that is permanent, or that is not the one on trial. One that is neither runs no more, so
-/// there is nothing to end.
+/// Refuses to revert a permanent release, or a release other than the one on trial. Without a trial, a release that
+/// is not permanent does not run, so there is nothing to end.
 ///
 /// # Errors
-/// Refused, with the release that is on trial, or the one that was permanent before.
+/// Returns a `Refused` error that names the release on trial, or the release that was permanent before.
 pub(super) fn revertible(now: &Snapshot, wanted: &Version) -> Result<()> {
     if let Some((on_trial, _)) = now.trial() {
         return match on_trial == wanted {
@@ -72,7 +73,7 @@ pub(super) fn revertible(now: &Snapshot, wanted: &Version) -> Result<()> {
     })
 }
 
-/// The command that tries a release again.
+/// Returns the command that tries a release again.
 pub(super) fn again(root: &Root, current: &Version, wanted: &Version) -> String {
     let command = if wanted > current { "upgrade" } else { "downgrade" };
     let higher = root.manifest(wanted.max(current)).ok().flatten();

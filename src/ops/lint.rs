@@ -1,4 +1,4 @@
-//! `lint`: all that is wrong with a release that is about to be handed out.
+//! `lint`: reports all problems of a release before its vendor publishes it.
 
 use std::path::Path;
 
@@ -14,22 +14,23 @@ use crate::tree::Node;
 
 use super::source::ArchiveFile;
 
-/// What a directory is taken for while it is looked through: the one directory at the top of an archive.
+/// The name of the top directory under which a directory is checked, as if it were an archive.
 pub(super) const TOP: &str = "release";
 
-/// What was found.
+/// The result of `lint`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Linted {
-    /// The directory or archive, as it was named.
+    /// The directory or archive, as given on the command line.
     pub subject: String,
-    /// Every fault: of the archive, of the manifest, of the files.
+    /// All problems of the archive, the manifest and the files.
     pub findings: Vec<Finding>,
 }
 
-/// Looks for all faults of a release, in an archive or in a directory; writes nothing.
+/// Checks a release in an archive or in a directory for all problems. Writes nothing.
 ///
 /// # Errors
-/// Refused where it is neither a directory nor an archive; failed where it cannot be read.
+/// Returns a `Refused` error if `what` is neither a directory nor an archive, and a `Failed` error if it cannot be
+/// read.
 pub fn lint(what: &Path, progress: &mut dyn Progress) -> Result<Linted> {
     let path = disk::resolve(what)?;
     let (looked, name) = if outside::is_dir(&path) {
@@ -52,7 +53,7 @@ pub fn lint(what: &Path, progress: &mut dyn Progress) -> Result<Linted> {
     Ok(Linted { subject: what.display().to_string(), findings })
 }
 
-/// However large it is: nothing is written.
+/// Returns limits for any size, because nothing is written.
 pub(super) fn unlimited() -> Limits<'static> {
     let refuse = &|_| Error::refused(format!("it has more than {ENTRIES_MAX} entries"));
     Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse }

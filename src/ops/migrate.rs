@@ -1,5 +1,4 @@
-//! `migrate`: the data migration of the permanent release, run again or for the first time; and the process that is at
-//! it.
+//! `migrate`: runs the data migration of the permanent release, again or for the first time, in a background process.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,39 +16,39 @@ use crate::version::Version;
 
 use super::{Common, Mode, Session};
 
-/// How long before it is looked again whether a migration has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What `migrate` is told.
+/// The options of `migrate`.
 #[derive(Clone, Debug)]
 pub struct Migrate {
-    /// What every command is told.
+    /// The options common to all commands.
     pub common: Common,
-    /// Whether to return while it is at work.
+    /// Whether to return while the migration is running.
     pub background: bool,
-    /// The format that the data is in, as the operator knows: nothing is run then.
+    /// The format of the data, as the operator states after a restore. If set, no migration runs.
     pub restored: Option<DataFormat>,
 }
 
-/// What became of it.
+/// The result of `migrate`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Migrated {
     /// The permanent release.
     pub version: Version,
-    /// The formats of the data on disk; none where nobody has said so.
+    /// The formats of the data on disk; empty if unknown.
     pub formats: BTreeSet<DataFormat>,
-    /// The last migration; none where there is none.
+    /// The last migration; `None` if there is none.
     pub migration: Option<Migration>,
-    /// Whether anything was begun or written down.
+    /// Whether a migration was started or a format recorded.
     pub changed: bool,
-    /// Whether nothing was changed because that was not wanted.
+    /// Whether this was a dry run.
     pub dry_run: bool,
 }
 
 /// Runs the migration of the permanent release, unless it is done, and waits for its end.
 ///
 /// # Errors
-/// Refused during a trial, or where no release is permanent; failed where the migration fails.
+/// Returns a `Refused` error during a trial or if no release is permanent, and a `Failed` error if the migration
+/// fails.
 pub fn migrate(root: &Root, options: &Migrate, reporter: &mut dyn Reporter) -> Result<Migrated> {
     let begun = begin(root, options, reporter)?;
     if options.background || begun.dry_run {
@@ -94,7 +93,8 @@ fn begin(root: &Root, options: &Migrate, reporter: &mut dyn Reporter) -> Result<
     })
 }
 
-/// The format that the release would migrate to; none where there is nothing to migrate.
+/// Returns the format to which the release would migrate the data: `None` if there is nothing to migrate,
+/// `Some(None)` if the release does not declare a format.
 fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Option<DataFormat>>> {
     let manifest = root.manifest(version)?;
     let Some(manifest) = manifest.filter(|manifest| manifest.hooks.migrate.is_some()) else {
@@ -107,12 +107,12 @@ fn wanted(root: &Root, known: &OnDisk, version: &Version) -> Result<Option<Optio
         };
     };
     let writes = manifest.data.as_ref().map(|formats| formats.writes);
-    // Without a format only a migration that was begun is known not to be done.
+    // Without a declared format, only a migration that was begun is known to be unfinished.
     let is_due = known.unfinished().is_some() || writes.is_some_and(|writes| !known.is_only(writes));
     Ok(is_due.then_some(writes))
 }
 
-/// The operator has brought data back, and knows what it is. The history says who said so.
+/// Records the format of data that the operator has restored. The history records who stated it.
 fn restored(
     session: &Session<'_>,
     version: Version,
@@ -124,7 +124,7 @@ fn restored(
     if acts {
         let (started, begun) = (clock::now(), clock::since_boot());
         let post = execute::migration_post(root)?;
-        // A record that nobody can read is written anew here.
+        // An unreadable record is replaced here.
         root.recorded_data().iter().for_each(execute::end_left_over);
         root.record_data(&restored, &post)?;
         drop(post);
@@ -148,10 +148,10 @@ fn restored(
     Ok(Migrated { version, formats: known.formats, migration: None, changed: true, dry_run: !acts })
 }
 
-/// Waits for the end of a migration, and tells how it ended.
+/// Waits for the end of a migration and returns the state of the data.
 ///
 /// # Errors
-/// Where the root cannot be read.
+/// Returns an error if the root cannot be read.
 pub(super) fn follow(root: &Root, reporter: &mut dyn Reporter) -> Result<OnDisk> {
     loop {
         let known = root.data(&root.observe()?)?;
@@ -170,7 +170,7 @@ pub(super) fn follow(root: &Root, reporter: &mut dyn Reporter) -> Result<OnDisk>
     }
 }
 
-/// Why a migration failed, as an error.
+/// Returns the error for a failed migration.
 pub(super) fn failed(migration: &Migration) -> Error {
     let error = Error::failed(format!("the data migration failed: {migration}"));
     let error = match &migration.error {
@@ -180,17 +180,17 @@ pub(super) fn failed(migration: &Migration) -> Error {
     error.hint("fix the cause, then run `tenure migrate`; until then upgrades are refused")
 }
 
-/// What became of a migrator.
+/// The result of `migrator`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Migrator {
-    /// How the migration stands; none where it was not this one's to run.
+    /// The migration as it ended; `None` if this process had no migration to run.
     pub migration: Option<Migration>,
 }
 
-/// Runs the migration that is written down under this name, and writes down how it ends. Started by Tenure itself.
+/// Runs the recorded migration with this id and records its result. Tenure starts it itself.
 ///
 /// # Errors
-/// Where nothing can be written down.
+/// Returns an error if the record of the data cannot be read or written.
 pub fn migrator(root: &Root, id: &str, reporter: &mut dyn Reporter) -> Result<Migrator> {
     let post = execute::migration_post(root)?;
     let mut data = root.recorded_data()?;
@@ -230,12 +230,11 @@ fn run(root: &Root, migration: &Migration, progress: &dyn Progress) -> Result<()
     hook.run_logged(&errand, progress)
 }
 
-/// A line is appended whole, so this needs no lock, and is in no other command's way. Without it nothing is wrong.
+/// Appends a whole line, so this needs no lock and blocks no other command. A missing entry does no harm.
 fn remember(root: &Root, entry: &HistoryEntry, reporter: &mut dyn Reporter) {
     root.remember(entry).unwrap_or_else(|error| reporter.warn(&error.in_one_line()));
 }
 
-/// What the history says of a migration that has ended.
 fn ended(migration: &Migration, took: Duration) -> HistoryEntry {
     HistoryEntry {
         transaction: migration.id.clone(),

@@ -1,4 +1,4 @@
-//! The commands: options in, report out. None of them prints.
+//! The commands. Each takes options and returns a report; none of them prints.
 
 mod adopt;
 mod boot;
@@ -69,19 +69,19 @@ pub use upgrade_path::{Location, PathQuery, UpgradePath, route};
 pub use verify::{Judged, ReleaseVerdict, Verified, verify};
 pub use versions::{ListedRelease, Versions, versions};
 
-/// Whether a command acts or only tells what it would do.
+/// The mode of a command: act, or only report what it would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It acts.
+    /// The command acts.
     Act,
-    /// `--dry-run`: nothing is changed, no lock is taken.
+    /// `--dry-run`: nothing is changed and no lock is taken.
     DryRun,
 }
 
-/// What every command that changes something is given.
+/// The options of every command that changes something.
 #[derive(Clone, Debug)]
 pub struct Common {
-    /// The command and who gave it.
+    /// The command and the user who runs it.
     pub invocation: Invocation,
     /// Whether to act.
     pub mode: Mode,
@@ -89,35 +89,35 @@ pub struct Common {
     pub wait: Duration,
 }
 
-/// What a command would do.
+/// The actions that a command would take.
 #[derive(Clone, Debug, Serialize)]
 pub struct DryRun {
-    /// How an interrupted command would be recovered from first.
+    /// The recovery from an interrupted command, which would come first.
     pub recovery: Option<Recovery>,
-    /// How a trial past its deadline would be rolled back first.
+    /// The rollback of a trial past its deadline, which would come first.
     pub overdue: Option<Plan>,
-    /// The plan that would run; empty where all is so already.
+    /// The plan that would run; empty if there is nothing to do.
     pub plan: Plan,
 }
 
-/// What a changing command has to say: what it did, or what it would do.
+/// The report of a command that changes something: what it did, or what it would do.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Report<T> {
-    /// It acted.
+    /// The command acted.
     Done {
-        /// What was recovered from first.
+        /// The recovery that came first.
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<Recovered>,
-        /// What it did.
+        /// The result of the command.
         #[serde(flatten)]
         result: T,
     },
-    /// It only told.
+    /// The command was a dry run.
     Dry(DryRun),
 }
 
-/// A root in order, ready for a command: under the lock, unless nothing is to be changed.
+/// A recovered root that is ready for a command. Holds the lock, except in a dry run.
 struct Session<'a> {
     root: &'a Root,
     common: &'a Common,
@@ -126,19 +126,19 @@ struct Session<'a> {
     pending: Option<Recovery>,
     /// The trial past its deadline that is rolled back before the command.
     overdue: Option<Overdue>,
-    /// None where nothing is to be changed.
+    /// `None` in a dry run.
     lock: Option<Rc<RootLock>>,
 }
 
 impl<'a> Session<'a> {
-    /// Takes the lock, recovers from an interrupted command, and rolls back a trial past its deadline. Refused where a rule
-    /// cannot be read that the command would apply.
+    /// Takes the lock, recovers from an interrupted command, and rolls back a trial past its deadline. Refuses
+    /// invalid settings, because the command could not apply their rules.
     fn begin(root: &'a Root, common: &'a Common, reporter: &mut dyn Reporter) -> Result<Self> {
         root.ruled()?;
         Self::begin_damaged(root, common, reporter)
     }
 
-    /// As `begin`, also where the settings are wrong.
+    /// Begins a session like `begin`, but accepts invalid settings.
     fn begin_damaged(root: &'a Root, common: &'a Common, reporter: &mut dyn Reporter) -> Result<Self> {
         let session = overdue::end(Self::begin_with(root, common, Scope::All, reporter)?, reporter)?;
         if session.lock.is_some() {
@@ -147,8 +147,8 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// As `begin_damaged`, with a recovery of this scope, and without a look at the deadline of a trial: for the guard,
-    /// which judges it, and for `boot`, which ends every trial.
+    /// Begins a session like `begin_damaged`, with a recovery of this scope, and does not check the deadline of a
+    /// trial. The guard judges that trial itself, and `boot` ends every trial.
     fn begin_with(
         root: &'a Root,
         common: &'a Common,
@@ -159,7 +159,7 @@ impl<'a> Session<'a> {
         let (lock, recovered, pending) = match common.mode {
             Mode::Act => {
                 match root.check_modes() {
-                    // The service is to start, and to start it no program is run.
+                    // The service must be able to start, and no program is run for that.
                     Err(error) if scope == Scope::Links => reporter.warn(&error.in_one_line()),
                     checked => checked.context(|| format!("cannot change {}", root.path().display()))?,
                 }
@@ -175,12 +175,12 @@ impl<'a> Session<'a> {
         Ok(Self { root, common, now, recovered, pending, overdue: None, lock })
     }
 
-    /// One more under the same lock, of the root as it is now.
+    /// Begins another session under the same lock, with the present state of the root.
     fn again(&self) -> Result<Self> {
         self.ordered(self.common)
     }
 
-    /// The same for another order.
+    /// Begins another session under the same lock, with other options.
     fn ordered<'b>(&self, common: &'b Common) -> Result<Session<'b>>
     where
         'a: 'b,
@@ -189,18 +189,18 @@ impl<'a> Session<'a> {
         Ok(Session { root: self.root, common, now, recovered: None, pending: None, overdue: None, lock })
     }
 
-    /// Whether this trial is still under way: somebody may have ended it, or have begun another one, before the lock
+    /// Returns whether this trial is still under way. Another command may have ended or replaced it before the lock
     /// was taken.
     fn is_on(&self, trial: &Trial) -> Result<bool> {
         Ok(self.root.trial(&self.now)?.is_some_and(|now| now.transaction == trial.transaction))
     }
 
-    /// Whether the plan is going to change anything, so that something is to be said ahead.
+    /// Returns whether the plan is going to change anything, so that the reporter can announce it.
     fn acts_on(&self, plan: &Plan) -> bool {
         self.common.mode == Mode::Act && !plan.steps.is_empty()
     }
 
-    /// Carries the plan out, or only tells it.
+    /// Runs the plan, or only returns it in a dry run.
     fn finish<T>(
         self,
         plan: Plan,
@@ -217,11 +217,11 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Starts guards for a trial with a deadline that has none, because all of them were killed. Does nothing where this
-/// user may not change the root.
+/// Starts guards for a trial with a deadline if all its guards were killed. Does nothing if this user may not change
+/// the root.
 ///
 /// # Errors
-/// Where the root cannot be read, or a guard cannot be started.
+/// Returns an error if the root cannot be read or a guard cannot be started.
 pub fn guard_trial(root: &Root) -> Result<()> {
     if root.may_change().is_err() {
         return Ok(());

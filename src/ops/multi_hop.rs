@@ -1,4 +1,4 @@
-//! `--multi-hop`: the whole way to a release, each hop proven, permanent and with its data migrated before the next.
+//! `--multi-hop`: upgrades over several hops. Each hop is healthy, permanent and migrated before the next.
 
 use serde::Serialize;
 
@@ -21,42 +21,42 @@ use super::source::ArchiveRequest;
 use super::upgrade_path::{PathQuery, route};
 use super::{Install, Mode, Report, Session, check, data, retry, service_move};
 
-/// How far a walk goes.
+/// How far a multi-hop upgrade goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// To the end.
+    /// To the last release.
     Whole,
     /// `--prepare-only`: nothing is switched.
     Ahead,
 }
 
-/// What became of it.
+/// The result of a multi-hop upgrade.
 #[derive(Clone, Debug, Serialize)]
 pub struct Walked {
-    /// The release that it began at.
+    /// The release from which the upgrade started.
     pub from: Version,
-    /// The release that it ends at.
+    /// The release to which the upgrade leads.
     pub version: Version,
-    /// The hops; none where there was nothing to do.
+    /// The hops; empty if there was nothing to do.
     pub hops: Vec<Hop>,
-    /// Whether they were made; else all is ready for them.
+    /// Whether the hops were made; otherwise they are only prepared.
     pub switched: bool,
-    /// The data migration of the last release, which goes on in the background or has failed; none where there is nothing
+    /// The data migration of the last release, which runs in the background or has failed; `None` if there is nothing
     /// to migrate.
     pub migration: Option<Migration>,
 }
 
-/// One hop, with the options of an upgrade that makes it.
+/// One hop, with the options of its upgrade.
 struct HopPlan {
     leg: Hop,
     options: Install,
 }
 
-/// Goes all the way to a release over the hops that its vendor's rules allow.
+/// Upgrades to a release over the hops that the rules of its vendor allow.
 ///
 /// # Errors
-/// Refused with all that is in the way of any hop; else as the hop that it stopped at, which was taken back: the service
-/// is then on the last good hop.
+/// Returns a `Refused` error that lists the failed checks of all hops. If a hop fails later, returns its error; the
+/// service is then on the last good hop, or on the failed one if that became permanent.
 pub fn walk(
     root: &Root,
     options: &Install,
@@ -79,7 +79,7 @@ pub fn walk(
     if extent == Extent::Ahead {
         return session.finish(Plan::default(), None, reporter, |_| walked(false, None));
     }
-    // What was failing before is not blamed on a hop; after the only one nobody looks.
+    // A service that was failing before is not blamed on a hop. After a single hop, the health is not checked.
     let was_well = strides.len() < 2 || service_move::ailment(root, &from, reporter)?.is_none();
     for (at, stride) in strides.iter().enumerate() {
         reporter.hop(&stride.leg, at + 1, strides.len());
@@ -92,7 +92,7 @@ pub fn walk(
     session.finish(Plan::default(), None, reporter, |_| walked(true, migration))
 }
 
-/// Where a walk begins: at a release that is there to stay.
+/// Returns the release from which the hops start. It must be permanent.
 fn start(now: &Snapshot, request: &Request) -> Result<Version> {
     request.allowed(now)?;
     let target = &request.target;
@@ -108,7 +108,8 @@ fn start(now: &Snapshot, request: &Request) -> Result<Version> {
     }
 }
 
-/// The data once a migration at work has ended, as it has to before a hop: a walk that was cut short may have begun it.
+/// Returns the data after a running migration, which an interrupted upgrade may have begun. No hop may start before
+/// its end.
 fn settled(session: &Session<'_>, hops: &[Hop], mode: Mode, reporter: &mut dyn Reporter) -> Result<OnDisk> {
     if hops.is_empty() || mode == Mode::DryRun {
         return Ok(session.root.data(&session.now)?.foreseen());
@@ -118,7 +119,7 @@ fn settled(session: &Session<'_>, hops: &[Hop], mode: Mode, reporter: &mut dyn R
     Ok(known)
 }
 
-/// Holds every hop against the checks, as it will be once the ones before it are made, and tells the whole plan.
+/// Checks each hop against the state that the hops before it will leave. Returns the hops and the whole plan.
 fn survey(
     session: &Session<'_>,
     options: &Install,
@@ -150,11 +151,10 @@ fn survey(
     Ok((strides, ahead.plan))
 }
 
-/// What was found of the archive of one release, or all that is wrong with it.
+/// The findings about the archive of one release, or the error that prevents them.
 type HopChecks<'a> = Result<(Vec<CheckOutcome>, Option<Fetch<'a>>)>;
 
-/// Looks through all archives of the way, each of which has to find room beside those before it; and tells what they
-/// take together.
+/// Inspects all archives, each of which must fit beside those before it. Also returns their total space.
 fn look_through<'a>(
     session: &Session<'a>,
     options: &Install,
@@ -172,36 +172,35 @@ fn look_through<'a>(
     (hops.iter().map(look).collect(), claimed)
 }
 
-/// The options of the upgrade that makes a hop.
 fn options_for(options: &Install, leg: &Hop, is_first: bool) -> Install {
     let mut options = options.clone();
     options.request.target = leg.to.clone();
-    // Of several hops only those are made by a restart that need it.
+    // Only the hops that need a restart get one.
     options.request.restart = match options.request.restart {
         Restart::Asked => Restart::IfNeeded,
         other => other,
     };
-    // Whether one failed before is looked at for the whole way.
+    // `Ahead::failed_before` checks this for the whole path.
     options.request.retry = Retry::Yes;
-    // What the operator wants to be saved is saved once, at the start.
+    // The operator's backup is made once, before the first hop.
     options.backup_command = options.backup_command.filter(|_| is_first);
     options
 }
 
-/// The root as it will be.
+/// The predicted state of the root.
 struct Ahead<'a> {
-    /// What the whole way was asked for by.
+    /// The request for the whole path.
     request: &'a Request,
     root: &'a Root,
     now: Snapshot,
     data: OnDisk,
-    /// What all releases of the way take, which are unpacked before the first hop.
+    /// The space for all releases of the path, which are unpacked before the first hop.
     claimed: Reservation,
     plan: Plan,
 }
 
 impl<'a> Ahead<'a> {
-    /// Looks at the next hop, and goes on as if it were made.
+    /// Checks the next hop, then updates the state as if the hop were made.
     fn look(
         &mut self,
         leg: &Hop,
@@ -216,14 +215,14 @@ impl<'a> Ahead<'a> {
             let fetched = fetched.map(|fetched| Fetch { claim: self.claimed, ..fetched });
             self.steps(&options, found, fetched, reporter)
         });
-        // As if it were made, whatever is in its way: the hops behind it are to be told of, too.
+        // Do this even if a check failed, so that the problems of later hops are reported too.
         self.pass(leg, manifest.as_ref());
         self.plan.steps.extend(steps?);
         self.plan.to = Some(leg.to.clone());
         Ok(options)
     }
 
-    /// What an upgrade with these options does, or all that is in its way.
+    /// Returns the steps of an upgrade with these options, or all errors that prevent it.
     fn steps(
         &self,
         options: &Install,
@@ -246,7 +245,7 @@ impl<'a> Ahead<'a> {
         plan.map(|plan| plan.steps).map_err(one)
     }
 
-    /// As of one upgrade, with the command that tries the whole way again.
+    /// Runs the check of a single upgrade, but with a hint that retries the whole path.
     fn failed_before(&self, target: &Version, fetched: Option<&Fetch<'_>>) -> Option<CheckOutcome> {
         let request = Request { target: target.clone(), ..self.request.clone() };
         let sha256 = fetched.and_then(|fetched| fetched.sha256.as_deref());
@@ -264,13 +263,13 @@ fn at_hop(leg: &Hop, error: &Error) -> Error {
     error.refused_in_one_line(&format!("from {} to {}: ", leg.from, leg.to))
 }
 
-/// Of a whole plan, what switches nothing.
+/// Returns the part of a plan that switches nothing.
 fn ahead(plan: Plan) -> Plan {
     let steps = plan.steps.into_iter().filter(Step::is_ahead).collect();
     plan::unpack(steps)
 }
 
-/// Unpacks and prepares all releases of the way; the first of them is asked whether it may be gone to.
+/// Unpacks and prepares the releases of all hops. Only the first hop is checked here.
 fn prepare(session: &Session<'_>, strides: &[HopPlan], reporter: &mut dyn Reporter) -> Result<()> {
     for (at, HopPlan { options, leg }) in strides.iter().enumerate() {
         let session = session.again()?;
@@ -282,17 +281,16 @@ fn prepare(session: &Session<'_>, strides: &[HopPlan], reporter: &mut dyn Report
     Ok(())
 }
 
-/// What comes after a hop.
+/// What follows a hop.
 #[derive(Clone, Copy)]
 enum RemainingSpace {
-    /// It was the last.
+    /// The hop is the last one.
     Nothing,
-    /// Another hop, from a service that was well when the walk began, or was not.
+    /// Another hop; `was_well` tells whether the service was healthy before the first one.
     More { was_well: bool },
 }
 
-/// Makes one hop; where another one follows, waits for the end of its migration, and looks whether the service is still
-/// well after it.
+/// Makes one hop. If another hop follows, waits for the migration and checks that the service is still healthy.
 fn go(
     session: &Session<'_>,
     stride: &HopPlan,
@@ -316,7 +314,8 @@ fn go(
     }
 }
 
-/// Releases before it are on disk by now.
+/// Returns the error for a release that cannot be prepared. Earlier releases are on disk already, so it is not a
+/// refusal.
 fn unready(error: Error, version: &Version) -> Error {
     let kind = if error.kind() == Kind::Refused { Kind::Failed } else { error.kind() };
     Error::new(kind, format!("stopped before the first hop: {version} is not ready; nothing was switched"))
@@ -324,10 +323,10 @@ fn unready(error: Error, version: &Version) -> Error {
         .hint("prepared releases are kept; fix the cause, then run the same command again")
 }
 
-/// Says where the walk stands now: on the hop before, or on this one where it was made and something is wrong with it.
+/// Adds where the upgrade stopped: at the release before the hop, or after it if a problem was found later.
 fn stopped(root: &Root, error: Error, leg: &Hop, at: usize, of: usize) -> Error {
     let kind = match error.kind() {
-        // Earlier hops were made.
+        // Earlier hops were made, so something has changed.
         Kind::Refused if at > 0 => Kind::Failed,
         kind => kind,
     };

@@ -1,4 +1,4 @@
-//! A trial past its deadline: the first command that finds it rolls it back, also where every guard was killed.
+//! Rolls back a trial past its deadline. The first command that finds it does so, even if every guard was killed.
 
 use std::time::Duration;
 
@@ -13,23 +13,23 @@ use crate::version::Version;
 
 use super::{Common, Mode, Session, boot, guard, service_move};
 
-/// How long before the next look at a trial that the guard judges.
+/// The interval between two checks whether the guard has judged the trial.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How much longer than one health check the guard may take to judge a trial.
+/// The time that the guard may take beyond one health check.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A trial past its deadline that a command has rolled back, or that it would roll back in a dry run.
+/// A trial past its deadline that was rolled back, or would be in a dry run.
 pub(super) struct Overdue {
     trial: Trial,
-    /// The release that is current then.
+    /// The release that is current after the rollback.
     permanent: Option<Version>,
-    /// What rolls it back.
+    /// The plan of the rollback in a dry run.
     pub plan: Plan,
 }
 
 impl Overdue {
-    /// Refuses to make permanent what was on trial.
+    /// Returns the error of a command that confirms this trial.
     pub fn refuse_confirm(&self, mode: Mode) -> Error {
         let Trial { version, ends, .. } = &self.trial;
         let state = match (mode, &self.permanent) {
@@ -43,10 +43,10 @@ impl Overdue {
     }
 }
 
-/// Rolls back a trial past its deadline, and goes on with the command on the result.
+/// Rolls back a trial past its deadline. Returns a session with the resulting state.
 ///
 /// # Errors
-/// Where it cannot be rolled back.
+/// Returns an error if the rollback fails.
 pub(super) fn end<'a>(session: Session<'a>, reporter: &mut dyn Reporter) -> Result<Session<'a>> {
     let Some(trial) = overdue(session.root, &session.now)? else { return Ok(session) };
     if !is_judged(session.root, &trial)? {
@@ -56,7 +56,7 @@ pub(super) fn end<'a>(session: Session<'a>, reporter: &mut dyn Reporter) -> Resu
     if common.mode == Mode::DryRun {
         return Ok(session);
     }
-    // The guard needs the lock to judge it.
+    // The guard needs the lock to judge.
     drop(session);
     await_verdict(root, &trial, reporter)?;
     let session = Session::begin_with(root, common, Scope::All, reporter)?;
@@ -70,12 +70,12 @@ fn overdue(root: &Root, now: &Snapshot) -> Result<Option<Trial>> {
     Ok(root.trial(now)?.filter(Trial::is_over))
 }
 
-/// Whether a guard is on duty that knows the health of the release by now.
+/// Returns whether a guard is on duty that judges the trial by the health of the release.
 fn is_judged(root: &Root, trial: &Trial) -> Result<bool> {
     Ok(matches!(trial.term, TrialEnd::Watch(_)) && root.may_change().is_ok() && root.is_guarded()?)
 }
 
-/// Waits until the guard has judged a trial, or is late.
+/// Waits until the guard has judged the trial, or is late.
 fn await_verdict(root: &Root, trial: &Trial, reporter: &mut dyn Reporter) -> Result<()> {
     let Health { interval, timeout, .. } = root.health(&trial.version)?;
     let until = clock::since_boot() + interval + timeout + GRACE;

@@ -1,4 +1,4 @@
-//! `pack`: a directory becomes an archive that any Tenure unpacks, with its digest and its signature.
+//! `pack`: creates an archive that every Tenure can unpack, with a digest and a signature.
 
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
@@ -22,79 +22,76 @@ use crate::version::Version;
 use super::Mode;
 use super::lint::{TOP, unlimited};
 
-/// The time of the entries where nobody names one: the first that a zip can tell, 1980-01-01.
+/// The default time of the entries: the earliest time that a zip can store, 1980-01-01.
 const TIME: u64 = 315_532_800;
 
-/// What helps with a directory that is not fit.
 const LINT: &str = "run `tenure lint DIR` to see all faults";
-/// The ending of the digest beside an archive.
 const DIGEST: &str = ".sha256";
-/// The ending of the signature.
 const SIGNATURE: &str = ".minisig";
-/// The largest of both that is read, in bytes.
+/// The largest digest or signature that is read, in bytes.
 const SMALL: u64 = 1 << 16;
 
-/// Whether an archive that is there already gives way to another one.
+/// Whether to replace a different archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overwrite {
     /// `--force`.
     Yes,
-    /// Only the same archive may be there.
+    /// Only an identical archive may exist.
     No,
 }
 
-/// What `pack` is told.
+/// The options of `pack`.
 pub struct Pack<'a> {
-    /// The directory that becomes the archive.
+    /// The directory to pack.
     pub dir: PathBuf,
-    /// The archive, or the directory that it is put into; by default the working directory.
+    /// The path of the archive, or the directory to create it in; by default the working directory.
     pub output: PathBuf,
-    /// The kind of archive; by default what its file name tells, or .tar.zst.
+    /// The format; by default that of the file name, or else .tar.zst.
     pub format: Option<ArchiveFormat>,
-    /// The product, where there is no manifest.
+    /// The product, if there is no manifest.
     pub name: Option<String>,
-    /// The version, where there is no manifest.
+    /// The version, if there is no manifest.
     pub version: Option<Version>,
     /// The time of every entry, in seconds since the epoch.
     pub time: Option<u64>,
-    /// What it is signed with, and when that is said to be.
+    /// The key to sign with, and the time of the signature in seconds since the epoch.
     pub sign: Option<(&'a SigningKey, u64)>,
-    /// Whether another archive gives way.
+    /// Whether to replace a different archive.
     pub overwrite: Overwrite,
     /// Whether to act.
     pub mode: Mode,
 }
 
-/// What became of it.
+/// The result of `pack`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Packed {
     /// The product.
     pub name: String,
     /// The version.
     pub version: Version,
-    /// The archive.
+    /// The path of the archive.
     pub archive: String,
-    /// Its digest; none where nothing was made.
+    /// Its SHA-256 in hex; `None` in a dry run.
     pub sha256: Option<String>,
-    /// Its length in bytes; none where nothing was made.
+    /// Its length in bytes; `None` in a dry run.
     pub bytes: Option<u64>,
-    /// How many files, directories and links it holds.
+    /// The number of files, directories and links.
     pub entries: u64,
-    /// How many bytes its files have.
+    /// The total size of the files in bytes.
     pub unpacked_bytes: u64,
-    /// Its signature.
+    /// The path of the signature, if it is signed.
     pub signature: Option<String>,
-    /// Whether the archive was not there before.
+    /// Whether no identical archive existed before.
     pub changed: bool,
-    /// Whether this only tells what would be done.
+    /// Whether this was a dry run.
     pub dry_run: bool,
 }
 
-/// Packs a directory. The archive appears at once and whole, once it was read back by the rules of unpacking.
+/// Packs a directory. The archive is read back by the rules of unpacking, and then published atomically.
 ///
 /// # Errors
-/// Refused where the directory holds what no release may hold, where it is not known which release it is, or where
-/// another archive has that name; failed where something cannot be read or written. Nothing is left then.
+/// Returns a `Refused` error if the directory has contents that no release may have, if the release is unknown, or if
+/// a different archive exists. Returns a `Failed` error if a file cannot be read or written. No partial file remains.
 pub fn pack(options: &Pack<'_>, reporter: &mut dyn Reporter) -> Result<Packed> {
     let from = disk::resolve(&options.dir)?;
     if !outside::is_dir(&from) {
@@ -105,7 +102,7 @@ pub fn pack(options: &Pack<'_>, reporter: &mut dyn Reporter) -> Result<Packed> {
     let by = if whole.survey.manifest.is_some() { MANIFEST } else { "the options" };
     reporter.checked("release", &format!("{name} {version}, by {by}"));
     let target = ArchivePath::find(options, &from, &name, &version)?;
-    // Whether it is the same that is there can only be told by making it.
+    // Only a new archive shows whether the existing one is identical.
     let made = if target.is_taken()? || options.mode == Mode::Act {
         let top = format!("{name}-{version}");
         let recipe = Recipe { format: target.format, top: &top, time: options.time.unwrap_or(TIME) };
@@ -130,7 +127,7 @@ pub fn pack(options: &Pack<'_>, reporter: &mut dyn Reporter) -> Result<Packed> {
     })
 }
 
-/// Looks through the directory, and refuses what unpacking would refuse.
+/// Checks the directory, and refuses contents that unpacking would refuse.
 fn fit(from: &Path, reporter: &mut dyn Reporter) -> Result<Whole> {
     let looked = archive::look(from, TOP, &unlimited(), reporter)?;
     let (lost, faults): (Vec<Finding>, Vec<Finding>) =
@@ -158,7 +155,7 @@ fn fit(from: &Path, reporter: &mut dyn Reporter) -> Result<Whole> {
     }
 }
 
-/// What the release is: by its manifest, or else as it is told.
+/// Returns the name and version of the release, from its manifest or else from the options.
 fn release(options: &Pack<'_>, manifest: Option<&str>) -> Result<(String, Version)> {
     let file = options.dir.join(MANIFEST);
     let parse = |text| Manifest::parse(&file.display().to_string(), text).map_err(|e| e.hint(LINT));
@@ -181,16 +178,14 @@ fn release(options: &Pack<'_>, manifest: Option<&str>) -> Result<(String, Versio
     }
 }
 
-/// Where the archive goes.
 struct ArchivePath {
     dir: DirPath,
-    /// The directory, as it was named.
+    /// The directory as it was named.
     shown: PathBuf,
     file: String,
     format: ArchiveFormat,
 }
 
-/// An archive that was made.
 struct Made {
     sha256: String,
     bytes: u64,
@@ -222,7 +217,7 @@ impl ArchivePath {
         Ok(Self { dir: DirPath::of(dir, path), shown, file, format })
     }
 
-    /// Whether one of the names is taken, which only a file may have.
+    /// Returns whether a file has one of the names. Refuses links and directories.
     fn is_taken(&self) -> Result<bool> {
         let mut taken = false;
         for ending in ["", DIGEST, SIGNATURE] {
@@ -255,7 +250,7 @@ impl ArchivePath {
         let total = whole.survey.bytes();
         reporter.packing(&self.shown(""));
         let packed = archive::pack(from, draft.file()?, recipe, &mut Count::new(reporter, total));
-        // Whichever file it was at has nothing to do with it.
+        // Report an interruption without the file that was being packed.
         reporter.go_on().context(|| format!("cannot pack {}", from.display()))?;
         let mut file = packed?;
         let bytes = file.metadata().context(|| "cannot inspect the archive")?.len();
@@ -284,9 +279,9 @@ impl ArchivePath {
         Ok(Made { sha256, bytes, changed })
     }
 
-    /// Refuses to replace what is there and differs.
+    /// Refuses to replace different files, unless `overwrite` allows it.
     fn may_write(&self, overwrite: Overwrite, changed: bool, beside: &[(&str, String)]) -> Result<()> {
-        // A signature of another archive is none of this one.
+        // A signature of the old archive is not valid for the new one.
         let archive: &[&str] = if changed { &["", SIGNATURE] } else { &[] };
         let mut replaced = archive.iter().copied().chain(beside.iter().map(|(ending, _)| *ending));
         match replaced.find(|ending| disk::exists(&self.place(ending))) {
@@ -299,7 +294,7 @@ impl ArchivePath {
         }
     }
 
-    /// Writes what is new. Where it is cut short, no digest and no signature vouches for another archive than its own.
+    /// Writes the new files. A crash never leaves a digest or signature beside an archive that it does not match.
     fn publish(&self, draft: Option<TempFile>, beside: &[(&str, String)]) -> Result<()> {
         if let Some(draft) = draft {
             let stale = beside.iter().map(|(ending, _)| *ending).chain([SIGNATURE]);
@@ -314,7 +309,7 @@ impl ArchivePath {
         })
     }
 
-    /// The digest of the archive that has the name already.
+    /// Returns the digest of the existing archive, if any.
     fn sha256(&self, reporter: &mut dyn Reporter) -> Result<Option<String>> {
         let place = self.place("");
         if !disk::exists(&place) {
@@ -324,7 +319,7 @@ impl ArchivePath {
         there.sha256(&mut |_| {}, reporter).map(Some)
     }
 
-    /// Whether the archive that has the name already is signed by this key, as a file of this name.
+    /// Returns whether this key signed the existing archive, under this file name.
     fn is_signed(&self, key: &SigningKey, reporter: &mut dyn Reporter) -> bool {
         let (place, keys) = (self.place(""), [key.trusted().clone()]);
         let vouched = signature::verify_signature(&Origin::Inside(place.clone()), &keys, |also, _| {
@@ -334,7 +329,7 @@ impl ArchivePath {
             .is_ok_and(|vouched| vouched.signed.is_ok_and(|signed| signed.name.as_ref() == Some(&self.file)))
     }
 
-    /// The small file beside the archive; none where it cannot be read.
+    /// Returns the digest or signature file; `None` if it cannot be read.
     fn read(&self, ending: &str) -> Option<String> {
         disk::read_text(&self.place(ending), SMALL).ok().flatten()
     }
@@ -348,7 +343,7 @@ impl ArchivePath {
     }
 }
 
-/// The kind of archive that a file name tells, where it is the one that is asked for.
+/// Returns the format of a file name. Refuses a format other than `wanted`, or one that `pack` cannot create.
 fn format_of(file: &str, wanted: Option<ArchiveFormat>) -> Result<ArchiveFormat> {
     let format = ArchiveFormat::split(file).map(|(_, format)| format);
     match format.filter(|format| !matches!(format, ArchiveFormat::Tar | ArchiveFormat::TarXz)) {

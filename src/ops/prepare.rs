@@ -1,4 +1,4 @@
-//! A release that nothing is in the way of; and `--prepare-only`, which does all that can be done ahead of a switch.
+//! Checks a release before a switch; and `--prepare-only`, which does everything short of the switch.
 
 use serde::Serialize;
 
@@ -14,22 +14,22 @@ use super::fetch::{Fetch, fetch};
 use super::source::ArchiveRequest;
 use super::{Install, Report, Session, check, data, service_move};
 
-/// A release that nothing is in the way of.
+/// A release that passed all checks.
 pub(super) struct Ready<'a> {
-    /// What brings it onto the disk, and what it declares.
+    /// The steps that unpack it, and its manifest.
     pub fetched: Fetch<'a>,
-    /// What prepares it; none where it is prepared.
+    /// The step that prepares it; `None` if not needed.
     prepare: Option<Step>,
-    /// How the service gets to it.
+    /// How the service moves to the release.
     pub motion: Option<ServiceMove>,
-    /// Whether the service is down and is to be started.
+    /// Whether the service is down and will be started.
     start: bool,
 }
 
-/// Holds a release against everything, on the data that is on disk.
+/// Runs all checks on a release, with the data on disk.
 ///
 /// # Errors
-/// Refused with all that is in the way at once.
+/// Returns a `Refused` error with all failed checks.
 pub(super) fn ready<'a>(
     session: &Session<'a>,
     on_disk: &OnDisk,
@@ -48,7 +48,7 @@ fn want(options: &Install) -> ArchiveRequest<'_> {
 }
 
 impl<'a> Ready<'a> {
-    /// A release that was held against everything, with what it declares.
+    /// Wraps a release that passed all checks, with its manifest.
     pub fn of(
         root: &Root,
         now: &Snapshot,
@@ -61,43 +61,43 @@ impl<'a> Ready<'a> {
         Self { fetched, prepare, motion, start: false }
     }
 
-    /// All that goes along with the links, of data as it is on disk.
+    /// Returns what accompanies the switch of the links, for the data on disk.
     pub fn along(&self, now: &Snapshot, on_disk: &OnDisk, options: &Install) -> PlanFacts {
         let command = options.backup_command.as_deref();
         let along = data::along(on_disk, now, &options.request, self.fetched.manifest.as_ref(), command);
         PlanFacts { fetch: self.ahead().steps, motion: self.motion.clone(), start: self.start, ..along }
     }
 
-    /// What can be done ahead.
+    /// Returns the steps that can run before the switch.
     fn ahead(&self) -> Plan {
         plan::unpack(self.fetched.steps.iter().cloned().chain(self.prepare.clone()).collect())
     }
 }
 
-/// What became of a release that is not switched to yet.
+/// The result of a preparation without a switch.
 #[derive(Clone, Debug, Serialize)]
 pub struct Prepared {
     /// The release.
     pub version: Version,
-    /// The state that it is in.
+    /// The state of the release.
     pub state: ReleaseState,
     /// Whether anything was changed.
     pub changed: bool,
 }
 
-/// Does all of an upgrade that can be done ahead, and switches nothing.
+/// Does everything of an upgrade short of the switch.
 ///
 /// # Errors
-/// As `install`.
+/// Returns the errors of `install`.
 pub fn prepare(root: &Root, options: &Install, reporter: &mut dyn Reporter) -> Result<Report<Prepared>> {
     let session = Session::begin(root, &options.common, reporter)?;
     prepare_in(session, options, reporter)
 }
 
-/// The same of a release that is gone to later, from another one than runs now: it is held against the checks then.
+/// Prepares a release for a later hop, from a release that does not run yet. The checks run before that hop.
 ///
 /// # Errors
-/// Where it cannot be unpacked or prepared.
+/// Returns an error if the release cannot be unpacked or prepared.
 pub(super) fn prepare_ahead(
     session: Session<'_>,
     options: &Install,
@@ -110,7 +110,7 @@ pub(super) fn prepare_ahead(
     finish(session, &ready, options, reporter)
 }
 
-/// As [`prepare`].
+/// Works like [`prepare`].
 pub(super) fn prepare_in(
     session: Session<'_>,
     options: &Install,

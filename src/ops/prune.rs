@@ -1,4 +1,4 @@
-//! `prune`: remove the releases that are no longer needed, and their archives.
+//! `prune`: removes releases that are no longer needed, and their archives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,30 +17,30 @@ use crate::version::Version;
 
 use super::{Common, Report, Session};
 
-/// One thing that was removed.
+/// A release or archive that was removed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Removed {
-    /// What.
+    /// The release or archive.
     pub item: Item,
-    /// The state of a release.
+    /// The state of the release.
     pub was: Option<ReleaseState>,
-    /// The bytes that it took.
+    /// The bytes that it used.
     pub bytes: u64,
 }
 
-/// What was removed.
+/// The result of `prune`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pruned {
     /// Releases and archives, in the order of their removal.
     pub removed: Vec<Removed>,
-    /// Releases that would have gone, had no process run from them.
+    /// Releases that stay because they are in use by a process, or are mount points.
     pub in_use: Vec<Version>,
 }
 
-/// Removes unpacked and old releases beyond `keep`, or beyond what the settings say.
+/// Removes unpacked and old releases beyond `keep`, or else beyond the number in the settings.
 ///
 /// # Errors
-/// Refused where the links are broken; failed where it was taken back.
+/// Returns a `Refused` error if a link is broken, and a `Failed` error after a rollback.
 pub fn prune(
     root: &Root,
     common: &Common,
@@ -58,7 +58,7 @@ pub fn prune(
     let removed = plan.steps.iter().filter_map(|step| weigh(root, &session.now, step)).collect();
     let lock = session.lock.clone();
     let report = session.finish(plan, None, reporter, |_| Pruned { removed, in_use })?;
-    // Who prunes wants the room now.
+    // The caller wants the space now.
     if lock.is_some() {
         execute::make_room(root, reporter);
         if reporter.interrupted() {
@@ -79,12 +79,12 @@ fn in_use(root: &Root, now: &Snapshot) -> BTreeSet<Version> {
     now.releases.keys().filter(used).cloned().collect()
 }
 
-/// The archives of each release: those that hold it by name, and the one that it was unpacked from.
+/// Returns the archives of each release: those with its name, and the one that it was unpacked from.
 fn archives(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Vec<String>>> {
     let of = |version: &Version| {
         let mut files: BTreeSet<String> = root.archives(version)?.into_iter().collect();
         let from = root.receipt(version).and_then(|receipt| receipt.archive);
-        // Only what lies in releases/ is this root's to remove.
+        // This root owns only the archives in releases/.
         files.extend(from.filter(|file| ArchiveFormat::split(file).is_some() && is_beside(root, file)));
         Ok(files.into_iter().collect())
     };

@@ -1,4 +1,4 @@
-//! A release that failed on this host before: refused, unless it is to be tried again.
+//! Refuses a release that failed on this host before, unless it is to be retried.
 
 use crate::error::Error;
 use crate::plan::{Request, Restart, Retry};
@@ -8,8 +8,8 @@ use crate::root::Root;
 
 use super::check::CheckOutcome;
 
-/// The earlier failure of the release that is asked for; none where it did not fail, and where it is in use. `sha256`
-/// is that of the archive that it is going to be unpacked from; `again` is the command that tries it again.
+/// Returns the earlier failure of the requested release; `None` if it did not fail, or is current or permanent.
+/// `sha256` is that of the archive to unpack. `again` is the command that retries it.
 pub(super) fn failed_before(
     root: &Root,
     now: &Snapshot,
@@ -40,12 +40,12 @@ pub(super) fn failed_before(
     Some(("failed-before", outcome))
 }
 
-/// The command that tries the release again, whichever way it was asked for.
+/// Returns the command that retries the release, in either direction.
 pub(super) fn command(now: &Snapshot, request: &Request) -> String {
     format!("tenure {} --retry{} {}", verb(now, request), restart(request), request.target)
 }
 
-/// The same over several hops.
+/// Returns the command that retries several hops.
 pub(super) fn command_of_walk(request: &Request) -> String {
     format!("tenure upgrade --multi-hop --retry{} {}", restart(request), request.target)
 }

@@ -1,4 +1,4 @@
-//! How the running service goes along with the links: whether there is one, by what it moves, and how it is now.
+//! Decides how the running service follows the links: whether there is a service, how it moves, and its health.
 
 use crate::error::Result;
 use crate::execute::Reporter;
@@ -15,10 +15,10 @@ use crate::version::Version;
 use super::Mode;
 use super::fetch::Fetch;
 
-/// How the service gets to the release that is asked for; none where there is no service, or where it is down.
+/// Returns how the service moves to the requested release; `None` if there is no service, or if it is down.
 ///
 /// # Errors
-/// Refused where the rule forbids the hop, or where there is no way to move it hot.
+/// Returns a `Refused` error if the rules forbid the hop, or if the service cannot move hot.
 pub(super) fn choose_method(
     root: &Root,
     now: &Snapshot,
@@ -53,11 +53,11 @@ pub(super) fn choose_method(
     Ok(Some(ServiceMove { way, baseline }))
 }
 
-/// How the service gets back to the permanent release: it is to run afterwards, unless it was down before the trial. A
-/// manifest that cannot be read must not keep it: then it is restarted.
+/// Returns how the service moves back to the permanent release. It runs afterwards, unless it was down before the
+/// trial. An unreadable manifest must not prevent this: then the service is restarted.
 ///
 /// # Errors
-/// Where it cannot be told whether the service is up.
+/// Returns an error if the state of the service is unknown.
 pub(super) fn back(
     root: &Root,
     from: Option<&Version>,
@@ -68,7 +68,7 @@ pub(super) fn back(
     let Some(service) = named(root, reporter) else { return Ok(None) };
     let by = |way| Ok(Some(ServiceMove { way, baseline: Baseline::Sound }));
     if service.has_ended(reporter)? {
-        // After a restart of the host it is for the host to start the service.
+        // After a reboot, the host starts the service.
         let is_earlier = root.trial(&root.observe()?)?.is_some_and(|trial| !trial.is_of_this_boot());
         if !is_earlier && from.is_some_and(|from| root.has_moved_service_to(from)) {
             return by(Method::Restart);
@@ -80,16 +80,15 @@ pub(super) fn back(
     by(from.filter(|_| restart != Restart::Asked).and_then(hot).unwrap_or(Method::Restart))
 }
 
-/// How the service is moved without being stopped; none where the rule forbids it, or where there is no way.
+/// Returns how the service moves without a stop; `None` if the rules forbid it, or if there is no hot method.
 fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Manifest>) -> Option<Method> {
     let is_allowed = policy::hop(from, to, hot_from(higher)) == HopKind::Hot;
     is_allowed.then(|| service.hot_way(from, to, higher).ok())?
 }
 
-/// What is said of a service that is not moved with the links.
 const IS_DOWN: &str = "the service is down: only the links are switched, and its next start uses them";
 
-/// The service; none where there is none, or where the settings that may name it cannot be read.
+/// Returns the service; `None` if there is none, or if the settings that may name it cannot be read.
 fn named<'a>(root: &'a Root, reporter: &mut dyn Reporter) -> Option<Service<'a>> {
     let service = Service::of(root);
     if service.is_none() && root.may_have_service() {
@@ -112,15 +111,15 @@ fn up<'a>(root: &'a Root, starts: bool, reporter: &mut dyn Reporter) -> Result<O
     Ok(None)
 }
 
-/// Whether there is a service, and it is down.
+/// Returns whether there is a service and it is down.
 ///
 /// # Errors
-/// Where it cannot be told whether the service is up.
+/// Returns an error if the state of the service is unknown.
 pub(super) fn is_down(root: &Root, reporter: &mut dyn Reporter) -> Result<bool> {
     Service::of(root).map_or(Ok(false), |service| service.is_up(reporter).map(|up| !up))
 }
 
-/// The manifest of the higher of both releases, which is the one that can know of both.
+/// Returns the manifest of the higher release, the only one that can know both.
 fn higher(root: &Root, current: &Version, target: &Version, fetched: &Fetch<'_>) -> Result<Option<Manifest>> {
     match current > target {
         true => root.manifest(current),
@@ -132,10 +131,10 @@ fn hot_from(manifest: Option<&Manifest>) -> Option<&[crate::version::Range]> {
     manifest.and_then(|manifest| manifest.upgrade.hot_from.as_deref())
 }
 
-/// What is wrong with the service on the release that runs; nothing where it is well, or where there is none.
+/// Returns the problem of the service on the current release; `None` if it is healthy, or if there is none.
 ///
 /// # Errors
-/// Where nobody can tell.
+/// Returns an error if the state of the service is unknown.
 pub(super) fn ailment(root: &Root, current: &Version, reporter: &mut dyn Reporter) -> Result<Option<String>> {
     let Some(service) = Service::of(root) else { return Ok(None) };
     if !service.is_up(reporter)? {
@@ -144,7 +143,6 @@ pub(super) fn ailment(root: &Root, current: &Version, reporter: &mut dyn Reporte
     Ok(failing(&service, current, reporter)?.map(|sample| sample.to_string()))
 }
 
-/// How the service is before it is moved.
 fn baseline(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporter) -> Result<Baseline> {
     let Some(sample) = failing(service, current, reporter)? else { return Ok(Baseline::Sound) };
     reporter.warn(&format!(
@@ -153,7 +151,7 @@ fn baseline(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporte
     Ok(Baseline::Failing)
 }
 
-/// The last of several samples, where the service is failing time and again.
+/// Returns the last of several samples if the service fails repeatedly.
 fn failing(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporter) -> Result<Option<Sample>> {
     let health = service.root().health(current)?;
     let mut judge = Judge::new(&health);

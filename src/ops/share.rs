@@ -1,4 +1,4 @@
-//! Which installed release a new one shares its files with, and how.
+//! Selects the installed release that a new release shares files with, and how they are shared.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::root::Root;
 use crate::settings::Share;
 use crate::version::Version;
 
-/// The most files that are compared: what is known of them is held in memory.
+/// The maximum number of files to compare; their records are held in memory.
 const FILES_MAX: usize = 200_000;
 
-/// What the running release holds, or else the permanent one; none where nothing may or can be shared. Sharing
-/// saves room and time, and where it cannot be had, nothing is amiss.
+/// Returns the files of the current release, or else of the permanent one; `None` if sharing is off or impossible.
+/// That is not an error: sharing only saves space and time.
 pub(super) fn twins(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Option<Arc<BaseRelease>> {
     let share = root.settings().space.share;
     let version = now.current.version().or(now.permanent.version()).filter(|_| share != Share::None)?;
@@ -34,14 +34,14 @@ pub(super) fn twins(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Optio
     Some(Arc::new(BaseRelease::new(release, sharing, tree, root.recorded_packed(version))))
 }
 
-/// A file on the disk of the release, whose blocks a new one may share.
+/// Returns a file on the disk of the release whose blocks a new one may share.
 fn sample(root: &Root, version: &Version) -> Option<File> {
     let inside = || disk::open_file(&root.release(version).join(MANIFEST)).ok();
     if root.is_spread() { inside().or_else(|| root.tree_file(version)) } else { root.tree_file(version) }
 }
 
-/// Whether a new release may keep the links that it was given: where its own vendor does not declare its files
-/// immutable, writing to them would change the release before as well.
+/// Returns whether a new release may keep its hard links. If its own manifest does not declare the files immutable,
+/// writes to them would also change the old release.
 pub(super) fn may_keep(root: &Root, twins: &BaseRelease, manifest: Option<&Manifest>) -> bool {
     let linked = twins.sharing() == Sharing::Links && twins.shared() > 0;
     !linked || root.settings().space.share == Share::Hardlink || immutable(manifest)

@@ -1,4 +1,4 @@
-//! Where a release comes from: the one archive that holds it.
+//! Finds the one archive that holds a release.
 
 use std::fs::File;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::version::{Version, nearest};
 use super::disk_space::Reservation;
 use super::{Mode, trust};
 
-/// Whether a release may be unpacked anew over an installed one.
+/// Whether to unpack a release again over an installed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replace {
     /// `--replace`.
@@ -30,48 +30,48 @@ pub enum Replace {
     No,
 }
 
-/// Which release is wanted, and how much may be done for it.
+/// The requested release, and what may be done for it.
 #[derive(Clone, Copy)]
 pub(super) struct ArchiveRequest<'a> {
     /// The release.
     pub version: &'a Version,
-    /// The archive that is named; else the one in releases/.
+    /// The archive that the caller named; else the one in releases/.
     pub given: Option<&'a Path>,
-    /// Whether an installed release may be unpacked anew.
+    /// Whether an installed release may be unpacked again.
     pub replace: Replace,
-    /// In a dry run the archive is only looked through.
+    /// In a dry run, the archive is read but not unpacked.
     pub mode: Mode,
-    /// What others take before it.
+    /// The disk space reserved for earlier releases.
     pub claimed: Reservation,
 }
 
 impl<'a> ArchiveRequest<'a> {
-    /// A release from its archive in releases/.
+    /// Requests a release from its archive in releases/.
     pub fn of(version: &'a Version, replace: Replace, mode: Mode) -> Self {
         Self { version, given: None, replace, mode, claimed: Reservation::default() }
     }
 }
 
-/// What a release is brought from.
+/// The source of a release.
 pub(super) struct ReleaseSource {
     pub archive: ArchiveFile,
-    /// What is thrown away before it is unpacked.
+    /// The step that discards the installed release first.
     pub first: Option<Step>,
 }
 
 /// A candidate archive.
 pub(super) struct ArchiveFile {
     pub origin: Origin,
-    /// As it is shown: releases/FILE, or the path that was given.
+    /// The path for messages: releases/FILE, or the given path.
     pub shown: String,
     pub file_name: String,
     format: ArchiveFormat,
 }
 
-/// Finds what a release is brought from; nothing where it is on disk, to stay.
+/// Returns the source of a release; `None` if the installed release stays.
 ///
 /// # Errors
-/// Refused where there is no archive, or two, or one that differs from what is installed.
+/// Returns a `Refused` error if there is no archive, more than one, or one that differs from the installed release.
 pub(super) fn source(
     root: &Root,
     now: &Snapshot,
@@ -107,10 +107,10 @@ pub(super) fn source(
     }
 }
 
-/// The archives of a release in releases/.
+/// Returns the archives of a release in releases/.
 ///
 /// # Errors
-/// Where releases/ cannot be read.
+/// Returns an error if releases/ cannot be read.
 pub(super) fn beside(root: &Root, version: &Version) -> Result<Vec<ArchiveFile>> {
     Ok(root.archives(version)?.into_iter().map(|file| ArchiveFile::beside(root, file)).collect())
 }
@@ -124,8 +124,7 @@ fn changed(version: &Version, archive: &str, in_use: bool) -> Error {
     }
 }
 
-/// The first archive whose content is not what the installed release was unpacked from, unless another one's
-/// is. Where that is not known, none differs.
+/// Returns the first archive if the installed release comes from none of them; `None` if its digest is unknown.
 fn differing(
     root: &Root,
     version: &Version,
@@ -175,10 +174,10 @@ fn installed(root: &Root) -> Vec<Version> {
     root.observe().map_or_else(|_| Vec::new(), |now| now.releases.into_keys().collect())
 }
 
-/// What the manifest in an archive declares, which has to be of this product and this release.
+/// Parses the manifest of an archive, which must declare this product and release.
 ///
 /// # Errors
-/// Refused where it is another's, or cannot be used.
+/// Returns a `Refused` error if it declares another one, or is invalid.
 pub(super) fn manifest(
     root: &Root,
     version: &Version,
@@ -206,7 +205,7 @@ impl ArchiveFile {
         }
     }
 
-    /// An archive anywhere.
+    /// Creates a candidate from an archive at any path.
     pub fn given(path: &Path) -> Result<Self> {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (_, format) = ArchiveFormat::split(&file_name).ok_or_else(|| no_archive(path))?;
@@ -219,16 +218,17 @@ impl ArchiveFile {
         Archive::of(self.origin.open()?, self.origin.path(), self.format)
     }
 
-    /// Opens it to be installed in this root. Run by root, Tenure installs only what root or the owner of the root owns.
+    /// Opens the archive to install it in this root. As user root, Tenure installs only files of root or of this
+    /// root's owner.
     ///
     /// # Errors
-    /// Refused where the archive, or the digest or signature beside it, belongs to another user or can be written by
-    /// one.
+    /// Returns a `Refused` error if the archive, its digest or its signature belongs to another user, or is writable
+    /// by one.
     pub fn open_to_install(&self, root: &Root) -> Result<Archive> {
         let file = self.origin.open()?;
         check_owner(root, &file, &self.origin)?;
         for beside in [DIGEST, SIGNATURE].map(|ending| self.origin.beside(ending)) {
-            // A file that cannot be opened is reported where it is read.
+            // A file that cannot be opened is reported when it is read.
             beside.open().map_or(Ok(()), |file| check_owner(root, &file, &beside))?;
         }
         Archive::of(file, self.origin.path(), self.format)
@@ -257,10 +257,10 @@ fn no_archive(path: &Path) -> Error {
     ))
 }
 
-/// What the manifest declares in the one archive of a release in releases/.
+/// Returns the manifest in the only archive of a release in releases/.
 ///
 /// # Errors
-/// Refused where there is no archive, or several, or where its manifest cannot be used.
+/// Returns a `Refused` error if there is no archive, more than one, or if its manifest is invalid.
 pub(super) fn manifest_of(
     root: &Root,
     version: &Version,
@@ -271,14 +271,14 @@ pub(super) fn manifest_of(
     manifest(root, version, &candidate, text.as_deref())
 }
 
-/// Looks through an archive, however large it is.
+/// Reads through an archive of any size.
 fn survey(candidate: &ArchiveFile, progress: &mut dyn Progress) -> Result<Reading> {
     let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", candidate.shown));
     let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
     candidate.open()?.survey(&limits, &mut |_| {}, progress)
 }
 
-/// The version that an archive holds, by its name or else by its manifest; both must agree in the end.
+/// Returns the version of an archive, by its name or else by its manifest. A later check requires both to agree.
 pub(super) fn version_in(root: &Root, path: &Path, progress: &mut dyn Progress) -> Result<Version> {
     let candidate = ArchiveFile::given(path)?;
     if let Some(version) = naming::version_of(&candidate.file_name, root.settings().name.as_deref()) {

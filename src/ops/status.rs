@@ -1,4 +1,4 @@
-//! `status`: everything that is known, also of a root that is out of order.
+//! `status`: shows everything about a root, even if it is damaged.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,20 +24,20 @@ use super::history::{Remembered, remembered};
 use super::migrate::failed;
 use super::state::RootState;
 
-/// A command that was cut short, or that is under way.
+/// A command that is running or was interrupted.
 #[derive(Clone, Debug, Serialize)]
 pub struct Unfinished {
     /// The command.
     pub command: String,
-    /// Who gave it.
+    /// The user who ran it.
     pub by: String,
-    /// When, in RFC 3339.
+    /// When it began, in RFC 3339.
     pub started: String,
-    /// Whether somebody is at it, or else it was cut short; none where this user may not tell.
+    /// Whether a process is working on it; `None` if this user cannot determine that.
     pub at_work: Option<bool>,
-    /// The process that is at it; none where it is not known to be.
+    /// The process that is working on it, if known.
     pub pid: Option<u32>,
-    /// What would be done about it, were it recovered from now.
+    /// The recovery that would run now.
     pub recovery: crate::plan::Recovery,
 }
 
@@ -52,102 +52,102 @@ pub struct ReleaseRow {
     pub failed: bool,
 }
 
-/// Something that is out of order.
+/// A problem.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
-    /// The state that it puts the root in.
+    /// The resulting state of the root.
     pub state: RootState,
-    /// What is wrong.
+    /// A description.
     pub message: String,
     /// What to do.
     pub hints: Vec<String>,
 }
 
-/// What the service does, whatever the links say.
+/// The state of the service, independent of the links.
 #[derive(Clone, Debug, Serialize)]
 pub struct Serving {
-    /// Whether it is up; none where nobody can tell.
+    /// Whether it is up; `None` if unknown.
     pub up: Option<bool>,
-    /// What it runs.
+    /// The release that it runs.
     pub runs: Running,
-    /// How it is; none while it is down.
+    /// Its health; `None` while it is down.
     pub health: Option<Sample>,
 }
 
-/// A trial that ends by itself.
+/// A trial with a deadline.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ending {
-    /// What ends it, in words.
+    /// What ends the trial, in words.
     pub term: String,
-    /// Whether it is reverted unless somebody confirms it; else it is permanent in the end, if it is healthy.
+    /// Whether it is rolled back unless it is confirmed. Otherwise it becomes permanent if it is healthy.
     pub to_be_confirmed: bool,
-    /// How long it still lasts, in seconds.
+    /// The remaining time in seconds.
     pub left_seconds: u64,
     /// When it ends, in RFC 3339.
     pub ends: String,
 }
 
-/// The room on the file system of the releases.
+/// The disk space on the file system of the releases.
 #[derive(Clone, Debug, Serialize)]
 pub struct DiskSpace {
-    /// Bytes that an ordinary user may still take.
+    /// Bytes available to an unprivileged user.
     pub free_bytes: u64,
-    /// Bytes in all.
+    /// The total size in bytes.
     pub size_bytes: u64,
-    /// Bytes that no release may take.
+    /// Bytes that releases must leave free.
     pub reserve_bytes: u64,
-    /// Files that can still be made; none where the file system sets no limit.
+    /// Files that can still be created; `None` without a limit.
     pub free_inodes: Option<u64>,
 }
 
-/// What is known of a root.
+/// The state of a root.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
-    /// All of it in one word.
+    /// The state in one word.
     pub state: RootState,
-    /// The product, where the settings name it.
+    /// The product, if the settings name it.
     pub name: Option<String>,
-    /// The root's path.
+    /// The path of the root.
     pub root: String,
     /// Whether tenure.toml has no errors.
     pub settings_valid: bool,
-    /// What runs now.
+    /// The release that runs now.
     pub current: Option<Version>,
-    /// What the next start runs.
+    /// The release that the next start runs.
     pub permanent: Option<Version>,
-    /// Whether both differ.
+    /// Whether `current` and `permanent` differ.
     pub on_trial: bool,
-    /// How the trial ends by itself; none where it does not.
+    /// Its deadline; `None` if it has none.
     pub trial: Option<Ending>,
     /// The releases, newest first.
     pub releases: Vec<ReleaseRow>,
-    /// A command that is not at its end.
+    /// A command that is not finished.
     pub unfinished: Option<Unfinished>,
-    /// The service; none where Tenure moves links alone.
+    /// The service; `None` if Tenure only switches links.
     pub service: Option<Serving>,
-    /// Whether the service runs another release than `current` leads to; none where nobody can tell, where there is no
-    /// service, and while it is moved.
+    /// Whether the service runs another release than `current` points to; `None` if unknown, without a service, and
+    /// while a command moves it.
     pub drift: Option<bool>,
-    /// The last transaction; none where there was none.
+    /// The last transaction; `None` if there was none.
     pub last: Option<Remembered>,
-    /// The last move to another release, and how it ended; none where there was none.
+    /// The last move to another release, and its outcome; `None` if there was none.
     pub last_trial: Option<TrialRecord>,
-    /// The releases that failed on this host, whether or not they are on disk; the highest first.
+    /// The releases that failed on this host, installed or not; the highest first.
     pub failed: Vec<Failure>,
-    /// The room for releases; none where the system does not tell.
+    /// The disk space for releases; `None` if unknown.
     pub space: Option<DiskSpace>,
-    /// The formats of the data on disk; none where nobody has said so.
+    /// The formats of the data on disk; empty if unknown.
     pub data_formats: BTreeSet<DataFormat>,
-    /// The last data migration; none where there is none.
+    /// The last data migration; `None` if there was none.
     pub migration: Option<Migration>,
-    /// What is out of order.
+    /// All problems.
     pub problems: Vec<Problem>,
 }
 
-/// Looks at everything; takes no lock and changes nothing.
+/// Reads the state of a root. Takes no lock and changes nothing.
 ///
 /// # Errors
-/// Where the root cannot be read.
+/// Returns an error if the root cannot be read.
 pub fn status(root: &Root, progress: &dyn Progress) -> Result<Status> {
     let now = root.observe()?;
     let mut problems: Vec<Problem> =
@@ -164,7 +164,7 @@ pub fn status(root: &Root, progress: &dyn Progress) -> Result<Status> {
     let entries = known(root.history(), &mut problems);
     let last_trial = trials(&entries).pop().map(|(_, trial)| trial);
     let at_work = unfinished.as_ref().map_or(Some(false), |unfinished| unfinished.at_work);
-    // In the middle of a move the service runs something else, and rightly so.
+    // During a move, the service may run another release.
     let moored = service.as_ref().filter(|_| at_work == Some(false) && !is_told);
     problems.extend(moored.and_then(|service| astray(service, &now).or_else(|| down(service, &now))));
     let calm = RootState::of(&now, at_work == Some(true), data.unfinished().is_some());
@@ -204,7 +204,7 @@ fn problem(state: RootState, error: &Error) -> Problem {
     Problem { state, message: error.in_one_line(), hints }
 }
 
-/// What was read; what cannot be read is a problem, and nothing is known of it.
+/// Returns the value. If it could not be read, adds a problem and returns the default.
 fn known<T: Default>(read: Result<T>, problems: &mut Vec<Problem>) -> T {
     read.unwrap_or_else(|error| {
         problems.push(problem(RootState::Broken, &error));
@@ -231,7 +231,7 @@ fn space(root: &Root) -> Option<DiskSpace> {
     })
 }
 
-/// What nobody is at work on: a guard is, but where it cannot do it.
+/// Returns the problem of a command that no process is working on. A guard works on it if it can.
 fn left_undone(root: &Root, unfinished: &Unfinished) -> Option<Problem> {
     if unfinished.at_work.is_none() {
         return root.may_tell().err().map(|hidden| problem(RootState::Unknown, &hidden));
@@ -241,11 +241,11 @@ fn left_undone(root: &Root, unfinished: &Unfinished) -> Option<Problem> {
     unfinished.pid.is_none().then_some(Problem { state: RootState::Interrupted, message, hints })
 }
 
-/// How long before a look is taken again at what nobody seems to be at work on.
+/// The delay before the journal is read again if no process seems to be working on it.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// Whoever ends a transaction closes the journal first and gives the lock up then: where nobody holds it, the journal
-/// that was read before may be over.
+/// Returns the command that is not finished. Commands close the journal before they release the lock: if the lock is
+/// free, the journal that was read before may be closed by now.
 fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Result<Option<Unfinished>> {
     let mut seen = None;
     loop {
@@ -272,8 +272,8 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
     }
 }
 
-/// What is known of the data. A migration that is written down and that nobody is at may be just about to begin, by
-/// whoever is at work on the root; it has failed only where nobody is.
+/// Returns the state of the data. A recorded migration without a process may be about to begin, by a command that is
+/// running on the root. It has failed only if no command is.
 fn data(root: &Root, now: &Snapshot) -> Result<OnDisk> {
     let known = root.data_as_told(now)?;
     if !known.migration.as_ref().is_some_and(|migration| migration.stage == Stage::Failed) {
@@ -285,12 +285,12 @@ fn data(root: &Root, now: &Snapshot) -> Result<OnDisk> {
     if root.at_work().is_some() || journal::is_open(root)? {
         return Ok(OnDisk { migration: Some(due), ..known });
     }
-    // It may have begun, and whoever began it have ended, between both looks.
+    // The migration may have begun, and its command ended, between both reads.
     clock::sleep(AGAIN);
     root.data_as_told(now)
 }
 
-/// Looks at the service. That the service must not be looked at is a problem of its own.
+/// Observes the service. Adds a problem if the permissions forbid that.
 fn serving(
     root: &Root,
     now: &Snapshot,
@@ -328,7 +328,7 @@ fn serving(
     Ok(Some(Serving { up, runs, health }))
 }
 
-/// Whether a service runs something else than `current`.
+/// Returns whether the service runs another release than `current`; `None` if that is unknown.
 fn drifts(service: &Serving, now: &Snapshot) -> Option<bool> {
     let current = now.current.version()?;
     match &service.runs {
@@ -339,14 +339,13 @@ fn drifts(service: &Serving, now: &Snapshot) -> Option<bool> {
     }
 }
 
-/// A service that does not run.
 fn down(service: &Serving, now: &Snapshot) -> Option<Problem> {
     let permanent = now.permanent.version().filter(|_| service.up == Some(false))?;
     let hints = vec![format!("start the service, or run `tenure install --start {permanent}`")];
     Some(Problem { state: RootState::Down, message: "the service is down".into(), hints })
 }
 
-/// A service that runs something else, or nobody knows what.
+/// Returns a problem if the service runs another release, or an unknown one.
 fn astray(service: &Serving, now: &Snapshot) -> Option<Problem> {
     let current = now.current.version()?;
     let state = match drifts(service, now) {

@@ -1,4 +1,4 @@
-//! `[trust] keys` and installed releases: one that is to become current needs a receipt of a good signature.
+//! Checks installed releases against `[trust] keys`: a trusted key must have signed one that becomes current.
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -10,11 +10,11 @@ use crate::version::Version;
 use super::fetch::named_as;
 use super::source::beside;
 
-/// The signature of an installed release that is to become current, or why it counts for nothing; none where no key is
-/// trusted, and where the release is current or permanent already.
+/// Returns the signature of an installed release that is to become current, or why it is not valid; `None` if no key
+/// is trusted, or if the release is already current or permanent.
 ///
 /// # Errors
-/// Where its archive cannot be read.
+/// Returns an error if its archive cannot be read.
 pub(super) fn signature(
     root: &Root,
     now: &Snapshot,
@@ -31,11 +31,11 @@ pub(super) fn signature(
     }))
 }
 
-/// Whether a key that is trusted now signed the archive that a release was unpacked from: by the receipt, or else by
-/// that archive, where it is still in releases/ with its signature.
+/// Returns whether a currently trusted key signed the archive of a release. The proof is the receipt, or else that
+/// archive if it is still in releases/ with its signature.
 ///
 /// # Errors
-/// Where the archive cannot be read.
+/// Returns an error if the archive cannot be read.
 pub(super) fn is_signed(root: &Root, version: &Version, progress: &mut dyn Progress) -> Result<bool> {
     let keys = &root.settings().trust.keys;
     let Some(receipt) = root.receipt(version) else { return Ok(false) };

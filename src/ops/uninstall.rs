@@ -1,4 +1,4 @@
-//! `uninstall`: remove a release that nothing needs.
+//! `uninstall`: removes a release that is not in use.
 
 use serde::Serialize;
 
@@ -12,19 +12,19 @@ use crate::version::Version;
 
 use super::{Common, Report, Session};
 
-/// What became of it.
+/// The result of `uninstall`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Uninstalled {
     /// The release.
     pub version: Version,
-    /// The state that it was in.
+    /// The state of the release before.
     pub was: ReleaseState,
 }
 
 /// Removes a release.
 ///
 /// # Errors
-/// Refused where it is current or permanent, or where a process runs from it; failed where it was taken back.
+/// Returns a `Refused` error if it is current, permanent or in use, and a `Failed` error after a rollback.
 pub fn uninstall(
     root: &Root,
     common: &Common,
@@ -41,7 +41,7 @@ pub fn uninstall(
     session.finish(plan, None, reporter, |_| Uninstalled { version: version.clone(), was })
 }
 
-/// Refuses to remove what a process runs from, or what is mounted there.
+/// Refuses a release that a process runs from, or that is a mount point.
 pub(super) fn refuse_running(root: &Root, version: &Version, action: &str) -> Result<()> {
     if root.is_mount(version) {
         let path = root.release(version);

@@ -1,4 +1,4 @@
-//! `unpack`: put a release on disk, and no more.
+//! `unpack`: unpacks a release without a switch.
 
 use std::path::PathBuf;
 
@@ -15,32 +15,32 @@ use super::fetch::fetch;
 use super::source::{ArchiveRequest, Replace, version_in};
 use super::{Common, Report, Session};
 
-/// Which release to unpack.
+/// The release to unpack.
 #[derive(Clone, Debug)]
 pub enum UnpackTarget {
-    /// The one of this version, from the archive in releases/ that holds it.
+    /// The release of this version, from its archive in releases/.
     Version(Version),
-    /// The one in this archive.
+    /// The release in this archive.
     Archive(PathBuf),
 }
 
-/// What `unpack` is told.
+/// The options of `unpack`.
 #[derive(Clone, Debug)]
 pub struct Unpack {
-    /// What every command is told.
+    /// The options that all commands share.
     pub common: Common,
-    /// Which release.
+    /// The release to unpack.
     pub wanted: UnpackTarget,
-    /// Whether an installed release that is not in use is unpacked anew.
+    /// Whether to unpack an installed release again that is not in use.
     pub replace: Replace,
 }
 
-/// What became of it.
+/// The result of `unpack`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Unpacked {
     /// The release.
     pub version: Version,
-    /// The state that it is in.
+    /// The state of the release.
     pub state: ReleaseState,
     /// Whether anything was changed.
     pub changed: bool,
@@ -49,8 +49,7 @@ pub struct Unpacked {
 /// Unpacks a release.
 ///
 /// # Errors
-/// Refused where there is nothing to unpack it from, or where the archive is not fit; failed where it was
-/// taken back.
+/// Returns a `Refused` error if there is no archive or it breaks a rule, and a `Failed` error after a rollback.
 pub fn unpack(root: &Root, options: &Unpack, reporter: &mut dyn Reporter) -> Result<Report<Unpacked>> {
     let session = Session::begin(root, &options.common, reporter)?;
     session.now.sound()?;

@@ -1,4 +1,4 @@
-//! `plan`: the hops from one release to a higher one, over the releases that are here.
+//! `plan`: finds the hops from one release to a higher one, over the available releases.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::version::Version;
 use super::fetch::Fetch;
 use super::source::manifest_of;
 
-/// Where a release is.
+/// The location of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Location {
@@ -30,42 +30,43 @@ pub enum Location {
     Named,
 }
 
-/// Which way is looked for.
+/// The requested upgrade path.
 #[derive(Clone, Debug)]
 pub struct PathQuery {
-    /// Where it ends.
+    /// The last release of the path.
     pub to: Version,
-    /// Where it begins; by default at the current release.
+    /// The first release of the path; by default the current release.
     pub from: Option<Version>,
-    /// More releases that could be gone to; none where only those count that are here.
+    /// Additional releases that count as available.
     pub available: Option<Vec<Version>>,
-    /// Whether all hops are wanted that may be made, of which there can be half a million.
+    /// Whether to return all allowed hops: there can be half a million.
     pub graph: bool,
 }
 
-/// A way from one release to another.
+/// An upgrade path between two releases.
 #[derive(Debug, Serialize)]
 pub struct UpgradePath {
-    /// Where it begins.
+    /// The first release.
     pub from: Version,
-    /// Where it ends.
+    /// The last release.
     pub to: Version,
     /// The hops.
     pub hops: Vec<Hop>,
-    /// The releases that could be gone to, and where each is.
+    /// The available releases from `from` to `to`, and their locations.
     pub releases: BTreeMap<Version, Location>,
-    /// Every hop that may be made between them, where that is wanted.
+    /// All allowed hops between them, if requested.
     #[serde(skip)]
     pub allowed: Vec<Hop>,
-    /// Why there is no way, where all hops are wanted all the same.
+    /// Why there is no path, if all hops were requested.
     #[serde(skip)]
     pub none: Option<Error>,
 }
 
-/// Finds the hops; changes nothing.
+/// Finds the hops. Changes nothing.
 ///
 /// # Errors
-/// Refused where there is no way, naming what would open one; not so where all hops are wanted.
+/// Returns a `Refused` error that names releases that would open a path if there is none, unless all hops were
+/// requested.
 pub fn route(root: &Root, journey: &PathQuery, reporter: &mut dyn Reporter) -> Result<UpgradePath> {
     root.ruled()?;
     let now = root.observe()?;
@@ -116,17 +117,17 @@ fn nowhere(PathQuery { to, available, .. }: &PathQuery) -> Error {
     )
 }
 
-/// What is known of the releases that there are.
+/// The declarations of the available releases.
 struct Known {
-    /// What each declares of the ways to it, as far as it could be on the way.
+    /// The declared upgrade paths of each release; the default for a release that cannot be on the path.
     declared: BTreeMap<Version, DeclaredPaths>,
-    /// Which are left out of it, and why.
+    /// The releases that are left out, and why.
     unread: Vec<String>,
 }
 
 impl Known {
-    /// Reads what the releases say from the one to the other; of others it counts only that they are here. One between
-    /// them that cannot be read is in nobody's way, and no way leads over it.
+    /// Reads the declarations of the releases from `from` to `to`. Other releases only count as available. An
+    /// unreadable release between both is not an error, but no path leads over it.
     fn of(
         root: &Root,
         now: &Snapshot,
@@ -143,7 +144,7 @@ impl Known {
                 Location::Named => Ok(None),
             };
             let declared = match manifest {
-                // What it makes of the data can be told by nobody.
+                // The formats that it writes are unknown.
                 Ok(_) if *whereabouts == Location::Named => {
                     DeclaredPaths { leaves: Some(BTreeSet::new()), ..DeclaredPaths::default() }
                 }
@@ -160,8 +161,8 @@ impl Known {
             known.declared.insert(version.clone(), declared);
         }
         if now.current.version() == Some(from) {
-            // What is on disk need not be what the release that runs would write; and a migration that is not done is
-            // taken to be, for no hop is made before.
+            // The data on disk can have other formats than the current release writes. An unfinished migration counts
+            // as done, because no hop starts before its end.
             let data = root.data(now)?;
             let made = data.unfinished().map(|migration| migrated(migration.to));
             known.declared.entry(from.clone()).or_default().leaves = Some(made.unwrap_or(data.formats));
@@ -170,7 +171,6 @@ impl Known {
     }
 }
 
-/// Why there is no hop from one to the other.
 fn forbidden(
     paths: &Paths,
     declared: &BTreeMap<Version, DeclaredPaths>,
@@ -230,17 +230,17 @@ fn declared(manifest: Option<&Manifest>) -> DeclaredPaths {
     }
 }
 
-/// The releases that could be gone to.
+/// Returns the installed releases and those in archives.
 fn here(root: &Root, now: &Snapshot) -> Result<BTreeMap<Version, Location>> {
     let archives = root.archived()?.into_iter().map(|version| (version, Location::Archive));
     let installed = now.releases.keys().map(|version| (version.clone(), Location::Installed));
     Ok(archives.chain(installed).collect())
 }
 
-/// Refuses a hop upward that the vendor's rules do not allow, with the way that would do.
+/// Refuses an upgrade hop that the vendor's rules do not allow, with a hint about an allowed path.
 ///
 /// # Errors
-/// Refused, naming the rule.
+/// Returns a `Refused` error that names the rule.
 pub(super) fn allowed(
     root: &Root,
     now: &Snapshot,
@@ -256,7 +256,7 @@ pub(super) fn allowed(
         .map_err(|error| with_way(error, root, current, target, reporter))
 }
 
-/// The same error with the way that would do, as `plan` shows it.
+/// Adds a hint about an allowed path, as `plan` shows it.
 fn with_way(error: Error, root: &Root, from: &Version, to: &Version, reporter: &mut dyn Reporter) -> Error {
     let journey = PathQuery { to: to.clone(), from: Some(from.clone()), available: None, graph: false };
     match route(root, &journey, reporter) {

@@ -1,4 +1,4 @@
-//! `verify`: compare installed files with what was unpacked.
+//! `verify`: compares installed files with those that were unpacked.
 
 use serde::Serialize;
 
@@ -8,48 +8,48 @@ use crate::root::Root;
 use crate::tree::{Differences, Node, TreeEntry};
 use crate::version::Version;
 
-/// What was found of one release.
+/// The verdict about one release.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum ReleaseVerdict {
-    /// It is what was unpacked.
+    /// The files are the same as unpacked.
     Intact,
-    /// It is not.
+    /// The files differ.
     Differs(Differences),
-    /// Nobody knows: it was put there by hand.
+    /// Unknown, because Tenure did not unpack the release.
     Unknown,
 }
 
-/// A release and what was found of it.
+/// A release and its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct Judged {
     /// The release.
     pub version: Version,
-    /// What was found.
+    /// The verdict.
     #[serde(flatten)]
     pub verdict: ReleaseVerdict,
 }
 
-/// What was found.
+/// The result of `verify`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verified {
-    /// Each release that was looked at, newest first.
+    /// Each compared release, newest first.
     pub releases: Vec<Judged>,
 }
 
 impl Verified {
-    /// Whether nothing differs from what was unpacked.
+    /// Returns whether no file differs.
     #[must_use]
     pub fn is_intact(&self) -> bool {
         self.releases.iter().all(|judged| !matches!(judged.verdict, ReleaseVerdict::Differs(_)))
     }
 }
 
-/// Compares one release, or all of them; takes no lock and changes nothing.
+/// Compares one release, or all of them. Takes no lock and changes nothing.
 ///
 /// # Errors
-/// Refused where the release is not there, or where it is asked for by name and nobody knows what was
-/// unpacked; failed where it cannot be read.
+/// Returns a `Refused` error if the release is not installed, or if a named release has no record of its files.
+/// Returns a `Failed` error if a file cannot be read.
 pub fn verify(root: &Root, version: Option<&Version>, progress: &mut dyn Progress) -> Result<Verified> {
     let now = root.observe()?;
     let versions: Vec<&Version> = match version {
@@ -74,7 +74,7 @@ pub fn verify(root: &Root, version: Option<&Version>, progress: &mut dyn Progres
     }
 }
 
-/// How much there should be to read.
+/// Returns the expected number of bytes to read.
 fn bytes(root: &Root, version: &Version) -> u64 {
     let size = |entry: TreeEntry| if let Node::File { size, .. } = entry.node { size } else { 0 };
     root.recorded_tree(version).ok().flatten().map_or(0, |tree| tree.map_while(Result::ok).map(size).sum())

@@ -1,4 +1,4 @@
-//! `versions`: the releases and their states.
+//! `versions`: lists the releases and their states.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::release::ReleaseState;
 use crate::root::{Failure, Root};
 use crate::version::Version;
 
-/// One release.
+/// A release in the list.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListedRelease {
     /// Its version.
@@ -22,25 +22,25 @@ pub struct ListedRelease {
     pub archive: Option<String>,
     /// The archive's SHA-256, in hex.
     pub sha256: Option<String>,
-    /// That it failed on this host, which is forgotten once it is permanent.
+    /// Its failure on this host, forgotten once the release is permanent.
     pub failed: Option<Failure>,
 }
 
 /// The releases of a root.
 #[derive(Clone, Debug, Serialize)]
 pub struct Versions {
-    /// The product, where the settings name it.
+    /// The product, if the settings name it.
     pub name: Option<String>,
-    /// The root's path.
+    /// The path of the root.
     pub root: String,
-    /// Newest version first.
+    /// The releases, newest version first.
     pub releases: Vec<ListedRelease>,
 }
 
-/// Lists the releases; takes no lock and changes nothing.
+/// Lists the releases. Takes no lock and changes nothing.
 ///
 /// # Errors
-/// Refused where a link is broken: the states cannot be told then.
+/// Returns a `Refused` error if a link is broken: the states are then unknown.
 pub fn versions(root: &Root) -> Result<Versions> {
     let now = root.observe()?;
     now.readable()?;

@@ -1,4 +1,4 @@
-//! The plan of each command.
+//! Makes the plan of each command.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,59 +10,59 @@ use crate::version::{Version, nearest};
 
 use super::{Item, Method, Plan, ServiceMove, Step, TrialEnd};
 
-/// Whether a release that is installed is to survive a restart.
+/// Whether an installed release survives a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permanence {
-    /// The next start runs it.
+    /// The next start runs the release.
     Permanent,
-    /// The next start runs what was permanent before.
+    /// The next start runs the release that was permanent before.
     Trial,
-    /// As a trial, which ends by itself.
+    /// As `Trial`, but the trial ends by itself.
     Ends(TrialEnd),
 }
 
-/// Whether the service may be stopped on the way.
+/// Whether the service may be stopped for the move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// `--restart`: it is.
+    /// `--restart`: stop and start the service.
     Asked,
-    /// `--restart-if-needed`: it is moved hot where that is allowed and there is a way, and else it is.
+    /// `--restart-if-needed`: move the service hot if that is allowed and a method exists, otherwise restart it.
     IfNeeded,
-    /// It is moved hot, or not at all.
+    /// Move the service hot, or refuse.
     Forbidden,
 }
 
-/// Whether a release is gone to that failed on this host before.
+/// Whether to install a release that failed on this host before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// `--retry`: it is.
+    /// `--retry`: install it.
     Yes,
-    /// It is refused.
+    /// Refuse it.
     No,
 }
 
-/// What install, upgrade and downgrade are asked for.
+/// The request of install, upgrade or downgrade.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The release to install.
     pub target: Version,
-    /// Which way the command may go.
+    /// The direction in which the command may go.
     pub direction: Direction,
-    /// Whether it becomes permanent.
+    /// Whether the release becomes permanent.
     pub permanence: Permanence,
     /// Whether the service may be stopped.
     pub restart: Restart,
-    /// Whether a service that is down is started.
+    /// Whether to start a service that is down.
     pub start: bool,
     /// Whether the release may have failed before.
     pub retry: Retry,
 }
 
 impl Request {
-    /// Refuses what the command's direction or the state of the links forbid; reads nothing but them.
+    /// Checks the command's direction and the state of the links. Reads nothing but the links.
     ///
     /// # Errors
-    /// Refused, naming the rule.
+    /// Returns a `Refused` error that names the broken rule.
     pub fn allowed(&self, now: &Snapshot) -> Result<()> {
         now.sound()?;
         self.keeps_the_trial(now)?;
@@ -80,7 +80,7 @@ impl Request {
         }
     }
 
-    /// Refuses a downgrade to the release that is on trial: it would make that release permanent.
+    /// Refuses a downgrade to the release on trial: it would make that release permanent.
     fn keeps_the_trial(&self, now: &Snapshot) -> Result<()> {
         match now.trial() {
             Some((on_trial, permanent)) if self.direction == Direction::Down && *on_trial == self.target => {
@@ -93,25 +93,25 @@ impl Request {
     }
 }
 
-/// What goes along with the links.
+/// The parts of a plan besides the links.
 #[derive(Clone, Debug, Default)]
 pub struct PlanFacts {
-    /// What brings the release onto the disk and prepares it; empty where it is there to stay.
+    /// The steps that publish and prepare the release; empty if neither is needed.
     pub fetch: Vec<Step>,
-    /// What has to be made before anything is done that cannot be taken back.
+    /// The backup to make before the first step that cannot be reversed.
     pub backup: Option<Step>,
-    /// How the running service is moved; none where there is none to move.
+    /// The method to move the running service; `None` if there is no service to move.
     pub motion: Option<ServiceMove>,
-    /// Whether the service, which is down, is started.
+    /// Whether to start the service, which is down.
     pub start: bool,
-    /// What becomes of the data once the release is permanent.
+    /// The step for the data once the release is permanent.
     pub data: Option<Step>,
 }
 
-/// The plan of install, upgrade and downgrade.
+/// Returns the plan of install, upgrade and downgrade.
 ///
 /// # Errors
-/// Refused, naming the rule.
+/// Returns a `Refused` error that names the broken rule.
 pub fn install(now: &Snapshot, request: &Request, along: PlanFacts) -> Result<Plan> {
     request.allowed(now)?;
     let start = along.start;
@@ -119,7 +119,7 @@ pub fn install(now: &Snapshot, request: &Request, along: PlanFacts) -> Result<Pl
     Ok(if start { with_start(plan, &request.target) } else { plan })
 }
 
-/// The same with a start of the service: in the new release, and before that is permanent.
+/// Adds a start of the service to the plan: in the new release, and before that release becomes permanent.
 fn with_start(mut plan: Plan, target: &Version) -> Plan {
     let is_commit = |step: &Step| matches!(step, Step::SwitchLink { link: LinkName::Permanent, .. });
     let at = plan.steps.iter().position(is_commit).unwrap_or(plan.steps.len());
@@ -168,13 +168,13 @@ fn switch(now: &Snapshot, request: &Request, along: PlanFacts) -> Plan {
     Plan { from: current, to: Some(target.clone()), steps }
 }
 
-/// A trial that is under way gets another end.
+/// Returns the plan that changes the end of a running trial.
 fn extend(now: &Snapshot, target: &Version, term: TrialEnd) -> Plan {
     let from = now.current.version().cloned();
     Plan { from, to: Some(target.clone()), steps: vec![Step::StartTrial { version: target.clone(), term }] }
 }
 
-/// The release that is permanent now has been so, whatever comes next.
+/// Records the permanent release as having been permanent. This stays true whatever the later steps do.
 fn displace(now: &Snapshot) -> Option<Step> {
     now.permanent.version().map(|version| Step::RecordPermanent { version: version.clone() })
 }
@@ -184,16 +184,16 @@ fn permanent(now: &Snapshot, target: &Version) -> Step {
     Step::SwitchLink { link: LinkName::Permanent, from, to: Some(target.clone()) }
 }
 
-/// The plan that puts a release on disk and no more.
+/// Returns the plan that only puts a release on disk.
 #[must_use]
 pub fn unpack(fetch: Vec<Step>) -> Plan {
     Plan { from: None, to: None, steps: fetch }
 }
 
-/// The plan that makes the current release permanent; empty where it is.
+/// Returns the plan that makes the current release permanent; empty if it is permanent already.
 ///
 /// # Errors
-/// Refused where no release is current.
+/// Returns a `Refused` error if no release is current.
 pub fn confirm(now: &Snapshot, along: PlanFacts) -> Result<Plan> {
     let Some(current) = now.current.version() else {
         now.sound()?;
@@ -210,11 +210,11 @@ pub fn confirm(now: &Snapshot, along: PlanFacts) -> Result<Plan> {
     Ok(Plan { from: Some(current.clone()), to: Some(current.clone()), steps })
 }
 
-/// The plan that ends a trial, or mends a `current` that leads nowhere; empty where there is neither. `motion` as
-/// in [`install`].
+/// Returns the plan that ends a trial or repairs a broken `current`; empty if there is neither. `motion` is the same
+/// as in [`install`].
 ///
 /// # Errors
-/// Refused where no release is permanent.
+/// Returns a `Refused` error if no release is permanent.
 pub fn revert(now: &Snapshot, motion: Option<ServiceMove>) -> Result<Plan> {
     let mut plan = boot(now)?;
     if let (Some(from), Some(to), Some(motion)) = (plan.from.clone(), plan.to.clone(), motion) {
@@ -224,11 +224,11 @@ pub fn revert(now: &Snapshot, motion: Option<ServiceMove>) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The plan of `boot`: `current` leads to the permanent release, and so does `permanent` where somebody has removed it.
-/// The service is not running yet.
+/// Returns the plan of `boot`, which points `current` to the permanent release, and also restores a removed
+/// `permanent`. The service does not run yet.
 ///
 /// # Errors
-/// Refused where no release is permanent.
+/// Returns a `Refused` error if no release is permanent.
 pub fn boot(now: &Snapshot) -> Result<Plan> {
     let Some(rightful) = now.rightful().cloned() else {
         now.sound()?;
@@ -247,10 +247,10 @@ pub fn boot(now: &Snapshot) -> Result<Plan> {
     Ok(Plan { from: now.current.version().cloned(), to: Some(rightful), steps })
 }
 
-/// The plan that removes one release.
+/// Returns the plan that removes one release.
 ///
 /// # Errors
-/// Refused where it is not there, or where it runs or is the one that the next start runs.
+/// Returns a `Refused` error if the release is not installed, is running, or is the release that the next start runs.
 pub fn uninstall(now: &Snapshot, version: &Version) -> Result<Plan> {
     now.sound()?;
     let refuse = |why: String| Error::refused(format!("cannot uninstall {version}: {why}"));
@@ -280,13 +280,13 @@ fn discard(version: &Version) -> Step {
     Step::Trash { item: Item::Release(version.clone()) }
 }
 
-/// The plan that removes unpacked and old releases beyond the newest `keep`, and their archives.
+/// Returns the plan that removes unpacked and old releases beyond the newest `keep`, and their archives.
 ///
-/// Kept whatever the number: what is current or permanent, the release that was permanent before, and what
-/// a process runs from.
+/// The plan always keeps the current and the permanent release, the release that was permanent before, and the
+/// releases in use.
 ///
 /// # Errors
-/// Refused where the links are broken: then nobody knows what is in use.
+/// Returns a `Refused` error if the links are broken: they do not show then which releases are in use.
 pub fn prune(
     now: &Snapshot,
     keep: usize,

@@ -1,4 +1,4 @@
-//! Plans: the steps of a command as data, each with its inverse. Pure; what `--dry-run` prints is what runs.
+//! Defines plans: the steps of a command as data, each with its inverse. Pure: `--dry-run` prints the plan that runs.
 
 mod make;
 mod service_move;
@@ -23,13 +23,13 @@ use crate::data::{DataFormat, named};
 use crate::release::{Installed, Link, LinkName, Snapshot};
 use crate::version::Version;
 
-/// What can be thrown away and brought back.
+/// An item that can be moved into the trash and restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Item {
-    /// releases/VERSION, with what Tenure knows of it.
+    /// The directory releases/VERSION, with its receipt.
     Release(Version),
-    /// releases/FILE, with the digest and the signature beside it.
+    /// The file releases/FILE, with its digest file and its signature file.
     Archive(String),
 }
 
@@ -42,70 +42,70 @@ impl fmt::Display for Item {
     }
 }
 
-/// One change, whole or not at all, which may be made again without harm.
+/// One change to the root or the service. It takes effect completely or not at all, and can safely be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
     /// Unpacks an archive into staging and publishes it as releases/VERSION.
     Unpack {
-        /// The release that appears.
+        /// The release to publish.
         version: Version,
         /// The archive, as shown to the user.
         archive: String,
     },
     /// Copies a directory into staging and publishes it as releases/VERSION.
     Copy {
-        /// The release that appears.
+        /// The release to publish.
         version: Version,
-        /// The directory that is copied.
+        /// The directory to copy.
         from: String,
     },
-    /// Has a release prepare itself, by its own program.
+    /// Runs the prepare hook of a release.
     Prepare {
         /// The release.
         version: Version,
     },
     /// Makes a backup of the data.
     Backup {
-        /// The release whose program makes it, unless there is a command.
+        /// The release whose hook makes the backup if there is no command.
         version: Version,
         /// The operator's own command, for the shell.
         command: Option<String>,
     },
-    /// Records which formats the data is in from now on.
+    /// Records the formats of the data.
     Data {
         /// The formats.
         formats: BTreeSet<DataFormat>,
     },
-    /// Has a release migrate the data, by its own program, which nobody waits for.
+    /// Starts the data migration by the hook of a release, without waiting for its end.
     Migrate {
-        /// The release, which is permanent by now.
+        /// The release, which is permanent already.
         version: Version,
         /// The release that was permanent before.
         old: Option<Version>,
-        /// The formats that the data is in, where that is known.
+        /// The formats of the data; empty if unknown.
         from: BTreeSet<DataFormat>,
-        /// The format that it makes, where it says so.
+        /// The format that the migration writes; `None` if the release does not declare it.
         to: Option<DataFormat>,
     },
-    /// Takes back what this transaction published.
+    /// Takes back the release that this transaction published.
     #[serde(rename = "withdraw")]
     Unpublish {
-        /// The release that disappears.
+        /// The release to take back.
         version: Version,
     },
-    /// Moves something into the trash, from which it can come back until the transaction ends.
+    /// Moves an item into the trash. It can be restored until the transaction ends.
     #[serde(rename = "discard")]
     Trash {
-        /// What goes.
+        /// The item to remove.
         item: Item,
     },
-    /// Moves something back out of the trash.
+    /// Moves an item back out of the trash.
     Restore {
-        /// What comes back.
+        /// The item to restore.
         item: Item,
     },
-    /// Records that a release has been permanent: true from now on, whatever follows.
+    /// Records that a release has been permanent. This stays true, whatever follows.
     #[serde(rename = "tenure")]
     RecordPermanent {
         /// The release that is permanent now.
@@ -114,42 +114,42 @@ pub enum Step {
     /// Switches one of the links.
     #[serde(rename = "point")]
     SwitchLink {
-        /// Which one.
+        /// The link.
         link: LinkName,
-        /// Where it led before.
+        /// The release that the link pointed to before.
         from: Option<Version>,
-        /// Where it leads after; none removes it.
+        /// The release that the link points to afterwards; `None` removes the link.
         to: Option<Version>,
     },
-    /// Puts a release on trial that ends by itself, before it is current.
+    /// Starts a trial that ends by itself, before the release becomes current; or changes the end of a running trial.
     #[serde(rename = "arm")]
     StartTrial {
         /// The release.
         version: Version,
-        /// What ends the trial.
+        /// The condition that ends the trial.
         term: TrialEnd,
     },
-    /// Moves the running service, to where `current` leads already.
+    /// Moves the running service to the release that `current` points to already.
     MoveService {
         /// The release that runs.
         from: Version,
-        /// The release that is to run.
+        /// The release to run.
         to: Version,
-        /// How.
+        /// The method of the move.
         motion: ServiceMove,
     },
-    /// Moves the service back, by whatever works: it may run either release by now, or nothing at all.
+    /// Moves the service back by any method that works. The service may run either release by now, or may be down.
     ReturnService {
-        /// The release that was to run.
+        /// The release that the service was moved to.
         from: Version,
-        /// The release that is to run again.
+        /// The release to return to.
         to: Version,
-        /// How it was moved.
+        /// The method of the original move.
         motion: ServiceMove,
     },
-    /// Starts the service, which is down, into the release that `current` leads to already.
+    /// Starts the service, which is down, in the release that `current` points to already.
     StartService {
-        /// The release that is to run.
+        /// The release to run.
         version: Version,
     },
     /// Stops the service, which was down before it was started.
@@ -157,18 +157,18 @@ pub enum Step {
         /// The release that was started.
         version: Version,
     },
-    /// Waits until the service is well, as far as it was before.
+    /// Waits until the service is healthy. A service that was failing before need not be healthy.
     #[serde(rename = "prove")]
     WaitHealthy {
         /// The release that runs.
         version: Version,
-        /// How it came to run it.
+        /// The move that led to it.
         motion: ServiceMove,
     },
 }
 
 impl Step {
-    /// The step that takes this one back; none where there is nothing to take back.
+    /// Returns the step that reverses this one; `None` if there is nothing to reverse.
     #[must_use]
     pub fn inverse(&self) -> Option<Self> {
         match self.clone() {
@@ -179,7 +179,7 @@ impl Step {
                 Some(Self::ReturnService { from: to, to: from, motion })
             }
             Self::StartService { version } => Some(Self::StopService { version }),
-            // What was prepared goes with the release, and nothing is migrated before there is no way back.
+            // Prepared files are removed with the release. A migration starts only after the commit point.
             Self::Prepare { .. }
             | Self::Backup { .. }
             | Self::Data { .. }
@@ -187,7 +187,7 @@ impl Step {
             | Self::Unpublish { .. }
             | Self::Restore { .. }
             | Self::RecordPermanent { .. }
-            // It is over once the links do not tell of it any more.
+            // A trial is over once the links no longer show it.
             | Self::StartTrial { .. }
             | Self::ReturnService { .. }
             | Self::StopService { .. }
@@ -195,7 +195,7 @@ impl Step {
         }
     }
 
-    /// Whether it is about the running service, and not about what is on disk.
+    /// Returns whether the step acts on the running service, and not on the disk.
     #[must_use]
     pub fn concerns_service(&self) -> bool {
         matches!(
@@ -208,13 +208,13 @@ impl Step {
         )
     }
 
-    /// Whether it can be done ahead of a switch.
+    /// Returns whether the step can run ahead of a switch.
     #[must_use]
     pub fn is_ahead(&self) -> bool {
         matches!(self, Self::Unpack { .. } | Self::Trash { .. } | Self::Prepare { .. })
     }
 
-    /// Whether it is about the data of a release that is permanent by then.
+    /// Returns whether the step acts on the data of a release that is permanent by then.
     #[must_use]
     pub fn concerns_data(&self) -> bool {
         matches!(self, Self::Data { .. } | Self::Migrate { .. })
@@ -259,19 +259,19 @@ impl fmt::Display for Step {
     }
 }
 
-/// What a command is going to do.
+/// The steps that a command takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The release that ran before.
     pub from: Option<Version>,
-    /// The release that the links are to lead to; none where they do not move.
+    /// The release that the links point to afterwards; `None` if they do not move.
     pub to: Option<Version>,
-    /// The steps, in their order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
 impl Plan {
-    /// Whether it gets the service to go along with `current`; none where it does not switch `current`.
+    /// Returns whether the plan moves the service along with `current`; `None` if it does not switch `current`.
     #[must_use]
     pub fn moves_service(&self) -> Option<bool> {
         let switches = |step: &Step| matches!(step, Step::SwitchLink { link: LinkName::Current, .. });
@@ -280,30 +280,31 @@ impl Plan {
     }
 }
 
-/// A plan that was begun: the whole content of the journal.
+/// A plan that was begun. It is the whole content of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalRecord {
-    /// Names the transaction, in the journal, the trash and the history.
+    /// The name of the transaction in the journal, the trash and the history.
     pub transaction: String,
     /// The command as the user would type it, without `tenure`.
     pub command: String,
-    /// Who gave it.
+    /// The user, or the part of Tenure, that gave the command.
     pub by: String,
-    /// When, in RFC 3339.
+    /// The time of the command, in RFC 3339.
     pub started: String,
-    /// Why, where it was nobody's wish.
+    /// The reason, if no person gave the command.
     #[serde(default)]
     pub why: Option<String>,
-    /// What it was going to do.
+    /// The plan.
     pub plan: Plan,
-    /// How many of the steps were begun, the last of them perhaps not done; one more than there are, once
-    /// all are done.
+    /// The number of steps that were begun; the last of them may be incomplete. It is one more than the number of
+    /// steps once all steps are done.
     #[serde(skip)]
     pub begun: usize,
 }
 
 impl JournalRecord {
-    /// Whether nothing in it leads out of the directories that it is about: others may be able to write it.
+    /// Returns whether no name in the record leads out of its directory. Other users may be able to write the
+    /// journal.
     #[must_use]
     pub fn stays_inside(&self) -> bool {
         let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']);
@@ -318,7 +319,7 @@ impl JournalRecord {
 }
 
 impl Snapshot {
-    /// The snapshot as it will be after a step.
+    /// Returns the snapshot after a step.
     #[must_use]
     pub fn after(mut self, step: &Step) -> Self {
         match step {
@@ -358,13 +359,13 @@ impl Snapshot {
         self
     }
 
-    /// The snapshot as it will be once a release is permanent, however it came there.
+    /// Makes a release current and permanent in this snapshot, by whatever plan it gets there.
     pub fn arrive(&mut self, version: &Version) {
         self.releases.entry(version.clone()).or_default();
         (self.current, self.permanent) = (Link::To(version.clone()), Link::To(version.clone()));
     }
 
-    /// The number that the next release to be displaced gets.
+    /// Returns the number for the next release that is displaced from `permanent`.
     #[must_use]
     pub fn next_tenure(&self) -> u64 {
         self.releases.values().filter_map(|r| r.tenured).max().map_or(1, |n| n + 1)

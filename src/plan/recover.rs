@@ -1,4 +1,4 @@
-//! What is to be done about a plan that was begun and not finished.
+//! Decides how to recover from a plan that was begun and not finished.
 
 use serde::Serialize;
 
@@ -6,30 +6,30 @@ use crate::release::Snapshot;
 
 use super::{JournalRecord, Step};
 
-/// Where recovery goes.
+/// The direction of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Toward {
-    /// To where the plan was going: `permanent` names that release.
+    /// To the end of the plan: `permanent` points to its release.
     Forward,
-    /// To where it began.
+    /// To the state before the plan.
     Back,
 }
 
-/// The way out of an interrupted plan.
+/// The recovery from an interrupted plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Recovery {
-    /// Where it goes.
+    /// The direction.
     pub toward: Toward,
-    /// The steps, in their order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
-/// Where all steps are done nothing is left. Else the commit point alone decides: where `permanent` names the
-/// release that the plan was going to, the rest is done, if not, what was begun is taken back, last first. (So
-/// a `revert`, which goes to the permanent release, is always finished.)
+/// Returns the recovery from an interrupted plan. If all steps are done, it has no steps. Otherwise the commit point
+/// alone decides: if `permanent` points to the release of the plan, the remaining steps are done. If not, the begun
+/// steps are reversed, last first. (A `revert`, which goes to the permanent release, is therefore always finished.)
 ///
-/// Every step may be made again, so a recovery that was itself cut short is simply decided anew.
+/// Every step can be repeated, so an interrupted recovery is decided again from the start.
 #[must_use]
 pub fn recover(record: &JournalRecord, now: &Snapshot) -> Recovery {
     let plan = &record.plan;
@@ -45,7 +45,7 @@ pub fn recover(record: &JournalRecord, now: &Snapshot) -> Recovery {
     }
 }
 
-/// How many steps were begun by what the links show: a journal that lost its end tells of fewer.
+/// Returns how many steps the links show as begun. A journal that lost its end records fewer.
 fn shown(steps: &[Step], now: &Snapshot) -> usize {
     let is_made = |step: &Step| match step {
         Step::SwitchLink { link, from, to } => {
@@ -56,8 +56,8 @@ fn shown(steps: &[Step], now: &Snapshot) -> usize {
     steps.iter().rposition(is_made).map_or(0, |at| at + 1)
 }
 
-/// What takes begun steps back, last first, but for one thing: links come before the service, and the
-/// service before its files. A service that is restarted before its link is back runs the bad release again.
+/// Returns the steps that reverse the begun steps, last first, with one exception: links come before the service, and
+/// the service before its files. A service that restarts before its link is back would run the bad release again.
 #[must_use]
 pub fn undo(begun: &[Step]) -> Vec<Step> {
     let mut steps: Vec<Step> = begun.iter().rev().filter_map(Step::inverse).collect();

@@ -1,4 +1,4 @@
-//! How a running service gets from one release to another.
+//! Describes how a running service moves from one release to another.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,32 +7,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Baseline;
 
-/// By what a service is moved.
+/// The method that moves a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Hot, by a program of the higher release.
+    /// Hot, by a hook of the higher release.
     Hook,
-    /// Hot, by the reload of its manager.
+    /// Hot, by the reload command of the service manager.
     Reload,
-    /// Hot, by a signal to its main process, named without SIG.
+    /// Hot, by a signal to the main process; the name is without SIG.
     Signal(String),
     /// By a stop and a start.
     Restart,
 }
 
-/// What ends a trial.
+/// The condition that ends a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "by", content = "within")]
 pub enum TrialEnd {
-    /// It is reverted, unless somebody confirms it in this time.
+    /// The trial is reverted unless a person confirms it within this time.
     Confirmation(Duration),
-    /// It is permanent after this time, unless the service is unwell meanwhile.
+    /// The release becomes permanent after this time unless the service becomes unhealthy.
     Watch(Duration),
 }
 
 impl TrialEnd {
-    /// How long it lasts.
+    /// Returns the length of the trial.
     #[must_use]
     pub fn within(self) -> Duration {
         match self {
@@ -51,24 +51,24 @@ impl fmt::Display for TrialEnd {
     }
 }
 
-/// How a service is moved, and how it was just before.
+/// The method of a move, and the health of the service just before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceMove {
-    /// By what.
+    /// The method.
     pub way: Method,
-    /// How it was.
+    /// The health before the move.
     pub baseline: Baseline,
 }
 
 impl ServiceMove {
-    /// The surest way, which is what is left where another one failed.
+    /// Returns the same move by a restart, the most reliable method and the last resort after another one failed.
     #[must_use]
     pub fn by_restart(&self) -> Self {
         Self { way: Method::Restart, baseline: self.baseline }
     }
 
-    /// As a release is proved that was gone back to. It may take as long as after a restart, and it is not given up for
-    /// what nobody can tell.
+    /// Returns the move with which to check the health after a rollback. The check may take as long as after a
+    /// restart, and inconclusive samples do not fail it.
     #[must_use]
     pub fn back(&self) -> Self {
         let baseline = if self.baseline == Baseline::Sound { Baseline::Known } else { self.baseline };

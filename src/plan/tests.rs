@@ -1,5 +1,5 @@
-//! What plans promise, over many roots and requests: they arrive, and from every point of an interruption
-//! they either arrive or go back.
+//! Tests the guarantees of plans over many roots and requests: a plan reaches its end, and from every interruption it
+//! either reaches its end or is rolled back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ fn v(text: &str) -> Version {
 
 const VERSIONS: [&str; 5] = ["5.0.0", "5.0.1", "5.0.2", "5.1.0", "6.0.0-rc.1"];
 
-/// Any root in order: some releases, some of them tenured, and two links or none.
+/// Generates a sound root: some releases, some of them once permanent, and both links or neither.
 fn root() -> impl Strategy<Value = Snapshot> {
     let installed = prop::collection::vec(prop::option::of(prop::option::of(1..9_u64)), VERSIONS.len());
     (installed, any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>()).prop_map(
@@ -36,7 +36,7 @@ fn root() -> impl Strategy<Value = Snapshot> {
     )
 }
 
-/// A service to move, or none.
+/// Generates a service move, or `None`.
 fn motion() -> impl Strategy<Value = Option<ServiceMove>> {
     let ways = prop::sample::select(vec![
         Method::Hook,
@@ -93,12 +93,14 @@ fn interrupted(plan: &Plan, begun: usize) -> JournalRecord {
     }
 }
 
-/// Links and releases, without when each was displaced: that one was permanent stays true.
+/// Returns the links and releases without the order of displacement: a record that a release was permanent stays
+/// true.
 fn seen(s: &Snapshot) -> (Link, Link, BTreeSet<Version>) {
     (s.current.clone(), s.permanent.clone(), s.releases.keys().cloned().collect())
 }
 
-/// From every interruption, with the last begun step applied or not, recovery ends at the start or the end.
+/// Checks that recovery ends at the start or the end of the plan from every interruption, whether or not the last
+/// begun step was applied.
 fn recovers_everywhere(start: &Snapshot, plan: &Plan) {
     let end = walk(start, &plan.steps);
     for begun in 0..=plan.steps.len() {
@@ -109,7 +111,7 @@ fn recovers_everywhere(start: &Snapshot, plan: &Plan) {
             let committed = plan.to.is_some() && found.permanent.version() == plan.to.as_ref();
             let expected = if committed { &end } else { start };
             assert_eq!(seen(&after), seen(expected), "begun {begun}, applied {applied}, {recovery:?}");
-            // A journal that lost its end still brings the links to where they belong.
+            // A journal that lost its end still restores the links.
             for known in 0..begun {
                 let recovery = recover(&interrupted(plan, known), &found);
                 let after = walk(&found, &recovery.steps);
@@ -119,7 +121,7 @@ fn recovers_everywhere(start: &Snapshot, plan: &Plan) {
                     "{known}"
                 );
             }
-            // A recovery cut short anywhere, and begun anew, ends in the same place.
+            // A recovery that is interrupted anywhere and started again ends in the same state.
             for done in 0..=recovery.steps.len() {
                 let halfway = walk(&found, &recovery.steps[..done]);
                 let again = recover(&interrupted(plan, begun), &halfway);
@@ -210,7 +212,7 @@ fn the_service_moves_between_the_links() {
             "point permanent at releases/5.1.0, now releases/5.0.0",
         ]
     );
-    // On the way back the link is there before the service: else it would start the bad release again.
+    // A rollback switches the link before the service; otherwise the service would start the bad release again.
     let back = recover(&interrupted(&plan, 3), &walk(&now, &plan.steps[..3]));
     let steps: Vec<String> = back.steps.iter().map(ToString::to_string).collect();
     assert_eq!(

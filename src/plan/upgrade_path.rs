@@ -1,4 +1,4 @@
-//! The way from one release to a higher one over several hops: the fewest, and of these the highest releases.
+//! Finds the upgrade path to a higher release: the fewest hops, and among those the highest releases.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,72 +8,72 @@ use crate::data::DataFormat;
 use crate::policy::{self, HopKind, PathRule, Paths};
 use crate::version::{Range, Version};
 
-/// What a release itself declares of the ways to it.
+/// The upgrade paths that a release itself declares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeclaredPaths {
-    /// From where it may be reached at all; by default by the vendor's rules.
+    /// The releases from which it can be reached at all; by default the vendor's rules decide.
     pub from: Option<Vec<Range>>,
-    /// From where it may be reached hot; by default from the same major.minor.
+    /// The releases from which it can be reached hot; by default those of the same major.minor.
     pub hot_from: Option<Vec<Range>>,
-    /// The formats of data that it can start on; none where it does not say.
+    /// The data formats that it can start on; `None` if it does not declare them.
     pub reads: Option<Vec<DataFormat>>,
-    /// The formats of the data that the next release finds, empty where nobody knows; none where it leaves them as it
-    /// found them.
+    /// The data formats that the next release finds, empty if unknown; `None` if the release leaves the formats
+    /// unchanged.
     pub leaves: Option<BTreeSet<DataFormat>>,
 }
 
 impl DeclaredPaths {
-    /// Whether this release can start on data in these formats, as far as it says.
+    /// Returns whether this release can start on data in these formats, according to its declaration.
     #[must_use]
     pub fn starts_on(&self, formats: &BTreeSet<DataFormat>) -> bool {
         self.reads.as_ref().is_none_or(|reads| formats.iter().all(|format| reads.contains(format)))
     }
 }
 
-/// One hop.
+/// One hop of an upgrade path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hop {
     /// The release that runs before.
     pub from: Version,
     /// The release that runs after.
     pub to: Version,
-    /// How it may be made.
+    /// The kind of hop that is allowed.
     pub way: HopKind,
 }
 
-/// A release that is not here.
+/// A release that is not available but would open an upgrade path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Missing {
-    /// One that would do.
+    /// An example version.
     pub version: Version,
-    /// The ranges in which another one would do as well.
+    /// The ranges of other versions that would do as well.
     pub ranges: Vec<String>,
 }
 
-/// The releases that could be gone to, and what may be reached from what.
+/// The available releases, and the hops allowed between them.
 #[derive(Debug)]
 pub struct Map<'a> {
     rules: &'a [PathRule],
     declared: &'a BTreeMap<Version, DeclaredPaths>,
-    /// In ascending order, each with whether it is here.
+    /// The releases in ascending order, each with whether it is available.
     stops: Vec<(&'a Version, bool)>,
-    /// For each of them those from which it may be reached by the rules, as bits.
+    /// For each stop, the stops from which the rules allow a hop to it, as bits.
     into: Vec<Set>,
-    /// What the formats of the data may be on the way; first of all, that nobody knows.
+    /// The possible data formats on the path. The first entry stands for unknown formats.
     formats: Vec<&'a BTreeSet<DataFormat>>,
-    /// For each stop which of these it leaves; none where those that it finds.
+    /// For each stop, the index in `formats` that it leaves; `None` if it leaves the formats unchanged.
     leaves: Vec<Option<usize>>,
-    /// For each stop on which of these it can start, as bits.
+    /// For each stop, the entries of `formats` that it can start on, as bits.
     starts_on: Vec<Set>,
 }
 
-/// Where a way may be: at a stop, with the data in these of the formats.
+/// A position on a path: the index of the stop, and the index of the data formats.
 type At = (usize, usize);
 
-/// Formats that nobody knows.
+/// The value for unknown formats.
 static UNKNOWN: BTreeSet<DataFormat> = BTreeSet::new();
 
-/// A set of stops, or of what the data may be.
+/// A set of indices of stops or of data formats, as bits.
 #[derive(Clone, Debug)]
 struct Set(Vec<u64>);
 
@@ -94,11 +94,11 @@ impl Set {
     }
 }
 
-/// How far it is from a stop to the target: by how many releases that are missing, and by how many hops.
+/// The distance from a stop to the target: the number of missing releases, then the number of hops.
 type Distance = (usize, usize);
 
-/// What the data may be, and what each stop leaves of that and can start on. What a release that is missing makes of it
-/// nobody knows.
+/// Returns the possible data formats, and for each stop the formats that it leaves and can start on. The formats
+/// after a missing release are unknown.
 fn data<'a>(
     stops: &[(&'a Version, bool)],
     declared: &'a BTreeMap<Version, DeclaredPaths>,
@@ -122,7 +122,7 @@ fn data<'a>(
 }
 
 impl<'a> Map<'a> {
-    /// A map of the releases that are here, with what each declares.
+    /// Returns a map of the available releases and their declarations.
     #[must_use]
     pub fn new(paths: &'a Paths, declared: &'a BTreeMap<Version, DeclaredPaths>) -> Self {
         Self::with(&paths.rules, declared, &[])
@@ -164,17 +164,17 @@ impl<'a> Map<'a> {
         Self { rules, declared, stops, into, formats, leaves, starts_on }
     }
 
-    /// Whether a hop may be made with the data as it is at the release before.
+    /// Returns whether a hop is allowed with the data formats at the previous stop.
     fn leads(&self, (from, formats): At, to: usize) -> bool {
         self.into[to].has(from) && self.starts_on[to].has(formats)
     }
 
-    /// Where one is who arrives with the data in these formats.
+    /// Returns the position after an arrival at `stop` with the data in the formats `found`.
     fn at(&self, stop: usize, found: usize) -> At {
         (stop, self.leaves[stop].unwrap_or(found))
     }
 
-    /// All hops that may be made, each with how.
+    /// Returns all allowed hops.
     pub fn legs(&self) -> impl Iterator<Item = Hop> {
         let pairs = (0..self.stops.len()).flat_map(|to| (0..to).map(move |from| (from, to)));
         pairs.filter(|(from, to)| self.leads(self.at(*from, 0), *to)).map(|(from, to)| self.leg(from, to))
@@ -190,8 +190,8 @@ impl<'a> Map<'a> {
         self.stops.binary_search_by(|(stop, _)| (*stop).cmp(version)).ok()
     }
 
-    /// The hops from one release that is here to another, the fewest, and on a tie the highest release at each;
-    /// none where there is no way.
+    /// Returns the shortest path between two available releases, with the highest release at each hop on a tie;
+    /// `None` if there is no path.
     #[must_use]
     pub fn route(&self, from: &Version, to: &Version) -> Option<Vec<Hop>> {
         let (from, to) = (self.stop(from)?, self.stop(to)?);
@@ -212,13 +212,13 @@ impl<'a> Map<'a> {
         Some(legs)
     }
 
-    /// How far it is from before a stop, by how far it is from there.
+    /// Returns the distance from before a stop, given the distance from the stop itself.
     fn before(&self, stop: usize, (missing, hops): Distance) -> Distance {
         (missing + usize::from(!self.stops[stop].1), hops + 1)
     }
 
-    /// How far it is to a stop from every one before it, down to `from`, with the data in each of the formats. All hops
-    /// lead up, so that one look at each is enough.
+    /// Returns the distance to `to` from every stop down to `from`, for each entry of `formats`. All hops lead up, so
+    /// one pass is enough.
     fn distances(&self, from: usize, to: usize) -> Vec<Vec<Option<Distance>>> {
         let nowhere = vec![None; self.formats.len()];
         let mut known = vec![nowhere; self.stops.len()];
@@ -237,8 +237,8 @@ impl<'a> Map<'a> {
         known
     }
 
-    /// The fewest releases that would open a way where there is none: found among the lowest releases of every range
-    /// in the rules.
+    /// Returns the fewest missing releases that would open a path. The candidates are the lowest releases of every
+    /// range in the rules and declarations.
     #[must_use]
     pub fn missing(&self, from: &Version, to: &Version) -> Vec<Missing> {
         let declared = self.declared.values().flat_map(|declared| declared.from.iter().flatten());
@@ -253,7 +253,7 @@ impl<'a> Map<'a> {
         pairs.map(|pair| self.described(&pair[0], &pair[1])).collect()
     }
 
-    /// In which ranges a release between two hops has to be.
+    /// Returns the ranges that a missing release between two hops has to be in.
     fn described(&self, to: &Hop, on: &Hop) -> Missing {
         let entered = self
             .rules

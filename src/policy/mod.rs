@@ -1,4 +1,4 @@
-//! The rules between two releases: which way, and whether without a restart.
+//! Decides in which direction a command may move between two releases, and whether a hop needs a restart.
 
 mod paths;
 
@@ -11,7 +11,7 @@ use crate::version::{Range, Version};
 
 pub use paths::{PATHS, PathRule, Paths};
 
-/// Which way a command may move.
+/// The direction in which a command may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// `install`.
@@ -22,20 +22,20 @@ pub enum Direction {
     Down,
 }
 
-/// How a service gets from one release to the next.
+/// How a service moves from one release to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HopKind {
-    /// Without being stopped.
+    /// Without a stop.
     Hot,
     /// By a stop and a start.
     Restart,
 }
 
-/// Refuses to move against the command's direction.
+/// Refuses a move against the direction of the command.
 ///
 /// # Errors
-/// Refused, naming both versions and the command that would do it.
+/// Returns a `Refused` error that names both versions and the command for that direction.
 pub fn direction(direction: Direction, running: &Version, target: &Version) -> Result<()> {
     let refuse = |relation: &str, other: &str| {
         Err(Error::refused(format!("release {target} is {relation} than {running}, which is current"))
@@ -48,10 +48,10 @@ pub fn direction(direction: Direction, running: &Version, target: &Version) -> R
     }
 }
 
-/// How the hop between two releases may be made.
+/// Returns how the hop between two releases may be made.
 ///
-/// Hot are patches of one major.minor, unless the higher release declares otherwise in `hot-from`: it is the
-/// one that knows of both, on the way up as on the way down.
+/// Hops within one major.minor are hot, unless the higher release declares otherwise in `hot-from`. It decides in
+/// both directions, because only it can know both releases.
 #[must_use]
 pub fn hop(one: &Version, other: &Version, hot_from: Option<&[Range]>) -> HopKind {
     let lower = one.min(other);
@@ -62,10 +62,10 @@ pub fn hop(one: &Version, other: &Version, hot_from: Option<&[Range]>) -> HopKin
     if hot { HopKind::Hot } else { HopKind::Restart }
 }
 
-/// Refuses a hop that needs a restart where none was asked for.
+/// Refuses a hop that needs a restart.
 ///
 /// # Errors
-/// Refused, naming both versions and `--restart`.
+/// Returns a `Refused` error that names both versions and `--restart`.
 pub fn hot_rule(running: &Version, target: &Version, hot_from: Option<&[Range]>) -> Result<()> {
     if hop(running, target, hot_from) == HopKind::Hot {
         return Ok(());

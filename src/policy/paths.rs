@@ -1,4 +1,4 @@
-//! Upgrade paths: from which releases another one may be reached, as its vendor publishes it.
+//! Upgrade paths: the vendor's rules about the releases from which another one can be reached.
 
 use std::collections::BTreeSet;
 
@@ -8,45 +8,46 @@ use crate::error::{Error, Result};
 use crate::manifest;
 use crate::version::{Range, Version};
 
-/// The file name of the rules, beside the archives.
+/// The file name of the rules, in releases/.
 pub const PATHS: &str = "paths.toml";
 
-/// A vendor's rules. Without any, every higher release may be reached.
+/// A vendor's rules. Without rules, every higher release can be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Paths {
-    /// The rules; a release may be reached by any of those that are about it, and not where there is none.
+    /// The rules. A release can be reached if any rule for it allows it. If there are rules but none for it, it
+    /// cannot be reached.
     #[serde(default, rename = "path")]
     pub rules: Vec<PathRule>,
 }
 
-/// To reach a release in `to`, the running one must be in `from`.
+/// To reach a release in `to`, the current one must be in `from`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PathRule {
-    /// The releases that it is about.
+    /// The releases that the rule is about.
     pub to: Range,
-    /// Those from which they may be reached: in any of the ranges.
+    /// The ranges from which they can be reached; one must match.
     pub from: Vec<Range>,
-    /// Whether only the highest of those in `to` that are here may be reached.
+    /// Whether only the highest available release in `to` can be reached.
     #[serde(default)]
     pub latest: bool,
 }
 
 impl Paths {
-    /// Parses rules; `file` names them in errors.
+    /// Parses rules. `file` names them in errors.
     ///
     /// # Errors
-    /// Refused, naming the file, the line and the nearest known key.
+    /// Returns a `Refused` error that names the file, the line and the nearest known key.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         manifest::parse(file, text)
     }
 
-    /// Refuses a hop upward that no rule allows. What the release itself declares, `declared`, takes the place of
-    /// the rules; `here` are the releases that could be gone to.
+    /// Refuses an upgrade hop that no rule allows. `declared`, the ranges that the release itself declares, replaces
+    /// the rules. `here` are the available releases.
     ///
     /// # Errors
-    /// Refused, naming what the rules want.
+    /// Returns a `Refused` error that names what the rules require.
     pub fn allow(
         &self,
         from: &Version,

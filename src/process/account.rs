@@ -1,4 +1,4 @@
-//! A user that programs run as, with all that the user may do and no more.
+//! Starts programs as a given user, with exactly the privileges of that user.
 
 use std::ffi::CString;
 use std::io;
@@ -18,15 +18,15 @@ pub struct Account {
     uid: u32,
     gid: u32,
     home: String,
-    /// The first group of the user of this name, who may be in more; none where the host knows no such user.
+    /// The first group of the user, or `None` if the host does not know the user.
     first: Option<u32>,
 }
 
 impl Account {
-    /// The user of this name.
+    /// Returns the user with this name.
     ///
     /// # Errors
-    /// Refused where there is none.
+    /// Returns a `Refused` error if there is no such user, and a `Failed` error if the lookup fails.
     pub fn named(name: &str) -> Result<Self> {
         match User::from_name(name).context(|| format!("cannot look up the user {name}"))? {
             Some(user) => Ok(Self::from(user)),
@@ -35,19 +35,19 @@ impl Account {
         }
     }
 
-    /// Its name.
+    /// Returns the name of the user, or the user id in digits if the user has no name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its number.
+    /// Returns the user id.
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.uid
     }
 
-    /// The user of this number, who may have no name.
+    /// Returns the user with this id, in the group `gid`. The host need not know the user.
     #[must_use]
     pub fn of(uid: u32, gid: u32) -> Self {
         let user = User::from_uid(uid.into()).ok().flatten().map(Self::from);
@@ -55,25 +55,26 @@ impl Account {
         Self { gid, ..user.unwrap_or_else(nameless) }
     }
 
-    /// The user of this number, in its own first group; in `gid` where the host knows no such user.
+    /// Returns the user with this id, in the user's first group, or in `gid` if the host does not know the user.
     #[must_use]
     pub fn numbered(uid: u32, gid: u32) -> Self {
         let account = Self::of(uid, gid);
         Self { gid: account.first.unwrap_or(gid), ..account }
     }
 
-    /// Starts a program as this user: as root does it, with the user's groups, those beside the first as well. Any other
-    /// process can start it as itself alone.
+    /// Starts a program as this user. If this process is root, the program gets all groups of the user, including the
+    /// supplementary ones. Any other process can only start the program as its own user.
     ///
     /// # Errors
-    /// Where the groups cannot be told, or the program cannot be started.
+    /// Returns an error if the groups cannot be determined, or if the program cannot be started.
     pub fn start(&self, mut command: Command) -> io::Result<Child> {
         command.env("USER", &self.name).env("LOGNAME", &self.name).env("HOME", &self.home);
         if !geteuid().is_root() {
             return command.spawn();
         }
         let groups = self.groups()?;
-        // A process begins as the thread that starts it. The standard library would leave all groups behind.
+        // A child has the credentials of the thread that starts it. `Command::uid` would drop all supplementary
+        // groups.
         thread::scope(|scope| {
             let start = || self.become_with(&groups).map_err(io::Error::from).and_then(|()| command.spawn());
             let started = thread::Builder::new().spawn_scoped(scope, start)?.join();
@@ -87,7 +88,7 @@ impl Account {
         Ok(groups.into_iter().map(|group| raw::Gid::from_raw(group.as_raw())).collect())
     }
 
-    /// Makes this thread, and no other, the user's, for good.
+    /// Changes the credentials of this thread alone, irreversibly.
     fn become_with(&self, groups: &[raw::Gid]) -> std::result::Result<(), Errno> {
         let (uid, gid) = (raw::Uid::from_raw(self.uid), raw::Gid::from_raw(self.gid));
         set_thread_groups(groups)?;

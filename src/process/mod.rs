@@ -1,4 +1,4 @@
-//! Other processes on the host: who they are, what they run from, and programs that are run to their end.
+//! Inspects other processes on the host, and runs programs to their end.
 
 mod account;
 mod run;
@@ -24,27 +24,27 @@ pub use sockets::{Address, Listeners};
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its id.
+    /// The process id.
     pub pid: u32,
-    /// The name of its command, as the kernel keeps it.
+    /// The command name, as the kernel keeps it.
     pub name: String,
 }
 
-/// The id of this process.
+/// Returns the id of this process.
 #[must_use]
 pub fn own_id() -> u32 {
     std::process::id()
 }
 
-/// Marks every descriptor but 0, 1 and 2 close-on-exec, so that no program that this process starts inherits a
-/// descriptor of its caller: a lock that the caller holds would stay held for as long as a guard or a daemon lives.
-/// Everything that this crate opens is close-on-exec already.
+/// Marks every descriptor except 0, 1 and 2 close-on-exec, so that no program started by this process inherits a
+/// descriptor of the caller. Otherwise a guard or a daemon would keep a lock of the caller for its whole life. Every
+/// descriptor that this crate opens is close-on-exec already.
 pub fn keep_descriptors() {
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
 }
 
-/// The processes whose executable, working directory or mapped files lie under `dir`, which must be a path
-/// without links. Those that this user may not look at are left out.
+/// Returns the other processes whose executable, working directory or mapped files lie under `dir`, a path without
+/// symlinks. Processes that this user may not inspect are left out.
 #[must_use]
 pub fn running_from(dir: &Path) -> Vec<Process> {
     ids()
@@ -53,7 +53,7 @@ pub fn running_from(dir: &Path) -> Vec<Process> {
         .collect()
 }
 
-/// The ids of all processes, those that this user may not look at as well.
+/// Returns the ids of all processes, including those that this user may not inspect.
 pub fn ids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -65,13 +65,13 @@ fn runs_from(pid: u32, dir: &Path) -> bool {
     leads("exe") || leads("cwd") || maps(&proc, dir)
 }
 
-/// Each line of `maps` ends in the path that is mapped, where there is one.
+/// A line of `maps` ends with the path of the mapped file, if there is one.
 fn maps(proc: &Path, dir: &Path) -> bool {
     let mapped = |line: &str| line.find('/').is_some_and(|at| Path::new(&line[at..]).starts_with(dir));
     fs::read(proc.join("maps")).is_ok_and(|text| String::from_utf8_lossy(&text).lines().any(mapped))
 }
 
-/// A process and all that descend from it and live.
+/// Returns a process and all its descendants that are alive.
 #[must_use]
 pub fn family_of(pid: u32) -> BTreeSet<u32> {
     let (mut family, mut next) = (BTreeSet::new(), vec![pid]);
@@ -83,7 +83,7 @@ pub fn family_of(pid: u32) -> BTreeSet<u32> {
     family
 }
 
-/// The processes that the threads of this one have started.
+/// Returns the children of all threads of a process.
 fn children_of(pid: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let started = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children"));
@@ -92,18 +92,18 @@ fn children_of(pid: u32) -> Vec<u32> {
         Some(lists) => {
             lists.iter().flat_map(|l| l.split_whitespace()).filter_map(|id| id.parse().ok()).collect()
         }
-        // Few kernels keep no such lists.
+        // Some kernels are built without these lists.
         None => ids().filter(|child| parent_of(*child) == Some(pid)).collect(),
     }
 }
 
-/// The process that started this one; none for a zombie, which runs nothing.
+/// Returns the parent of a process, or `None` for a zombie, which runs nothing.
 fn parent_of(pid: u32) -> Option<u32> {
     stat(pid).filter(|stat| !stat.is_zombie).map(|stat| stat.parent)
 }
 
-/// The paths by which a process shows what it runs from, the surest first: its executable, its working directory, its
-/// arguments, and the files that it has mapped. None of them where this user may not look.
+/// Returns the paths that show what a process runs from, the most reliable first: executable, working directory,
+/// arguments, mapped files. Paths that this user may not read are left out.
 pub fn places_of(pid: u32) -> impl Iterator<Item = PathBuf> {
     let proc = Path::new("/proc").join(pid.to_string());
     let maps =
@@ -115,7 +115,7 @@ pub fn places_of(pid: u32) -> impl Iterator<Item = PathBuf> {
     signs_of(pid).chain(maps)
 }
 
-/// As [`places_of`], without the mapped files, which take long to read.
+/// Returns the paths of [`places_of`] without the mapped files, which take long to read.
 pub fn signs_of(pid: u32) -> impl Iterator<Item = PathBuf> {
     let proc = Path::new("/proc").join(pid.to_string());
     let cwd = fs::read_link(proc.join("cwd")).ok();
@@ -129,19 +129,19 @@ pub fn signs_of(pid: u32) -> impl Iterator<Item = PathBuf> {
     executable_of(pid).into_iter().chain(cwd).chain(arguments)
 }
 
-/// The path that an argument names, as `--config=/etc/app.conf` does; relative ones are those in `dir`.
+/// Returns the path in an argument such as `--config=/etc/app.conf`. A relative path is relative to `dir`.
 fn path_in(argument: &str, dir: Option<&Path>) -> Option<PathBuf> {
     let value = argument.split_once('=').map_or(argument, |(_, value)| value);
     value.contains('/').then(|| dir.unwrap_or(Path::new("/")).join(value))
 }
 
-/// The executable of a process; none where this user may not look.
+/// Returns the executable of a process, or `None` if this user may not read it.
 #[must_use]
 pub fn executable_of(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
-/// The processes in a control group and in those below it, by its path as its manager names it.
+/// Returns the processes in a control group and in the groups below it. `group` is the path that the manager reports.
 #[must_use]
 pub fn in_control_group(group: &str) -> Vec<u32> {
     let hierarchies = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
@@ -149,7 +149,7 @@ pub fn in_control_group(group: &str) -> Vec<u32> {
     if let Some(place) = places.iter().find(|place| place.join("cgroup.procs").exists()) {
         return in_groups_below(place);
     }
-    // Where the hierarchy is not mounted, each process tells by itself.
+    // If the group is not in a mounted hierarchy, search the groups that each process reports.
     let is_below = |path: &str| path.strip_prefix(group).is_some_and(|r| r.is_empty() || r.starts_with('/'));
     ids().filter(|pid| control_groups_of(*pid).iter().any(|path| is_below(path))).collect()
 }
@@ -165,14 +165,14 @@ fn in_groups_below(place: &Path) -> Vec<u32> {
     found
 }
 
-/// The paths of the control groups that a process is in, one for each hierarchy.
+/// Returns the paths of the control groups of a process, one for each hierarchy.
 fn control_groups_of(pid: u32) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2).map(str::to_owned)).collect()
 }
 
-/// The process that another pid namespace calls `pid`, among those that this user may look at: it is the one of those
-/// that are asked for. None where there is no such process, or more than one.
+/// Returns the process with the id `pid` in another pid namespace, among the processes that this user may inspect and
+/// `is_wanted` accepts. Returns `None` if there is not exactly one.
 #[must_use]
 pub fn in_other_namespace(pid: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u32> {
     let called = |own: &u32| {
@@ -185,13 +185,13 @@ pub fn in_other_namespace(pid: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u
     found.next().filter(|_| found.next().is_none())
 }
 
-/// The program that a process executes; none where this user may not look.
+/// Returns the executable of a process, or `None` if this user may not read it.
 #[must_use]
 pub fn executable(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
-/// The users who may signal a process beside root: its real and its saved user (kill(2)). None where it is gone.
+/// Returns the users besides root that may signal a process: its real and saved user (kill(2)). `None` if it is gone.
 #[must_use]
 pub fn users_of(pid: u32) -> Option<[u32; 2]> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -200,51 +200,51 @@ pub fn users_of(pid: u32) -> Option<[u32; 2]> {
     Some([*uids.first()?, *uids.get(2)?])
 }
 
-/// Sends a signal.
+/// Sends a signal to a process.
 ///
 /// # Errors
-/// Where there is no such process, or this user may not.
+/// Returns an error if there is no such process, or if this user may not signal it.
 pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     let id = i32::try_from(pid).map_err(|_| Error::failed(format!("there is no process {pid}")))?;
     kill(Pid::from_raw(id), signal).context(|| format!("cannot send {signal} to process {pid}"))
 }
 
-/// The name of a process's command, as the kernel keeps it.
+/// Returns the command name of a process, as the kernel keeps it, or `unknown`.
 #[must_use]
 pub fn name_of(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm"))
         .map_or_else(|_| "unknown".into(), |n| n.trim_end().to_owned())
 }
 
-/// Whether a process of this id is there and not a zombie.
+/// Returns whether a process with this id exists and is not a zombie.
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|stat| !stat.is_zombie)
 }
 
-/// A process, told apart from a later one of the same id.
+/// The identity of a process, which distinguishes it from a later process with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pid: u32,
-    /// When it was started, in ticks since boot.
+    /// The start time, in clock ticks since boot.
     born: u64,
 }
 
 impl Identity {
-    /// This process.
+    /// Returns the identity of this process.
     #[must_use]
     pub fn own() -> Self {
         let pid = own_id();
         Self { pid, born: stat(pid).map_or(0, |stat| stat.born) }
     }
 
-    /// The process of this id that is there now; none where there is none, or where it is a zombie.
+    /// Returns the identity of the process with this id, or `None` if there is none or it is a zombie.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         stat(pid).filter(|stat| !stat.is_zombie).map(|stat| Self { pid, born: stat.born })
     }
 
-    /// Whether it is still there and not a zombie.
+    /// Returns whether this process still exists and is not a zombie.
     #[must_use]
     pub fn is_alive(self) -> bool {
         stat(self.pid).is_some_and(|stat| stat.born == self.born && !stat.is_zombie)
@@ -268,7 +268,7 @@ impl FromStr for Identity {
     }
 }
 
-/// What the kernel says of a process (proc_pid_stat(5)).
+/// The fields of proc_pid_stat(5) that this module uses.
 struct Stat {
     is_zombie: bool,
     parent: u32,
@@ -290,28 +290,28 @@ fn stat(pid: u32) -> Option<Stat> {
     })
 }
 
-/// Whether any process of this group runs. Those that have ended may wait long for a first process that takes note of it,
-/// where that is no service manager.
+/// Returns whether any process of this group runs. Zombies do not count: an init process that is not a service
+/// manager may take long to reap them.
 fn is_group_alive(leader: u32) -> bool {
     ids().filter_map(stat).any(|stat| stat.group == leader && !stat.is_zombie)
 }
 
-/// Ends the programs that a transaction was running when its Tenure was killed: else they would go on with what is
-/// being taken back. What such a program left behind on purpose, a daemon in a session of its own, lives on.
+/// Ends the programs that a transaction was running when its Tenure process was killed. Otherwise they would keep
+/// changing what is being rolled back. A daemon that such a program left in its own session keeps running.
 pub fn kill_leftover_hooks(transaction: &str) {
     let leads = |pid: u32| stat(pid).is_some_and(|s| s.group == pid && s.session != pid && !s.is_zombie);
     let orphans: Vec<u32> = ids().filter(|pid| leads(*pid) && is_of(*pid, transaction)).collect();
     orphans.into_iter().for_each(|pid| run::end_group(pid, &mut || {}));
 }
 
-/// Whether a process was started by a transaction, by what its environment was then.
+/// Returns whether a transaction started a process, according to the environment that the process started with.
 fn is_of(pid: u32, transaction: &str) -> bool {
     let told = format!("TENURE_TRANSACTION={transaction}");
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|entry| entry == told.as_bytes())
 }
 
-/// The processes that a transaction has started and that listen.
+/// Returns the processes that a transaction started and that listen.
 #[must_use]
 pub fn listeners_of_transaction(transaction: &str) -> Vec<u32> {
     let mut listeners = Listeners::default();
@@ -319,11 +319,11 @@ pub fn listeners_of_transaction(transaction: &str) -> Vec<u32> {
     started.into_iter().filter(|pid| !listeners.of(*pid).is_empty()).collect()
 }
 
-/// A file of the program that this process runs: where a package has replaced it meanwhile, the one in its place; where
-/// it was removed, what the kernel still has of it for as long as this process is there.
+/// Returns a path to the program of this process: its own path, even if a package replaced the file, or
+/// `/proc/PID/exe` if the file was removed. The latter works as long as this process exists.
 ///
 /// # Errors
-/// Where the system does not tell.
+/// Returns an error if the system does not report the path.
 pub fn own_program() -> Result<PathBuf> {
     let own = std::env::current_exe().context(|| "cannot determine the program of this process")?;
     let replaced = own.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
@@ -332,43 +332,43 @@ pub fn own_program() -> Result<PathBuf> {
     Ok(runnable.next().unwrap_or_else(|| PathBuf::from(format!("/proc/{}/exe", own_id()))))
 }
 
-/// Leaves the terminal and the group of whoever started this process.
+/// Leaves the terminal and the process group of the caller.
 ///
 /// # Errors
-/// Where it leads a group: then it is its own already.
+/// Returns an error if this process leads a process group, which is then its own already.
 pub fn leave_session() -> Result<()> {
     nix::unistd::setsid().map(drop).context(|| "cannot start a session")
 }
 
-/// The name of a user, or the number where it has none.
+/// Returns the name of a user, or the user id in digits if the user has no name.
 #[must_use]
 pub fn user_name(uid: u32) -> String {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// The name of the user that this process acts for.
+/// Returns the name of the real user of this process.
 #[must_use]
 pub fn whoami() -> String {
     user_name(Uid::current().as_raw())
 }
 
-/// Set once a signal asks this process to end.
+/// A flag that is set when a signal asks this process to end.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on the first SIGINT, SIGTERM or SIGHUP is noted instead of ending the process, so that what
-    /// was begun is taken back; the second one ends it.
+    /// Returns a flag that the first SIGINT, SIGTERM or SIGHUP sets instead of ending the process, so that the
+    /// command can roll back. The second signal ends the process.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// Returns an error if a signal handler cannot be installed.
     pub fn listen() -> Result<Self> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-        // A limit on the size of files is to be an error that is turned around, not the end.
+        // Exceeding a file size limit must fail a write, which can be rolled back, not end the process.
         signal_hook::flag::register(SIGXFSZ, Arc::default()).context(|| "cannot listen for signals")?;
         let noted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // This order matters: the flag is looked at before it is set.
+            // The order matters: the first handler tests the flag before the second one sets it.
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&noted))
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&noted)))
                 .context(|| "cannot listen for signals")?;
@@ -376,7 +376,7 @@ impl Interrupt {
         Ok(Self(noted))
     }
 
-    /// Whether one came.
+    /// Returns whether a signal arrived.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! A program that is run to its end: within a time, in a process group of its own, its output in a file.
+//! Runs a program to its end, with a time limit, in its own process group, with its output in a file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,50 +17,50 @@ use crate::progress::{NoProgress, Progress};
 
 use super::{Account, Identity, is_group_alive};
 
-/// How long after a program ended the wait for it may last.
+/// The interval at which a process is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long a program that is too late may take to end by itself.
+/// How long a process may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Where programs are looked for.
+/// The directories that are searched for programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How much of an output is shown, in bytes.
+/// How much of the end of an output is shown, in bytes.
 const TAIL: u64 = 2048;
 
-/// What is to be run.
+/// A program to run.
 pub struct Program<'a> {
-    /// Its path, or its name where it is to be found in the usual places.
+    /// The path of the program, or a name that is looked up in the usual directories.
     pub path: &'a Path,
-    /// What it is given.
+    /// The arguments.
     pub arguments: &'a [String],
-    /// Where it works.
+    /// The working directory.
     pub dir: &'a Path,
-    /// What it finds in its environment beside the least.
+    /// The environment variables besides `PATH` and `LANG`.
     pub environment: &'a [(&'static str, String)],
-    /// Whom it runs as; none for the user of this process.
+    /// The user that the program runs as, or `None` for the user of this process.
     pub account: Option<&'a Account>,
-    /// Within what time it has to end.
+    /// The time limit.
     pub within: Duration,
-    /// Where all of its output goes.
+    /// The file for standard output and standard error.
     pub output: &'a File,
 }
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramEnd {
-    /// By itself.
+    /// The program ended by itself.
     Exited(ExitStatus),
-    /// It took too long, and was ended with its whole process group.
+    /// The program exceeded its time limit, and its whole process group was ended.
     Late,
 }
 
 impl ProgramEnd {
-    /// Fails where it did not end well, telling how it ended.
+    /// Checks that the program succeeded.
     ///
     /// # Errors
-    /// Failed, with the exit status, the signal or the time.
+    /// Returns a `Failed` error with the exit status, the signal or the time limit if the program did not succeed.
     pub fn good(self, within: Duration) -> Result<()> {
         match self {
             Self::Exited(status) if status.success() => Ok(()),
@@ -76,10 +76,11 @@ impl ProgramEnd {
         }
     }
 
-    /// The same as [`good`](Self::good), with the end of what it said as a cause, where it said anything.
+    /// Checks that the program succeeded, as [`good`](Self::good) does. The error has the end of the output as its
+    /// cause, if there is any output.
     ///
     /// # Errors
-    /// As there.
+    /// Returns a `Failed` error if the program did not succeed.
     pub fn good_or_said(self, within: Duration, output: &File) -> Result<()> {
         self.good(within).map_err(|why| match tail(output) {
             said if said.is_empty() => why,
@@ -88,10 +89,10 @@ impl ProgramEnd {
     }
 }
 
-/// Runs a program of the host as this user, with nobody to interrupt it, and returns the end of what it said.
+/// Runs a program of the host as this user, without interruption, and returns the end of its output.
 ///
 /// # Errors
-/// Where it cannot be started or does not end well, with the end of what it said.
+/// Returns an error if the program cannot be started or does not succeed, with the end of its output.
 pub fn ask(path: &Path, arguments: &[String], within: Duration) -> Result<String> {
     let output = output_in_memory()?;
     let (dir, environment, account) = (Path::new("/"), &[], None);
@@ -100,11 +101,11 @@ pub fn ask(path: &Path, arguments: &[String], within: Duration) -> Result<String
     Ok(tail(&output))
 }
 
-/// Runs a program to its end. What it leaves behind by then, a daemon for instance, lives on; past its time its
-/// whole process group is ended.
+/// Runs a program to its end. Processes that it leaves behind, such as a daemon, keep running. After the time limit,
+/// the whole process group is ended.
 ///
 /// # Errors
-/// Where it cannot be started, or on interruption, which ends it as well.
+/// Returns an error if the program cannot be started, or on interruption, which also ends the process group.
 pub fn run(program: &Program<'_>, progress: &dyn Progress) -> Result<ProgramEnd> {
     let mut child = start(program)?;
     let until = clock::since_boot() + program.within;
@@ -146,17 +147,17 @@ fn start(program: &Program<'_>) -> Result<Child> {
     .context(context)
 }
 
-/// Ends the child and its whole group.
+/// Ends the child and its whole process group.
 fn end(child: &mut Child) {
-    // Its own end has to be taken note of, or it stays in the group for ever.
+    // Reap the child, or its zombie stays in the process group.
     end_group(child.id(), &mut || drop(child.try_wait()));
     let _ = child.wait();
 }
 
-/// Ends a whole group of processes: asked first, then for good.
+/// Ends a process group with SIGTERM, then with SIGKILL after at most `GRACE`.
 pub(super) fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
     let Ok(group) = i32::try_from(leader).map(Pid::from_raw) else { return };
-    // It may be gone by now.
+    // The group may be gone already.
     let _ = killpg(group, Signal::SIGTERM);
     let until = clock::since_boot() + GRACE;
     while clock::since_boot() < until && is_group_alive(leader) {
@@ -166,15 +167,15 @@ pub(super) fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
     let _ = killpg(group, Signal::SIGKILL);
 }
 
-/// Ends processes: each is asked to end, and is killed where it does not.
+/// Ends processes with SIGTERM, and with SIGKILL those that do not end.
 pub fn end_all(processes: &[Identity]) {
     let signal = |signal| {
         for process in processes.iter().filter(|process| process.is_alive()) {
-            // It may be gone by now.
+            // The process may be gone already.
             let _ = super::signal(process.pid, signal);
         }
     };
-    // The kernel takes a moment to close what a killed process holds.
+    // The wait follows SIGKILL too: the kernel takes a moment to close the files of a killed process.
     for sent in [Signal::SIGTERM, Signal::SIGKILL] {
         signal(sent);
         let until = clock::since_boot() + GRACE;
@@ -184,10 +185,10 @@ pub fn end_all(processes: &[Identity]) {
     }
 }
 
-/// Starts a program that nobody waits for, with nothing to read from and nobody to tell.
+/// Starts a program without waiting for it. Its standard input, output and error are /dev/null.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// Returns an error if the program cannot be started.
 pub fn detach(program: &Path, arguments: &[String]) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/").env_clear().env("PATH", PATH);
@@ -195,16 +196,17 @@ pub fn detach(program: &Path, arguments: &[String]) -> Result<()> {
     command.spawn().map(drop).context(|| format!("cannot start {}", program.display()))
 }
 
-/// A file for an output that nobody needs for long.
+/// Creates a file in memory for the output of a program.
 ///
 /// # Errors
-/// Where there is no memory for it.
+/// Returns an error if there is no memory for the file.
 pub fn output_in_memory() -> Result<File> {
     let made = memfd_create("output", MFdFlags::MFD_CLOEXEC);
     made.map(File::from).context(|| "cannot allocate memory for the output of a program")
 }
 
-/// The end of an output, in which nothing is left that a terminal would obey; empty where it cannot be read.
+/// Returns the end of an output, with control characters other than newline escaped. Returns an empty string if the
+/// output cannot be read.
 #[must_use]
 pub fn tail(mut output: &File) -> String {
     let length = output.metadata().map_or(0, |meta| meta.len());
@@ -273,7 +275,7 @@ mod tests {
         assert!(is_group_alive(child.id()));
         drop(child.stdin.take());
         let begun = Instant::now();
-        // Nobody has taken note of its end yet.
+        // The child is not reaped yet.
         while is_group_alive(child.id()) {
             assert!(begun.elapsed() < Duration::from_secs(60));
             clock::sleep(POLL_INTERVAL);

@@ -1,4 +1,4 @@
-//! The sockets on which processes listen, as the kernel shows them (proc_pid_net(5), proc_pid_fd(5)).
+//! Finds the sockets on which processes listen, from procfs (proc_pid_net(5), proc_pid_fd(5)).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,25 +6,24 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// The state of a TCP socket that listens, in /proc/net/tcp.
+/// The state of a listening TCP socket in /proc/net/tcp.
 const LISTEN: &str = "0A";
 
-/// The flag of a Unix socket that listens, in /proc/net/unix.
+/// The flag of a listening Unix socket in /proc/net/unix.
 const ACCEPTS: u32 = 0x10000;
 
-/// An address that connections are made to, in one network namespace.
+/// An address that accepts connections, in one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
-    /// Names the network namespace.
+    /// The network namespace, as the target of `/proc/PID/ns/net`.
     namespace: PathBuf,
     socket: Socket,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Socket {
-    /// A TCP port, on whatever address of the host.
+    /// A TCP port, on any address of the host.
     Port(u16),
-    /// A Unix socket.
     Path(String),
 }
 
@@ -37,15 +36,15 @@ impl fmt::Display for Address {
     }
 }
 
-/// The listening sockets of the host, each network namespace read once.
+/// The listening sockets of the host. Each network namespace is read once.
 #[derive(Debug, Default)]
 pub struct Listeners {
     namespaces: BTreeMap<PathBuf, BTreeMap<u64, Socket>>,
 }
 
 impl Listeners {
-    /// The addresses on which a process listens: it holds the socket open, whether or not it accepts from it just now.
-    /// Empty where this user may not look.
+    /// Returns the addresses of the listening sockets that a process holds open, whether or not it accepts
+    /// connections at present. Returns an empty set if this user may not inspect the process.
     pub fn of(&mut self, pid: u32) -> BTreeSet<Address> {
         let proc = Path::new("/proc").join(pid.to_string());
         let held = held(&proc);
@@ -62,7 +61,7 @@ impl Listeners {
     }
 }
 
-/// The inodes of the sockets that a process holds open.
+/// Returns the inodes of the sockets that a process holds open.
 fn held(proc: &Path) -> Vec<u64> {
     let entries = fs::read_dir(proc.join("fd")).into_iter().flatten().flatten();
     let inode = |fd: fs::DirEntry| {
@@ -77,12 +76,12 @@ fn listening(net: &Path) -> BTreeMap<u64, Socket> {
         let lines = fs::File::open(net.join(file)).into_iter().flat_map(|file| BufReader::new(file).lines());
         lines.map_while(Result::ok).skip(1)
     };
-    // The kernel lists those that listen first, and may have many thousands of others, which take long to read.
+    // The kernel lists listening sockets first. Thousands of other sockets may follow, which take long to read.
     let tcp = ["tcp", "tcp6"].into_iter().flat_map(|file| lines(file).map_while(|line| tcp_listener(&line)));
     tcp.chain(lines("unix").filter_map(|line| unix_listener(&line))).collect()
 }
 
-/// A line of /proc/net/tcp: number, local address, remote address, state, ..., the inode as the tenth field.
+/// Parses a line of /proc/net/tcp: number, local address, remote address, state, ..., inode as the tenth field.
 fn tcp_listener(line: &str) -> Option<(u64, Socket)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (_, port) = fields.get(1)?.rsplit_once(':')?;
@@ -91,7 +90,7 @@ fn tcp_listener(line: &str) -> Option<(u64, Socket)> {
     is_listening.then_some((fields.get(9)?.parse().ok()?, socket))
 }
 
-/// A line of /proc/net/unix: number, references, protocol, flags, type, state, inode, path.
+/// Parses a line of /proc/net/unix: number, references, protocol, flags, type, state, inode, path.
 fn unix_listener(line: &str) -> Option<(u64, Socket)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let flags = u32::from_str_radix(fields.get(3)?, 16).ok()?;

@@ -1,4 +1,4 @@
-//! What is written down of the service's data: its format, and how the last migration stands.
+//! The record of the service's data: its format, and the state of the last migration.
 
 use std::fs::{File, TryLockError};
 
@@ -10,32 +10,32 @@ use crate::release::Snapshot;
 
 use super::Root;
 
-/// The largest record that is read, in bytes.
+/// The maximum size of the record, in bytes.
 const LIMIT: u64 = 1 << 20;
 
 const RECORD: &str = "record";
 const POST: &str = "post";
 
-/// Held while a migration is at work, and by whoever writes down how it stands; released with the process.
+/// The migration lock, held while a migration runs or its state is recorded. The kernel releases it with the process.
 #[derive(Debug)]
 #[must_use = "it is free again when this is dropped"]
 pub struct MigrationPost(File);
 
 impl Root {
-    /// What is known of the data. A migration that nobody is at any more has failed, whatever is written down.
+    /// Returns what is known of the data. A migration that no process runs any more counts as failed.
     ///
     /// # Errors
-    /// Where the record, or the manifest of the permanent release, cannot be read.
+    /// Returns an error if the record, or the manifest of the permanent release, cannot be read.
     pub fn data(&self, now: &Snapshot) -> Result<OnDisk> {
         let known = self.known_data()?;
         let permanent = self.permanent_manifest(now)?;
         Ok(known.or_of(permanent.and_then(|manifest| manifest.data).as_ref()))
     }
 
-    /// As [`Self::data`], where a manifest that cannot be used says nothing.
+    /// Like [`Self::data`], but ignores a manifest that cannot be used.
     ///
     /// # Errors
-    /// Where the record cannot be read.
+    /// Returns an error if the record cannot be read.
     pub fn data_as_told(&self, now: &Snapshot) -> Result<OnDisk> {
         let known = self.known_data()?;
         let permanent = self.permanent_manifest(now).ok().flatten();
@@ -46,12 +46,12 @@ impl Root {
         Ok(now.rightful().map(|version| self.manifest(version)).transpose()?.flatten())
     }
 
-    /// What is written down of the data; a migration that nobody is at any more has failed.
+    /// Returns the record of the data. A migration that no process runs any more counts as failed.
     fn known_data(&self) -> Result<OnDisk> {
         let mut known = self.recorded_data()?;
         let is_open = |stage| matches!(stage, Stage::Due | Stage::Running);
         if known.migration.as_ref().is_some_and(|m| is_open(m.stage)) && !self.is_migrating()? {
-            // It may have ended between both looks.
+            // The migration may have ended between the two reads.
             known = self.recorded_data()?;
             if let Some(migration) = known.migration.as_mut().filter(|m| is_open(m.stage)) {
                 let cut_short = match migration.stage {
@@ -65,10 +65,10 @@ impl Root {
         Ok(known)
     }
 
-    /// What is written down of the data, and no more.
+    /// Returns the record of the data as it is on disk.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Returns an error if the record cannot be read.
     pub fn recorded_data(&self) -> Result<OnDisk> {
         let file = self.data_dir().join(RECORD);
         let Some(text) = disk::read_text(&file, LIMIT)? else { return Ok(OnDisk::default()) };
@@ -79,10 +79,10 @@ impl Root {
         })
     }
 
-    /// Writes down durably what is known of the data. Only at the post of the migration.
+    /// Writes the record of the data durably. The caller holds the migration lock.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if the record cannot be written.
     pub fn record_data(&self, data: &OnDisk, _: &MigrationPost) -> Result<()> {
         let text = serde_json::to_vec(data).context(|| "cannot record the format of the data")?;
         let dir = self.data_dir();
@@ -92,10 +92,10 @@ impl Root {
         disk::write_durable(&dir.join(RECORD), &dir, &text, 0o644, self.owner()).map(drop)
     }
 
-    /// Takes the post, where nobody is at it.
+    /// Takes the migration lock, or returns `None` if another process holds it.
     ///
     /// # Errors
-    /// Where it cannot be opened.
+    /// Returns an error if the lock file cannot be opened or locked.
     pub fn migration_post(&self) -> Result<Option<MigrationPost>> {
         let dir = self.data_dir();
         disk::ensure_dir(&dir, 0o755, self.owner())?;
@@ -108,12 +108,12 @@ impl Root {
         }
     }
 
-    /// A directory of its own: nobody else, who may sweep staging at any moment, has a hand in what is written here.
+    /// Files here do not go through the root's staging, which another command may sweep at any moment.
     fn data_dir(&self) -> DirPath {
         self.own().join("data")
     }
 
-    /// Looked at by those, too, who may not change anything.
+    /// Does not create the lock file, because users who may not change the root call this function as well.
     fn is_migrating(&self) -> Result<bool> {
         let place = self.data_dir().join(POST);
         if !disk::exists(&place) {
@@ -121,7 +121,7 @@ impl Root {
         }
         match disk::open_file(&place) {
             Ok(file) => Ok(file.try_lock_shared().is_err()),
-            // Who may not open it cannot tell, and takes the word that is written down.
+            // A user who may not open the lock file cannot check the lock, so the recorded stage stands.
             Err(_) => Ok(true),
         }
     }
@@ -129,7 +129,7 @@ impl Root {
 
 impl Drop for MigrationPost {
     fn drop(&mut self) {
-        // It goes with the file in any case.
+        // The lock is released with the file in any case.
         let _ = self.0.unlock();
     }
 }

@@ -1,4 +1,4 @@
-//! What a release declares, and how its health is told.
+//! The manifest of a release, and its health check.
 
 use crate::error::Result;
 use crate::fs::{self as disk, DirPath};
@@ -9,19 +9,19 @@ use crate::version::Version;
 use super::{Root, TEXT_LIMIT};
 
 impl Root {
-    /// The manifest of an installed release; none where it has none.
+    /// Returns the manifest of an installed release, or `None` if the release has none.
     ///
     /// # Errors
-    /// Refused where it cannot be used.
+    /// Returns a `Refused` error if the manifest cannot be used.
     pub fn manifest(&self, version: &Version) -> Result<Option<Manifest>> {
         manifest_in(&self.release(version))
     }
 
-    /// How the health of a release is told: as the settings say, otherwise as its manifest does, otherwise by whether it
-    /// runs.
+    /// Returns the health check of a release: the one in the settings, otherwise the one in its manifest, otherwise a
+    /// check that it runs.
     ///
     /// # Errors
-    /// Refused where its manifest cannot be used.
+    /// Returns a `Refused` error if its manifest cannot be used.
     pub fn health(&self, version: &Version) -> Result<Health> {
         let declared = match self.settings().health.clone() {
             Some(health) => Some(health),
@@ -31,10 +31,10 @@ impl Root {
     }
 }
 
-/// The manifest at the top of this directory; none where it has none.
+/// Returns the manifest at the top of this directory, or `None` if there is none.
 ///
 /// # Errors
-/// Refused where it cannot be used.
+/// Returns a `Refused` error if the manifest cannot be used.
 pub fn manifest_in(dir: &DirPath) -> Result<Option<Manifest>> {
     let file = dir.join(MANIFEST);
     let text = disk::read_text(&file, TEXT_LIMIT)?;

@@ -1,4 +1,4 @@
-//! The releases that failed on this host: a mark for each, which outlives the release.
+//! The releases that failed on this host. Each has a mark, which outlives the release.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,26 +8,26 @@ use crate::version::Version;
 
 use super::Root;
 
-/// The largest mark that is read, in bytes.
+/// The maximum size of a mark, in bytes.
 const LIMIT: u64 = 1 << 16;
 
-/// That a release failed here, and was rolled back.
+/// The failure of a release on this host, which was rolled back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The release.
     pub version: Version,
     /// The transaction that rolled it back.
     pub transaction: String,
-    /// When, in RFC 3339.
+    /// The time of the failure, in RFC 3339.
     pub when: String,
-    /// Why.
+    /// The reason.
     pub why: String,
-    /// The SHA-256, in hex, of the archive that the release came from; none where that is unknown.
+    /// The SHA-256, in hex, of the archive that the release came from; `None` if it is unknown.
     pub sha256: Option<String>,
 }
 
 impl Failure {
-    /// Whether it is about the release from the archive with this SHA-256. Where one of the two is unknown, it is.
+    /// Returns whether the failure concerns the release from the archive with this SHA-256; `true` if one is unknown.
     #[must_use]
     pub fn is_about(&self, sha256: Option<&str>) -> bool {
         match (&self.sha256, sha256) {
@@ -38,15 +38,14 @@ impl Failure {
 }
 
 impl Root {
-    /// The failure of a release on this host, whichever archive it came from; none where it did not fail, and where
-    /// the mark cannot be read.
+    /// Returns the failure of a release on this host, from any archive; `None` if there is no readable mark.
     #[must_use]
     pub fn failure(&self, version: &Version) -> Option<Failure> {
         let text = disk::read_text(&self.mark(version), LIMIT).ok().flatten()?;
         serde_json::from_str(&text).ok().filter(|failure: &Failure| failure.version == *version)
     }
 
-    /// As [`Self::failure`], of the release that is installed.
+    /// Like [`Self::failure`], but only for the archive that the installed release came from.
     #[must_use]
     pub fn installed_failure(&self, version: &Version) -> Option<Failure> {
         let failure = self.failure(version)?;
@@ -54,7 +53,7 @@ impl Root {
         failure.is_about(sha256.as_deref()).then_some(failure)
     }
 
-    /// All failures, of the highest release first.
+    /// Returns all failures, highest version first.
     #[must_use]
     pub fn failures(&self) -> Vec<Failure> {
         let names = disk::names(&self.failed()).unwrap_or_default();
@@ -67,7 +66,7 @@ impl Root {
     /// Marks a release durably as failed.
     ///
     /// # Errors
-    /// Where the mark cannot be written.
+    /// Returns an error if the mark cannot be written.
     pub fn set_failure(&self, failure: &Failure) -> Result<()> {
         let text = serde_json::to_vec(failure).context(|| "cannot record that a release failed")?;
         disk::ensure_dir(&self.failed(), 0o755, self.owner())?;
@@ -79,7 +78,7 @@ impl Root {
     /// Removes the mark of a release durably, if there is one.
     ///
     /// # Errors
-    /// Where it cannot be removed.
+    /// Returns an error if the mark cannot be removed.
     pub fn clear_failure(&self, version: &Version) -> Result<()> {
         let mark = self.mark(version);
         if disk::exists(&mark) { disk::remove_file_durable(&mark) } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! What was done to the root: one line a transaction, appended durably.
+//! The history of a root: one line per transaction, appended durably.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,18 +8,18 @@ use crate::version::Version;
 
 use super::Root;
 
-/// The largest history that is read, in bytes.
+/// The maximum size of the history, in bytes.
 const LIMIT: u64 = 1 << 28;
 
-/// How a transaction ended.
+/// The outcome of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// As it was meant to.
+    /// It succeeded.
     Done,
-    /// It failed and was taken back.
+    /// It failed and was rolled back.
     Failed,
-    /// It failed, and could not be taken back.
+    /// It failed and could not be rolled back.
     Unfinished,
     /// It was interrupted, and a later command finished it.
     Finished,
@@ -30,38 +30,38 @@ pub enum Outcome {
 /// One transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// Its name.
+    /// The name of the transaction.
     pub transaction: String,
     /// The command, without `tenure`.
     pub command: String,
-    /// Who gave it.
+    /// The user who gave the command.
     pub by: String,
-    /// When it began, in RFC 3339.
+    /// The time when it began, in RFC 3339.
     pub started: String,
-    /// How long it took, in milliseconds; unknown where it was interrupted.
+    /// The duration in milliseconds; `None` if the transaction was interrupted.
     pub took_ms: Option<u64>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// The release that ran before.
     pub from: Option<Version>,
-    /// The release that it went to.
+    /// The release that the transaction moved to.
     pub to: Option<Version>,
-    /// Why it failed, or why it was done where that was nobody's wish.
+    /// The reason for a failure, or for a transaction that no user asked for.
     pub error: Option<String>,
-    /// The release that was permanent then; none where no link says so.
+    /// The release that was permanent at the end; `None` if the link did not lead to one.
     #[serde(default)]
     pub permanent: Option<Version>,
-    /// Whether the service was moved or started along with `current`; none where `current` was not switched, or where an
-    /// earlier Tenure wrote the entry.
+    /// Whether the service was moved or started along with `current`; `None` if `current` was not switched or if an
+    /// earlier version of Tenure wrote the entry.
     #[serde(default)]
     pub moved_service: Option<bool>,
 }
 
 impl Root {
-    /// Adds an entry, unless the last one is of the same transaction.
+    /// Appends an entry, unless the last entry has the same transaction.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if the entry cannot be written.
     pub fn remember(&self, entry: &HistoryEntry) -> Result<()> {
         if self.history()?.last().is_some_and(|last| last.transaction == entry.transaction) {
             return Ok(());
@@ -70,16 +70,16 @@ impl Root {
         disk::append_durable(&self.own().join("history"), &self.staging(), &line, self.owner())
     }
 
-    /// The transactions, oldest first; a line that a crash cut short is left out.
+    /// Returns the transactions, oldest first. Leaves out a line that a crash cut short.
     ///
     /// # Errors
-    /// Where the history cannot be read.
+    /// Returns an error if the history cannot be read.
     pub fn history(&self) -> Result<Vec<HistoryEntry>> {
         let text = disk::read_torn(&self.own().join("history"), LIMIT)?.unwrap_or_default();
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// Whether the service ran when the release was made current last, by what is known.
+    /// Returns whether the service moved along when the release last became current; `true` if that is unknown.
     #[must_use]
     pub fn has_moved_service_to(&self, version: &Version) -> bool {
         let entries = self.history().unwrap_or_default();
@@ -87,7 +87,7 @@ impl Root {
         entries.iter().rev().filter(of).find_map(|entry| entry.moved_service).unwrap_or(true)
     }
 
-    /// The release that was permanent after the last transaction; none where no history that can be read tells it.
+    /// Returns the release that was permanent after the last transaction, or `None` if no readable history names one.
     pub(super) fn last_permanent(&self) -> Option<Version> {
         self.history().ok()?.into_iter().rev().find_map(|entry| entry.permanent)
     }

@@ -1,4 +1,4 @@
-//! Where the releases lie: in the root, on another disk that is mounted there, or where a link of the operator's leads.
+//! The location of the releases: in the root, on a file system mounted there, or where the operator's symlink leads.
 
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, DirPath, FileKind};
@@ -15,11 +15,11 @@ const RELEASES: &str = "releases";
 /// The directory of the releases.
 #[derive(Clone, Debug)]
 pub(super) struct Home {
-    /// The directory itself, wherever the link leads.
+    /// The directory itself; the target, if `releases` is a symlink.
     releases: DirPath,
-    /// Whether `releases` in the root is a link.
+    /// Whether `releases` in the root is a symlink.
     is_linked: bool,
-    /// Whether nothing can be moved there from .tenure/ by one rename.
+    /// Whether one rename cannot move a file there from .tenure/; also set if `releases` is a symlink.
     is_elsewhere: bool,
 }
 
@@ -27,7 +27,7 @@ impl Home {
     /// Finds the directory of the releases in a root.
     ///
     /// # Errors
-    /// Refused where a link that others made leads there, or where it leads to what is another user's.
+    /// Returns a `Refused` error if another user created the symlink to it, or if the target belongs to another user.
     pub fn find(root: &DirPath, owner: Owner) -> Result<Self> {
         let inner = root.join(RELEASES);
         if let FileKind::Link(_) = disk::standing(&inner)? {
@@ -40,7 +40,7 @@ impl Home {
     }
 }
 
-/// What is written there belongs to the owner of the root: no other user may have a hand in where that is.
+/// Refuses a location that another user controls, because files there are given to the owner of the root.
 fn linked(link: &DirPath, owner: Owner) -> Result<DirPath> {
     let (dir, path) = outside::open_dir(link.path())?;
     let releases = DirPath::of(dir, path);
@@ -63,55 +63,55 @@ fn linked(link: &DirPath, owner: Owner) -> Result<DirPath> {
 }
 
 impl Root {
-    /// The directory of the releases and their archives, on whatever disk it lies; its path is the real one.
+    /// Returns the directory of the releases and their archives, on any file system. Its path contains no symlink.
     #[must_use]
     pub fn releases(&self) -> DirPath {
         self.home.releases.clone()
     }
 
-    /// The directory of one release.
+    /// Returns the directory of one release.
     #[must_use]
     pub fn release(&self, version: &Version) -> DirPath {
         self.releases().join(version.to_string())
     }
 
-    /// Whether a release is a mount of its own, which can be neither moved nor removed.
+    /// Returns whether a release is a mount point, which can be neither moved nor removed.
     #[must_use]
     pub fn is_mount(&self, version: &Version) -> bool {
         disk::is_mount(&self.release(version), &self.releases())
     }
 
-    /// A directory on the disk that the releases take their room from.
+    /// Returns a directory on the file system whose space the releases use.
     #[must_use]
     pub fn disk(&self) -> DirPath {
         if self.home.is_elsewhere { self.releases() } else { self.place().clone() }
     }
 
-    /// Whether the releases lie where nothing can be moved from .tenure/ by one rename.
+    /// Returns whether one rename cannot move a file from .tenure/ to the releases.
     #[must_use]
     pub fn is_spread(&self) -> bool {
         self.home.is_elsewhere
     }
 
-    /// Where releases are built before they are published: on the disk of the releases.
+    /// Returns the directory in which releases are built before they are published, on the releases' file system.
     #[must_use]
     pub fn release_staging(&self) -> DirPath {
         if self.is_spread() { self.beside().join("staging") } else { self.staging() }
     }
 
-    /// Where releases and archives go before they are deleted: on the disk of the releases.
+    /// Returns the trash of releases and archives, on the releases' file system.
     #[must_use]
     pub fn release_trash(&self) -> DirPath {
         if self.is_spread() { self.beside().join("trash") } else { self.trash() }
     }
 
-    /// Tenure's own directory among the releases, where they lie on another disk.
+    /// Returns Tenure's own directory beside the releases, for releases on another file system.
     pub(super) fn beside(&self) -> DirPath {
         self.releases().join(".tenure")
     }
 
-    /// Where the link in a release leads in the place of a directory that outlives it. From behind a link nothing but the
-    /// whole path leads back into the root.
+    /// Returns the target of the symlink that replaces a shared directory in a release. If `releases` is a symlink,
+    /// only an absolute path leads back into the root.
     #[must_use]
     pub fn shared_target(&self, name: &SharedDirectory) -> String {
         match self.home.is_linked {
@@ -120,7 +120,7 @@ impl Root {
         }
     }
 
-    /// The same, from a transaction's part of staging to all of them.
+    /// Returns the target of a symlink from a transaction's staging directory to the shared directories.
     #[must_use]
     pub fn shared_from_staging(&self) -> String {
         match (self.home.is_linked, self.is_spread()) {

@@ -1,4 +1,4 @@
-//! The lock of the one writer, and who holds it.
+//! The lock of a root, which one writer holds at a time, and its holder.
 
 use std::cell::RefCell;
 use std::fs::{File, TryLockError};
@@ -15,11 +15,11 @@ use crate::progress::Progress;
 
 use super::Root;
 
-/// How long to wait before the lock is tried again.
+/// The time between two attempts to take the lock.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Held while this process changes the root; released with the process, however it ends. The file is never
-/// removed, for a lock on a removed file would exclude nobody.
+/// The lock, held while this process changes the root. The kernel releases it however the process ends. The lock file
+/// is never removed, because a lock on a removed file excludes no other process.
 #[derive(Debug)]
 #[must_use = "the lock is released when this is dropped"]
 pub struct RootLock {
@@ -27,31 +27,32 @@ pub struct RootLock {
     holder: RefCell<Holder>,
 }
 
-/// Who holds the lock.
+/// The process that holds the lock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process.
+    /// The process ID.
     pub pid: u32,
-    /// Its command, without `tenure`.
+    /// The command, without `tenure`.
     pub command: String,
-    /// When it took the lock, in seconds since boot.
+    /// The time at which it took the lock, in seconds since boot.
     pub since: u64,
-    /// Whether it has ordered a start of the service, which is to find `current` where it is.
+    /// Whether the holder has ordered a start of the service, for which `current` must stay as it is.
     #[serde(default)]
     pub restarting: bool,
 }
 
 impl RootLock {
-    /// Takes the lock, within `wait`.
+    /// Takes the lock. Waits for it for at most `wait`.
     ///
     /// # Errors
-    /// Busy, naming the holder; refused where this is no root, or where this user may not change it.
+    /// Returns a `Busy` error that names the holder if another process keeps the lock. Returns a `Refused` error if
+    /// the directory is not a root, or if this user may not change it.
     pub fn take(root: &Root, command: &str, wait: Duration, progress: &dyn Progress) -> Result<Self> {
         root.adopted()?;
         root.may_change()?;
         root.prepare()?;
         let place = root.lock();
-        // Nobody else may open it: a reader of the file could hold the lock as well.
+        // Only the owner may open the file, because a reader of the file could lock it as well.
         let file = disk::open_kept(&place, &root.staging(), 0o600, root.owner())?;
         let until = clock::since_boot() + wait;
         loop {
@@ -72,13 +73,13 @@ impl RootLock {
         Ok(lock)
     }
 
-    /// Tells `boot` whether a start of the service is ordered by whoever holds the lock.
+    /// Records for `tenure boot` whether the holder of the lock has ordered a start of the service.
     pub fn restarting(&self, restarting: bool) {
         self.holder.borrow_mut().restarting = restarting;
         self.tell();
     }
 
-    /// Only told to those who find the root busy: never a reason to fail.
+    /// Ignores errors: a command must not fail because it cannot describe itself to other commands.
     fn tell(&self) {
         let text = serde_json::to_string(&*self.holder.borrow()).unwrap_or_default();
         let _ = self.file.set_len(0).and_then(|()| (&self.file).write_all(text.as_bytes()));
@@ -86,14 +87,14 @@ impl RootLock {
 }
 
 impl Drop for RootLock {
-    /// Who lives on, as a guard does, holds nothing any more.
+    /// Clears the file, because a process that lives on, such as a guard, no longer holds the lock.
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
     }
 }
 
 impl Root {
-    /// Who holds the lock, as far as its file tells and the process is still there.
+    /// Returns the recorded holder of the lock, if the record can be read and the process is alive.
     #[must_use]
     pub fn lock_holder(&self) -> Option<Holder> {
         let text = disk::read_text(&self.lock(), 4096).ok().flatten()?;
@@ -101,16 +102,16 @@ impl Root {
         process::is_alive(holder.pid).then_some(holder)
     }
 
-    /// Whether this user may know who is at work on the root: nobody else than its owner may open the lock.
+    /// Checks whether this user may know which command runs on the root: only root and the owner can open the lock.
     ///
     /// # Errors
-    /// Where the user may not, naming who may.
+    /// Returns an error if this user may not, with a hint that names the users who may.
     pub fn may_tell(&self) -> Result<()> {
         let told = format!("cannot determine whether a command is running on {}", self.path().display());
         self.may_change().map_err(|_| Error::failed(told).hint(self.as_whom()))
     }
 
-    /// Who is at work on the root and would have to be waited for, as an error; so is that this user may not know it.
+    /// Returns a `Busy` error if another command holds the lock, or an error if this user may not know that.
     #[must_use]
     pub fn at_work(&self) -> Option<Error> {
         if let Err(hidden) = self.may_tell() {
@@ -120,8 +121,8 @@ impl Root {
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| busy(self))
     }
 
-    /// Whether somebody who holds the lock has ordered a start of the service. Whoever was killed meanwhile holds
-    /// nothing any more.
+    /// Returns whether the holder of the lock has ordered a start of the service. A process that was killed after the
+    /// order does not hold the lock any more.
     #[must_use]
     pub fn is_restarting(&self) -> bool {
         let told = self.lock_holder().is_some_and(|holder| holder.restarting);

@@ -1,4 +1,4 @@
-//! The root of one service: every path in it, and who may change it.
+//! The root of one service: every path in it, and the users who may change it.
 
 mod data;
 mod declared;
@@ -38,24 +38,24 @@ use crate::version::Version;
 use home::Home;
 use rules::Rules;
 
-/// The largest settings or manifest that is read, in bytes.
+/// The maximum size of the settings or of a manifest, in bytes.
 const TEXT_LIMIT: u64 = 1 << 20;
 
-/// How many logs of hooks are kept. Their names begin with the time.
+/// The number of logs to keep. Their names begin with the time.
 const LOGS_KEPT: usize = 50;
 
-/// Whether this is a release of some root. A release may hold a releases/ of its own, as those of Erlang do.
+/// Returns whether a directory is a release of a root. Releases of Erlang programs contain their own releases/.
 fn is_release(dir: &Path) -> bool {
     let name = |dir: &Path| dir.file_name().and_then(|name| name.to_str()).map(str::to_owned);
     name(dir).is_some_and(|name| name.parse::<Version>().is_ok())
         && dir.parent().and_then(name).as_deref() == Some("releases")
 }
 
-/// Refuses a directory that was found from the working directory and that belongs to neither root nor this user:
-/// otherwise a user could prepare a root for another one to step into.
+/// Refuses a directory that was found from the working directory and belongs neither to root nor to this user.
+/// Otherwise a user could prepare a root for another user to step into.
 ///
 /// # Errors
-/// Refused, with `--root` as the hint.
+/// Returns a `Refused` error with `--root` as the hint.
 pub fn check_found(dir: &Path) -> Result<()> {
     let trusted = [0, disk::effective_uid()];
     let Some(found) = Owned::at(dir)?.filter(|found| !trusted.contains(&found.uid)) else { return Ok(()) };
@@ -81,11 +81,11 @@ pub struct Root {
 }
 
 impl Root {
-    /// The root at `given`, or else at the nearest parent of `here` that holds releases/.
+    /// Returns the root at `given`, or otherwise at the nearest parent of `here` that contains releases/.
     ///
     /// # Errors
-    /// Refused where there is none, and where the nearest parent belongs to another user. Settings that cannot be used
-    /// are for [`Self::ruled`] to refuse.
+    /// Returns a `Refused` error if there is no root, or if the nearest parent belongs to another user. Settings that
+    /// cannot be used are not an error here; [`Self::ruled`] refuses them.
     pub fn find(given: Option<&Path>, here: &Path) -> Result<Self> {
         let is_root = |dir: &Path| outside::leads_to_dir(&dir.join("releases")) && !is_release(dir);
         let path = match given {
@@ -126,24 +126,24 @@ impl Root {
         Ok(Self { place, owner, home, rules })
     }
 
-    /// The same root, where the time that things may take is another one than its settings say.
+    /// Returns the root, with `timeouts` overriding those in its settings.
     #[must_use]
     pub fn within(mut self, timeouts: Timeouts) -> Self {
         self.rules.settings.timeouts = timeouts.or(self.rules.settings.timeouts);
         self
     }
 
-    /// Makes a root at `path`, unless there is one; returns it, and whether it was made.
+    /// Creates a root at `path`, unless there is one. Returns the root, and whether it is new.
     ///
     /// # Errors
-    /// Where the directories cannot be made, or where the settings there name another product.
+    /// Returns an error if a directory cannot be created, or if existing settings do not name this product.
     pub fn create(path: &Path, name: Option<&str>) -> Result<(Self, bool)> {
         outside::make_dirs(path)?;
         let made = !Self::is_at(path);
         let place = open(path)?;
         check_modes([&place])?;
         let releases = place.join("releases");
-        // The operator may keep them on another disk, behind a link.
+        // The operator may keep the releases on another file system, behind a symlink.
         if !outside::leads_to_dir(releases.path()) {
             disk::ensure_dir(&releases, 0o755, disk::owner(&place)?)?;
         }
@@ -177,10 +177,10 @@ impl Root {
         disk::write_durable(&file, &self.staging(), text.as_bytes(), 0o644, self.owner).map(drop)
     }
 
-    /// Makes the directories that Tenure keeps for itself.
+    /// Creates the directories that Tenure uses for itself.
     ///
     /// # Errors
-    /// Where one cannot be made.
+    /// Returns an error if a directory cannot be created.
     pub fn prepare(&self) -> Result<()> {
         disk::ensure_dir(&self.own(), 0o755, self.owner)?;
         for dir in [self.staging(), self.trash(), self.receipts()] {
@@ -194,11 +194,11 @@ impl Root {
         Ok(())
     }
 
-    /// Removes what was thrown away, and what crashes have left behind, for as long as it is told to go on; it tells the
-    /// bytes that are gone. Only under the lock, and only while no journal is open.
+    /// Deletes what is in the trash and what crashes left behind, as long as `goes_on` returns `true`; `goes_on`
+    /// receives the bytes deleted since its last call. The caller holds the lock, and no journal is open.
     ///
     /// # Errors
-    /// Where something cannot be removed.
+    /// Returns an error if an entry cannot be deleted.
     pub fn collect_garbage(&self, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         for link in [LinkName::Current, LinkName::Permanent] {
             let spare = disk::spare_link(&self.place, link.file_name());
@@ -214,24 +214,24 @@ impl Root {
         swept
     }
 
-    /// The bytes that [`Self::collect_garbage`] removes.
+    /// Returns the number of bytes that [`Self::collect_garbage`] deletes.
     #[must_use]
     pub fn left_behind(&self) -> u64 {
         self.left().iter().map(disk::size).sum()
     }
 
-    /// Where things are that [`Self::collect_garbage`] removes, also where the releases have moved to or from another disk.
+    /// Returns the directories that [`Self::collect_garbage`] empties, also after the releases changed file systems.
     fn left(&self) -> [DirPath; 4] {
         let beside = self.beside();
         [self.staging(), self.trash(), beside.join("staging"), beside.join("trash")]
     }
 
-    /// Refuses a directory that holds releases/ and was never made a root, as those of other tools do. One is a root where
-    /// Tenure or its operator has written something down, or where `permanent` leads to a release: who deletes .tenure/
-    /// deletes no root.
+    /// Refuses a directory that contains releases/ but was never made a root, like those of other tools. In a root,
+    /// Tenure or the operator has written something, or `permanent` leads to a release. A root therefore remains a
+    /// root if .tenure/ is deleted.
     ///
     /// # Errors
-    /// Refused, with the command that makes it a root.
+    /// Returns a `Refused` error with the command that makes the directory a root.
     pub fn adopted(&self) -> Result<()> {
         let is_written = disk::exists(&self.own()) || disk::exists(&self.place.join(SETTINGS));
         if is_written || self.observe()?.permanent.version().is_some() {
@@ -244,16 +244,16 @@ impl Root {
         .hint(format!("to make it a root, run `tenure init --root {path}`")))
     }
 
-    /// Whether there is a root at `path`.
+    /// Returns whether there is a root at `path`.
     #[must_use]
     pub fn is_at(path: &Path) -> bool {
         Self::find(Some(path), path).and_then(|root| root.adopted()).is_ok()
     }
 
-    /// Refuses users who are neither root nor the owner of this root.
+    /// Refuses users other than root and the owner of this root.
     ///
     /// # Errors
-    /// Refused, naming both users.
+    /// Returns a `Refused` error that names both users.
     pub fn may_change(&self) -> Result<()> {
         let user = disk::effective_uid();
         if user == 0 || user == self.owner.uid {
@@ -268,16 +268,16 @@ impl Root {
         .hint(self.as_whom()))
     }
 
-    /// Refuses, as root alone, a root that other users can write, as sshd's `StrictModes` does: what is in it may be
-    /// theirs. A sticky directory is no exception, for they can add to it.
+    /// If this user is root, refuses a root that other users can write, like sshd's `StrictModes`, because its
+    /// contents may be theirs. A sticky directory is refused as well, because other users can add files to it.
     ///
     /// # Errors
-    /// Refused, naming the directory.
+    /// Returns a `Refused` error that names the directory.
     pub fn check_modes(&self) -> Result<()> {
         check_modes([&self.place, &self.releases(), &self.own()])
     }
 
-    /// What a user is told who may not look or change here.
+    /// Returns the hint for a user who may not read or change this root.
     #[must_use]
     pub fn as_whom(&self) -> String {
         match self.owner.uid {
@@ -286,70 +286,70 @@ impl Root {
         }
     }
 
-    /// The absolute path, without links.
+    /// Returns the absolute path, without symlinks.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.place.path()
     }
 
-    /// The place of the root itself.
+    /// Returns the path of the root as a [`DirPath`].
     #[must_use]
     pub fn place(&self) -> &DirPath {
         &self.place
     }
 
-    /// Who owns it, and so everything that Tenure makes in it.
+    /// Returns the owner of the root, who also owns everything that Tenure creates in it.
     #[must_use]
     pub fn owner(&self) -> Owner {
         self.owner
     }
 
-    /// What its operator declares, as far as it can be used.
+    /// Returns the operator's settings, as far as they can be used.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.rules.settings
     }
 
-    /// What outlives releases.
+    /// Returns the directory for files that outlive releases.
     #[must_use]
     pub fn shared(&self) -> DirPath {
         self.place.join("shared")
     }
 
-    /// Where what Tenure writes down is written before it has its name.
+    /// Returns the directory in which Tenure writes its own files before it renames them.
     #[must_use]
     pub fn staging(&self) -> DirPath {
         self.own().join("staging")
     }
 
-    /// Where things go before they are deleted.
+    /// Returns the directory that files are moved to before they are deleted.
     #[must_use]
     pub fn trash(&self) -> DirPath {
         self.own().join("trash")
     }
 
-    /// The journal of the transaction that is under way.
+    /// Returns the journal of the transaction under way.
     #[must_use]
     pub fn journal(&self) -> DirPath {
         self.own().join("journal")
     }
 
-    /// Where a journal goes that cannot be read.
+    /// Returns the path that an unreadable journal is moved to.
     #[must_use]
     pub fn damaged_journal(&self) -> DirPath {
         self.own().join("journal.damaged")
     }
 
-    /// What is known of a release: its receipt, its tree, and whether it has been permanent.
+    /// Returns the directory with the records of a release: its receipt, its tree, and whether it has been permanent.
     #[must_use]
     pub fn receipt_dir(&self, version: &Version) -> DirPath {
         self.receipts().join(version.to_string())
     }
 
-    /// A new file for all that a program of a release says; of those before it the newest are kept.
+    /// Creates a log file for the output of a release's program, and deletes all but the newest logs.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// Returns an error if the file cannot be created.
     pub fn new_log(&self, name: &str) -> Result<(File, DirPath)> {
         let logs = self.own().join("log");
         disk::ensure_dir(&logs, 0o755, self.owner)?;
@@ -359,24 +359,24 @@ impl Root {
             disk::remove_file_durable(&logs.join(old))?;
         }
         let place = logs.join(name);
-        // Not by way of staging, which a command may sweep while a migration goes on.
+        // The log does not go through staging, which another command may sweep during a migration.
         let file = disk::open_kept(&place, &logs, 0o644, self.owner)?;
         Ok((file, place))
     }
 
-    /// The file whose lock the guard on duty holds.
+    /// Opens the file that the active guard locks.
     ///
     /// # Errors
-    /// Where it cannot be opened.
+    /// Returns an error if the file cannot be opened.
     pub fn guard_lock(&self) -> Result<File> {
-        // Not by way of staging: a guard holds no lock.
+        // The file does not go through staging, because a guard does not hold the root's lock.
         disk::open_kept(&self.own().join("guard"), &self.own(), 0o600, self.owner)
     }
 
-    /// Whether a guard is on duty.
+    /// Returns whether a guard is active.
     ///
     /// # Errors
-    /// Where that cannot be looked at.
+    /// Returns an error if the lock file cannot be opened.
     pub fn is_guarded(&self) -> Result<bool> {
         Ok(self.guard_lock()?.try_lock().is_err())
     }

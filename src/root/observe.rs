@@ -1,4 +1,4 @@
-//! A look at the root, without a lock: it never waits, and never sees a state that was not there.
+//! Reads the state of a root without a lock. A read never waits, and never returns a state that did not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
@@ -13,17 +13,17 @@ use crate::version::Version;
 use super::Root;
 use super::receipt::tenured;
 
-/// How often a look is taken again because the links moved meanwhile.
+/// How often the state is read again because the links moved meanwhile.
 const LOOKS: usize = 100;
 
-/// The largest file of rules that is read, in bytes.
+/// The maximum size of the file of upgrade path rules, in bytes.
 const PATHS_LIMIT: u64 = 1 << 20;
 
 impl Root {
-    /// The releases and links at one moment: taken again until no link moved while looking.
+    /// Returns the releases and links at one moment. Reads again until no link moves during the read.
     ///
     /// # Errors
-    /// Where the root cannot be read.
+    /// Returns an error if the root cannot be read.
     pub fn observe(&self) -> Result<Snapshot> {
         for _ in 0..LOOKS {
             let before = self.targets()?;
@@ -40,30 +40,30 @@ impl Root {
         Err(Error::failed(format!("cannot read {}: its links keep changing", self.path().display())))
     }
 
-    /// The releases that archives in releases/ hold, by name.
+    /// Returns the versions of the archives in releases/, according to their file names.
     ///
     /// # Errors
-    /// Where releases/ cannot be read.
+    /// Returns an error if releases/ cannot be read.
     pub fn archived(&self) -> Result<BTreeSet<Version>> {
         let product = self.settings().name.as_deref();
         let names = disk::names(&self.releases())?;
         Ok(names.iter().filter_map(|name| naming::version_of(name, product)).collect())
     }
 
-    /// The vendor's rules about upgrade paths.
+    /// Returns the vendor's rules about upgrade paths.
     ///
     /// # Errors
-    /// Refused where they cannot be used.
+    /// Returns a `Refused` error if the rules cannot be used.
     pub fn paths(&self) -> Result<Paths> {
         let file = self.releases().join(PATHS);
         let text = disk::read_text(&file, PATHS_LIMIT)?.unwrap_or_default();
         Paths::parse(&file.display().to_string(), &text)
     }
 
-    /// The archives in releases/ that hold a version, by name.
+    /// Returns the file names of the archives in releases/ that contain a version.
     ///
     /// # Errors
-    /// Where releases/ cannot be read.
+    /// Returns an error if releases/ cannot be read.
     pub fn archives(&self, version: &Version) -> Result<Vec<String>> {
         let product = self.settings().name.as_deref();
         let mut files = disk::names(&self.releases())?;
@@ -76,9 +76,9 @@ impl Root {
     }
 
     fn installed(&self) -> Result<BTreeMap<Version, Installed>> {
-        // Opened once for all of a thousand releases.
+        // A root may hold a thousand releases, so the directory is opened only once.
         let Some(releases) = self.releases().held()? else { return Ok(BTreeMap::new()) };
-        // What Tenure has written down may be out of order: then it is not known which release has been permanent.
+        // If the receipts cannot be opened, it is unknown which releases have been permanent.
         let receipts = self.receipts().held().unwrap_or_default();
         let tenured = |version: &Version| tenured(&receipts.as_ref()?.join(version.to_string()));
         let versions = disk::names(&releases)?.into_iter().filter_map(|name| name.parse().ok());
@@ -89,7 +89,7 @@ impl Root {
     }
 }
 
-/// What stands in the place of a link.
+/// The entry in the place of a link.
 #[derive(PartialEq, Eq)]
 enum LinkTarget {
     Nothing,

@@ -1,5 +1,5 @@
-//! What Tenure knows of a release beside its tree: where it came from, what was unpacked, and whether it has
-//! been permanent. All of it may be missing; the release is then one that was put there by hand.
+//! The records of a release beside its tree: its origin, the unpacked files, and whether it has been permanent. All
+//! may be missing, as for a release that was put there by hand.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Take, Write};
@@ -16,35 +16,35 @@ use super::Root;
 
 const RECEIPT: &str = "receipt.json";
 const TREE: &str = "tree.jsonl";
-/// Pairs of digests, one after the other: of packed data, and of the file that it becomes.
+/// Pairs of digests without separators: one of packed data, and one of the file unpacked from it.
 const PACKED: &str = "packed";
 const TENURED: &str = "tenured";
 const PREPARED: &str = "prepared";
 
-/// The largest list of files that is read: a million entries of ordinary length.
+/// The maximum size of the list of files, in bytes: a million entries of ordinary length.
 const TREE_LIMIT: u64 = 1 << 30;
 
-/// The longest line of it: a path and a target of 4,096 bytes each, of which JSON may escape every one.
+/// The maximum length of a line: a path and a target of 4,096 bytes each, in which JSON may escape every byte.
 const LINE_LIMIT: u64 = 1 << 16;
 
-/// The most pairs of digests that are read, in bytes.
+/// The maximum size of the pairs of digests, in bytes.
 const PACKED_LIMIT: u64 = 16 << 20;
 
 /// The length of a digest, in bytes.
 const SUM: usize = 32;
 
-/// Where a release came from.
+/// The origin of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The transaction that published it.
     pub transaction: String,
-    /// When, in RFC 3339.
+    /// The time of unpacking, in RFC 3339.
     pub unpacked_at: String,
-    /// The archive's file name; none for a copied directory.
+    /// The file name of the archive; `None` for a copied directory.
     pub archive: Option<String>,
-    /// The archive's SHA-256, in hex.
+    /// The SHA-256 of the archive, in hex.
     pub sha256: Option<String>,
-    /// The minisign public key by which the archive was verified; none where no key was trusted.
+    /// The minisign public key that verified the archive; `None` if no key was trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
 }
@@ -55,11 +55,11 @@ struct Tenured {
 }
 
 impl Receipt {
-    /// Writes the receipt and the list of files into a directory that is not yet published. Not durable:
-    /// what publishes them is.
+    /// Writes the receipt and the list of files into a directory that is not published yet. Not durable: publishing
+    /// the directory makes it durable.
     ///
     /// # Errors
-    /// Where they cannot be written.
+    /// Returns an error if the files cannot be written.
     pub fn stage(
         &self,
         dir: &DirPath,
@@ -86,7 +86,7 @@ impl Receipt {
     }
 }
 
-/// The list of what a release consists of, as it is read, line by line.
+/// The recorded list of a release's files, read line by line.
 #[derive(Debug)]
 pub struct RecordedTree {
     lines: Take<BufReader<File>>,
@@ -112,17 +112,17 @@ impl Iterator for RecordedTree {
 }
 
 impl Root {
-    /// The receipt of a release; none where it was put there by hand, or where the receipt is unreadable.
+    /// Returns the receipt of a release, or `None` if the release was put there by hand or the receipt is unreadable.
     #[must_use]
     pub fn receipt(&self, version: &Version) -> Option<Receipt> {
         let text = disk::read_text(&self.receipt_dir(version).join(RECEIPT), 1 << 16).ok().flatten()?;
         serde_json::from_str(&text).ok()
     }
 
-    /// What was unpacked as a release, sorted by path; none where that is not known.
+    /// Returns the list of files that were unpacked as a release, sorted by path, or `None` if there is no list.
     ///
     /// # Errors
-    /// Where the list is there and cannot be opened.
+    /// Returns an error if the list exists and cannot be opened.
     pub fn recorded_tree(&self, version: &Version) -> Result<Option<RecordedTree>> {
         let place = self.receipt_dir(version).join(TREE);
         if !disk::exists(&place) {
@@ -132,7 +132,7 @@ impl Root {
         Ok(Some(RecordedTree { lines, place }))
     }
 
-    /// The digests of the packed data that a release was unpacked from, each with that of its file; empty where
+    /// Returns the digests of a release's packed data, each with that of the unpacked file. Returns no digests if
     /// none are known.
     #[must_use]
     pub fn recorded_packed(&self, version: &Version) -> Vec<PackedSum> {
@@ -142,16 +142,16 @@ impl Root {
         bytes.unwrap_or_default().chunks_exact(2 * SUM).filter_map(pair).collect()
     }
 
-    /// The list of a release's files, open for reading; none where there is none.
+    /// Opens the list of a release's files for reading. Returns `None` if it cannot be opened.
     #[must_use]
     pub fn tree_file(&self, version: &Version) -> Option<File> {
         disk::open_file(&self.receipt_dir(version).join(TREE)).ok()
     }
 
-    /// How a release differs from what was unpacked; none where that is not known.
+    /// Returns the differences between a release and what was unpacked, or `None` if that is unknown.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Returns an error if the release or its list cannot be read.
     pub fn differences(
         &self,
         version: &Version,
@@ -163,17 +163,17 @@ impl Root {
         differences.map(Some).context(|| format!("cannot compare {version} with the record of its files"))
     }
 
-    /// Whether a release was prepared by its own program.
+    /// Returns whether a release was prepared by its own program.
     #[must_use]
     pub fn is_prepared(&self, version: &Version) -> bool {
         disk::exists(&self.receipt_dir(version).join(PREPARED))
     }
 
-    /// Records durably that a release was prepared, and all that this has changed in it, beside what differed
-    /// `before`, as a part of it.
+    /// Records durably that a release was prepared. Its list then includes what the preparation changed, but not the
+    /// differences that existed `before`.
     ///
     /// # Errors
-    /// Where the release cannot be read or the record not be written.
+    /// Returns an error if the release cannot be read or the record cannot be written.
     pub fn set_prepared(
         &self,
         version: &Version,
@@ -197,17 +197,17 @@ impl Root {
         write(PREPARED, transaction.as_bytes())
     }
 
-    /// When a release was last displaced as the permanent one: the higher, the later. None where it has
-    /// never been permanent. A mark that is damaged or cannot be read is still one.
+    /// Returns when a release was last displaced as the permanent release: a higher number is later. Returns `None`
+    /// if it has never been permanent. A damaged or unreadable mark counts as 0.
     #[must_use]
     pub fn tenured(&self, version: &Version) -> Option<u64> {
         tenured(&self.receipt_dir(version))
     }
 
-    /// Records durably that a release has been permanent, as the one displaced last.
+    /// Records durably that a release has been permanent and was displaced with this sequence number.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if the mark cannot be written.
     pub fn set_tenured(&self, version: &Version, sequence: u64) -> Result<()> {
         let dir = self.receipt_dir(version);
         disk::ensure_dir(&dir, 0o755, self.owner())?;
@@ -218,7 +218,7 @@ impl Root {
     }
 }
 
-/// As [`Root::tenured`], by the directory of what is known of the release.
+/// Like [`Root::tenured`], for a release's directory of records.
 pub(super) fn tenured(receipt: &DirPath) -> Option<u64> {
     let mark = disk::read_torn(&receipt.join(TENURED), 1 << 10);
     let text = mark.unwrap_or_else(|_| Some(String::new()))?;

@@ -1,5 +1,5 @@
-//! What people write for a root: its settings, the rules of its paths, and the manifests of its releases. What is wrong
-//! with one of them never keeps a root from being opened.
+//! The files that people write for a root: its settings, the rules of upgrade paths, and the manifests of its
+//! releases. An error in such a file never prevents opening the root.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use super::{Root, TEXT_LIMIT};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     pub settings: Settings,
-    /// Why they cannot be used in full.
+    /// The reason why they cannot be used in full.
     wrong: Option<Arc<Error>>,
     unread: Unread,
 }
 
 impl Rules {
-    /// Reads the settings in this directory. The operator may keep them elsewhere, behind a link.
+    /// Reads the settings in this directory. Follows a symlink, because the operator may keep them elsewhere.
     pub fn read(root: &DirPath) -> Self {
         let file = root.join(SETTINGS);
         let text = match disk::read_linked(&file, TEXT_LIMIT) {
@@ -45,31 +45,31 @@ impl Rules {
 }
 
 impl Root {
-    /// Refuses where the settings are wrong: a rule that cannot be read must not be passed over.
+    /// Refuses wrong settings, because a rule that cannot be read must not be ignored.
     ///
     /// # Errors
-    /// Refused, naming the file, the line and the nearest known key.
+    /// Returns a `Refused` error that names the file, the line and the nearest known key.
     pub fn ruled(&self) -> Result<()> {
         self.rules.error().map_or(Ok(()), Err)
     }
 
-    /// Reads the settings once more where they were wrong: somebody may have corrected them.
+    /// Reads the settings again if they were wrong, because the operator may have corrected them.
     pub fn read_again(&mut self) {
         if self.rules.wrong.is_some() {
             self.rules = Rules::read(&self.place);
         }
     }
 
-    /// Whether the settings may name a service in a part that cannot be used.
+    /// Returns whether the settings may name a service in a part that cannot be used.
     #[must_use]
     pub fn may_have_service(&self) -> bool {
         self.rules.unread.service
     }
 
-    /// The user that the settings name for programs of releases.
+    /// Returns the user that the settings name for programs of releases.
     ///
     /// # Errors
-    /// Refused where they may name one in a part that cannot be used.
+    /// Returns a `Refused` error if the settings may name a user in a part that cannot be used.
     pub fn user(&self) -> Result<Option<&str>> {
         match self.rules.error() {
             Some(error) if self.rules.unread.user => {
@@ -80,8 +80,8 @@ impl Root {
         }
     }
 
-    /// Everything that is wrong with what people wrote: the settings, the rules of the paths, and the manifests of the
-    /// current and the permanent release.
+    /// Returns every error in the settings, in the rules of upgrade paths, and in the manifests of the current and
+    /// the permanent release.
     #[must_use]
     pub fn damage(&self) -> Vec<Error> {
         let mut wrong: Vec<Error> = self.rules.error().into_iter().chain(self.paths().err()).collect();

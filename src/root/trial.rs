@@ -1,5 +1,5 @@
-//! A trial with a deadline: what is on trial, until when, and what ends it. True only as long as the links say so
-//! as well, and never longer than this boot of the host.
+//! A trial with a deadline: the release, the deadline, and what ends the trial. The record counts only while the
+//! links show the trial, and a trial never outlasts a boot of the host.
 
 use std::time::Duration;
 
@@ -17,25 +17,25 @@ use super::Root;
 /// A trial that ends by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
-    /// The release that is on trial.
+    /// The release on trial.
     pub version: Version,
-    /// What ends it.
+    /// What ends the trial.
     pub term: TrialEnd,
     /// The transaction that began it.
     pub transaction: String,
-    /// The boot of the host that it belongs to: a restart ends every trial.
+    /// The boot of the host in which it began, because a reboot ends every trial.
     boot: String,
-    /// When it ends, in milliseconds since that boot: the time of day may jump.
+    /// The deadline in milliseconds since that boot, because the time of day may jump.
     ends_ms: u64,
-    /// When that is by the time of day, in RFC 3339, for people.
+    /// The deadline as a time of day, in RFC 3339, for display.
     pub ends: String,
 }
 
 impl Trial {
-    /// A trial that begins now.
+    /// Returns a trial that begins now.
     ///
     /// # Errors
-    /// Where the host does not tell its boots apart.
+    /// Returns an error if the host does not identify its boots.
     pub fn begin(version: &Version, term: TrialEnd, transaction: &str) -> Result<Self> {
         let ends = clock::since_boot() + term.within();
         Ok(Self {
@@ -48,13 +48,13 @@ impl Trial {
         })
     }
 
-    /// Whether it began since the host was started.
+    /// Returns whether the trial began during this boot of the host.
     #[must_use]
     pub fn is_of_this_boot(&self) -> bool {
         clock::boot().is_ok_and(|boot| boot == self.boot)
     }
 
-    /// How much of it is left; nothing where it is over, or where the host was started anew since.
+    /// Returns the remaining time; zero if the trial is over or the host has rebooted since.
     #[must_use]
     pub fn left(&self) -> Duration {
         if self.is_of_this_boot() {
@@ -64,13 +64,13 @@ impl Trial {
         }
     }
 
-    /// Whether its deadline has passed, or the host has booted since it began.
+    /// Returns whether the deadline has passed, or the host has rebooted since the trial began.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.left().is_zero()
     }
 
-    /// Why it is rolled back at its deadline, where nobody has judged it.
+    /// Returns the reason for a rollback at the deadline, if no verdict came before it.
     #[must_use]
     pub fn why_overdue(&self) -> String {
         match self.term {
@@ -81,11 +81,11 @@ impl Trial {
 }
 
 impl Root {
-    /// The trial that is under way and has a deadline; none where the links tell of no such trial, or where no file of
-    /// Tenure's stands there.
+    /// Returns the trial that is under way and has a deadline. Returns `None` if the links do not show this trial, or
+    /// if Tenure did not write the file there.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Returns an error if the record cannot be read.
     pub fn trial(&self, now: &Snapshot) -> Result<Option<Trial>> {
         let text = match disk::read_torn(&self.own().join("trial"), 1 << 16) {
             Err(error) if error.kind() == Kind::Refused => None,
@@ -95,17 +95,16 @@ impl Root {
         Ok(trial.filter(|trial| now.trial().is_some_and(|(version, _)| *version == trial.version)))
     }
 
-    /// Writes down durably that a trial has begun.
+    /// Records durably that a trial has begun.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if the record cannot be written.
     pub fn set_trial(&self, trial: &Trial) -> Result<()> {
         let text = serde_json::to_vec(trial).context(|| "cannot record the trial")?;
         disk::write_durable(&self.own().join("trial"), &self.staging(), &text, 0o644, self.owner()).map(drop)
     }
 
-    /// Removes what is written of a trial that the links do not tell of. Under the lock, and not while a transaction
-    /// is open.
+    /// Removes the record of a trial that the links do not show. The caller holds the lock; no transaction is open.
     pub(super) fn forget_trial(&self) -> Result<()> {
         let file = self.own().join("trial");
         if disk::exists(&file) && self.trial(&self.observe()?)?.is_none() {

@@ -1,4 +1,4 @@
-//! The trials of releases, as the history tells of them: which release was moved to, and how that ended.
+//! The trials of releases, derived from the history: the release that was moved to, and how the trial ended.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::version::Version;
 
 use super::{HistoryEntry, Outcome, Root};
 
-/// How the trial of a release ended.
+/// The outcome of a release's trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrialOutcome {
@@ -28,31 +28,31 @@ pub enum TrialOutcome {
     Interrupted,
 }
 
-/// One move to another release, and how it ended. A move that makes the release permanent at once is a trial that
-/// ends with the command.
+/// One move to another release, and its outcome. A move that makes the release permanent at once is a trial that ends
+/// with the command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrialRecord {
     /// The release that was moved to.
     pub version: Version,
     /// The release that was current before.
     pub from: Version,
-    /// The transaction that began it.
+    /// The transaction that began the trial.
     pub transaction: String,
-    /// When it began, in RFC 3339.
+    /// The time when it began, in RFC 3339.
     pub started: String,
-    /// How it ended.
+    /// The outcome.
     pub outcome: TrialOutcome,
-    /// When it ended, in RFC 3339; none while it is under way.
+    /// The time when it ended, in RFC 3339; `None` while it is under way.
     pub ended: Option<String>,
-    /// Who ended it; none while it is under way.
+    /// The user who ended it; `None` while it is under way.
     pub ended_by: Option<String>,
-    /// The command that ended it, without `tenure`; none while it is under way.
+    /// The command that ended it, without `tenure`; `None` while it is under way.
     pub ended_with: Option<String>,
-    /// The release that was current afterwards; none while it is under way.
+    /// The release that was current afterwards; `None` while it is under way.
     pub then: Option<Version>,
-    /// Why it failed; none where it did not.
+    /// The reason for the failure; `None` if it did not fail.
     pub why: Option<String>,
-    /// Where a rollback leads.
+    /// The release that a rollback returns to.
     #[serde(skip)]
     rightful: Version,
 }
@@ -88,7 +88,7 @@ impl TrialRecord {
         self
     }
 
-    /// Whether the release before it is current again.
+    /// Returns whether the release before this one is current again.
     #[must_use]
     pub fn is_rolled_back(&self) -> bool {
         matches!(self.outcome, TrialOutcome::Failed | TrialOutcome::Reverted | TrialOutcome::Interrupted)
@@ -118,7 +118,7 @@ impl fmt::Display for TrialRecord {
 }
 
 impl HistoryEntry {
-    /// When it ended, in RFC 3339; where that is unknown, when it began.
+    /// Returns when the transaction ended, in RFC 3339, or when it began if its duration is unknown.
     fn ended(&self) -> String {
         let began = humantime::parse_rfc3339(&self.started).ok();
         let ended = began.zip(self.took_ms).map(|(began, ms)| began + Duration::from_millis(ms));
@@ -129,12 +129,12 @@ impl HistoryEntry {
     }
 }
 
-/// The trials that a history tells of, oldest first, each with the number of the entry that began it.
+/// Returns the trials in a history, oldest first, each with the index of the entry that began it.
 #[must_use]
 pub fn trials(entries: &[HistoryEntry]) -> Vec<(usize, TrialRecord)> {
     let mut trials = Vec::new();
     for (at, entry) in entries.iter().enumerate() {
-        // Without a permanent release there is nothing to go back to.
+        // Without a permanent release, there is no release to roll back to.
         let (Some(to), Some(permanent)) = (&entry.to, &entry.permanent) else { continue };
         let begun = match entry.outcome {
             Outcome::Done | Outcome::Finished => arrived(&mut trials, entry, to, permanent),
@@ -145,7 +145,7 @@ pub fn trials(entries: &[HistoryEntry]) -> Vec<(usize, TrialRecord)> {
     trials
 }
 
-/// What a transaction that was carried out made of the trial under way; the trial that it began, if any.
+/// Applies a completed transaction to the trial under way. Returns the trial that the transaction began, if any.
 fn arrived(
     trials: &mut [(usize, TrialRecord)],
     entry: &HistoryEntry,
@@ -153,7 +153,7 @@ fn arrived(
     permanent: &Version,
 ) -> Option<TrialRecord> {
     let under_way = trials.iter_mut().rev().find(|(_, trial)| trial.outcome == TrialOutcome::OnTrial);
-    // Only a rollback that no person asked for has a reason.
+    // Only a rollback that no user asked for has a reason.
     let back = if entry.error.is_some() { TrialOutcome::Failed } else { TrialOutcome::Reverted };
     if let Some((_, trial)) = under_way {
         if *to == trial.version {
@@ -178,7 +178,7 @@ fn arrived(
     })
 }
 
-/// The move that was tried and rolled back, if the transaction was one.
+/// Returns the move that was tried and rolled back, if the transaction was a move.
 fn stayed(entry: &HistoryEntry, to: &Version, permanent: &Version) -> Option<TrialRecord> {
     let from = entry.from.as_ref().filter(|from| *from != to && to != permanent)?;
     let outcome = match entry.outcome {
@@ -189,10 +189,10 @@ fn stayed(entry: &HistoryEntry, to: &Version, permanent: &Version) -> Option<Tri
 }
 
 impl Root {
-    /// The trials that the history tells of, oldest first.
+    /// Returns the trials in the history, oldest first.
     ///
     /// # Errors
-    /// Where the history cannot be read.
+    /// Returns an error if the history cannot be read.
     pub fn trials(&self) -> Result<Vec<TrialRecord>> {
         Ok(trials(&self.history()?).into_iter().map(|(_, trial)| trial).collect())
     }
@@ -202,7 +202,7 @@ impl Root {
 mod tests {
     use super::*;
 
-    /// An entry as `COMMAND FROM TO PERMANENT OUTCOME`, with a reason where a word follows.
+    /// Returns an entry from `COMMAND FROM TO PERMANENT OUTCOME`, with a reason if another word follows.
     fn entry(line: &str) -> HistoryEntry {
         let words: Vec<&str> = line.split(' ').collect();
         let version = |at: usize| words[at].parse().ok();
@@ -248,7 +248,7 @@ mod tests {
             (&[trial, "revert - 1.0.0 1.0.0 done"], &["0 1.0.1 Reverted 1.0.0 -"]),
             (&[trial, "revert 1.0.1 1.0.0 1.0.0 done ill"], &["0 1.0.1 Failed 1.0.0 ill"]),
             (&[trial, "revert 1.0.1 1.0.0 1.0.0 finished ill"], &["0 1.0.1 Failed 1.0.0 ill"]),
-            // The beginning is lost.
+            // The entry that began the trial is lost.
             (&["revert 1.0.1 1.0.0 1.0.0 done ill"], &["0 1.0.1 Failed 1.0.0 ill"]),
             (
                 &[trial, "upgrade 1.0.1 1.0.2 1.0.0 done", "revert 1.0.2 1.0.0 1.0.0 done"],
@@ -258,7 +258,7 @@ mod tests {
                 &[trial, "upgrade 1.0.1 1.0.2 1.0.0 failed ill", "confirm 1.0.1 1.0.1 1.0.1 done"],
                 &["0 1.0.1 Permanent 1.0.1 -", "1 1.0.2 Failed 1.0.1 ill"],
             ),
-            // Neither a migration nor a release that is only unpacked is a move.
+            // A migration is not a move, and neither is a release that is only unpacked.
             (&[trial, "migrate - 1.0.1 - unfinished ill", "unpack - - 1.0.0 done"], &["0 1.0.1 OnTrial - -"]),
         ];
         for (lines, expected) in cases {

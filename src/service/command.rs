@@ -1,4 +1,4 @@
-//! Programs of the operator's own that start and stop the service.
+//! Manages a service by the operator's own start and stop commands.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::privilege;
 use crate::root::Root;
 use crate::settings::Commands;
 
-/// A service that the operator's programs start and stop.
+/// A service that the operator's commands start and stop.
 pub struct ByCommand<'a> {
     pub commands: &'a Commands,
     pub pid_file: Option<&'a Path>,
@@ -40,7 +40,7 @@ impl ByCommand<'_> {
         if Evidence::look(releases.path(), &Condition::default()).running() != Running::Nothing {
             return Ok(true);
         }
-        // Only root and the user of the service see all of its processes.
+        // Only root and the user of the service can see all of its processes.
         self.root.may_change().map(|()| false).map_err(|_| {
             Error::failed("this user cannot see what the processes of other users run").hint("run it as root")
         })
@@ -62,7 +62,8 @@ impl ServiceManager for ByCommand<'_> {
         Ok(Condition { up, ended, main, ..Condition::default() })
     }
 
-    /// A service that has ended cannot be stopped, and is started all the same; so is one whose pid file cannot be used.
+    /// A service that has ended cannot be stopped, but is started nevertheless. So is a service whose pid file is
+    /// unusable.
     fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()> {
         let Commands { restart, start, .. } = self.commands;
         if restart.is_empty() {

@@ -1,4 +1,4 @@
-//! Which processes a service consists of, which release each of them shows, and which of them listen.
+//! Finds the processes of a service, the release that each of them shows, and the addresses on which they listen.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,29 +8,29 @@ use super::running::{Running, release_in};
 use crate::process::{self, Address, Listeners};
 use crate::version::Version;
 
-/// One process of a service.
+/// A process of a service.
 #[derive(Clone, Debug)]
 struct Member {
     pid: u32,
-    /// The release that it shows; none where it shows none.
+    /// The release that the process shows; `None` if it shows none.
     release: Option<Version>,
     /// The addresses on which it listens.
     addresses: BTreeSet<Address>,
     is_main: bool,
-    /// Whether the manager stops it: it is the main process, descends from it, or is in the service's control group.
+    /// Whether the manager stops it: it is the main process, a descendant of it, or in the service's control group.
     is_managed: bool,
 }
 
-/// One look at the processes of a service.
+/// A snapshot of the processes of a service.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     members: Vec<Member>,
 }
 
 impl Evidence {
-    /// Looks at the processes that the manager knows, and at each other process from a release that listens where one of
-    /// these does, as an old master beside a new one. Where the manager knows none, all processes from releases belong to
-    /// the service.
+    /// Finds the processes that the manager knows. Adds each other process from a release that listens on one of
+    /// their addresses, such as an old master beside a new one. If the manager knows none, all processes from
+    /// releases count.
     pub fn look(releases: &Path, condition: &Condition) -> Self {
         let mut evidence = Self::look_at_managed(releases, condition);
         let known: BTreeSet<u32> = evidence.members.iter().map(|member| member.pid).collect();
@@ -43,8 +43,8 @@ impl Evidence {
         evidence
     }
 
-    /// Looks at the processes that the manager knows alone, which is much faster: the main process, those that descend
-    /// from it, and those in the service's control group.
+    /// Finds only the processes that the manager knows, which is much faster: the main process, its descendants, and
+    /// the processes in the service's control group.
     pub fn look_at_managed(releases: &Path, condition: &Condition) -> Self {
         let mut managed = condition.main.map(process::family_of).unwrap_or_default();
         managed.extend(condition.group.iter().flat_map(|group| process::in_control_group(group)));
@@ -59,8 +59,8 @@ impl Evidence {
         Self { members: members.collect() }
     }
 
-    /// The release that the service runs: that of the processes that listen, and of the main process; where none listens,
-    /// that of all processes.
+    /// Returns the release of the processes that listen and of the main process. If no process listens, or those show
+    /// no release, all processes count.
     pub fn running(&self) -> Running {
         let listens = self.listens();
         let counts = |member: &&Member| match listens {
@@ -85,19 +85,19 @@ impl Evidence {
         }
     }
 
-    /// Whether a process of the release has begun to do the work: it listens, where any process of the service does.
+    /// Returns whether a process of the release has begun to work: it listens, if any process of the service does.
     pub fn shows(&self, version: &Version) -> bool {
         let listens = self.listens();
         let mut of = self.members.iter().filter(|member| member.release.as_ref() == Some(version));
         of.any(|member| !listens || !member.addresses.is_empty())
     }
 
-    /// Whether any process of the release is left.
+    /// Returns whether any process of the release is left.
     pub fn has(&self, version: &Version) -> bool {
         self.members.iter().any(|member| member.release.as_ref() == Some(version))
     }
 
-    /// What a process of the release still does, in words; none where none is left that counts.
+    /// Returns in words what a process of the release still does; `None` if none is left.
     pub fn remnant(&self, version: &Version) -> Option<String> {
         let of = self.members.iter().filter(|member| member.release.as_ref() == Some(version));
         let member = of.max_by_key(|member| (!member.addresses.is_empty(), member.is_main))?;
@@ -108,8 +108,8 @@ impl Evidence {
         })
     }
 
-    /// The processes of the release that the manager does not stop: those that listen; in a service that listens nowhere,
-    /// all of them.
+    /// Returns the processes of the release that the manager does not stop: those that listen, or all of them in a
+    /// service that listens nowhere.
     pub fn strays(&self, version: &Version) -> Vec<u32> {
         let listens = self.listens();
         let is_stray = |member: &&Member| {
@@ -119,7 +119,7 @@ impl Evidence {
         self.members.iter().filter(is_stray).map(|member| member.pid).collect()
     }
 
-    /// Whether the manager stops this process.
+    /// Returns whether the manager stops this process.
     pub fn manages(&self, pid: u32) -> bool {
         self.members.iter().any(|member| member.pid == pid && member.is_managed)
     }
@@ -129,8 +129,8 @@ impl Evidence {
     }
 }
 
-/// A process that the manager does not know, where it is from a release: its executable is, or it listens and its working
-/// directory is. Without any process that the manager knows, the arguments count as the working directory does.
+/// Returns a process that the manager does not know, if its executable is in a release, or if it listens and its
+/// working directory is. If the manager knows no process (`alone`), the arguments count like the working directory.
 fn other(releases: &Path, pid: u32, alone: bool, listeners: &mut Listeners) -> Option<Member> {
     if pid == process::own_id() {
         return None;
@@ -150,7 +150,7 @@ fn other(releases: &Path, pid: u32, alone: bool, listeners: &mut Listeners) -> O
     })
 }
 
-/// Why a service whose processes show no release cannot be told.
+/// Returns why a service whose processes show no release cannot be identified.
 fn silent(pid: u32) -> String {
     match process::executable_of(pid) {
         None => format!("this user cannot see what process {pid} runs"),
@@ -166,7 +166,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Processes as (release, whether it listens, whether it is the main one).
+    /// Builds processes from tuples: release, whether it listens, whether it is the main process.
     fn evidence(members: &[(&str, bool, bool)]) -> Evidence {
         let address = || {
             let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -190,15 +190,15 @@ mod tests {
         for (members, expected) in [
             (&[][..], Running::Nothing),
             (&[("5.0.1", true, true)], release(&new)),
-            // A main process that hands over, and its worker that still answers.
+            // A main process that takes over, and an old worker that still answers.
             (&[("5.0.1", false, true), ("5.0.0", true, false)], both.clone()),
-            // The same once the old worker finishes its last requests.
+            // The same, while the old worker finishes its last requests.
             (&[("5.0.1", false, true), ("5.0.0", false, false), ("5.0.1", true, false)], release(&new)),
             // An old master beside the new one.
             (&[("5.0.1", true, true), ("5.0.0", true, false)], both.clone()),
-            // A wrapper that shows nothing, and the process that it started.
+            // A wrapper that shows no release, and the process that it started.
             (&[("", false, true), ("5.0.0", true, false)], release(&old)),
-            // A listener that shows nothing: all others are asked.
+            // A listener that shows no release: all processes count.
             (&[("", true, false), ("5.0.0", false, false)], release(&old)),
             // No socket at all: all processes count.
             (&[("5.0.1", false, true), ("5.0.0", false, false)], both),

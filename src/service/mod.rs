@@ -1,4 +1,4 @@
-//! The running service: who starts and stops it, what it really runs, and how it is moved.
+//! Controls the running service: how it starts and stops, which release it runs, and how it moves.
 
 mod command;
 mod evidence;
@@ -26,67 +26,68 @@ pub use running::Running;
 
 use evidence::Evidence;
 
-/// How long a manager may take, unless somebody says otherwise: systemd's own patience with a stop.
+/// How long a manager's command may take by default; the same as systemd's default timeout for a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How a manager has its service.
+/// The state of a service according to its manager.
 #[derive(Clone, Debug, Default)]
 pub struct Condition {
-    /// Whether the service is up, or on its way there.
+    /// Whether the service is up or starting.
     pub up: bool,
-    /// How it ended, where it runs no longer; also where its main process ended and is about to be started again.
+    /// How the service ended; `None` if it runs. Also set if its main process ended and is about to be restarted.
     pub ended: Option<String>,
-    /// The main process; none where the manager does not know it.
+    /// The main process; `None` if the manager does not know it.
     pub main: Option<u32>,
-    /// The control group of the service; none where the manager keeps none.
+    /// The control group of the service; `None` if the manager keeps none.
     pub group: Option<String>,
-    /// Whether `ended` holds at once; otherwise it may be so for a moment, as while a pid file is written.
+    /// Whether `ended` is final. Otherwise it may be true for a moment only, for example while a pid file is written.
     pub is_sure: bool,
 }
 
-/// What starts and stops a service. None of its answers is believed for long: the processes tell what runs.
+/// A manager that starts and stops a service. Its answers are not relied on for long: the processes show which
+/// release runs.
 pub trait ServiceManager {
-    /// How the service is.
+    /// Returns the state of the service.
     ///
     /// # Errors
-    /// Where the manager does not know the service, or does not answer.
+    /// Returns an error if the manager does not know the service or does not answer.
     fn condition(&self, tools: &Tools<'_>) -> Result<Condition>;
 
-    /// Stops the service, where it runs, and starts it. Calls `clear` before the start, as late as it can.
+    /// Stops the service if it runs, and starts it. Calls `clear` before the start, as late as possible.
     ///
     /// # Errors
-    /// Where the manager says that it failed.
+    /// Returns an error if the manager reports a failure.
     fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()>;
 
     /// Starts the service, which does not run.
     ///
     /// # Errors
-    /// Where the manager says that it failed.
+    /// Returns an error if the manager reports a failure.
     fn start(&self, tools: &Tools<'_>) -> Result<()>;
 
     /// Stops the service.
     ///
     /// # Errors
-    /// Where the manager says that it failed.
+    /// Returns an error if the manager reports a failure.
     fn stop(&self, tools: &Tools<'_>) -> Result<()>;
 
-    /// Tells the service to move to the release that `current` leads to.
+    /// Tells the service to move to the release that `current` points to.
     ///
     /// # Errors
-    /// Where the manager says that it failed.
+    /// Returns an error if the manager reports a failure.
     fn reload(&self, tools: &Tools<'_>) -> Result<()>;
 }
 
-/// How a manager gets at its own programs.
+/// The context in which a manager runs its programs.
 pub struct Tools<'a> {
     dir: &'a Path,
-    /// Tells whose programs they are, should they outlive this process.
+    /// The transaction of the programs, which identifies them if they outlive this process.
     transaction: Option<&'a str>,
     within: Duration,
     progress: &'a dyn Progress,
 }
 
-/// What a manager's program said, and whether it ended well.
+/// The output of a manager's program, and its result.
 struct Answer {
     said: String,
     ended: Result<()>,
@@ -108,7 +109,7 @@ impl Tools<'_> {
         self.ask_as(None, path, arguments)
     }
 
-    /// Runs a program as this user, or else as the user of this process.
+    /// Runs a program as `account`, or as the user of this process if there is none.
     fn ask_as(&self, account: Option<&Account>, path: &Path, arguments: &[&str]) -> Result<Answer> {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let output = process::output_in_memory()?;
@@ -128,7 +129,7 @@ impl Tools<'_> {
         Ok(Answer { said: process::tail(&output), ended })
     }
 
-    /// The same, which has to end well.
+    /// Runs a program of the host and returns its output, or an error if the program fails.
     fn order(&self, path: &Path, arguments: &[&str]) -> Result<String> {
         self.ask(path, arguments)?.good(path, arguments)
     }
@@ -142,7 +143,7 @@ pub struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    /// The service that the settings name; none where Tenure is to move links alone.
+    /// Returns the service that the settings name; `None` if Tenure only moves links.
     #[must_use]
     pub fn of(root: &'a Root) -> Option<Self> {
         let settings = &root.settings().service;
@@ -156,39 +157,40 @@ impl<'a> Service<'a> {
         Some(Self { root, manager, transaction: None })
     }
 
-    /// The same, moved by a transaction.
+    /// Returns the same service, moved by a transaction.
     #[must_use]
     pub fn moved_by(self, transaction: &'a str) -> Self {
         Self { transaction: Some(transaction), ..self }
     }
 
-    /// The root that it runs from.
+    /// Returns the root of the service.
     #[must_use]
     pub fn root(&self) -> &'a Root {
         self.root
     }
 
-    /// Whether it is up, or on its way there: one that is down is not moved, and starts from the links.
+    /// Returns whether the service is up or starting. A service that is down is not moved; its next start follows the
+    /// links.
     ///
     /// # Errors
-    /// Where its manager does not know it.
+    /// Returns an error if the manager does not know the service.
     pub fn is_up(&self, progress: &dyn Progress) -> Result<bool> {
         self.condition(progress).map(|condition| condition.up)
     }
 
-    /// Whether it has ended, or is about to be started again because it has.
+    /// Returns whether the service has ended, or is about to be restarted after its end.
     ///
     /// # Errors
-    /// Where its manager does not know it.
+    /// Returns an error if the manager does not know the service.
     pub fn has_ended(&self, progress: &dyn Progress) -> Result<bool> {
         self.condition(progress).map(|condition| !condition.up || condition.ended.is_some())
     }
 
-    /// How its manager has it. During a move, a process that the manager may not take for the service counts as its end:
-    /// a start script may run for a moment before it executes the service, and a way back must not stop at it.
+    /// Returns the state of the service. During a move, a `Refused` error counts as its end: a start script may run
+    /// for a moment before it executes the service, and a rollback must not stop there.
     ///
     /// # Errors
-    /// Where the manager does not know it.
+    /// Returns an error if the manager does not know the service.
     fn condition(&self, progress: &dyn Progress) -> Result<Condition> {
         match self.manager.condition(&self.tools(progress)) {
             Err(error) if error.kind() == Kind::Refused && self.transaction.is_some() => {
@@ -198,15 +200,15 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// One look at its processes.
+    /// Returns a snapshot of the service's processes.
     fn evidence(&self, progress: &dyn Progress) -> Result<Evidence> {
         Ok(Evidence::look(self.root.releases().path(), &self.condition(progress)?))
     }
 
-    /// The way that a hot move goes: what the settings say, or else the hook of the higher release.
+    /// Returns the method of a hot move: the one in the settings, or the hook of the higher release.
     ///
     /// # Errors
-    /// Refused where there is none, with `--restart` as what is left.
+    /// Returns a `Refused` error if there is no method, with `--restart` as the hint.
     pub fn hot_way(&self, from: &Version, to: &Version, higher: Option<&Manifest>) -> Result<Method> {
         let hook = higher.and_then(|manifest| {
             if to > from { &manifest.hooks.hot_upgrade } else { &manifest.hooks.hot_downgrade }.as_ref()
@@ -225,10 +227,10 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// What it really runs, as the hook of `release` or the processes tell.
+    /// Returns the release that the service runs, according to the hook of `release` or to the processes.
     ///
     /// # Errors
-    /// Where its manager does not answer.
+    /// Returns an error if the manager does not answer.
     pub fn running(&self, release: &Version, progress: &dyn Progress) -> Result<Running> {
         if let Some(told) = self.told(release, progress)? {
             return Ok(told);
@@ -240,8 +242,8 @@ impl<'a> Service<'a> {
         Ok(Evidence::look(self.root.releases().path(), &condition).running())
     }
 
-    /// As `running`, while `to` is awaited: processes that the manager does not know are looked at only once those that
-    /// it knows run `to` alone.
+    /// Does the same as `running` while waiting for `to`. Processes that the manager does not know count only once
+    /// those that it knows run `to` alone.
     fn running_towards(
         &self,
         to: &Version,
@@ -259,7 +261,7 @@ impl<'a> Service<'a> {
         Ok(managed)
     }
 
-    /// What the hook of a release tells; none where it has none.
+    /// Returns the answer of the release's `running-version` hook; `None` if it has no such hook.
     fn told(&self, release: &Version, progress: &dyn Progress) -> Result<Option<Running>> {
         let manifest = self.root.manifest(release).ok().flatten();
         let hook = manifest.as_ref().and_then(|m| Hook::of(self.root, m, Task::RunningVersion));
@@ -272,11 +274,11 @@ impl<'a> Service<'a> {
         }))
     }
 
-    /// Refuses a service of which the processes tell no release, where the release that it is to run has no hook that
-    /// tells: a move could not be told from a failure.
+    /// Refuses a service whose processes show no release, unless `to` has a `running-version` hook: Tenure could not
+    /// tell a move from a failure.
     ///
     /// # Errors
-    /// Refused, naming the hook `running-version`.
+    /// Returns a `Refused` error that names the hook `running-version`.
     pub fn telling(&self, to: &Version, manifest: Option<&Manifest>, progress: &dyn Progress) -> Result<()> {
         if manifest.is_some_and(|manifest| manifest.hooks.running_version.is_some()) {
             return Ok(());
@@ -290,7 +292,7 @@ impl<'a> Service<'a> {
             .hint(format!("or start the service with {} as its working directory", current.display())))
     }
 
-    /// How long things may take: the operator's word, or else that of the release.
+    /// Returns the timeouts: those of the operator take precedence over those of the release.
     #[must_use]
     pub fn timeouts(&self, release: &Version) -> Timeouts {
         let declared = self.root.manifest(release).ok().flatten().map(|manifest| manifest.timeouts);

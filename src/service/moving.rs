@@ -1,4 +1,4 @@
-//! How a running service is moved from one release to another, started and stopped; and the proof that it got there.
+//! Moves a running service from one release to another, starts and stops it, and verifies the result.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,53 +14,53 @@ use crate::process::{self, Identity};
 use crate::progress::Progress;
 use crate::version::Version;
 
-/// How long to wait before the next look at the processes.
+/// How long to wait between two looks at the processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a service may show no sign of the release that it was told to move to.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a service has to look ended, before it counts as such, where its manager cannot be sure: a pid file may be
-/// written anew.
+/// How long a service must look ended before it counts as ended, if its manager is not sure: a pid file may be in the
+/// middle of a rewrite.
 const ENDED_FOR: Duration = Duration::from_millis(500);
 
-/// The same, of a service that has not been seen since it was started: a start command may return early.
+/// The same for a service that has not been seen since its start: a start command may return early.
 const UNSEEN_FOR: Duration = Duration::from_secs(3);
 
-/// From which release to which a service is moved, and how.
+/// A move of a service from one release to another.
 #[derive(Clone, Copy)]
 pub struct Move<'a> {
     /// The release that runs.
     pub from: &'a Version,
-    /// The release that is to run; `current` leads to it already.
+    /// The release to run; `current` points to it already.
     pub to: &'a Version,
-    /// How.
+    /// The method.
     pub way: &'a Method,
-    /// Whether it is a way back, from a release that is given up.
+    /// Whether this is a rollback from a failed release, or a start.
     pub is_back: bool,
 }
 
-/// Tells why a service is unhealthy; none while it is not, or not yet.
+/// A function that returns why a service is unhealthy; `None` if it is not, or not yet.
 pub type Ailment<'a> = dyn FnMut(&dyn Progress) -> Result<Option<String>> + 'a;
 
-/// Notices that a service has ended.
+/// A detector for the end of a service.
 #[derive(Debug, Default)]
 pub struct Vitals {
     /// The main process that was seen first.
     main: Option<Identity>,
     seen: bool,
-    /// Since when it looks ended.
+    /// The time since which the service looks ended.
     ended_since: Option<Duration>,
 }
 
 impl Vitals {
-    /// The vitals of a service that was seen to run.
+    /// Returns the vitals of a service that was seen to run.
     #[must_use]
     pub fn of_running() -> Self {
         Self { seen: true, ..Self::default() }
     }
 
-    /// How the service ended; none while it runs, or may do so again in a moment.
+    /// Returns how the service ended; `None` if it runs, or may run again in a moment.
     fn ended(&mut self, condition: &Condition) -> Option<String> {
         let how = match &condition.ended {
             None if condition.up => {
@@ -77,17 +77,17 @@ impl Vitals {
         (is_sure || now.saturating_sub(since) >= long_enough).then_some(how)
     }
 
-    /// Whether the service looked ended at the last look, and may run again in a moment.
+    /// Returns whether the service looked ended at the last look, and may run again in a moment.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         self.ended_since.is_some()
     }
 
-    /// How the service ended, also where its manager has started it again since the first look: its main process is
-    /// another one, and the one before is gone.
+    /// Returns how the service ended, even if its manager has restarted it since the first look: then the main
+    /// process is another one, and the first is gone.
     ///
     /// # Errors
-    /// Where its manager does not answer.
+    /// Returns an error if the manager does not answer.
     pub fn lost(&mut self, service: &Service<'_>, progress: &dyn Progress) -> Result<Option<String>> {
         let condition = service.condition(progress)?;
         let main = condition.main.and_then(Identity::of);
@@ -102,10 +102,10 @@ impl Vitals {
 }
 
 impl Service<'_> {
-    /// Whether the service runs a release, and no process of another one is left of it, as in the middle of a move.
+    /// Returns whether the service runs `to`, and no process of `from` is left, as in the middle of a move.
     ///
     /// # Errors
-    /// Where this cannot be told.
+    /// Returns an error if this cannot be determined.
     pub fn is_back(&self, from: &Version, to: &Version, progress: &dyn Progress) -> Result<bool> {
         let condition = self.condition(progress)?;
         let left = super::Evidence::look(self.root.releases().path(), &condition).has(from);
@@ -115,11 +115,11 @@ impl Service<'_> {
             && self.running(to, progress)? == Running::Release(to.clone()))
     }
 
-    /// Moves the running service, and returns once it runs there. May be asked again for a move that was made. While it
-    /// cannot be told what runs, `ailment` is asked time and again whether the service is unhealthy.
+    /// Moves the running service, and returns once it runs the release. Can be repeated for a completed move. Calls
+    /// `ailment` repeatedly while it is unknown which release runs, or none does.
     ///
     /// # Errors
-    /// Where it does not run the release afterwards.
+    /// Returns an error if the service does not run the release afterwards.
     pub fn go(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, progress: &mut dyn Progress) -> Result<()> {
         let context = || format!("cannot move the service from {} to {}", move_.from, move_.to);
         let vitals = match move_.way {
@@ -134,10 +134,10 @@ impl Service<'_> {
         self.arrive(move_, vitals, ailment, within, progress).context(context)
     }
 
-    /// Starts the service, which is down, into the release that `current` leads to.
+    /// Starts the service, which is down, in the release that `current` points to.
     ///
     /// # Errors
-    /// Where it does not run the release afterwards.
+    /// Returns an error if the service does not run the release afterwards.
     pub fn start(&self, to: &Version, progress: &mut dyn Progress) -> Result<()> {
         let context = || format!("cannot start the service in {to}");
         let within = self.stop_timeout(to);
@@ -147,10 +147,10 @@ impl Service<'_> {
         self.arrive(&move_, Vitals::default(), &mut |_| Ok(None), within, progress).context(context)
     }
 
-    /// Stops the service, where it runs.
+    /// Stops the service if it runs.
     ///
     /// # Errors
-    /// Where it runs on.
+    /// Returns an error if the manager does not answer or reports a failure.
     pub fn stop(&self, release: &Version, progress: &dyn Progress) -> Result<()> {
         if !self.is_up(progress)? {
             return Ok(());
@@ -180,12 +180,12 @@ impl Service<'_> {
         }
     }
 
-    /// Ends the processes of both releases that listen and that the manager does not stop, and those that these started,
-    /// which may have inherited their sockets: they would keep the release that is started from its address.
+    /// Ends the processes of both releases that the manager does not stop, and their descendants, which may have
+    /// inherited their sockets. They would keep the started release from its address.
     fn end_strays(&self, move_: &Move<'_>, progress: &dyn Progress) {
         let Ok(evidence) = self.evidence(progress) else { return };
         let strays = [move_.from, move_.to].into_iter().flat_map(|release| evidence.strays(release));
-        // What this transaction has started shows it, also where it shows no release.
+        // The environment of a process shows that this transaction started it, even if the process shows no release.
         let started = self.transaction.map(process::listeners_of_transaction).unwrap_or_default();
         let started = started.into_iter().filter(|pid| !evidence.manages(*pid));
         let families: BTreeSet<u32> = strays.chain(started).flat_map(process::family_of).collect();
@@ -195,7 +195,7 @@ impl Service<'_> {
         }
     }
 
-    /// The higher of both releases knows of the lower one, and so its program moves in both directions.
+    /// The higher release knows the lower one, so its hook moves the service in both directions.
     fn run_hook(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
         let Move { from, to, .. } = *move_;
         let release = from.max(to);
@@ -217,7 +217,7 @@ impl Service<'_> {
         hook.run_logged(&errand, progress)
     }
 
-    /// Waits until the release runs: a process of it listens, and none of another one does.
+    /// Waits until the service runs the release alone, according to its processes or to a hook.
     fn arrive(
         &self,
         move_: &Move<'_>,
@@ -253,7 +253,7 @@ impl Service<'_> {
         }
     }
 
-    /// Whether the service has begun to run the release.
+    /// Returns whether the service has begun to run the release.
     fn shows(&self, to: &Version, running: &Running, progress: &dyn Progress) -> Result<bool> {
         match running {
             Running::Several(versions) if versions.contains(to) => Ok(self.evidence(progress)?.shows(to)),
@@ -261,7 +261,7 @@ impl Service<'_> {
         }
     }
 
-    /// Why the service does not run the release.
+    /// Returns the error for a service that does not run the release.
     fn stuck(
         &self,
         move_: &Move<'_>,
@@ -291,8 +291,8 @@ impl Service<'_> {
         }
     }
 
-    /// How long the processes of another release may go on without one of this release that listens beside them; none
-    /// where a hook tells what runs.
+    /// Returns how long another release may run alone before a process of this release listens beside it; `None` if a
+    /// hook tells which release runs.
     fn sign_timeout(&self, release: &Version) -> Result<Option<Duration>> {
         let manifest = self.root.manifest(release)?;
         if manifest.is_some_and(|manifest| manifest.hooks.running_version.is_some()) {
@@ -301,7 +301,7 @@ impl Service<'_> {
         Ok(Some(SIGN_TIMEOUT.max(self.root.health(release)?.startup.unwrap_or_default())))
     }
 
-    /// How long a hook of the release may take.
+    /// Returns how long a hook of the release may take.
     fn hook_timeout(&self, release: &Version) -> Duration {
         let manifest = self.root.manifest(release).ok().flatten();
         hook::timeout(self.root, manifest.as_ref(), Task::HotUpgrade)
@@ -312,8 +312,8 @@ impl Service<'_> {
     }
 }
 
-/// Whether a service that runs has arrived. After a way back by a restart its start may be the only evidence that there
-/// is; its health is looked at next.
+/// Returns whether a service that runs has arrived. After a rollback by a restart, its start may be the only
+/// evidence; the health check follows.
 fn is_there(move_: &Move<'_>, running: &Running) -> bool {
     match running {
         Running::Release(version) => version == move_.to,

@@ -1,4 +1,4 @@
-//! What a service really runs, whatever its manager and the links say.
+//! Determines which release a service really runs, independent of its manager and the links.
 
 use std::fmt;
 use std::path::{Component, Path};
@@ -13,17 +13,17 @@ use crate::privilege;
 use crate::process;
 use crate::version::Version;
 
-/// What a service runs.
+/// The release that a service runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Running {
-    /// It does not run.
+    /// The service does not run.
     Nothing,
-    /// A release.
+    /// One release.
     Release(Version),
     /// Parts of several releases, as in the middle of a move.
     Several(Vec<Version>),
-    /// It cannot be determined, and why.
+    /// The release is unknown, for this reason.
     Unknown(String),
 }
 
@@ -41,18 +41,19 @@ impl fmt::Display for Running {
     }
 }
 
-/// What a running-version hook said: the version is the last word of the last line.
+/// Parses the output of a running-version hook: the version is the last word of the last line.
 pub fn parsed(said: &str) -> Running {
     let word = said.lines().last().and_then(|line| line.split_whitespace().last()).unwrap_or_default();
     let version = word.trim_matches('"').parse();
     version.map_or_else(|_| Running::Unknown(format!("running-version said {said:?}")), Running::Release)
 }
 
-/// The process whose id is in this file, where it lives. A service in a pid namespace of its own writes the id by which
-/// it is known there.
+/// Returns the live process whose id is in a pid file; `None` if there is none. A service in its own pid namespace
+/// writes the id that it has in that namespace.
 ///
 /// # Errors
-/// Refused where the owner of the file could not signal that process, and it runs from no release under `releases`.
+/// Returns a `Refused` error if other users can write the file. Also if the owner of the file could not signal that
+/// process, unless its executable is in `releases`.
 pub fn by_file(file: Option<&Path>, releases: &Path) -> Result<Option<u32>> {
     let Some(file) = file else { return Ok(None) };
     let text = outside::read_text(file, 64).ok().flatten().unwrap_or_default();
@@ -64,11 +65,11 @@ pub fn by_file(file: Option<&Path>, releases: &Path) -> Result<Option<u32>> {
     found.map(|pid| privilege::check_process(file, pid, releases).map(|()| pid)).transpose()
 }
 
-/// How a service ended whose manager knows it by a pid file; none where the process runs that the file names. While the
-/// file is missing, as when it is written anew, any process from a release is taken for the service.
+/// Returns how a service with a pid file ended; `None` if the process in the file runs. While the file is missing or
+/// empty, for example during a rewrite, any process from a release counts as the service.
 ///
 /// # Errors
-/// As [`by_file`].
+/// Returns the errors of [`by_file`].
 pub fn ended_by_file(file: &Path, releases: &Path) -> Result<Option<String>> {
     if by_file(Some(file), releases)?.is_some() {
         return Ok(None);
@@ -82,7 +83,8 @@ pub fn ended_by_file(file: &Path, releases: &Path) -> Result<Option<String>> {
     Ok((!is_left).then(why))
 }
 
-/// The release that a path leads into. A file that was removed while it is in use says so behind its name.
+/// Returns the release that a path leads into. The kernel appends ` (deleted)` to the path of a file that was removed
+/// while in use.
 pub fn release_in(releases: &Path, place: &Path) -> Option<Version> {
     match place.strip_prefix(releases).ok()?.components().next()? {
         Component::Normal(name) => name.to_str()?.trim_end_matches(" (deleted)").parse().ok(),

@@ -1,4 +1,4 @@
-//! Service scripts: those of OpenRC, and those in /etc/init.d.
+//! Manages a service by its service script: a script of OpenRC, or one in /etc/init.d.
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +9,19 @@ use crate::root::Root;
 /// A service that a script starts and stops.
 pub struct Script<'a> {
     program: PathBuf,
-    /// What comes before the verb.
+    /// The argument before the verb.
     name: Option<&'a str>,
     pid_file: Option<&'a Path>,
     root: &'a Root,
 }
 
 impl<'a> Script<'a> {
-    /// A service of OpenRC's.
+    /// Returns a service of OpenRC.
     pub fn openrc(name: &'a str, pid_file: Option<&'a Path>, root: &'a Root) -> Self {
         Self { program: "rc-service".into(), name: Some(name), pid_file, root }
     }
 
-    /// A script in /etc/init.d.
+    /// Returns a service with a script in /etc/init.d.
     pub fn sysv(name: &str, pid_file: Option<&'a Path>, root: &'a Root) -> Self {
         Self { program: Path::new("/etc/init.d").join(name), name: None, pid_file, root }
     }
@@ -38,7 +38,8 @@ impl<'a> Script<'a> {
         running::by_file(self.pid_file, self.root.releases().path())
     }
 
-    /// Every script knows `status`, by the word of the Linux Standard Base: 0 is running, 1 to 3 are not.
+    /// Relies on the action `status`, which the Linux Standard Base requires of every script: 0 means running, 1 to 3
+    /// mean not running.
     fn is_up(&self, tools: &Tools<'_>) -> Result<bool> {
         if self.main()?.is_some() {
             return Ok(true);
@@ -61,7 +62,7 @@ impl<'a> Script<'a> {
 impl ServiceManager for Script<'_> {
     fn condition(&self, tools: &Tools<'_>) -> Result<Condition> {
         let (main, up) = (self.main()?, self.is_up(tools)?);
-        // To OpenRC a service that crashed is up.
+        // OpenRC reports a crashed service as up.
         let ended = match self.pid_file {
             Some(file) => running::ended_by_file(file, self.root.releases().path())?,
             None => (!up).then(|| "its script says that it is stopped".to_owned()),
@@ -69,7 +70,7 @@ impl ServiceManager for Script<'_> {
         Ok(Condition { up, ended, main, ..Condition::default() })
     }
 
-    /// Many a script cannot stop what has crashed, and then does not start it either.
+    /// Many scripts cannot stop a crashed service, and then do not start it either.
     fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()> {
         if self.pid_file.is_some() {
             clear();
@@ -79,7 +80,7 @@ impl ServiceManager for Script<'_> {
             return restarted;
         }
         if self.name.is_some() {
-            // To OpenRC it is up until somebody says that it is not.
+            // OpenRC regards the service as up until `zap` resets its state.
             let _ = tools.ask(&self.program, &self.words("zap"));
         }
         self.start(tools).or(restarted)

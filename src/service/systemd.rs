@@ -1,4 +1,4 @@
-//! systemd.
+//! Manages a service that is a systemd unit.
 
 use std::path::Path;
 
@@ -6,21 +6,21 @@ use super::{Condition, ServiceManager, Tools};
 use crate::error::{Error, Result};
 use crate::platform;
 
-/// A unit of systemd's.
+/// A systemd unit.
 pub struct Systemd<'a> {
     pub unit: &'a str,
 }
 
-/// What `systemctl show` says of a unit.
+/// The output of `systemctl show` for a unit.
 #[derive(Default)]
 struct UnitProperties {
     loaded: String,
     active: String,
-    /// More exactly: `running`, `auto-restart` and more.
+    /// The detailed state, such as `running` or `auto-restart`.
     sub: String,
     result: String,
     main: Option<u32>,
-    /// The control group; none while it has none.
+    /// The control group; `None` if the unit has none.
     group: Option<String>,
 }
 
@@ -44,7 +44,7 @@ impl UnitProperties {
         matches!(self.active.as_str(), "inactive" | "failed" | "deactivating")
     }
 
-    /// Whether it has ended, or its main process has and systemd is about to start another one; and how.
+    /// Returns how the unit ended, or how its main process ended if systemd is about to restart it.
     fn ended(&self) -> Option<String> {
         match (self.active.as_str(), self.sub.as_str()) {
             ("inactive" | "failed", _) => {
@@ -63,7 +63,7 @@ impl Systemd<'_> {
             UnitProperties::parse(&tools.order(Path::new("systemctl"), &["show", keys, "--", self.unit])?);
         match shown.loaded.as_str() {
             "loaded" => Ok(shown),
-            // Its operator wants it not to run; and it does not.
+            // The operator masked the unit to keep it from running, and it does not run.
             "masked" if shown.is_down() => Ok(shown),
             "masked" => Err(Error::refused(format!("the unit {} is masked but runs", self.unit))
                 .hint(format!("run `systemctl unmask {}` first", self.unit))),
@@ -72,7 +72,7 @@ impl Systemd<'_> {
         }
     }
 
-    /// A unit that failed too often of late would not be started.
+    /// systemd does not start a unit that failed too often recently.
     fn forget_failures(&self, tools: &Tools<'_>) {
         let _ = self.order(tools, "reset-failed");
     }

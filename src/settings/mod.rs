@@ -1,4 +1,4 @@
-//! tenure.toml, parsed once into types: what the operator of a host declares.
+//! Parses tenure.toml, the settings of the operator of a host, once into types.
 
 mod salvage;
 mod service;
@@ -16,47 +16,47 @@ pub use salvage::Unread;
 pub use service::{Commands, Hot, Manager, ServiceSettings};
 pub use shared::{Shared, SharedDirectory};
 
-/// The file name of the settings, in the root.
+/// The file name of the settings in the root.
 pub const SETTINGS: &str = "tenure.toml";
 
-/// What the operator declares of a host.
+/// The settings of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Settings {
-    /// The product; archives of another name are none of this root's.
+    /// The product. Archives with another name do not belong to this root.
     pub name: Option<String>,
-    /// The user that hooks and health commands run as; by default the owner of the root.
+    /// The user that hooks and health commands run as, by default the owner of the root.
     pub user: Option<String>,
     /// The service that runs from the root.
     #[serde(default)]
     pub service: ServiceSettings,
-    /// How its health is told; wins over the manifest's.
+    /// The health check, which overrides that of the manifest.
     pub health: Option<Health>,
-    /// How long things may take; wins over the manifest's.
+    /// The time limits, which override those of the manifest.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// What `prune` keeps.
+    /// The releases that `prune` keeps.
     #[serde(default)]
     pub retention: Retention,
-    /// What unpacking leaves free.
+    /// The space that unpacking leaves free.
     #[serde(default)]
     pub space: SpaceSettings,
-    /// What an archive may unpack to.
+    /// The limits on the contents of an archive.
     #[serde(default)]
     pub limits: LimitSettings,
-    /// Who may sign releases.
+    /// The keys that may sign releases.
     #[serde(default)]
     pub trust: Trust,
-    /// What outlives releases.
+    /// The directories that all releases share.
     #[serde(default)]
     pub shared: Shared,
 }
 
-/// The settings' table `[retention]`.
+/// The table `[retention]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Retention {
-    /// How many unpacked and old releases `prune` keeps.
+    /// The number of unpacked and old releases that `prune` keeps.
     pub keep: usize,
 }
 
@@ -66,49 +66,50 @@ impl Default for Retention {
     }
 }
 
-/// The settings' table `[space]`.
+/// The table `[space]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SpaceSettings {
-    /// How much must stay free; by default 64 MiB, or a hundredth of a smaller file system.
+    /// The space that must stay free, by default 64 MiB, or a hundredth of a smaller file system.
     pub reserve: Option<ByteSize>,
-    /// How files that the release before holds as well are shared with it.
+    /// How a release shares files with the previous release.
     #[serde(default)]
     pub share: Share,
 }
 
-/// How a release shares files with the one before.
+/// How a release shares files with the previous release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Share {
-    /// Their blocks, where the file system can; else hard links, where the vendor declares files immutable.
+    /// Shared blocks if the file system supports them, else hard links if the vendor declares files immutable.
     #[default]
     Auto,
-    /// Their blocks, where the file system can; else hard links.
+    /// Shared blocks if the file system supports them, else hard links.
     Hardlink,
-    /// Not at all.
+    /// No shared files.
     None,
 }
 
-/// The settings' table `[limits]`: what an archive may unpack to.
+/// The table `[limits]`, the limits on the contents of an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LimitSettings {
-    /// The bytes of disk; by default what is free beside the reserve.
+    /// The maximum disk space in bytes, by default the free space without the reserve.
     pub size: Option<ByteSize>,
-    /// The files, directories and links; by default 1,000,000.
+    /// The maximum number of files, directories and links, by default 1,000,000.
     pub entries: Option<u64>,
 }
 
-/// The settings' table `[trust]`.
+/// The table `[trust]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Trust {
-    /// The minisign public keys, one of which must have signed every archive; with none, nothing need be signed.
+    /// The minisign public keys, one of which must have signed every archive. If there are none, no signature is
+    /// needed.
     pub keys: Vec<TrustedKey>,
 }
 
-/// A minisign public key, by whose owner a release may be signed.
+/// A minisign public key whose owner may sign releases.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct TrustedKey {
@@ -117,13 +118,13 @@ pub struct TrustedKey {
 }
 
 impl TrustedKey {
-    /// The key itself.
+    /// Returns the key.
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
         &self.key
     }
 
-    /// The key as the settings have it.
+    /// Returns the key as the settings spell it.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -144,10 +145,11 @@ impl TryFrom<String> for TrustedKey {
 }
 
 impl Settings {
-    /// Parses settings; `file` names them in errors.
+    /// Parses settings. `file` is the name of the file in errors.
     ///
     /// # Errors
-    /// Refused, naming the file, the line and the nearest known key.
+    /// Returns a `Refused` error that names the file, the line and the nearest known key if the settings are not
+    /// valid.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let settings: Self = parse(file, text)?;
         settings
@@ -159,10 +161,10 @@ impl Settings {
     }
 }
 
-/// Makes sure that the text can name a product: it is the beginning of the file names of its archives.
+/// Checks that a text can be the name of a product, with which the file names of its archives begin.
 ///
 /// # Errors
-/// Refused where it cannot.
+/// Returns a `Refused` error if the text cannot be a name.
 pub fn check_product(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
     if (1..=128).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with(['.', '-']) {

@@ -1,14 +1,13 @@
-//! What can be used of settings that are wrong in part: key by key, so that one slip of the pen costs no more than its
-//! own line.
+//! Salvages what can be used of faulty settings, key by key, so that one wrong key only costs its own line.
 
 use toml::{Table, Value};
 
 use super::{Settings, check_product};
 
-/// The keys of `[health]` that say what is asked.
+/// The keys of `[health]` that declare a probe.
 const PROBES: [&str; 3] = ["command", "http", "tcp"];
 
-/// What settings may have declared in a part that cannot be used.
+/// What settings may have declared in parts that cannot be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unread {
     /// A service.
@@ -18,13 +17,13 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// What a file may have declared of which nothing can be used.
+    /// The value for settings of which nothing can be used.
     pub const ALL: Self = Self { service: true, user: true };
 }
 
 impl Settings {
-    /// The settings without the keys that are unknown or wrong, and what those may have declared. Of a text that is not
-    /// TOML nothing is used.
+    /// Returns the settings without unknown and wrong keys, and what those keys may have declared. If the text is not
+    /// TOML, nothing of it is used.
     #[must_use]
     pub fn salvage(text: &str) -> (Self, Unread) {
         let Ok(table) = text.parse::<Table>() else { return (Self::default(), Unread::ALL) };
@@ -63,25 +62,25 @@ fn is_sound(key: &str, value: &Value) -> bool {
     settings_of(with(key, value.clone())).is_some()
 }
 
-/// Whether settings have no such key at all.
+/// Returns whether settings have no such top-level key.
 fn is_unknown(key: &str, value: &Value) -> bool {
     let error = with(key, value.clone()).try_into::<Settings>().err();
     error.is_some_and(|error| error.message().starts_with(&format!("unknown field `{key}`")))
 }
 
-/// The value of a key at the top, or of a table all that can be used of it.
+/// Returns the value of a top-level key, or the usable part of a table.
 fn sound_part(key: &str, value: &Value) -> Option<Value> {
     if is_sound(key, value) {
         return Some(value.clone());
     }
     let table = value.as_table().filter(|_| !is_unknown(key, value))?;
     let part = without_few(key, table).or_else(|| one_by_one(key, table))?;
-    // A check of which only the interval is left would take the place of the one that the release declares.
+    // A health check with nothing but an interval would replace the check that the release declares.
     let is_of_use = key != "health" || PROBES.iter().any(|probe| part.contains_key(*probe));
     is_of_use.then_some(Value::Table(part))
 }
 
-/// The table without one key, or without two.
+/// Returns the table without one key, or without two, if it is valid then.
 fn without_few(key: &str, table: &Table) -> Option<Table> {
     let names: Vec<&String> = table.keys().collect();
     let one = names.iter().map(|name| (*name, *name));
@@ -93,7 +92,7 @@ fn without_few(key: &str, table: &Table) -> Option<Table> {
     })
 }
 
-/// The keys of a table that can be used with those before them.
+/// Returns the keys of a table that are valid together with the keys before them.
 fn one_by_one(key: &str, table: &Table) -> Option<Table> {
     let mut sound = Table::new();
     for (name, value) in table {

@@ -1,4 +1,4 @@
-//! The settings' table `[service]`: what starts, stops and moves the service.
+//! Parses the table `[service]` of the settings: how to start, stop and move the service.
 
 use std::path::PathBuf;
 
@@ -7,53 +7,53 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// The settings' table `[service]`.
+/// The table `[service]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawService")]
 pub struct ServiceSettings {
-    /// What starts and stops the service; none where Tenure moves links alone.
+    /// The service manager, or `None` if Tenure only switches links.
     pub manager: Option<Manager>,
-    /// How the running service is moved without a stop; by default by the release's hook.
+    /// How to upgrade the running service hot, by default with the hook of the release.
     pub hot: Option<Hot>,
-    /// Where the service writes the id of its main process.
+    /// The file that contains the id of the service's main process.
     pub pid_file: Option<PathBuf>,
 }
 
 /// The service managers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Manager {
-    /// systemd, and the name of the unit.
+    /// systemd, with the name of the unit.
     Systemd(String),
-    /// OpenRC, and the name of the service.
+    /// OpenRC, with the name of the service.
     OpenRc(String),
-    /// A script in /etc/init.d.
+    /// A script in /etc/init.d, with its name.
     Sysv(String),
-    /// Programs of the operator's.
+    /// Commands of the operator.
     Command(Commands),
 }
 
-/// What the manager `command` runs, in the root.
+/// The commands of the manager `command`, which run in the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Commands {
-    /// Stops the service and starts it; where there is none, `stop` and `start` do.
+    /// The command that stops and starts the service. If empty, `stop` and `start` run instead.
     pub restart: Vec<String>,
-    /// Starts it.
+    /// The command that starts the service.
     pub start: Vec<String>,
-    /// Stops it, and returns once it has stopped.
+    /// The command that stops the service, and returns when the service has stopped.
     pub stop: Vec<String>,
-    /// Has it move to what `current` leads to.
+    /// The command that makes the service move to the release that `current` points to.
     pub reload: Vec<String>,
 }
 
-/// How a service is moved without a stop.
+/// The ways to upgrade a service hot, without a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hot {
-    /// By the hook of the release.
+    /// The hook of the release.
     Hook,
-    /// By its manager's reload.
+    /// A reload by the service manager.
     Reload,
-    /// By a signal to its main process.
+    /// A signal to the main process.
     Signal(Signal),
 }
 
@@ -121,7 +121,7 @@ impl TryFrom<RawService> for ServiceSettings {
     }
 }
 
-/// A unit is given to programs as an argument, and to /etc/init.d as a file name.
+/// Checks the name of a unit, which is an argument of programs and a file name in /etc/init.d.
 fn named(unit: Option<String>) -> Result<String> {
     let unit = unit.ok_or_else(|| Error::refused("this manager needs a unit, the name of the service"))?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._@:+\\-".contains(c);

@@ -1,4 +1,4 @@
-//! The settings' table `[shared]`: what outlives releases.
+//! Parses the table `[shared]` of the settings: the directories that all releases share.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,11 +9,11 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::manifest::MANIFEST;
 
-/// The settings' table `[shared]`.
+/// The table `[shared]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawShared")]
 pub struct Shared {
-    /// Directories at the top of every release that are one and the same for all.
+    /// The directories at the top of every release that all releases share.
     pub directories: Vec<SharedDirectory>,
 }
 

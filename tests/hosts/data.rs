@@ -1,4 +1,4 @@
-//! Data migrations and walks of several hops under systemd, on a host that is restarted and whose power is cut.
+//! Data migrations and multi-hop upgrades under systemd, with restarts and power cuts of the host.
 
 use crate::greeter::{HOT, URL, pack, serving};
 use crate::installed::Installed;
@@ -9,7 +9,8 @@ const WAY: [&str; 3] = ["5.0.1", "5.1.0", "5.2.0"];
 const PATHS: &str = "[[path]]\nto = '~5.0'\nfrom = ['~5.0']\n[[path]]\nto = '~5.1'\nfrom = ['>=5.0.1, <5.1']\n\
                      [[path]]\nto = '~5.2'\nfrom = ['~5.1']\n";
 
-/// The program of a release: it migrates once it is let go, and moves the service.
+/// Returns the program of a release. As the migrate hook, it waits while /run/hold exists; as the hot hook, it moves
+/// the service.
 fn program() -> String {
     let migrates = "#!/bin/sh\nif [ \"$TENURE_ACTION\" = migrate ]; then\n\
                     echo \"$TENURE_OLD_VERSION $TENURE_NEW_VERSION $(whoami)\" >>/srv/told\n\
@@ -18,7 +19,7 @@ fn program() -> String {
     format!("{migrates}{}", HOT.trim_start_matches("#!/bin/sh\n"))
 }
 
-/// The manifest of the release that writes this data format.
+/// Returns the manifest of the release that writes this data format.
 fn manifest(format: usize) -> String {
     format!(
         "[data]\nwrites = {format}\nreads = [{}, {format}]\n[hooks]\nhot-upgrade = ['bin/hot']\n\
@@ -27,7 +28,7 @@ fn manifest(format: usize) -> String {
     )
 }
 
-/// A host that serves 5.0.0, with archives of all that it could go to.
+/// Returns a host that serves 5.0.0, with the archives of the later releases.
 fn host() -> Installed {
     let program = program();
     let manifests = [manifest(1), manifest(2), manifest(3)];
@@ -49,11 +50,11 @@ fn told(greeter: &Installed) -> String {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_migration_is_in_a_unit_of_its_own_and_outlives_all_others() {
+fn migration_runs_in_its_own_unit() {
     let mut greeter = host();
     greeter.ok("touch /run/hold");
     let load = greeter.load(URL);
-    // Whoever gave the command is gone, with the terminal and the session.
+    // The shell that gave the command is gone, with its terminal and its session.
     greeter.ok("setsid script -qec 'tenure --root /srv/greeter upgrade 5.0.1' /dev/null; true");
     greeter.until("it is at work", || stage(&greeter) == "running");
     let units = greeter.ok("systemctl list-units --plain --no-legend 'tenure-migrate-*'");
@@ -69,7 +70,7 @@ fn a_migration_is_in_a_unit_of_its_own_and_outlives_all_others() {
     assert_eq!(told(&greeter), "5.0.0 5.0.1 root\n");
     let journal = greeter.ok("journalctl -q --no-pager -o cat -u 'tenure-migrate-*'");
     assert!(journal.contains("Data migration to data format 1 by 5.0.1, done at "), "{journal}");
-    // One that a restart of the host ends has failed, and one that a power cut ends as well.
+    // A migration that a restart of the host or a power cut ends counts as failed.
     greeter.ok("touch /run/hold");
     greeter.tenure("upgrade --restart 5.1.0");
     greeter.until("it is at work", || stage(&greeter) == "running");
@@ -94,7 +95,7 @@ fn a_migration_is_in_a_unit_of_its_own_and_outlives_all_others() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_walk_of_three_hops_loses_nothing() {
+fn multi_hop_upgrade_loses_no_request() {
     let greeter = host();
     let load = greeter.load(URL);
     greeter.tenure("upgrade --multi-hop --restart 5.2.0");
@@ -108,13 +109,13 @@ fn a_walk_of_three_hops_loses_nothing() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_walk_whose_power_is_cut_goes_on_from_a_good_release() {
+fn multi_hop_upgrade_survives_power_cuts() {
     let mut greeter = host();
-    // Long enough that a start may find it at work.
+    // The migration takes long enough that a start may find it running.
     greeter.ok("touch /srv/slow");
     let walk = "tenure --root /srv/greeter upgrade --multi-hop --restart 5.2.0";
     let mut stops = ["5.0.0", "5.0.1", "5.1.0", "5.2.0"].as_slice();
-    // Once in the middle of each hop.
+    // Cut the power once in the middle of each hop.
     for version in WAY {
         greeter.ok(&format!("({walk}; echo $? >>/srv/ended) >>/srv/walk.log 2>&1 &"));
         greeter.until(&format!("the hop to {version} begins"), || {
@@ -130,7 +131,8 @@ fn a_walk_whose_power_is_cut_goes_on_from_a_good_release() {
         assert!(!greeter.is_busy(), "boot has left a command open");
         let at = stops.iter().position(|stop| *stop == permanent);
         stops = &stops[at.unwrap_or_else(|| panic!("on the way to {version}: {permanent}"))..];
-        // A migration that the power cut ended is a person's to look at; one that the start went on with is not.
+        // The operator has to rerun a migration that the power cut ended. A migration that the start continued needs
+        // no action.
         if greeter.sh("tenure --root /srv/greeter status").code == Some(1) {
             greeter.tenure("migrate");
         }

@@ -1,4 +1,4 @@
-//! The greeter behind a socket of systemd's, and its trials there.
+//! The greeter behind a systemd socket, and its trials.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ Restart=on-failure
 WantedBy=multi-user.target
 ";
 
-/// The hook of a service that systemd knows the main process of.
+/// The hot hook of a service whose main process systemd knows.
 pub const HOT: &str = r#"#!/bin/sh
 pid=$(systemctl show -P MainPID greeter.service)
 kill -USR2 "$pid"
@@ -50,7 +50,7 @@ exit 1
 
 pub const URL: &str = "http://127.0.0.1:8080/version";
 
-/// The greeter on a host, where it tells its version at [`URL`].
+/// Returns the greeter on a host; it reports its version at [`URL`].
 pub fn installed(host: Booted) -> Installed {
     Installed { host, name: "greeter", ask: "curl -s -m5 http://127.0.0.1:8080/version" }
 }
@@ -63,12 +63,12 @@ fn release(version: &str) -> Greeter<'_> {
     Greeter { hot: HOT, ..Greeter::well(version) }
 }
 
-/// A host that serves 5.0.0 behind a socket, with an archive of `next`.
+/// Returns a host that serves 5.0.0 behind a socket, with an archive of `next`.
 pub fn serving(next: &Greeter<'_>) -> Installed {
     serving_on(next, |_| ())
 }
 
-/// The same, on a host that something was done to before it was booted.
+/// Returns such a host, on which `prepare` runs before the first boot.
 fn serving_on(next: &Greeter<'_>, prepare: impl Fn(&Booted)) -> Installed {
     let mut host = Booted::off(Init::Systemd);
     prepare(&host);
@@ -87,7 +87,7 @@ fn serving_on(next: &Greeter<'_>, prepare: impl Fn(&Booted)) -> Installed {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn ten_upgrades_and_downgrades_lose_nothing() {
+fn upgrades_and_downgrades_lose_no_request() {
     let greeter = serving(&release("5.0.1"));
     let load = greeter.load(URL);
     for restart in ["", "--restart", "", "--restart", ""] {
@@ -104,7 +104,7 @@ fn ten_upgrades_and_downgrades_lose_nothing() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn what_falls_ill_while_it_is_watched_loses_nothing() {
+fn failed_watch_loses_no_request() {
     let greeter = serving(&Greeter { conf: "sick-after-ms = 1500\n", ..release("5.0.1") });
     let load = greeter.load(URL);
     let run = greeter.sh("tenure --root /srv/greeter upgrade --watch 1h 5.0.1").code(3);
@@ -115,26 +115,26 @@ fn what_falls_ill_while_it_is_watched_loses_nothing() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn deadline_holds_when_the_guards_are_stopped() {
+fn deadline_holds_without_guards() {
     let greeter = serving(&release("5.0.1"));
     let timers = || greeter.ok("systemctl list-units --all --plain --no-legend 'tenure-deadline-*'");
     greeter.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
     greeter.ok("systemctl stop 'tenure-guard-*'");
     assert_eq!(greeter.guards(), "");
-    // No command is given: the timer ends it.
+    // No command runs; the timer ends the trial.
     greeter.until("it is rolled back", || greeter.ok("readlink /srv/greeter/current") == "releases/5.0.0");
     greeter.is_back("5.0.1", "5.0.0");
     greeter.until("nothing is left of the timer", || timers().is_empty());
     let history = greeter.tenure("history");
     assert!(history.contains("5.0.1 was not confirmed in time"), "{history}");
-    // With guards and timers stopped, a look starts a guard again.
+    // With guards and timers stopped, `status` starts a guard again.
     greeter.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
     greeter.ok("systemctl stop 'tenure-guard-*' 'tenure-deadline-*.timer'");
-    // It may end while it is looked at.
+    // The trial may end while `status` runs.
     greeter.sh("tenure --root /srv/greeter status");
     greeter.until("it is rolled back", || greeter.ok("readlink /srv/greeter/current") == "releases/5.0.0");
     greeter.is_back("5.0.1", "5.0.0");
-    // A trial that is confirmed leaves no timer.
+    // A confirmed trial leaves no timer.
     greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
     assert!(timers().contains(".timer"), "{}", timers());
     greeter.tenure("confirm");
@@ -143,11 +143,11 @@ fn deadline_holds_when_the_guards_are_stopped() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_trial_ends_whatever_happens_to_the_service_and_the_host() {
+fn trial_ends_after_restarts_and_power_cuts() {
     let mut greeter = serving(&release("5.0.1"));
     let load = greeter.load(URL);
     greeter.try_out("--confirm-within 2s", "5.0.1", "5.0.0");
-    // Whoever kills the guard finds another one there.
+    // A second guard takes over when the first one is killed.
     greeter.ok("systemctl kill --signal=KILL 'tenure-guard-*'");
     greeter.is_back("5.0.1", "5.0.0");
     greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
@@ -172,7 +172,7 @@ fn a_trial_ends_whatever_happens_to_the_service_and_the_host() {
     assert_eq!(greeter.states(), ["5.0.1 permanent", "5.0.0 old"]);
 }
 
-/// Every unit takes its time of day from a file, and no other clock.
+/// Makes every unit read the time of day from a file. The monotonic clock stays unchanged.
 fn with_another_time_of_day(host: &Booted) {
     let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
     let environment = "FAKETIME_TIMESTAMP_FILE=/run/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1";
@@ -182,7 +182,7 @@ fn with_another_time_of_day(host: &Booted) {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_clock_that_jumps_ends_no_trial_and_keeps_none_from_its_end() {
+fn clock_jump_does_not_affect_trial() {
     let greeter = serving_on(&release("5.0.1"), with_another_time_of_day);
     let hour = |clock: &str| clock.split(['T', ':']).nth(1).map(str::to_owned);
     let trial = "--confirm-within 10s";
@@ -191,7 +191,7 @@ fn a_clock_that_jumps_ends_no_trial_and_keeps_none_from_its_end() {
         greeter.try_out(trial, "5.0.1", "5.0.0");
         greeter.ok(&format!("echo {jump} >/run/clock"));
         if !back {
-            // It would be long over by the time of day.
+            // By the time of day, the trial would be long over.
             greeter.ok("sleep 2");
             assert_eq!(greeter.answer(), "5.0.1");
         }
@@ -204,13 +204,13 @@ fn a_clock_that_jumps_ends_no_trial_and_keeps_none_from_its_end() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_host_whose_service_does_not_start_by_itself_ends_the_trial_as_well() {
+fn trial_ends_while_service_is_disabled() {
     let mut greeter = serving(&release("5.0.1"));
     greeter.ok("systemctl disable -q greeter.service greeter.socket");
     greeter.try_out("--confirm-within 1h", "5.0.1", "5.0.0");
     greeter.cut_power();
     greeter.boot();
-    // Nobody has started it; the next command finds out that the trial is of another boot.
+    // The service has not started; the next command detects that the trial is from an earlier boot.
     greeter.sh("tenure --root /srv/greeter uninstall 9.9.9").code(2);
     let states = ["5.0.1 unpacked", "5.0.0 permanent"];
     greeter.until("it is reverted", || greeter.states() == states);
@@ -219,8 +219,8 @@ fn a_host_whose_service_does_not_start_by_itself_ends_the_trial_as_well() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn power_cuts_in_the_middle_of_a_move_end_on_a_whole_release() {
-    // Its hook tells that it has begun, or that it is about to end, and waits to be cut short.
+fn power_cut_during_move_leaves_whole_release() {
+    // The hook creates /cut/now at its begin or before its end, and then waits for the power cut.
     let cut = |at: &str| format!("[ ! -e /cut/$TENURE_ACTION-{at} ] || {{ touch /cut/now; sleep 1000; }}");
     let slow = HOT
         .replace("#!/bin/sh\n", &format!("#!/bin/sh\n{}\n", cut("begins")))
@@ -252,7 +252,7 @@ fn power_cuts_in_the_middle_of_a_move_end_on_a_whole_release() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn killed_at_any_time_it_ends_well_with_nobody_there() {
+fn killed_upgrade_recovers_unattended() {
     let greeter = serving(&release("5.0.1"));
     let load = greeter.load(URL);
     let mut ends = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Hosts that are not booted by systemd.
+//! Hosts without systemd: sysvinit and OpenRC.
 
 use crate::greeter::{URL, installed, pack};
 use crate::installed::Installed;
@@ -62,7 +62,7 @@ fn upgrades_and_trials(init: Init) {
     greeter.tenure("downgrade --restart 5.0.0");
     greeter.tenure("uninstall 5.1.0");
     let bad = "tenure --root /srv/greeter upgrade --restart --stop-timeout 2s 5.2.0";
-    // It may be seen to run for a moment.
+    // The bad release may seem to run for a moment.
     greeter.sh(bad).code(3).stderr_has("5.2.0");
     greeter.answers("5.0.0");
     assert_eq!(greeter.states(), ["5.0.0 permanent"]);
@@ -83,12 +83,12 @@ fn upgrades_and_trials(init: Init) {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_host_of_sysvinit() {
+fn sysvinit_runs_upgrades_and_trials() {
     upgrades_and_trials(Init::Sysv);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_host_of_openrc() {
+fn openrc_runs_upgrades_and_trials() {
     upgrades_and_trials(Init::OpenRc);
 }

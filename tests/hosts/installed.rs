@@ -1,14 +1,14 @@
-//! A product that is installed on a host, and what its clients and its operator see of it.
+//! A product that is installed on a host, as its clients and its operator see it.
 
 use std::ops::{Deref, DerefMut};
 
 use crate::support::booted::Booted;
 
-/// A product with its root at /srv/NAME, on a host that is on.
+/// A product with its root at /srv/NAME, on a running host.
 pub struct Installed {
     pub host: Booted,
     pub name: &'static str,
-    /// Prints the version that answers.
+    /// A shell command that prints the version that answers.
     pub ask: &'static str,
 }
 
@@ -27,12 +27,12 @@ impl DerefMut for Installed {
 }
 
 impl Installed {
-    /// What a command prints that has to succeed.
+    /// Runs a tenure command, which must succeed, and returns its output.
     pub fn tenure(&self, words: &str) -> String {
         self.ok(&format!("tenure --root /srv/{} {words}", self.name))
     }
 
-    /// The version that answers; empty where nobody does.
+    /// Returns the version that answers, or an empty string if the service does not answer.
     pub fn answer(&self) -> String {
         self.sh(self.ask).stdout.trim().to_owned()
     }
@@ -47,40 +47,41 @@ impl Installed {
         self.tenure("versions").lines().skip(1).map(state).collect()
     }
 
-    /// Whether a file is there.
+    /// Returns whether a file exists.
     pub fn has(&self, path: &str) -> bool {
         self.sh(&format!("test -e {path}")).code == Some(0)
     }
 
-    /// Whether a transaction is under way, or was cut short.
+    /// Returns whether a transaction is in progress or was interrupted.
     pub fn is_busy(&self) -> bool {
         self.has(&format!("/srv/{}/.tenure/journal", self.name))
     }
 
-    /// The guards that are there.
+    /// Returns the running guards.
     pub fn guards(&self) -> String {
         self.sh(&format!("pgrep -a -f '^/usr/bin/tenure --root /srv/{} guard'", self.name)).stdout
     }
 
-    /// Waits until what was on trial is taken back, to the release that was permanent, by whatever ended it.
+    /// Waits until the trial has ended and the permanent release runs again.
     pub fn is_back(&self, tried: &str, permanent: &str) {
         self.answers(permanent);
         let states = [format!("{tried} unpacked"), format!("{permanent} permanent")];
         self.until("it is taken back", || self.states() == states);
-        // A guard that was killed while it did so is not there for a moment, and another one then goes on.
+        // The rollback continues after a killed guard, because another guard takes over. In between, no guard may
+        // exist for a moment.
         self.until("it is over", || !self.is_busy());
         self.until("the guards have left", || self.guards().is_empty());
         self.tenure("status");
     }
 
-    /// Does something a second after the trial that is to come has begun.
+    /// Runs a command in the background, one second after the next trial begins.
     pub fn once_on_trial(&self, act: &str) {
         let own = format!("/srv/{}/.tenure", self.name);
         let begun = format!("until [ -e {own}/trial ] && [ ! -e {own}/journal ]; do sleep 0.05; done");
         self.ok(&format!("{{ {begun}; sleep 1; {act}; }} >/dev/null 2>&1 &"));
     }
 
-    /// Puts a release on trial, which may have failed before.
+    /// Puts a release on trial, even if its last trial failed.
     pub fn try_out(&self, options: &str, version: &str, permanent: &str) {
         self.tenure(&format!("upgrade --retry {options} {version}"));
         assert_eq!(self.answer(), version);

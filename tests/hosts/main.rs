@@ -1,6 +1,6 @@
-//! Real services under real inits, on hosts of their own that are restarted and whose power is cut.
+//! Tests with real services under real init systems, on separate hosts with restarts and power cuts.
 //!
-//! Needs root, mmdebstrap and systemd-nspawn; the systems are installed once, from Debian.
+//! The tests need root, mmdebstrap and systemd-nspawn. They install each system once, from Debian.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
 

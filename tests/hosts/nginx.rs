@@ -1,4 +1,4 @@
-//! nginx from Debian, whose masters hand over to each other.
+//! nginx from Debian; a new master takes over from the old one.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ hot-downgrade = ["hot"]
 
 const URL: &str = "http://127.0.0.1:80/";
 
-/// Its binary is Debian's, with another text of the same length for its version.
+/// Packs a release of nginx. Its binary is Debian's with another version text of the same length.
 fn pack(nginx: &Booted, version: &str, server: &str) {
     let conf = format!(
         "pid /srv/nginx/run/nginx.pid; error_log /srv/nginx/run/error.log notice; worker_processes 2; user root;
@@ -83,7 +83,7 @@ fn stays_active(nginx: &Installed, since: &str) {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn it_goes_up_and_down_hot_and_comes_back_from_bad_releases() {
+fn nginx_moves_hot_and_survives_bad_releases() {
     let nginx = serving();
     let since = nginx.ok("systemctl show -P ActiveEnterTimestampMonotonic web.service");
     pack(&nginx, "1.22.2", "");
@@ -105,7 +105,7 @@ fn it_goes_up_and_down_hot_and_comes_back_from_bad_releases() {
     load.lost_none("nginx, to a release that cannot start");
 
     pack(&nginx, "1.22.5", "");
-    // Its check is passed, and it starts for nobody.
+    // This binary passes the config test, but it does not start a server.
     nginx.put("/tmp/nginx-1.22.5/sbin/nginx", "#!/bin/sh\n[ \"$1\" = -t ]\n", 0o755);
     nginx.ok("tar czf /srv/nginx/releases/nginx-1.22.5.tar.gz -C /tmp/nginx-1.22.5 .");
     let load = nginx.load(URL);
@@ -128,7 +128,7 @@ fn it_goes_up_and_down_hot_and_comes_back_from_bad_releases() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn killed_with_its_hook_it_is_taken_back_with_nobody_there() {
+fn killed_upgrade_and_hook_recover_unattended() {
     let nginx = serving();
     pack(&nginx, "1.22.2", "");
     let load = nginx.load(URL);

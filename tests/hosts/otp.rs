@@ -1,4 +1,4 @@
-//! An Erlang/OTP release with a relup, moved by the hook for such products.
+//! An Erlang/OTP release with a relup, which the hook for Erlang products moves.
 
 use std::fs;
 use std::path::Path;
@@ -48,7 +48,7 @@ fn serving() -> Installed {
     counter
 }
 
-/// How often it was asked.
+/// Returns the number of requests that the node has answered.
 fn count(counter: &Installed) -> u64 {
     counter.ok("curl -s -m5 http://127.0.0.1:8080/ | cut -d' ' -f2").parse().unwrap()
 }
@@ -59,7 +59,7 @@ fn process(counter: &Installed) -> String {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_node_moves_by_its_relup_and_keeps_its_state() {
+fn relup_upgrade_keeps_state() {
     let mut counter = serving();
     let begun = process(&counter);
     let load = counter.load(URL);
@@ -72,7 +72,7 @@ fn a_node_moves_by_its_relup_and_keeps_its_state() {
     counter.is_back("1.1.0", "1.0.0");
     counter.try_out("--confirm-within 8s", "1.1.0", "1.0.0");
     counter.is_back("1.1.0", "1.0.0");
-    // It was not confirmed in time, which counts as a failure.
+    // The trial was not confirmed in time, which counts as a failure.
     for (command, version) in
         [("upgrade --retry", "1.1.0"), ("downgrade", "1.0.0"), ("upgrade", "1.1.0"), ("downgrade", "1.0.0")]
     {
@@ -96,7 +96,7 @@ fn a_node_moves_by_its_relup_and_keeps_its_state() {
     counter.answers("1.0.0");
     assert_eq!(counter.states(), ["1.1.0 old", "1.0.0 permanent"]);
     counter.tenure("upgrade --retry 1.1.0");
-    // Its emulator is that of the release that it was started from.
+    // The emulator still runs from the release that started it.
     counter.sh("tenure --root /srv/counter uninstall 1.0.0").code(2).stderr_has("cannot uninstall 1.0.0");
     counter.cut_power();
     counter.boot();

@@ -1,4 +1,4 @@
-//! Tenure's own packages, and the greeter's as far as Debian's rpm can show it.
+//! Tenure's own packages, and the greeter's rpm, as far as Debian's rpm can test it.
 
 use std::fs;
 use std::path::Path;
@@ -10,14 +10,14 @@ use crate::packages::{
 };
 use crate::support::booted::{Booted, Init};
 
-/// All that a package of Tenure's brings; the host's dpkg leaves manual pages and documents out.
+/// Returns the installed files of Tenure. The host's dpkg omits manual pages and documentation.
 fn left(host: &Booted) -> String {
     host.ok("find /usr /var/lib/dpkg/info -name '*tenure*' | sort")
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn the_package_of_tenure_comes_and_goes_and_leaves_roots_alone() {
+fn package_removal_keeps_roots() {
     let host = installed(with_repository(Init::Systemd));
     publish(&host, &[release("5.0.0"), release("5.0.1")]);
     apt(&host, "install tenure greeter=5.0.0").ok();
@@ -35,15 +35,15 @@ fn the_package_of_tenure_comes_and_goes_and_leaves_roots_alone() {
     assert_eq!(host.ok(&format!("bash -c '{asks}'")), "upgrade");
     unpack_by_hand(&host, "5.0.1");
     host.ok("cd /tmp && dpkg-deb -R /srv/repository/tenure_*.deb n && sed -i 's/^Version: .*/Version: 9.0/' n/DEBIAN/control && dpkg-deb -b n next.deb");
-    // A newer one in the middle of a trial, whose guard then has to be started again.
+    // Tenure is upgraded in the middle of a trial, and its guard has to start again.
     host.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
     host.ok("dpkg -i /tmp/next.deb && systemctl kill --signal=KILL 'tenure-guard-*'");
     host.is_back("5.0.1", "5.0.0");
-    // And one that goes on with a program that was replaced.
+    // Tenure is upgraded again, and the guard continues with the replaced program.
     host.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
     host.ok("dpkg -i /tmp/next.deb");
     host.is_back("5.0.1", "5.0.0");
-    // While it is away, roots and the service stay as they are.
+    // While Tenure is not installed, roots and the service do not change.
     let load = host.load(URL);
     host.try_out("--confirm-within 8s", "5.0.1", "5.0.0");
     let roots = host.ok("find /srv/greeter -path '*/.tenure' -prune -o -print | sort");
@@ -63,7 +63,7 @@ fn put(host: &Installed, version: &str, file: &Path) {
     host.put(&format!("/srv/{version}.rpm"), fs::read(file).unwrap(), 0o644);
 }
 
-/// A host with Tenure from its rpm, and rpms of these releases in /srv.
+/// Returns a host with Tenure from its rpm, and with rpms of these releases in /srv.
 fn with_rpms(releases: &[&str]) -> Installed {
     let host = installed(with_repository(Init::Systemd));
     put(&host, "tenure", tenure("rpm"));
@@ -77,7 +77,7 @@ fn with_rpms(releases: &[&str]) -> Installed {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn an_rpm_over_one_that_keeps_releases_leaves_nothing_where_it_cannot_be_unpacked() {
+fn failed_rpm_upgrade_leaves_no_kept_files() {
     let host = with_rpms(&["5.0.0", "5.0.1"]);
     host.ok("sed -i 's/^USERGROUPS_ENAB.*/USERGROUPS_ENAB no/' /etc/login.defs");
     host.ok("rpm --nodeps -i /srv/5.0.0.rpm 2>&1");
@@ -92,7 +92,7 @@ fn an_rpm_over_one_that_keeps_releases_leaves_nothing_where_it_cannot_be_unpacke
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn the_same_from_rpms() {
+fn rpms_install_upgrade_and_remove() {
     let host = with_rpms(&["5.0.1", "5.1.0"]);
     let (_dir, careless) = careless_rpm();
     put(&host, "5.0.0", &careless);

@@ -1,4 +1,4 @@
-//! Packages of the greeter, made by what vendors copy, in a repository of the host's.
+//! Packages of the greeter, built from the template for vendors, in a repository on the host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::Run;
 use crate::support::booted::{Booted, Init};
 use crate::support::serving::Greeter;
 
-/// What a vendor changes of packaging/product/product.conf.
+/// The vendor's changes to packaging/product/product.conf.
 const CONF: &str = r#"
 name=greeter
 summary="server that greets & tells its version"
@@ -26,27 +26,27 @@ program=bin/greeter
 arguments="8080 /run/greeter/address"
 "#;
 
-/// Where Tenure's package has it.
+/// The path of the template in Tenure's package.
 const EXAMPLE: &str = "usr/share/doc/tenure/examples/product";
 
-/// A command of the machine's that has to succeed.
+/// Runs a command on this machine, which must succeed.
 pub fn ran(command: &mut Command) -> Run {
     Run::of(command.output().unwrap(), command).ok()
 }
 
-/// A release of the greeter's as its vendor has it: the manager moves it, and nothing of its own.
+/// Returns a release of the greeter as its vendor builds it: without a manifest, so that the service manager moves
+/// it.
 pub fn release(version: &str) -> Greeter<'_> {
     Greeter { manifest: "", ..Greeter::well(version) }
 }
 
-/// What vendors copy.
+/// A copy of the template for vendors.
 pub struct Product {
     unpacked: tempfile::TempDir,
 }
 
 impl Product {
-    /// A copy of what Tenure's package brings, in which a vendor has changed templates: what each file says is passed
-    /// through `change`.
+    /// Copies the template from Tenure's package and passes the text of each changeable file through `change`.
     pub fn changed(change: impl Fn(&str, String) -> String) -> Self {
         let unpacked = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
         ran(Command::new("dpkg-deb").arg("-x").arg(tenure("deb")).arg(unpacked.path()));
@@ -63,8 +63,8 @@ impl Product {
         self.unpacked.path().join(EXAMPLE)
     }
 
-    /// A package of a release, "deb", "rpm" or "tree", in a directory that goes with the value. Its product.conf is as it
-    /// is copied, with what `conf` changes.
+    /// Builds a "deb", "rpm" or "tree" package of a release. Returns its path and its directory, which is removed on
+    /// drop. `conf` is appended to the template's product.conf.
     pub fn build(&self, kind: &str, release: &Path, conf: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
         let out = dir.path().join("out");
@@ -78,7 +78,7 @@ impl Product {
         (dir, file)
     }
 
-    /// The same, of the greeter.
+    /// Builds a package of the greeter.
     fn of(&self, kind: &str, greeter: &Greeter<'_>) -> (tempfile::TempDir, PathBuf) {
         let release = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
         let archive = greeter.packed();
@@ -87,12 +87,12 @@ impl Product {
     }
 }
 
-/// A package of the greeter's, as [`Product::build`] makes it.
+/// Builds a package of the greeter, as [`Product::build`] does.
 pub fn package(kind: &str, greeter: &Greeter<'_>) -> (tempfile::TempDir, PathBuf) {
     Product::changed(|_, text| text).of(kind, greeter)
 }
 
-/// An rpm of 5.0.0 whose own scripts know nothing of releases that are to stay.
+/// Returns an rpm of 5.0.0 whose scripts delete the links and the releases.
 pub fn careless_rpm() -> (tempfile::TempDir, PathBuf) {
     let acts = "%preun\nrm -f /srv/greeter/current /srv/greeter/permanent\n%postun\nrm -rf /srv/greeter\n";
     let product = Product::changed(|file, text| match file {
@@ -102,7 +102,7 @@ pub fn careless_rpm() -> (tempfile::TempDir, PathBuf) {
     product.of("rpm", &release("5.0.0"))
 }
 
-/// Puts the files of its package on a host that takes no packages, with this script in init.d.
+/// Puts the files of the greeter's package on a host without package installation, with this script in init.d.
 pub fn put_files(host: &Booted, script: &str) {
     let (dir, _) = package("tree", &release("5.0.0"));
     for (from, to) in [(script, "etc/init.d/greeter"), ("usr/lib/greeter/boot", "usr/lib/greeter/boot")] {
@@ -110,7 +110,7 @@ pub fn put_files(host: &Booted, script: &str) {
     }
 }
 
-/// Tenure's own package of this kind, made once.
+/// Returns Tenure's own package of this kind, which is built once.
 pub fn tenure(kind: &'static str) -> &'static Path {
     static MADE: Mutex<BTreeMap<&str, &Path>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +124,7 @@ pub fn tenure(kind: &'static str) -> &'static Path {
     })
 }
 
-/// A host that is on, and whose only repository has Tenure.
+/// Returns a running host whose only repository contains Tenure.
 pub fn with_repository(init: Init) -> Booted {
     let mut host = Booted::without_tenure(init);
     host.boot();
@@ -152,26 +152,26 @@ pub fn offer(host: &Booted, file: &Path) {
     );
 }
 
-/// What apt does at a user's command.
+/// Runs apt-get with these arguments.
 pub fn apt(host: &Booted, words: &str) -> Run {
     host.sh(&format!("DEBIAN_FRONTEND=noninteractive apt-get -qy --allow-downgrades {words} 2>&1"))
 }
 
-/// Unpacks a release from its package by hand.
+/// Unpacks a release from its package with `greeter unpack`.
 pub fn unpack_by_hand(greeter: &Installed, version: &str) {
     greeter.ok(&format!(
         "dpkg-deb -x /srv/repository/greeter_{version}_*.deb /tmp/x && greeter unpack /tmp/x/usr/lib/greeter/*.zst && rm -r /tmp/x"
     ));
 }
 
-/// The version of a package that dpkg believes is there, with its state.
+/// Returns the state and version of a package according to dpkg.
 pub fn dpkg(host: &Booted, name: &str) -> String {
     let asked = format!("dpkg-query -W -f='${{db:Status-Abbrev}} ${{Version}}' {name} 2>/dev/null");
     host.sh(&asked).stdout.trim().to_owned()
 }
 
-/// Has apt install a release, kills it and all that it started after so many milliseconds, and tells whether it had
-/// ended by then.
+/// Installs a release with apt and kills all its processes after this number of milliseconds. Returns whether apt had
+/// ended before the kill.
 pub fn apt_is_killed(host: &Booted, version: &str, after: u64) -> bool {
     let killed = host.sh(&format!(
         "systemd-run -q --collect --unit=killed apt-get -qy --allow-downgrades install greeter={version}

@@ -1,4 +1,4 @@
-//! The greeter as a product of a distro's: its package goes up and down while the service is under load.
+//! The greeter as a distribution package, which is upgraded and downgraded while the service is under load.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,21 +12,21 @@ use crate::packages::{
 use crate::support::booted::Init;
 use crate::support::serving::Greeter;
 
-/// A host whose repository has packages of Tenure and of these releases.
+/// Returns a host whose repository contains Tenure and these releases.
 fn host(init: Init, releases: &[Greeter<'_>]) -> Installed {
     let host = with_repository(init);
     publish(&host, releases);
     installed(host)
 }
 
-/// The same, with 5.0.0 from its package.
+/// Returns such a host, on which 5.0.0 is installed from its package.
 fn serving(init: Init, releases: &[Greeter<'_>]) -> Installed {
     let greeter = host(init, releases);
     first(&greeter);
     greeter
 }
 
-/// Installs 5.0.0, and has its operator be less patient.
+/// Installs 5.0.0 and shortens the health interval and the hook timeout.
 fn first(greeter: &Installed) {
     apt(greeter, "install greeter=5.0.0").ok();
     greeter.answers("5.0.0");
@@ -36,21 +36,21 @@ fn first(greeter: &Installed) {
     }
 }
 
-/// Both have the same idea of what is installed.
+/// Asserts that the service, dpkg and Tenure agree on the version.
 fn in_step(greeter: &Installed, version: &str) {
     assert_eq!(greeter.answer(), version);
     assert_eq!(dpkg(greeter, "greeter"), format!("ii  {version}"));
     assert_eq!(greeter.ok("basename $(readlink /srv/greeter/permanent)"), version);
 }
 
-/// An upgrade to 5.0.1 that was cut short is gone on with, as dpkg and apt tell their user to; and then down again.
+/// Continues an interrupted upgrade to 5.0.1 as dpkg and apt advise, and then downgrades again.
 fn goes_on(greeter: &Installed) {
     let is_done = || {
         greeter.sh("dpkg --configure -a");
         let run = apt(greeter, "install -f greeter=5.0.1");
-        // Killed in the middle of its own files: dpkg says so of every package, and apt does it only when told to.
+        // A kill while files are replaced makes dpkg ask for a reinstallation; apt reinstalls only on request.
         let is_broken = run.stdout.contains("reinstall it before attempting configuration");
-        // What was killed may hold dpkg's lock for a moment.
+        // A killed process may hold dpkg's lock for a moment.
         assert!(
             run.code == Some(0)
                 || is_broken
@@ -71,7 +71,7 @@ fn pid(greeter: &Installed) -> String {
     greeter.ok("pgrep -o -x greeter")
 }
 
-/// All that is left of the product.
+/// Returns all remaining files of the product.
 fn left(greeter: &Installed) -> String {
     greeter.ok(
         "find / -xdev -path /proc -prune -o -path /srv/repository -prune -o -iname '*greeter*' -print | sort",
@@ -80,7 +80,7 @@ fn left(greeter: &Installed) -> String {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_package_goes_hot_where_the_rule_allows_and_by_a_restart_where_not() {
+fn package_upgrades_hot_or_by_restart() {
     let sick = Greeter { conf: "no such key = 1\n", ..release("5.1.1") };
     let releases = [release("5.0.0"), release("5.0.1"), release("5.1.0"), sick, release("5.1.2")];
     let greeter = serving(Init::Systemd, &releases);
@@ -115,14 +115,14 @@ fn a_package_goes_hot_where_the_rule_allows_and_by_a_restart_where_not() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_package_is_removed_and_purged() {
+fn package_is_removed_and_purged() {
     let greeter = host(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
     apt(&greeter, "install tenure").ok();
     let before = left(&greeter);
     apt(&greeter, "install greeter=5.0.0").ok();
     greeter.answers("5.0.0");
     greeter.ok("echo mine >/srv/greeter/shared/data/mine");
-    // A trial with a guard is no reason to stay.
+    // A trial with a guard does not prevent the removal.
     unpack_by_hand(&greeter, "5.0.1");
     greeter.ok("greeter upgrade --confirm-within 1h 5.0.1");
     apt(&greeter, "remove greeter").ok();
@@ -145,12 +145,12 @@ fn a_package_is_removed_and_purged() {
     );
 }
 
-/// A package of 5.0.0 whose own scripts know nothing of releases that are to stay.
+/// Publishes a package of 5.0.0 whose scripts delete the links and the releases.
 fn careless(greeter: &Installed) {
     let (dir, file) = package("deb", &release("5.0.0"));
     let tree = dir.path().join("tree");
     ran(Command::new("dpkg-deb").arg("-R").args([&file, &tree]));
-    // Each stops, where that is asked for, once it has done its worst; and in the middle of it.
+    // Each script can pause in the middle and at its end, if the test asks for it.
     let script = |name: &str, acts: [&str; 2]| {
         let pause = |at: &str| format!("[ ! -e /run/{at} ] || {{ touch /run/reached; sleep 60; }}");
         let (middle, end) = (pause(&format!("{name}-middle")), pause(&format!("{name}-end")));
@@ -166,7 +166,7 @@ fn careless(greeter: &Installed) {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn links_and_releases_survive_the_scripts_of_an_older_package() {
+fn links_and_releases_survive_old_package_scripts() {
     let greeter = host(Init::Systemd, &[release("5.0.1"), release("5.0.2")]);
     careless(&greeter);
     first(&greeter);
@@ -186,7 +186,7 @@ fn links_and_releases_survive_the_scripts_of_an_older_package() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_power_cut_among_the_scripts_of_an_older_package_ends_on_a_whole_release() {
+fn power_cut_in_old_package_scripts_keeps_release() {
     let mut greeter = host(Init::Systemd, &[release("5.0.1")]);
     careless(&greeter);
     first(&greeter);
@@ -205,7 +205,7 @@ fn a_power_cut_among_the_scripts_of_an_older_package_ends_on_a_whole_release() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn dpkg_is_killed_anywhere_and_goes_on() {
+fn killed_dpkg_continues() {
     let greeter = serving(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
     let load = greeter.load(URL);
     let mut stages = BTreeMap::new();
@@ -223,7 +223,7 @@ fn dpkg_is_killed_anywhere_and_goes_on() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn the_same_package_serves_a_host_of_sysvinit() {
+fn sysvinit_package_upgrades() {
     let greeter = serving(Init::Sysv, &[release("5.0.0"), release("5.0.1"), release("5.1.0")]);
     greeter.ok("grep -q 'manager = \"sysv\"' /etc/greeter/tenure.toml");
     let load = greeter.load(URL);
@@ -242,11 +242,11 @@ fn the_same_package_serves_a_host_of_sysvinit() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn what_an_operator_did_by_hand_is_not_undone() {
+fn package_respects_operator_changes() {
     let releases = [release("5.0.0"), release("5.0.1"), release("5.0.2"), release("5.0.3")];
     let greeter = serving(Init::Systemd, &releases);
     unpack_by_hand(&greeter, "5.0.2");
-    // A trial is a person's to end, whatever dpkg is told.
+    // Only an operator ends a trial, independent of dpkg.
     greeter.ok("greeter upgrade --no-permanent 5.0.2");
     let run = apt(&greeter, "install greeter=5.0.1").code(100);
     run.stdout_has("greeter: 5.0.2 is on trial").stdout_has("hint: `greeter confirm` makes it permanent");
@@ -256,19 +256,19 @@ fn what_an_operator_did_by_hand_is_not_undone() {
     let run = apt(&greeter, "install greeter=5.0.1").code(100);
     run.stdout_has("greeter: 5.0.2 is permanent, which is higher than 5.0.1: an upgrade does not go down");
     assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("5.0.2", "ii  5.0.0"));
-    // The package of what runs, a higher one, and one that is going down.
+    // The package of the running release, a higher one, and a downgrade.
     for version in ["5.0.2", "5.0.3", "5.0.0"] {
         apt(&greeter, &format!("install greeter={version}")).ok();
         in_step(&greeter, version);
     }
-    // A service that somebody has stopped stays so.
+    // A stopped service stays stopped.
     greeter.ok("systemctl stop greeter");
     apt(&greeter, "install greeter=5.0.1").ok();
     assert_eq!(greeter.answer(), "");
     greeter.ok("systemctl start greeter");
     greeter.answers("5.0.1");
     in_step(&greeter, "5.0.1");
-    // Somebody else is at work: the package waits for its turn.
+    // Another process holds the lock; the package waits for it.
     greeter.ok("flock /srv/greeter/.tenure/lock sleep 3 >/dev/null 2>&1 & sleep 0.2");
     apt(&greeter, "install greeter=5.0.3").ok();
     in_step(&greeter, "5.0.3");
@@ -276,14 +276,14 @@ fn what_an_operator_did_by_hand_is_not_undone() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_service_that_is_masked_is_no_fault_of_its_package() {
+fn masked_service_does_not_fail_package() {
     let greeter = serving(Init::Systemd, &[release("5.0.0"), release("5.0.1"), release("5.0.2")]);
     greeter.ok("systemctl mask --now greeter");
     apt(&greeter, "install greeter=5.0.1").ok();
     assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("", "ii  5.0.1"));
     greeter.ok("systemctl unmask greeter && systemctl start greeter");
     greeter.answers("5.0.1");
-    // What runs all the same cannot be moved by systemd.
+    // systemd cannot move a masked service that still runs.
     greeter.ok("systemctl mask greeter");
     let run = apt(&greeter, "install greeter=5.0.2").code(100);
     run.stdout_has("hint: run `systemctl unmask greeter.service` first");
@@ -294,7 +294,7 @@ fn a_service_that_is_masked_is_no_fault_of_its_package() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_release_that_cannot_be_unpacked_leaves_a_way_out() {
+fn failed_unpack_leaves_package_recoverable() {
     let greeter = serving(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
     greeter.ok("cp /etc/greeter/tenure.toml /tmp && printf '[space]\\nreserve = \"900 TB\"\\n' >>/etc/greeter/tenure.toml");
     let run = apt(&greeter, "install greeter=5.0.1").code(100);
@@ -309,9 +309,9 @@ fn a_release_that_cannot_be_unpacked_leaves_a_way_out() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_package_is_installed_where_nothing_runs_yet() {
+fn package_installs_without_init() {
     let greeter = host(Init::Systemd, &[release("5.0.0"), release("5.0.1")]);
-    // As in a tree that an image is being made of, which may have no init yet.
+    // This is the state of an image under construction, which may have no init yet.
     greeter.ok("mv /sbin/init /sbin/init.away");
     for version in ["5.0.0", "5.0.1"] {
         greeter.ok(&format!(
@@ -321,7 +321,7 @@ fn a_package_is_installed_where_nothing_runs_yet() {
     }
     let manager = "grep -q 'manager = \"systemd\"' /srv/greeter/tenure.toml";
     greeter.ok(manager);
-    // What a power cut has left empty, and what somebody has removed.
+    // A settings file that a power cut left empty, and a removed settings file.
     for lost in [": >/etc/greeter/tenure.toml", "rm /srv/greeter/tenure.toml"] {
         greeter.ok(&format!("{lost}; apt-get -qy install --reinstall greeter=5.0.1 2>&1 && {manager}"));
     }
@@ -334,7 +334,7 @@ fn a_package_is_installed_where_nothing_runs_yet() {
 
 #[test]
 #[ignore = "needs lintian, shellcheck and mandoc"]
-fn linters_have_no_complaint() {
+fn packages_pass_linters() {
     let (dir, product) = package("deb", &release("5.0.0"));
     for file in [&product, tenure("deb")] {
         let strict = ["--no-cfg", "--allow-root", "--pedantic", "--fail-on", "error,warning"];
@@ -355,7 +355,7 @@ fn linters_have_no_complaint() {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn no_package_goes_on_while_data_is_migrated() {
+fn data_migration_blocks_package_changes() {
     let migrates = "#!/bin/sh\nid -un >/run/mine/user\nwhile [ -e /run/hold ]; do sleep 0.05; done\n[ ! -e /run/fail ]\n";
     let migrating = Greeter {
         manifest: "[data]\nwrites = 2\nreads = [1, 2]\n[hooks]\nmigrate = ['bin/hot']\n",
@@ -381,7 +381,7 @@ fn no_package_goes_on_while_data_is_migrated() {
     greeter.ok("rm /run/fail; greeter migrate");
     apt(&greeter, "install greeter=5.0.2").ok();
     in_step(&greeter, "5.0.2");
-    // What cannot read the data is refused by Tenure, and dpkg does not claim that it is there.
+    // Tenure refuses a release that cannot read the data, and dpkg does not report it as installed.
     apt(&greeter, "install greeter=5.0.0").code(100).stdout_has("release 5.0.0 cannot start on the data");
     assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter")), ("5.0.2", "iF  5.0.0".to_owned()));
     apt(&greeter, "install greeter=5.0.2").ok();

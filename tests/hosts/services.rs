@@ -1,5 +1,5 @@
-//! Real services under systemd and under the command manager: good moves under load, and releases that fail in every
-//! way. The old release answers after each failure. Each case prints a line of a table.
+//! Real services under systemd and the command manager, with good moves under load and with failing releases. The old
+//! release must answer after each failure. Each case prints a line of a table.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,25 +13,25 @@ use crate::support::booted::Booted;
 const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,nginx-light,haproxy,gunicorn,redis-server,prometheus,nodejs,python3";
 
-/// Debian 13 has the first systemd that knows Type=notify-reload.
+/// Debian 13 is the first release whose systemd supports Type=notify-reload.
 const PACKAGES_OF_TRIXIE: &str = "systemd,systemd-sysv,dbus,haproxy";
 
-/// The release that every move begins on.
+/// The release from which every move starts.
 pub const OLD: &str = "5.0.10";
 pub const NEW: &str = "5.0.11";
 
-/// A service on a host of its own.
+/// A service on its own host.
 pub struct Served<'a> {
     kind: &'a Kind,
     manager: Manager,
     pub on: Installed,
     problems: Vec<String>,
-    /// How many bad releases there were.
+    /// The number of bad releases so far.
     tried: usize,
 }
 
 impl<'a> Served<'a> {
-    /// It runs the old release, and the new one is unpacked.
+    /// Starts the service with the old release and unpacks the new one.
     pub fn start(kind: &'a Kind, manager: Manager) -> Self {
         let packages = if kind.debian == "trixie" { PACKAGES_OF_TRIXIE } else { PACKAGES };
         let mut host = Booted::with_packages(kind.debian, packages);
@@ -100,7 +100,7 @@ impl<'a> Served<'a> {
         self.problems.push(problem);
     }
 
-    /// Twenty moves, up and down.
+    /// Upgrades and downgrades under load, as often as the kind specifies.
     fn good_moves(&mut self) {
         let clients = Clients::start(&self.on.host, self.kind.ask);
         let begun = Instant::now();
@@ -164,11 +164,11 @@ impl<'a> Served<'a> {
         }
     }
 
-    /// Upgrades to a release that fails. The old one has to answer afterwards.
+    /// Upgrades to a release that fails. The old release must answer afterwards.
     fn upgrade_to_bad_release(&mut self, fault: Fault, trial: &str) {
         let case = format!("{fault:?} {trial}").trim().to_owned();
         let before = self.problems.len();
-        // Every process ignores SIGURG, unless it asks for it.
+        // Processes ignore SIGURG by default.
         let is_ignored = fault == Fault::IgnoresSignal && self.kind.hot.contains("signal");
         self.settings(if is_ignored { "hot = \"signal:URG\"" } else { self.kind.hot });
         self.tried += 1;
@@ -229,9 +229,9 @@ impl<'a> Served<'a> {
         self.note(case, "the trial did not end within 30 s");
     }
 
-    /// The processes that show a release, once they had 3 s to end.
+    /// Returns the processes of a release that still run after 3 s.
     fn left(&self, version: &str) -> String {
-        // The shell's own arguments do not match.
+        // The bracket keeps the shell's own arguments from matching.
         let dir = format!("/s[r]v/{}/releases/{version}", self.kind.name);
         self.on.ok(&format!(
             "for _ in $(seq 30); do
@@ -254,7 +254,7 @@ impl<'a> Served<'a> {
         self.on.sh(&script).stdout
     }
 
-    /// Makes the old release run again, so that the next case begins as this one did.
+    /// Makes the old release run again, so that the next case starts in the same state.
     fn heal(&self, bad: &str) {
         let root = format!("/srv/{}", self.kind.name);
         let links = self.on.sh(&format!("readlink {root}/current {root}/permanent")).stdout;
@@ -269,7 +269,7 @@ impl<'a> Served<'a> {
         self.on.sh(
             "pkill -9 -f '^/usr/bin/tenure|^tenure'; systemctl kill -s KILL served; systemctl stop served",
         );
-        // A guard that was killed may have started the service once more.
+        // A killed guard may have started the service once more.
         self.on.sh(&format!(
             "for _ in 1 2 3; do for p in /proc/[0-9]*; do
                case \"$(readlink $p/exe) $(readlink $p/cwd) $(tr '\\0' ' ' <$p/cmdline)\" in
@@ -302,7 +302,7 @@ fn start(kind: &Kind) -> String {
     }
 }
 
-/// As an operator would write it: its stop fails where nothing runs.
+/// Returns settings as an operator writes them. The stop command fails if the service does not run.
 fn by_command(kind: &Kind) -> String {
     let pid = format!("/run/{}/pid", kind.name);
     let stop = format!(
@@ -314,7 +314,7 @@ fn by_command(kind: &Kind) -> String {
     )
 }
 
-/// Everything, of one service under one manager.
+/// Runs all cases of one service under one manager, and returns the problems.
 fn suite(kind: &Kind, manager: Manager) -> Vec<String> {
     let mut served = Served::start(kind, manager);
     served.good_moves();
@@ -342,42 +342,42 @@ pub fn everywhere(kind: &'static Kind) {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn nginx_is_up_after_good_and_bad_releases() {
+fn nginx_survives_bad_releases() {
     everywhere(&kinds::NGINX);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn haproxy_is_up_after_good_and_bad_releases() {
+fn haproxy_survives_bad_releases() {
     everywhere(&kinds::HAPROXY);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn gunicorn_is_up_after_good_and_bad_releases() {
+fn gunicorn_survives_bad_releases() {
     everywhere(&kinds::GUNICORN);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn redis_is_up_after_good_and_bad_releases() {
+fn redis_survives_bad_releases() {
     everywhere(&kinds::REDIS);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn prometheus_is_up_after_good_and_bad_releases() {
+fn prometheus_survives_bad_releases() {
     everywhere(&kinds::PROMETHEUS);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_node_cluster_is_up_after_good_and_bad_releases() {
+fn node_cluster_survives_bad_releases() {
     everywhere(&kinds::NODE);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_python_service_is_up_after_good_and_bad_releases() {
+fn python_service_survives_bad_releases() {
     everywhere(&kinds::PYTHON);
 }

@@ -1,4 +1,4 @@
-//! The services that are tried: how each starts, moves and tells its version, and how its releases fail.
+//! The tested services: how each one starts, moves and reports its version, and how its releases fail.
 
 use std::fs;
 use std::path::Path;
@@ -10,27 +10,27 @@ use crate::support::booted::Booted;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// It exits at once.
+    /// The process exits at once.
     Exits,
-    /// It serves, and exits 5 s later.
+    /// The release serves, and exits 5 s later.
     ExitsLater,
-    /// It cannot load its configuration.
+    /// The release cannot load its configuration.
     BadConfig,
-    /// It answers every request with 500, the first health check too.
+    /// The release answers every request with 500, including the first health check.
     Answers500,
-    /// It starts and never serves.
+    /// The process starts but never listens.
     Hangs,
-    /// It takes requests and never answers them.
+    /// The release accepts requests but never answers them.
     NeverAnswers,
-    /// Its main process forks the one that serves, and exits.
+    /// The main process forks the serving process and exits.
     LosesParent,
-    /// It neither serves nor ends at SIGTERM.
+    /// The process does not listen, and ignores SIGTERM.
     IgnoresTerm,
     /// The running release ignores the signal or the hook that should move it.
     IgnoresSignal,
 }
 
-/// What starts and stops a service.
+/// The manager that starts and stops a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manager {
     Systemd,
@@ -39,26 +39,26 @@ pub enum Manager {
 
 pub const BOTH: &[Manager] = &[Manager::Systemd, Manager::Command];
 
-/// A service.
+/// A service to test.
 pub struct Kind {
     pub name: &'static str,
-    /// The suite of Debian whose host it runs on.
+    /// The Debian release of the host.
     pub debian: &'static str,
-    /// The command line, as its unit and the command manager start it.
+    /// The command line for the unit and for the command manager.
     pub start: &'static str,
-    /// It goes into the background, and writes its own pid file.
+    /// Whether the service daemonizes and writes its own pid file.
     pub forks: bool,
-    /// The type of its unit, and what else belongs into it.
+    /// The type of the unit, and further lines of its section.
     pub unit: &'static str,
-    /// How it moves hot, as the settings say it.
+    /// The hot method, as in the settings.
     pub hot: &'static str,
-    /// What is added to the command line of a move.
+    /// Further options of an upgrade or a downgrade.
     pub options: &'static str,
-    /// The settings' table `[health]`.
+    /// The table `[health]` of the settings.
     pub health: &'static str,
-    /// Good moves lose no request.
+    /// Whether good moves must not lose a request.
     pub lossless: bool,
-    /// How many good moves are made.
+    /// The number of good moves.
     pub moves: usize,
     pub managers: &'static [Manager],
     pub ask: Ask,
@@ -66,7 +66,7 @@ pub struct Kind {
     pub faults: &'static [Fault],
 }
 
-/// A release to be, as files on the host.
+/// The files of a future release on the host.
 pub struct Tree<'a> {
     pub host: &'a Booted,
     pub dir: String,
@@ -84,13 +84,13 @@ impl Tree<'_> {
         self.put("release.toml", &format!("name = \"{name}\"\nversion = \"VERSION\"\n{more}"), 0o644);
     }
 
-    /// Copies a program of Debian's and replaces the version `own` in it by that of the release, which is as long. A
-    /// release that fails runs it through a script.
+    /// Copies a program from Debian and replaces the version `own` by the version of the release, which has the same
+    /// length. A release that fails runs the program through a script.
     pub fn program(&self, from: &str, to: &str, own: &str, wrapped: &Wrapped<'_>) {
         let dir = &self.dir;
         let name = Path::new(to).file_name().unwrap().to_str().unwrap();
         let real = format!("{dir}/real/{name}");
-        // All releases that fail share one copy.
+        // All failing releases share one copy.
         let version = if self.fault == Fault::None { &self.version } else { "5.0.12" };
         let cache = format!("/srv/cache/{name}-{version}");
         let owned = own.replace('.', "\\.");
@@ -106,11 +106,11 @@ impl Tree<'_> {
     }
 }
 
-/// How the script is made through which a release that fails runs its program.
+/// The parts of the script through which a failing release runs its program.
 pub struct Wrapped<'a> {
-    /// The id of the main process, as a shell expression.
+    /// The ID of the main process, as a shell expression.
     pub pid: &'a str,
-    /// A shell command that succeeds for arguments with which the script exits 0 at once.
+    /// A shell command that succeeds if the script has to exit 0 at once.
     pub check: &'a str,
     /// An argument that makes the health check fail.
     pub unwell: &'a str,
@@ -189,7 +189,7 @@ http {{ access_log off; server {{ listen 127.0.0.1:8080 backlog=4096; {server} }
     let hot = fs::read_to_string(hot)
         .unwrap()
         .replace("pidfile=$TENURE_ROOT/run/nginx.pid", "pidfile=/run/nginx/pid");
-    // A wrapped program lies elsewhere in its release.
+    // A wrapped program has another path in its release.
     let hot = hot.replace(
         r#"[ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = "$1/sbin/nginx" ] && echo "$pid" && return"#,
         r#"case $(readlink "/proc/$pid/exe" 2>/dev/null) in "$1"/*) echo "$pid"; return ;; esac"#,
@@ -424,7 +424,7 @@ pub const NODE: Kind = Kind {
     ],
 };
 
-/// At SIGUSR2 it forks workers of the release that `current` leads to, and lets the others go once those listen.
+/// On SIGUSR2, the master forks workers from `current` and disconnects the old workers once the new ones listen.
 const MASTER: &str = "
 const cluster = require('cluster'), fs = require('fs');
 function fork() {
@@ -459,7 +459,7 @@ fn node(tree: &Tree<'_>) {
     told_by_hook(tree, "node");
 }
 
-/// Its hook asks the service over HTTP.
+/// Adds a `running-version` hook that requests the version over HTTP.
 pub fn told_by_hook(tree: &Tree<'_>, name: &str) {
     tree.put("bin/version", "#!/bin/sh\nexec curl -sf -m1 http://127.0.0.1:8080/version\n", 0o755);
     tree.manifest(name, "[hooks]\nrunning-version = [\"bin/version\"]\n");

@@ -1,4 +1,4 @@
-//! Clients of a service on a host: what each answer said, how many were lost, and how long no answer came.
+//! Clients of a service on a host. They record the answers, the lost requests and the longest outage.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,13 +13,13 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::support::booted::Booted;
 
-/// A client waits no longer for an answer.
+/// The maximum time that a client waits for a response.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Returns the version that a good answer contains; the path leads to the files of the host.
+/// Returns the version from a good response. The path is the root of the host's files.
 pub type Ask = fn(&Path) -> Option<String>;
 
-/// Runs `work` on a thread in this network.
+/// Runs `work` in a thread within this network namespace.
 fn in_network<T: Send + 'static>(net: File, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     thread::spawn(move || {
         setns(net, CloneFlags::CLONE_NEWNET).unwrap();
@@ -27,20 +27,20 @@ fn in_network<T: Send + 'static>(net: File, work: impl FnOnce() -> T + Send + 's
     })
 }
 
-/// The answers to so many requests, one after the other.
+/// Sends `count` requests one after the other and returns the answers.
 pub fn ask(host: &Booted, ask: Ask, count: usize) -> Vec<Option<String>> {
     let files = host.path("/");
     in_network(host.network(), move || (0..count).map(|_| ask(&files)).collect()).join().unwrap()
 }
 
-/// What the clients have seen.
+/// The requests and answers of all clients.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub asked: usize,
     pub lost: usize,
     /// The longest time without a good answer.
     pub outage: Duration,
-    /// Each version that answered, in the order of its first answer after another one's.
+    /// The versions that answered, in order; consecutive equal versions count once.
     pub versions: Vec<String>,
     good_at: Instant,
 }
@@ -60,7 +60,7 @@ impl Seen {
     }
 }
 
-/// Clients at work, each request by a connection of its own.
+/// Running clients; each request uses its own connection.
 pub struct Clients {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
@@ -97,7 +97,7 @@ impl Clients {
     }
 }
 
-/// Sends a request to a port of the host, and returns all that is answered until the other end closes.
+/// Sends a request to a port of the host and returns the response up to the end of the connection.
 pub fn exchange(port: u16, request: &str) -> Option<String> {
     let address = ([127, 0, 0, 1], port).into();
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
@@ -108,7 +108,7 @@ pub fn exchange(port: u16, request: &str) -> Option<String> {
     Some(answer)
 }
 
-/// The body of a good HTTP answer.
+/// Returns the body of a response with status 200.
 pub fn get(path: &str) -> Option<String> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     let answer = exchange(8080, &request)?;

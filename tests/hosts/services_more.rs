@@ -8,7 +8,7 @@ use crate::services::{NEW, OLD, Served};
 use crate::services_kinds::{self as kinds, Fault, Kind, Manager, Tree, answers_version};
 use crate::services_load::ask;
 
-/// A program of the release's own that tells its version in a file, and listens nowhere.
+/// A program of the release that writes its version into a file and does not listen.
 const WORKER: Kind = Kind {
     name: "worker",
     debian: "bookworm",
@@ -46,21 +46,21 @@ while time.monotonic() < end:
     time.sleep(0.02)
 ";
 
-/// The file is written time and again.
+/// Returns the version from the file, which the program rewrites continuously.
 fn told_in_a_file(files: &Path) -> Option<String> {
     let file = files.join("run/worker/told");
     let age = fs::metadata(&file).ok()?.modified().ok()?.elapsed().unwrap_or_default();
     (age.as_millis() < 300).then(|| fs::read_to_string(file).ok()).flatten()
 }
 
-/// Python as a program of the release's own.
+/// Adds Python as a program of the release.
 fn with_python(tree: &Tree<'_>, name: &str, app: &str) {
     tree.program("/usr/bin/python3.11", "bin/python", "not changed", &kinds::UNWRAPPED);
     tree.put("app.py", app, 0o644);
     tree.manifest(name, "");
 }
 
-/// A server that gets its socket from systemd, or makes it and leaves it with systemd.
+/// A server that inherits its socket from systemd, or creates the socket and stores it in systemd.
 const SOCKETS: &str = "
 import array, http.server, os, signal, socket, sys, threading, time
 fault = 'FAULT'
@@ -131,7 +131,7 @@ const ACTIVATED: Kind = Kind {
     ..FD_STORE
 };
 
-/// The new process listens beside the old one, which its hook then ends.
+/// The new process listens on the same port as the old one. The hook then ends the old process.
 const REUSE_PORT: Kind = Kind {
     name: "reuse",
     debian: "bookworm",
@@ -193,7 +193,7 @@ fn reuse_port(tree: &Tree<'_>) {
     tree.manifest("reuse", "[hooks]\nhot-upgrade = [\"hot\"]\nhot-downgrade = [\"hot\"]\n");
 }
 
-/// Its main process is the first one of a pid namespace of its own.
+/// The main process is the first process of its own PID namespace.
 const PID_NAMESPACE: Kind = Kind {
     start: "/usr/bin/unshare --fork --pid --mount-proc --kill-child /srv/redis/current/bin/redis-server \
             /srv/redis/current/etc/redis.conf",
@@ -203,7 +203,7 @@ const PID_NAMESPACE: Kind = Kind {
     ..kinds::REDIS
 };
 
-/// The new master is started by the old one, which the hook then ends.
+/// The old master starts the new one. The hook then ends the old master.
 const GUNICORN_USR2: Kind = Kind {
     name: "guni2",
     start: "/srv/guni2/current/bin/python /srv/guni2/current/bin/gunicorn -c /srv/guni2/current/gunicorn.conf.py app:app",
@@ -211,8 +211,8 @@ const GUNICORN_USR2: Kind = Kind {
     unit: "Type=forking",
     hot: "hot = \"hook\"",
     build: gunicorn_usr2,
-    // systemd ends the unit while the pid file names no process, between the end of the old master and the promotion of
-    // the new one.
+    // Between the end of the old master and the promotion of the new one, the pid file names no process. systemd ends
+    // the unit at that point.
     managers: &[Manager::Command],
     ..kinds::GUNICORN
 };
@@ -250,41 +250,41 @@ fn gunicorn_usr2(tree: &Tree<'_>) {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_service_without_a_socket_is_up_after_good_and_bad_releases() {
+fn socketless_service_survives_bad_releases() {
     everywhere(&WORKER);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_socket_in_the_fd_store_loses_nothing() {
+fn fd_store_service_survives_bad_releases() {
     everywhere(&FD_STORE);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_socket_activated_service_is_up_after_good_and_bad_releases() {
+fn socket_activated_service_survives_bad_releases() {
     everywhere(&ACTIVATED);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_process_that_still_listens_on_a_shared_port_is_evidence() {
+fn listener_on_shared_port_is_evidence() {
     everywhere(&REUSE_PORT);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_service_in_a_pid_namespace_is_up_after_good_and_bad_releases() {
+fn pid_namespace_service_survives_bad_releases() {
     everywhere(&PID_NAMESPACE);
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn gunicorn_masters_hand_over_to_each_other() {
+fn gunicorn_usr2_survives_bad_releases() {
     everywhere(&GUNICORN_USR2);
 }
 
-/// systemd sends the signal, and waits until the service says that it has loaded again.
+/// systemd sends the signal and waits until the service reports that it has reloaded.
 const NOTIFY_RELOAD: Kind = Kind {
     debian: "trixie",
     unit: "Type=notify-reload\nReloadSignal=SIGUSR2",
@@ -296,11 +296,11 @@ const NOTIFY_RELOAD: Kind = Kind {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_unit_of_type_notify_reload_is_up_after_good_and_bad_releases() {
+fn notify_reload_unit_survives_bad_releases() {
     everywhere(&NOTIFY_RELOAD);
 }
 
-/// A move that cannot be made is refused or taken back, and the old release answers all the time.
+/// Asserts that an impossible move is refused or rolled back, while the old release answers all requests.
 fn cannot_move(kind: &Kind, codes: &[i32], says: &str) {
     for manager in kind.managers {
         let served = Served::start(kind, *manager);
@@ -319,14 +319,14 @@ fn cannot_move(kind: &Kind, codes: &[i32], says: &str) {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn a_reload_that_executes_nothing_says_so() {
+fn reload_without_exec_suggests_restart() {
     let kind = Kind { hot: "hot = \"signal:HUP\"", options: "", ..kinds::PROMETHEUS };
     cannot_move(&kind, &[2, 3], "--restart");
 }
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn an_interpreter_without_a_hook_is_refused_before_the_move() {
+fn interpreter_without_hook_is_refused() {
     let kind = Kind { build: kinds::python_without_hook, ..kinds::PYTHON };
     cannot_move(&kind, &[2], "running-version");
 }

@@ -1,4 +1,4 @@
-//! nginx from Debian, in packages made by what vendors copy: as a service of several processes, with a hook of its own.
+//! nginx from Debian, in packages from the template for vendors: a service of several processes with its own hook.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::support::booted::{Booted, Init};
 
 const URL: &str = "http://127.0.0.1:8080/";
 
-/// What a vendor changes of packaging/product/product.conf.
+/// The vendor's changes to packaging/product/product.conf.
 const CONF: &str = r#"
 name=web
 summary="nginx under another name"
@@ -26,7 +26,7 @@ arguments="-p /srv/web/current/ -c conf/nginx.conf"
 reload=HUP
 "#;
 
-/// And of the unit: its master goes into the background, and another one may follow it.
+/// The vendor's changes to the unit: the master daemonizes, and a new master may replace it.
 const FORKING: &str =
     "Type=forking\nPIDFile=/run/web/nginx.pid\nKillMode=mixed\nKillSignal=SIGQUIT\nUser=@USER@\n";
 
@@ -41,7 +41,7 @@ http {
 }
 ";
 
-/// A release: Debian's binary, with another text of the same length for its version.
+/// Publishes a package with Debian's binary, in which another version text of the same length replaces the version.
 fn release(host: &Booted, product: &Product, version: &str, conf: &str) {
     let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
     let put = |path: &str, contents: &[u8]| {
@@ -67,7 +67,7 @@ fn release(host: &Booted, product: &Product, version: &str, conf: &str) {
 
 #[test]
 #[ignore = "needs root and a host of its own"]
-fn nginx_goes_hot_in_packages_of_the_same_kind() {
+fn nginx_package_moves_hot() {
     let product = Product::changed(|file, text| match file {
         "service" => text.replace("User=@USER@\n", FORKING),
         "tenure.toml" => text.replace("hot = \"reload\"\n", "").replace("user = \"@USER@\"\n", ""),

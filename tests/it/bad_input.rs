@@ -1,4 +1,4 @@
-//! Wrong input and roots out of order: a clear error that names the object, a hint, and nothing changed.
+//! Invalid input and damaged roots. The error names the object and has a hint, and nothing changes.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::support::{Host, Run, assert_same, in_shell};
 
-/// 5.0.0 permanent, 5.0.1 as an archive.
+/// Returns a host with 5.0.0 permanent and an archive of 5.0.1.
 fn host() -> Host {
     let host = Host::new();
     host.archive("5.0.0");
@@ -15,7 +15,7 @@ fn host() -> Host {
     host
 }
 
-/// Runs a command that must be refused: its code, words of its error, a hint, and nothing changed.
+/// Runs a command that must be refused. Asserts its exit code, words of its error, a hint, and that nothing changed.
 fn refused(host: &Host, args: &[&str], code: i32, words: &[&str]) {
     let before = host.tree();
     let run = host.run(args).code(code).stdout("").stderr_has("hint: ");
@@ -24,7 +24,7 @@ fn refused(host: &Host, args: &[&str], code: i32, words: &[&str]) {
 }
 
 #[test]
-fn a_version_that_is_none() {
+fn invalid_version_is_usage_error() {
     let host = host();
     for version in ["banana", "../x", "", "5.0", "v5.0.1", "5.0.1/", "/", ".", "5.0.1 "] {
         for command in ["install", "upgrade", "downgrade", "uninstall", "verify"] {
@@ -39,7 +39,7 @@ fn a_version_that_is_none() {
 }
 
 #[test]
-fn wrong_usage() {
+fn usage_error_exits_64() {
     let host = host();
     for args in
         [vec![], vec!["upgrade"], vec!["upgrade", "5.0.1", "5.0.2"], vec!["banana"], vec!["versions", "-x"]]
@@ -51,7 +51,7 @@ fn wrong_usage() {
 }
 
 #[test]
-fn something_else_stands_where_a_link_should() {
+fn directory_or_file_in_place_of_link_is_refused() {
     for name in ["current", "permanent"] {
         let host = host();
         let link = host.root().join(name);
@@ -69,12 +69,12 @@ fn something_else_stands_where_a_link_should() {
     fs::remove_file(host.root().join("current")).unwrap();
     fs::create_dir(host.root().join("current")).unwrap();
     refused(&host, &["revert"], 2, &["`current`"]);
-    // What boot cannot mend it reports: the permanent release is to start.
+    // `boot` reports a link that it cannot repair, because the permanent release has to start.
     host.run(["boot"]).ok().stderr_has("warning: the link `current` is unusable: it is a directory");
 }
 
 #[test]
-fn a_link_that_leads_nowhere_or_elsewhere() {
+fn link_with_invalid_target_is_refused() {
     let targets = |host: &Host| {
         [
             ("releases/9.9.9".to_owned(), "releases/9.9.9, which does not exist"),
@@ -99,7 +99,7 @@ fn a_link_that_leads_nowhere_or_elsewhere() {
 }
 
 #[test]
-fn a_missing_link() {
+fn missing_link_is_refused() {
     let host = host();
     fs::remove_file(host.root().join("current")).unwrap();
     refused(&host, &["upgrade", "5.0.1"], 2, &["`current`", "missing", "tenure revert"]);
@@ -107,14 +107,14 @@ fn a_missing_link() {
     assert_eq!(host.link("current").as_deref(), Some("releases/5.0.0"));
     fs::remove_file(host.root().join("permanent")).unwrap();
     fs::remove_file(host.root().join(".tenure/history")).unwrap();
-    // Nobody guesses what was permanent.
+    // Nothing shows which release was permanent.
     refused(&host, &["boot"], 2, &["`permanent`", "missing", "tenure confirm"]);
     host.run(["confirm"]).ok();
     assert_eq!(host.versions(), [("5.0.0".to_owned(), "permanent".to_owned())]);
 }
 
 #[test]
-fn links_that_somebody_removed_come_back_at_the_next_start() {
+fn boot_restores_removed_links() {
     let host = host();
     host.run(["upgrade", "5.0.1"]).ok();
     let remove =
@@ -136,7 +136,7 @@ fn links_that_somebody_removed_come_back_at_the_next_start() {
         assert_eq!(host.versions(), [("5.0.1".into(), "permanent".into()), ("5.0.0".into(), "old".into())]);
         host.run(["status"]).ok();
     }
-    // Of a trial only the release that was permanent is known to be good.
+    // During a trial, only the previous permanent release is known to be good.
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
     remove(&both[1..]);
     refused(&host, &["prune"], 2, &["tenure revert` goes back to 5.0.1", "tenure confirm"]);
@@ -145,7 +145,7 @@ fn links_that_somebody_removed_come_back_at_the_next_start() {
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
     remove(&both[1..]);
     host.run(["boot"]).ok().stdout("Ended the trial of 5.0.0: 5.0.1 starts\n");
-    // A release that is gone with its links is not asked for.
+    // `boot` does not need a release that is gone together with its links.
     remove(&both);
     fs::rename(host.root().join("releases/5.0.1"), host.root().join("releases/away")).unwrap();
     refused(&host, &["boot"], 2, &["no release is permanent"]);
@@ -153,7 +153,7 @@ fn links_that_somebody_removed_come_back_at_the_next_start() {
 }
 
 #[test]
-fn an_archive_with_another_release_inside() {
+fn archive_of_another_release_is_refused() {
     let host = host();
     host.build("5.0.2").file("release.toml", "name = 'emqx'\nversion = '5.0.3'\n").write();
     refused(&host, &["upgrade", "5.0.2"], 2, &["releases/emqx-5.0.2.zip", "5.0.3, not 5.0.2"]);
@@ -164,7 +164,7 @@ fn an_archive_with_another_release_inside() {
 }
 
 #[test]
-fn two_archives_of_one_version() {
+fn ambiguous_archives_are_refused() {
     let host = host();
     let releases = host.root().join("releases");
     fs::copy(releases.join("emqx-5.0.1.zip"), releases.join("emqx-5.0.1-el9.zip")).unwrap();
@@ -174,7 +174,7 @@ fn two_archives_of_one_version() {
 }
 
 #[test]
-fn the_choice_of_an_archive_is_exact() {
+fn archive_name_must_match_exactly() {
     let host = host();
     let releases = host.root().join("releases");
     fs::rename(releases.join("emqx-5.0.1.zip"), releases.join("emqx-5.0.10.zip")).unwrap();
@@ -186,7 +186,7 @@ fn the_choice_of_an_archive_is_exact() {
 }
 
 #[test]
-fn settings_with_unknown_keys() {
+fn unknown_settings_keys_are_refused() {
     let host = host();
     let settings = host.root().join("tenure.toml");
     fs::write(&settings, "name = 'emqx'\n[retention]\nkep = 3\n").unwrap();
@@ -195,7 +195,7 @@ fn settings_with_unknown_keys() {
     }
     fs::write(&settings, "name = \n").unwrap();
     host.run(["upgrade", "5.0.1"]).code(2).stderr_has("tenure.toml, line 1");
-    // A rule that is declared and cannot be honoured is not ignored.
+    // A rule that Tenure cannot follow is not ignored.
     fs::write(&settings, "[shared]\ndirectories = ['var/log']\n").unwrap();
     host.run(["upgrade", "5.0.1"])
         .code(2)
@@ -209,7 +209,7 @@ fn settings_with_unknown_keys() {
 }
 
 #[test]
-fn what_is_no_release_is_never_listed_and_never_in_the_way() {
+fn other_files_are_not_listed_or_removed() {
     let host = host();
     let releases = host.root().join("releases");
     fs::write(releases.join("README"), "x").unwrap();
@@ -223,7 +223,7 @@ fn what_is_no_release_is_never_listed_and_never_in_the_way() {
     for name in ["README", "v5.0.9", "lost+found", "5.0.7", "5.0.8"] {
         assert!(fs::symlink_metadata(releases.join(name)).is_ok(), "{name} was removed");
     }
-    // A release could not be unpacked there.
+    // Tenure cannot unpack a release at such a path.
     for version in ["5.0.7", "5.0.8"] {
         host.archive(version);
         refused(&host, &["upgrade", version], 2, &[&format!("releases/{version} is a file or link")]);
@@ -231,7 +231,7 @@ fn what_is_no_release_is_never_listed_and_never_in_the_way() {
 }
 
 #[test]
-fn a_rebuilt_archive_is_never_ignored() {
+fn rebuilt_archive_needs_replace() {
     let host = host();
     host.run(["unpack", "5.0.1"]).ok();
     host.build("5.0.1").file("lib/new", "rebuilt").write();
@@ -246,14 +246,14 @@ fn a_rebuilt_archive_is_never_ignored() {
     host.run(["upgrade", "--replace", "5.0.1"]).ok().stdout_has("Release 5.0.1 is replaced");
     let new = host.root().join("current/lib/new");
     assert_eq!(fs::read_to_string(new).unwrap(), "rebuilt");
-    // One that is in use stays.
+    // A release in use is not replaced.
     host.build("5.0.1").file("lib/new", "again").write();
     refused(&host, &["upgrade", "5.0.1"], 2, &["in use"]);
     refused(&host, &["install", "--replace", "5.0.1"], 2, &["cannot replace 5.0.1: it is permanent"]);
 }
 
 #[test]
-fn a_digest_beside_the_archive_is_verified() {
+fn digest_file_is_verified() {
     let host = host();
     let digest = host.root().join("releases/emqx-5.0.1.zip.sha256");
     for text in
@@ -270,7 +270,7 @@ fn a_digest_beside_the_archive_is_verified() {
 }
 
 #[test]
-fn a_damaged_archive() {
+fn damaged_archive_is_refused() {
     let host = host();
     let archive = host.root().join("releases/emqx-5.0.1.zip");
     let whole = fs::read(&archive).unwrap();
@@ -278,14 +278,14 @@ fn a_damaged_archive() {
     refused(&host, &["upgrade", "5.0.1"], 2, &["emqx-5.0.1.zip"]);
     fs::write(&archive, "").unwrap();
     refused(&host, &["upgrade", "5.0.1"], 2, &["emqx-5.0.1.zip"]);
-    // After a failed unpack nothing keeps a good archive from being used.
+    // A failed unpack does not prevent the use of a good archive.
     fs::write(&archive, &whole).unwrap();
     host.run(["upgrade", "5.0.1"]).ok();
     host.complete("5.0.1");
 }
 
 #[test]
-fn no_root() {
+fn missing_root_is_refused() {
     let host = Host::new();
     let empty = host.root().parent().unwrap().join("empty");
     fs::create_dir(&empty).unwrap();
@@ -296,7 +296,7 @@ fn no_root() {
 }
 
 #[test]
-fn the_environment_names_the_root() {
+fn environment_selects_root() {
     let host = host();
     let path = host.root().to_str().unwrap().to_owned();
     let run =
@@ -308,10 +308,10 @@ fn the_environment_names_the_root() {
 }
 
 #[test]
-fn the_root_is_found_from_within() {
+fn root_is_found_from_subdirectory() {
     let host = host();
     let expected = format!("{}\n", host.root().display());
-    // A release may hold a releases/ of its own, as those of Erlang do.
+    // A release may contain its own releases/ directory, as Erlang releases do.
     let inner = host.root().join("releases/5.0.0/releases");
     fs::create_dir(&inner).unwrap();
     for dir in [host.root().join("releases"), host.root().join("current/bin"), inner] {
@@ -320,7 +320,7 @@ fn the_root_is_found_from_within() {
 }
 
 #[test]
-fn a_release_that_a_process_runs_from_stays() {
+fn release_in_use_is_not_removed() {
     let host = host();
     host.run(["upgrade", "5.0.1"]).ok();
     let old = host.root().join("releases/5.0.0");
@@ -336,7 +336,7 @@ fn a_release_that_a_process_runs_from_stays() {
 }
 
 #[test]
-fn a_damaged_journal_or_history_blocks_nothing() {
+fn damaged_journal_does_not_block_commands() {
     let host = host();
     fs::write(host.root().join(".tenure/journal"), "{\"torn").unwrap();
     fs::write(host.root().join(".tenure/history"), "{\"torn").unwrap();
@@ -348,7 +348,7 @@ fn a_damaged_journal_or_history_blocks_nothing() {
 }
 
 #[test]
-fn bytes_that_are_no_text_block_nothing() {
+fn non_text_state_does_not_block_commands() {
     let host = host();
     host.run(["upgrade", "5.0.1"]).ok();
     host.archive("5.0.2");
@@ -365,7 +365,7 @@ fn bytes_that_are_no_text_block_nothing() {
 }
 
 #[test]
-fn what_crashes_left_behind_is_swept() {
+fn leftovers_of_crashes_are_removed() {
     let host = host();
     let root = host.root();
     symlink("releases/5.0.9", root.join(".current.spare")).unwrap();
@@ -379,7 +379,7 @@ fn what_crashes_left_behind_is_swept() {
 }
 
 #[test]
-fn a_full_stdout_is_an_error() {
+fn full_stdout_is_an_error() {
     let host = host();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let status = |args: &[&str]| {
@@ -387,13 +387,13 @@ fn a_full_stdout_is_an_error() {
         host.command(args).stdout(full).output().unwrap().status.code()
     };
     assert_eq!(status(&["versions"]), Some(1));
-    // What was changed stays changed, and 1 would say that it did not.
+    // The change is done. Exit code 1 would say that it failed.
     assert_eq!(status(&["upgrade", "5.0.1"]), Some(0));
     host.complete("5.0.1");
 }
 
 #[test]
-fn another_tenure_at_work() {
+fn lock_of_another_tenure_is_respected() {
     let host = host();
     let lock = fs::File::options().write(true).open(host.root().join(".tenure/lock")).unwrap();
     lock.lock().unwrap();
@@ -401,12 +401,12 @@ fn another_tenure_at_work() {
     host.run(["upgrade", "5.0.1"]).code(75).stderr_has("another Tenure works on").stderr_has("--wait");
     host.run(["upgrade", "--wait", "1", "5.0.1"]).code(75);
     assert_eq!(host.run(["upgrade", "5.0.1", "--json"]).code(75).json()["error"]["kind"], "busy");
-    // Readers never wait.
+    // Commands that only read do not wait.
     host.run(["versions"]).ok();
     host.run(["status"]).ok();
     host.run(["verify"]).ok();
     host.run(["upgrade", "--dry-run", "5.0.1"]).ok();
-    // Nor does it keep the service from starting.
+    // The lock does not keep the service from starting.
     host.run(["boot", "--wait", "0"]).ok().stderr_has("another Tenure works on");
     assert_eq!(host.tree(), before);
     drop(lock);
@@ -414,12 +414,12 @@ fn another_tenure_at_work() {
 }
 
 #[test]
-fn a_signal_ends_the_waiting() {
+fn signal_ends_wait_for_lock() {
     let host = host();
     let lock = fs::File::options().write(true).open(host.root().join(".tenure/lock")).unwrap();
     lock.lock().unwrap();
     let mut waiting = host.command(["upgrade", "--wait", "600", "5.0.1"]).spawn().unwrap();
-    // The handler is in place once the process sleeps between two tries.
+    // The signal handler is installed once the process sleeps between two attempts.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let pid = nix::unistd::Pid::from_raw(i32::try_from(waiting.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();

@@ -1,4 +1,4 @@
-//! What is checked before an upgrade, by `check` and by the upgrade itself.
+//! The checks before an upgrade, run by `check` and by the upgrade itself.
 
 use std::fs;
 use std::process::Command;
@@ -19,7 +19,7 @@ fn uname() -> String {
     String::from_utf8(Command::new("uname").arg("-m").output().unwrap().stdout).unwrap().trim().to_owned()
 }
 
-/// `ID` and `VERSION_ID` of this host.
+/// Returns `ID` and `VERSION_ID` of this host.
 fn os() -> (String, String) {
     let text = fs::read_to_string("/etc/os-release").unwrap();
     let value = |key: &str| {
@@ -30,7 +30,7 @@ fn os() -> (String, String) {
 }
 
 #[test]
-fn all_that_is_in_the_way_is_told_at_once() {
+fn check_reports_all_problems_at_once() {
     let host = host("arch = ['sparc']\nos = ['plan9 >= 4', 'beos']\nfree-space = '1 EiB'");
     fs::write(host.root().join("releases/paths.toml"), "[[path]]\nto = '~5.0'\nfrom = ['~4.9']\n").unwrap();
     let before = host.tree();
@@ -50,7 +50,7 @@ fn all_that_is_in_the_way_is_told_at_once() {
         run.stdout.ends_with("ok      service: no service is moved\n4 checks failed for 5.0.1.\n"),
         "{run:#?}"
     );
-    // The upgrade says the same, and does nothing.
+    // The upgrade reports the same problems and changes nothing.
     let run = host.run(["upgrade", "5.0.1"]).code(2);
     let run = run.stderr_has("error: cannot switch to 5.0.1: 4 checks failed\n");
     [path, &arch, &system].iter().fold(run, |run, cause| run.stderr_has(&format!("caused by: {cause}\n")));
@@ -62,7 +62,7 @@ fn all_that_is_in_the_way_is_told_at_once() {
 }
 
 #[test]
-fn what_this_host_has_is_in_nobodys_way() {
+fn satisfied_requirements_pass() {
     let (id, version) = os();
     let requires = format!(
         "arch = ['sparc', '{}']\nos = ['{id} >= {version}']\nlibc = ['glibc >= 2.17', 'musl']\nfree-space = '1 MiB'",
@@ -77,13 +77,13 @@ fn what_this_host_has_is_in_nobodys_way() {
 }
 
 #[test]
-fn an_archive_that_is_missing_or_bad_is_one_of_the_things() {
+fn check_reports_missing_or_bad_archive() {
     let host = host("");
     host.run(["check", "5.0.2"]).code(2).stdout_has("FAILED  archive: release 5.0.2 is not installed");
     fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), "0".repeat(64)).unwrap();
     let run = host.run(["check", "5.0.1"]).code(2);
     let run = run.stdout_has("FAILED  digest: ");
-    // What is not known to be good says nothing.
+    // The checks of an untrusted archive's contents do not run.
     assert!(!run.stdout.contains("service:") && run.stdout.ends_with("\nOne check failed for 5.0.1.\n"));
     host.run(["check", "--restart", "5.0.0"]).ok().stdout_has("ok      archive: it is installed\n");
     for wrong in [
@@ -97,7 +97,7 @@ fn an_archive_that_is_missing_or_bad_is_one_of_the_things() {
 }
 
 #[test]
-fn what_is_found_of_an_archive_is_told_thing_by_thing() {
+fn check_reports_archive_details() {
     let host = host("");
     let sha256 = host.sha256("releases/emqx-5.0.1.zip");
     let run = host.run(["check", "5.0.1"]).ok();
@@ -116,7 +116,7 @@ fn what_is_found_of_an_archive_is_told_thing_by_thing() {
 }
 
 #[test]
-fn what_is_wrong_with_an_archive_hides_nothing_else() {
+fn archive_problem_does_not_hide_others() {
     let host = host("arch = ['sparc']\nfree-space = '1 EiB'");
     let settings = "name = \"emqx\"\nuser = \"nobody-of-this-name\"\n[space]\nreserve = \"1 EiB\"\n";
     fs::write(host.root().join("tenure.toml"), settings).unwrap();
@@ -144,7 +144,7 @@ fn what_is_wrong_with_an_archive_hides_nothing_else() {
             run.stderr_has("error: cannot switch to 5.0.1: 4 checks failed\ncaused by: there is no user");
         run.stderr_has("caused by: not enough space for 5.0.1").stderr_has(", and the release needs sparc\n");
     }
-    // Neither by a trusted key nor whole: what it holds may be anybody's.
+    // Without a valid digest and a trusted signature, the contents of the archive are not used.
     let keys = "[trust]\nkeys = [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"]\n";
     fs::write(host.root().join("tenure.toml"), format!("name = \"emqx\"\n{keys}")).unwrap();
     fs::write(host.root().join("releases/emqx-5.0.1.zip.sha256"), "0".repeat(64)).unwrap();
@@ -157,7 +157,7 @@ fn what_is_wrong_with_an_archive_hides_nothing_else() {
 }
 
 #[test]
-fn a_trial_that_ends_by_itself_is_in_the_way_of_another_release() {
+fn running_trial_fails_check() {
     let host = host("");
     host.archive("5.0.2");
     fs::write(host.root().join("releases/emqx-5.0.2.zip.sha256"), "0".repeat(64)).unwrap();
@@ -167,7 +167,7 @@ fn a_trial_that_ends_by_itself_is_in_the_way_of_another_release() {
     run.stdout_has(&format!("FAILED  trial: {why}"))
         .stdout_has("        hint: `tenure confirm` makes it permanent, `tenure revert` ends the trial\n")
         .stdout_has("\n2 checks failed for 5.0.2.\n");
-    // The upgrade tells both as well, though the archive is not to be had.
+    // The upgrade reports both problems, although the archive is unusable.
     let run = host.run(["upgrade", "5.0.2"]).code(2);
     run.stderr_has("error: cannot switch to 5.0.2: 2 checks failed\n")
         .stderr_has(&format!("caused by: {why}"))
@@ -181,7 +181,7 @@ fn a_trial_that_ends_by_itself_is_in_the_way_of_another_release() {
 }
 
 #[test]
-fn who_is_at_work_and_who_owns_what_is_told() {
+fn check_reports_lock_user_and_owner() {
     let host = host("");
     host.run(["check", "5.0.1"])
         .ok()
@@ -211,7 +211,7 @@ fn who_is_at_work_and_who_owns_what_is_told() {
 }
 
 #[test]
-fn what_has_run_here_may_run_again() {
+fn check_allows_release_that_ran_before() {
     let host = host("");
     host.run(["upgrade", "5.0.1"]).ok();
     let manifest = "name = \"emqx\"\nversion = \"5.0.0\"\n[requires]\nfree-space = '1 EiB'\n";
@@ -221,7 +221,7 @@ fn what_has_run_here_may_run_again() {
 }
 
 #[test]
-fn another_system_is_asked_about_ahead() {
+fn check_evaluates_another_system() {
     let (id, version) = os();
     let host = host(&format!("os = ['{id} >= {version}', 'debian >= 11']"));
     host.run(["check", "--os", "debian 13"]).ok().stdout("* 5.0.0\tpermanent\tdoes not say\n");
@@ -234,7 +234,7 @@ fn another_system_is_asked_about_ahead() {
 }
 
 #[test]
-fn the_way_of_the_service_is_one_of_the_things() {
+fn check_reports_service_method() {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     let run = serving.host.run(["check", "5.0.1"]).ok();
@@ -253,7 +253,7 @@ fn the_way_of_the_service_is_one_of_the_things() {
 }
 
 #[test]
-fn a_requirement_that_nobody_can_read_is_refused() {
+fn invalid_requirement_is_refused() {
     for (requires, why) in [
         ("os = ['debian >= twelve']", "\"twelve\" is not a version of a system"),
         ("os = ['debian 12']", "\"debian 12\" names no system"),

@@ -1,6 +1,6 @@
-//! Completions, as somebody at a terminal sees them: each shell runs in a terminal of its own, and keys are pressed.
+//! Completions in a terminal: each shell runs in its own terminal, and the tests send keys.
 //!
-//! Needs bash, bash-completion, zsh, fish and tmux.
+//! The tests need bash, bash-completion, zsh, fish and tmux.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Shell {
         Self(terminal)
     }
 
-    /// Waits until nothing changes any more: a shell that is still at it would take what is typed for something else.
+    /// Waits until the screen stops changing, because a busy shell would misinterpret the next keys.
     fn settle(&self) {
         let mut seen = (String::new(), 0);
         while seen.1 < 5 {
@@ -32,13 +32,13 @@ impl Shell {
         }
     }
 
-    /// What is typed, with the tabulator key behind it, comes to show this.
+    /// Types text and the tab key, and waits until the screen shows these words.
     fn completes(&self, typed: &str, shows: &[&str]) {
         self.0.keys(&["-l", typed]);
         self.0.until(typed, |screen| screen.contains(typed));
         self.0.keys(&["Tab"]);
         self.settle();
-        // Several ways to go on are shown at the second time.
+        // The second tab lists several candidates.
         if shows.len() > 1 {
             self.0.keys(&["Tab"]);
         }
@@ -56,13 +56,13 @@ fn completes_in(shell: &Shell) {
     shell.completes("tenure root-d", &["tenure root-dir"]);
     shell.completes("tenure upgrade --no-p", &["tenure upgrade --no-permanent"]);
     shell.completes("tenure upgrade --multi", &["tenure upgrade --multi-hop"]);
-    // The releases that are here, installed or not; and of those only what may be removed.
+    // `upgrade` offers all available releases, and `uninstall` only the removable ones.
     shell.completes("tenure upgrade 5.1", &["tenure upgrade 5.1.0"]);
     shell.completes("tenure upgrade 5.0.", &["5.0.0", "5.0.1"]);
     shell.0.host.run(["upgrade", "5.0.1"]).ok();
     shell.completes("tenure uninstall 5.", &["tenure uninstall 5.0.0"]);
     shell.completes("tenure completions z", &["tenure completions zsh"]);
-    // A value behind an equals sign, and what follows one.
+    // A value after an equals sign, and a word after such an option.
     shell.completes("tenure status --format=pro", &["tenure status --format=prometheus"]);
     shell.0.keys(&["cd ..", "Enter"]);
     let root = shell.0.host.root().file_name().unwrap().to_str().unwrap().to_owned();
@@ -90,7 +90,7 @@ fn fish_completes() {
 
 #[test]
 #[ignore = "needs bash, bash-completion, zsh, fish and tmux"]
-fn a_package_s_files_are_found_by_each_shell_at_the_first_key() {
+fn package_completions_load_on_first_tab() {
     let bash = "mkdir -p ~/c/completions && tenure completions bash >~/c/completions/tenure && \
                 BASH_COMPLETION_USER_DIR=~/c && source /usr/share/bash-completion/bash_completion";
     let zsh = "mkdir ~/c && tenure completions zsh >~/c/_tenure && fpath=(~/c $fpath) && autoload -U compinit && compinit -u";
@@ -101,14 +101,14 @@ fn a_package_s_files_are_found_by_each_shell_at_the_first_key() {
 }
 
 #[test]
-fn a_script_is_for_a_shell_that_is_known() {
+fn completions_accept_known_shells() {
     let host = Host::new();
     for (shell, has) in [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --keep-order")] {
         host.run(["completions", shell]).ok().stdout_has(has);
     }
     host.run(["completions", "tcsh"]).code(64).stderr_has("[possible values: bash, zsh, fish]");
     host.run(["completions"]).code(64);
-    // Without a root there are no releases to offer, and nothing goes wrong.
+    // Without a root, no releases are offered, and the completion still succeeds.
     let elsewhere = tempfile::tempdir().unwrap();
     let mut command = host.command(["--", "tenure", "upgrade", "--res"]);
     let out = command.current_dir(elsewhere.path()).env("_TENURE_COMPLETE", "fish").output().unwrap();

@@ -1,13 +1,13 @@
-//! What is said beside results: nothing, each step, and what was perhaps meant.
+//! Messages beside results: --quiet, --verbose, suggestions and escaped text.
 
 use crate::support::Host;
 
 #[test]
-fn quiet_says_nothing_and_verbose_each_step() {
+fn quiet_hides_notes_and_verbose_shows_steps() {
     let host = Host::new();
     ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
     host.run(["install", "--quiet", "5.0.0"]).ok().stdout("").stderr("");
-    // What was asked for is said, and so is what is wrong.
+    // The requested output is printed, and so are errors.
     host.run(["-q", "versions"]).ok().stdout("Installed versions:\n* 5.0.0\tpermanent\n");
     host.run(["-q", "upgrade", "5.0.9"])
         .code(2)
@@ -45,7 +45,7 @@ fn quiet_says_nothing_and_verbose_each_step() {
 }
 
 #[test]
-fn a_version_that_is_not_there_is_answered_with_the_nearest() {
+fn missing_version_suggests_nearest() {
     let host = Host::new();
     ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
     host.run(["install", "5.0.0"]).ok();
@@ -61,7 +61,7 @@ fn a_version_that_is_not_there_is_answered_with_the_nearest() {
         .code(2)
         .stderr_has("hint: `tenure versions` lists the installed releases\n");
     host.run(["upgrdae", "5.0.1"]).code(64).stderr_has("hint: a similar subcommand exists: 'upgrade'\n");
-    // A product's own command, behind which this one stands.
+    // Messages name the product's own command, which wraps this one.
     let mut command = host.command(["downgrade", "5.0.1"]);
     let out = command.env("TENURE_COMMAND", "acme").output().unwrap();
     let said = String::from_utf8(out.stderr).unwrap();
@@ -69,7 +69,7 @@ fn a_version_that_is_not_there_is_answered_with_the_nearest() {
     let out = host.command(["upgrade"]).env("TENURE_COMMAND", "acme").output().unwrap();
     let said = String::from_utf8(out.stderr).unwrap();
     assert!(said.contains("Usage: acme upgrade <VERSION>\n"), "{said}");
-    // Nothing is suggested that nobody is to give.
+    // Hidden commands are not suggested.
     let run = host.run(["migrater"]).code(64);
     run.stderr_has(
         "error: unrecognized subcommand 'migrater'\nhint: a similar subcommand exists: 'migrate'\n",
@@ -83,7 +83,7 @@ fn a_version_that_is_not_there_is_answered_with_the_nearest() {
 }
 
 #[test]
-fn wrong_usage_is_told_in_full_also_as_json() {
+fn usage_error_is_complete_in_json() {
     let host = Host::new();
     let help = "`tenure --help` shows the usage";
     for (args, message, hints) in [
@@ -108,7 +108,7 @@ fn wrong_usage_is_told_in_full_also_as_json() {
     }
 }
 
-/// Holds nothing that a terminal would obey.
+/// Asserts that a text contains no control characters except newlines and tabs.
 fn is_plain(text: &str, at: &str) {
     let obeyed = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
     assert_eq!(obeyed, None, "{at}: {text:?}");
@@ -121,7 +121,7 @@ fn printed_text_has_no_control_characters() {
     let eve = "eve\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}2J\rroot";
     let out = host.command(["install", "5.0.0"]).env("SUDO_USER", format!("{eve}\nroot")).output().unwrap();
     assert!(out.status.success());
-    // What another program has written into the history is as harmless.
+    // An entry that another program wrote into the history is escaped too.
     let history = host.root().join(".tenure/history");
     let text = std::fs::read_to_string(&history).unwrap();
     let mut entry: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
@@ -149,13 +149,13 @@ fn printed_text_has_no_control_characters() {
     host.run(["history"]).ok().stdout_has("  by eve\\u{1b}[2J\\u{1b}]0;owned\\u{7}\\u{9b}2J\\rroot: done");
     let entries = host.run(["history", "--json"]).ok().json();
     assert_eq!(entries["entries"][1]["by"], eve, "JSON keeps the text");
-    // A root whose path holds them, in a page that allows three escapes.
+    // The path of the root contains control characters. The page allows three escapes.
     let root = host.root().parent().unwrap().join("a\u{1b}b\tc");
     std::fs::create_dir_all(root.join("releases")).unwrap();
     let page = host.run_in(&root, ["status", "--format", "prometheus"]).ok().stdout;
     is_plain(&page, "page");
     assert!(page.contains(r#"/a\\u{1b}b\\tc"}"#), "{page}");
-    // A script for a shell is given as it is.
+    // A shell script is printed unchanged.
     let script = host.run(["completions", "zsh"]).ok().stdout;
     assert!(script.contains("_tenure") && !script.contains("\\u{"), "{script}");
 }

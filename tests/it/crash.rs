@@ -1,5 +1,5 @@
-//! Every command killed, signalled or failed at every mutating system call: both links always name a complete
-//! release, the very next command recovers and says so, and it gets where it was going.
+//! Crash tests: every command is killed, signalled or made to fail at every mutating system call. Both links always
+//! point to a complete release. The next command recovers and reports it, and a rerun reaches the goal.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 fn rebuilt() -> Host {
     let host = installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]);
-    // What is installed as 5.0.1 came from an archive that has been rebuilt since.
+    // The installed 5.0.1 comes from an archive that was rebuilt afterwards.
     host.build("5.0.1").file("lib/version", "first build").write();
     host.run(["unpack", "5.0.1"]).ok();
     host.archive("5.0.1");
@@ -44,7 +44,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Those that begin with a release installed; an `install` upward is an `upgrade`.
+/// Returns the cases that start with an installed release. `install` is left out, because upward it equals `upgrade`.
 fn running() -> impl Iterator<Item = Case> {
     cases().into_iter().filter(|case| case.args[0] != "install")
 }
@@ -54,7 +54,7 @@ fn upgrade() -> Case {
 }
 
 #[test]
-fn killed_anywhere_every_command_arrives_in_the_end() {
+fn killed_command_completes_on_rerun() {
     let mut all = 0;
     for case in cases() {
         let points = case.sweep(|host, at| {
@@ -70,7 +70,7 @@ fn killed_anywhere_every_command_arrives_in_the_end() {
 }
 
 #[test]
-fn killed_at_its_very_end_a_command_has_done_all() {
+fn kill_at_exit_leaves_complete_result() {
     for case in cases() {
         let host = case.start.copy();
         let at = case.kill(&host, stepper::count(&host.copy().command(case.args)));
@@ -79,18 +79,18 @@ fn killed_at_its_very_end_a_command_has_done_all() {
 }
 
 #[test]
-fn killed_anywhere_a_rebuilt_release_is_old_or_new() {
+fn killed_replace_leaves_old_or_new_release() {
     let case = Case::new(&["unpack", "--replace", "5.0.1"], rebuilt());
     let points = case.sweep(|host, at| {
         assert_eq!(links(host), links(&case.start), "{at}");
-        // Unpacked anew or not: the same command once more gets there, and says so where it has to recover.
+        // Whether the release was replaced or not, a rerun reaches the goal and reports a recovery.
         case.arrives(host, at);
         host.complete("5.0.1");
     });
     println!("{:?}: {points} kill points, 0 wrong outcomes", case.args);
 }
 
-/// `boot` after a kill: it never fails, never moves the commit point, and leaves nothing to do.
+/// Asserts that `boot` after a kill succeeds, does not move the commit point and leaves nothing to do.
 fn boots(host: &Host, at: &str) {
     let permanent = host.link("permanent");
     let run = host.run(["boot"]);
@@ -103,19 +103,19 @@ fn boots(host: &Host, at: &str) {
 }
 
 #[test]
-fn killed_anywhere_every_command_lets_the_service_start() {
+fn boot_succeeds_after_any_kill() {
     for case in running() {
         let points = case.sweep(boots);
         println!("boot after {points} kill points of {:?}, 0 wrong outcomes", case.args);
     }
-    // Once on the disk that ordinary temporary files are on.
+    // One more run uses the disk with the ordinary temporary files.
     let host = Host::new();
     ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
     host.run(["install", "5.0.0"]).ok();
     Case::new(&["upgrade", "5.0.1"], host).sweep(boots);
 }
 
-/// A recovery, by that command, of what a kill left; it is killed at every point in turn.
+/// Kills the recovery by this command at every point in turn. `start` is the state that an earlier kill left.
 fn recovery_is_killed(case: &Case, start: &Host, args: Args) -> usize {
     let again = Case::new(args, start.copy());
     again.sweep(|host, at| {
@@ -125,7 +125,7 @@ fn recovery_is_killed(case: &Case, start: &Host, args: Args) -> usize {
 }
 
 #[test]
-fn recovery_is_killed_anywhere_as_well() {
+fn killed_recovery_recovers() {
     let case = upgrade();
     let points = stepper::count(&case.start.copy().command(case.args));
     for halfway in [["5.0.1", "5.0.0"], ["5.0.1", "5.0.1"]] {
@@ -136,7 +136,7 @@ fn recovery_is_killed_anywhere_as_well() {
         });
         let leads = halfway.map(|version| Some(format!("releases/{version}")));
         let start = { killed }.find(|host| links(host) == leads && is_interrupted(host)).unwrap();
-        // The same command recovers first and then arrives; `boot` recovers and is done.
+        // The same command recovers and then completes; `boot` only recovers.
         for args in [&["upgrade", "5.0.1"][..], &["boot"]] {
             let points = recovery_is_killed(&case, &start, args);
             println!("{halfway:?}: recovery by {args:?}: {points} kill points, 0 wrong outcomes");
@@ -145,7 +145,7 @@ fn recovery_is_killed_anywhere_as_well() {
 }
 
 #[test]
-fn from_every_open_journal_a_recovery_may_be_killed() {
+fn repeatedly_killed_recovery_recovers() {
     let case = upgrade();
     let open = std::sync::atomic::AtomicUsize::new(0);
     case.each_kill(|host, nth| {
@@ -154,7 +154,7 @@ fn from_every_open_journal_a_recovery_may_be_killed() {
             return;
         }
         open.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        // Three recoveries in a row are cut short, each later than the one before, by turns of both kinds.
+        // Interrupts three recoveries in a row, each later than the previous one, alternating between both commands.
         for (round, nth) in [3 + nth % 5, 9 + nth % 11, 17 + nth % 23].into_iter().enumerate() {
             let args: Args = if round % 2 == 0 { &["boot"] } else { case.args };
             stepper::kill_before(&host.command(args), nth);
@@ -177,7 +177,8 @@ const NEXT: [Args; 9] = [
     &["prune", "--keep", "0"],
 ];
 
-/// The exit code of a command and what it leaves, but for the mark that an interrupted command set early.
+/// Returns the exit code of a command and its outcome, without the `tenured` marks, which an interrupted command sets
+/// early.
 fn then(host: &Host, args: Args, at: &str) -> (Option<i32>, Outcome) {
     let code = host.run(args).code;
     let mut outcome = Outcome::of(host, at);
@@ -186,7 +187,7 @@ fn then(host: &Host, args: Args, at: &str) -> (Option<i32>, Outcome) {
 }
 
 #[test]
-fn killed_anywhere_another_command_finds_it_done_or_not_begun() {
+fn next_command_sees_killed_one_done_or_not_begun() {
     for case in running().take(6) {
         let end = case.start.copy();
         end.run(case.args).ok();
@@ -197,7 +198,7 @@ fn killed_anywhere_another_command_finds_it_done_or_not_begun() {
             for turn in [0, 4] {
                 let which = (nth + turn) % NEXT.len();
                 let found = then(&host.copy(), NEXT[which], &at);
-                // After a move that was rolled back, a late `confirm` is refused.
+                // After a rollback, a late `confirm` is refused.
                 let late = NEXT[which] == ["confirm"] && found.0 == Some(2);
                 let late = late && found.1 == expected[which][0].1;
                 let known = late || expected[which].contains(&found);
@@ -212,21 +213,21 @@ fn killed_anywhere_another_command_finds_it_done_or_not_begun() {
     }
 }
 
-/// A command that was disturbed and went on: it did all or nothing, and its exit code says which.
+/// Disturbs a command and asserts that it does all or nothing, and that its exit code says which.
 fn did_all_or_nothing(case: &Case, host: &Host, fate: Fate, nth: usize) {
     let (ended, call) = stepper::meet(&host.command(case.args), nth, fate);
     let at = format!("{:?}, {fate:?} at call {nth}, {call}", case.args);
     match ended {
-        // The end itself cannot fail, and `boot` reports what it cannot do.
+        // The exit itself cannot fail, and `boot` only reports what it cannot do.
         _ if call == "exit_group" => {}
         Ended::Exited { code: 0, .. } if case.args[0] == "boot" => {}
         Ended::Exited { code: 0, .. } => {
-            // The next command may have something to sweep, and nothing to take back.
+            // The next command may have leftovers to remove, but nothing to roll back.
             let next = host.run(["uninstall", "9.9.9"]).code(2);
             assert!(!next.stderr.contains("rolled it back"), "{at}: exit code 0, and then: {next:#?}");
             case.is_at_end(host, &at);
         }
-        // All was done, and only telling so failed.
+        // The change is complete; only the output failed.
         Ended::Exited { code: 1, .. } if call == "write" && links(host) == case.end.links => {}
         Ended::Exited { code: 1, .. } => is_as_before(case, host, &at),
         ended => panic!("{at}: {ended:?}"),
@@ -235,8 +236,8 @@ fn did_all_or_nothing(case: &Case, host: &Host, fate: Fate, nth: usize) {
     case.arrives_again(host, &at);
 }
 
-/// Nothing has changed; but where a journal was opened and could not be made durable, it stays, with nothing
-/// of it begun.
+/// Asserts that nothing has changed. A journal that was opened but could not be made durable may stay, with no step
+/// begun.
 fn is_as_before(case: &Case, host: &Host, at: &str) {
     let own = |path: &String| is_interrupted(host) && path.starts_with(".tenure/");
     let kept = |host: &Host| lasting(host).into_iter().filter(|(path, _)| !own(path)).collect();
@@ -244,7 +245,7 @@ fn is_as_before(case: &Case, host: &Host, at: &str) {
 }
 
 #[test]
-fn asked_to_end_anywhere_a_command_does_all_or_nothing() {
+fn sigterm_leaves_all_or_nothing() {
     for case in running() {
         let points = case.each(|host, nth| did_all_or_nothing(&case, host, Fate::Hear(Signal::SIGTERM), nth));
         println!("{:?}: SIGTERM at {points} points, 0 wrong outcomes", case.args);
@@ -253,7 +254,7 @@ fn asked_to_end_anywhere_a_command_does_all_or_nothing() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn whichever_call_fails_a_command_does_all_or_nothing() {
+fn failed_system_call_leaves_all_or_nothing() {
     for case in running() {
         let points = case.each(|host, nth| did_all_or_nothing(&case, host, Fate::Fail(Errno::EIO), nth));
         println!("{:?}: EIO from {points} calls, 0 wrong outcomes", case.args);
@@ -261,7 +262,7 @@ fn whichever_call_fails_a_command_does_all_or_nothing() {
 }
 
 #[test]
-fn a_torn_journal_blocks_nothing() {
+fn torn_journal_does_not_block_boot() {
     let case = upgrade();
     let cuts = std::sync::atomic::AtomicUsize::new(0);
     case.each_kill(|host, nth| {
@@ -283,7 +284,7 @@ fn a_torn_journal_blocks_nothing() {
 }
 
 #[test]
-fn a_signal_at_any_moment_takes_back_or_lets_arrive() {
+fn sigterm_undoes_or_completes_upgrade() {
     let case = Case::new(&["upgrade", "5.0.1"], installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]));
     let points = stepper::count(&case.start.copy().command(case.args));
     let (mut arrived, mut taken_back) = (0, 0);

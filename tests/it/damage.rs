@@ -1,5 +1,5 @@
-//! What people wrote is wrong, or another tool's directory looks like a root: a service starts all the same, what runs
-//! can be looked at and taken back, and no rule is passed over.
+//! Damaged files that people wrote, and directories of other tools that look like a root. A service still starts, the
+//! state can be read and rolled back, and no rule is ignored.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -9,7 +9,7 @@ use crate::support::{Host, guards};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Settings that are wrong, each with the words of its error.
+/// Invalid settings, each with words of its error.
 const WRONG: [(&str, &str); 4] = [
     ("name = 'emqx'\n[helth]\ntcp = '127.0.0.1:1'\n", "tenure.toml, line 2: unknown field `helth`"),
     ("name = 'emqx'\n[trust]\nkeys = ['x']\n", "tenure.toml, line 3: \"x\" is no minisign public key"),
@@ -17,7 +17,7 @@ const WRONG: [(&str, &str); 4] = [
     ("name = \n", "tenure.toml, line 1"),
 ];
 
-/// 5.0.0 permanent, 5.0.1 on trial, 5.0.2 unpacked, 5.0.3 as an archive.
+/// Returns a host with 5.0.0 permanent, 5.0.1 on trial, 5.0.2 unpacked and an archive of 5.0.3.
 fn on_trial() -> Host {
     let host = Host::new();
     ["5.0.0", "5.0.1", "5.0.2", "5.0.3"].iter().for_each(|version| host.archive(version));
@@ -32,7 +32,7 @@ fn settings(host: &Host, text: &str) {
 }
 
 #[test]
-fn wrong_settings_keep_no_service_from_starting() {
+fn boot_succeeds_with_wrong_settings() {
     for (text, error) in WRONG {
         let host = on_trial();
         settings(&host, text);
@@ -49,7 +49,7 @@ fn wrong_settings_keep_no_service_from_starting() {
 }
 
 #[test]
-fn with_wrong_settings_everything_can_be_looked_at() {
+fn read_commands_work_with_wrong_settings() {
     for (text, error) in WRONG {
         let host = on_trial();
         settings(&host, text);
@@ -74,7 +74,7 @@ fn with_wrong_settings_everything_can_be_looked_at() {
 }
 
 #[test]
-fn with_wrong_settings_a_trial_can_be_ended_either_way() {
+fn trial_can_end_with_wrong_settings() {
     for (text, error) in WRONG {
         for (command, current, line) in
             [("revert", "5.0.0", "going back to it."), ("confirm", "5.0.1", "Made release permanent")]
@@ -91,7 +91,7 @@ fn with_wrong_settings_a_trial_can_be_ended_either_way() {
 }
 
 #[test]
-fn a_rule_that_cannot_be_read_is_not_passed_over() {
+fn wrong_settings_block_changes() {
     for (text, error) in WRONG {
         let host = on_trial();
         settings(&host, text);
@@ -129,7 +129,7 @@ fn a_rule_that_cannot_be_read_is_not_passed_over() {
 }
 
 #[test]
-fn wrong_manifests_and_paths_keep_no_service_from_starting() {
+fn boot_succeeds_with_wrong_manifests_and_paths() {
     let damage = |host: &Host| {
         let releases = host.root().join("releases");
         fs::write(releases.join("5.0.0/release.toml"), "name = 'emqx'\nversion = '5.0.0'\n[x]\n").unwrap();
@@ -164,7 +164,7 @@ fn wrong_manifests_and_paths_keep_no_service_from_starting() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_a_file_of_tenures_keeps_no_service_from_starting() {
+fn boot_succeeds_with_damaged_state_files() {
     for name in ["journal", "trial", "history", "receipts", "log", "guard", "data"] {
         let host = on_trial();
         let place = host.root().join(".tenure").join(name);
@@ -190,7 +190,7 @@ fn what_stands_in_the_place_of_a_file_of_tenures_keeps_no_service_from_starting(
 }
 
 #[test]
-fn a_wrong_key_beside_the_service_leaves_the_service_its_moves() {
+fn wrong_key_elsewhere_does_not_block_revert() {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
@@ -202,7 +202,7 @@ fn a_wrong_key_beside_the_service_leaves_the_service_its_moves() {
 }
 
 #[test]
-fn where_the_service_cannot_be_told_the_links_move_and_a_warning_says_so() {
+fn unreadable_service_table_moves_links_only() {
     for (from, to) in [("[service]", "[servce]"), ("[service]", "[service"), ("start = ", "start = 5 #")] {
         let serving = Serving::start("");
         serving.pack(&Greeter::well("5.0.1"));
@@ -223,16 +223,16 @@ fn where_the_service_cannot_be_told_the_links_move_and_a_warning_says_so() {
 }
 
 #[test]
-fn a_guard_ends_a_trial_also_where_it_only_knows_wrong_settings() {
+fn guard_ends_trial_with_wrong_settings() {
     taken_over_with(("[timeouts]", "[timeout]"), false);
 }
 
 #[test]
-fn a_guard_moves_the_service_once_the_settings_are_corrected() {
+fn guard_moves_service_after_settings_are_fixed() {
     taken_over_with(("[service]", "[servce]"), true);
 }
 
-/// The guard that holds the lock of those that are on duty.
+/// Returns the process ID of the active guard, which holds the lock, or `None`.
 fn on_duty(host: &Host) -> Option<i32> {
     let inode = fs::metadata(host.root().join(".tenure/guard")).unwrap().ino();
     let locks = fs::read_to_string("/proc/locks").unwrap();
@@ -240,7 +240,7 @@ fn on_duty(host: &Host) -> Option<i32> {
     held.split_whitespace().nth(4)?.parse().ok()
 }
 
-/// A trial comes to its end under guards that were started after the settings had become wrong.
+/// Asserts that a trial ends under guards that started after the settings became wrong.
 fn taken_over_with((right, wrong): (&str, &str), corrected: bool) {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
@@ -250,10 +250,10 @@ fn taken_over_with((right, wrong): (&str, &str), corrected: bool) {
     assert_eq!(first.len(), 2);
     first.sort_by_key(|pid| Some(*pid) != on_duty(&serving.host));
     serving.changed(right, wrong);
-    // One that is killed on duty has one more stand in, which reads the settings as they are now.
+    // After the active guard is killed, a new guard starts and reads the current settings.
     for pid in &first {
         serving.until("two stand guard", || guards(&serving.host).len() == 2);
-        // One that has just been started has not yet seen that another one is on duty.
+        // A guard that has just started may not have noticed the active guard yet.
         std::thread::sleep(std::time::Duration::from_millis(500));
         kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
         serving.until("it is gone", || !guards(&serving.host).contains(pid));
@@ -269,7 +269,7 @@ fn taken_over_with((right, wrong): (&str, &str), corrected: bool) {
 }
 
 #[test]
-fn a_watched_trial_whose_manifest_is_wrong_by_now_comes_to_its_end() {
+fn watched_trial_ends_with_wrong_manifest() {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     let settings = fs::read_to_string(serving.host.root().join("tenure.toml")).unwrap();
@@ -288,7 +288,7 @@ fn a_watched_trial_whose_manifest_is_wrong_by_now_comes_to_its_end() {
 }
 
 #[test]
-fn a_directory_of_another_tool_is_not_taken_for_a_root() {
+fn directory_of_another_tool_is_not_a_root() {
     let host = Host::new();
     fs::remove_file(host.root().join("tenure.toml")).unwrap();
     fs::create_dir_all(host.root().join("releases/20240101120000")).unwrap();
@@ -325,7 +325,7 @@ fn a_directory_of_another_tool_is_not_taken_for_a_root() {
     host.run(["init", "--dry-run"]).ok();
     host.run(["init"]).ok();
     host.run(["install", "5.0.0"]).ok();
-    // Who deletes .tenure/ has lost nothing that a start needs.
+    // A start does not need the contents of .tenure/.
     fs::remove_dir_all(host.root().join(".tenure")).unwrap();
     host.run(["boot"]).ok();
     assert!(host.root().join(".tenure").exists());

@@ -1,4 +1,4 @@
-//! Data that outlives releases: formats, backups, migrations; and what a release does ahead of a switch.
+//! Data that outlives releases: formats, backups and migrations, and the hooks that run before a switch.
 
 use std::fs;
 use std::path::Path;
@@ -9,15 +9,15 @@ use crate::support::case::{Case, links};
 use crate::support::stepper;
 use crate::support::{Host, Run};
 
-/// What is waited for in vain fails the test after this.
+/// The time limit of a wait; after it, the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A program that says what it was run for.
+/// A program that records its action and versions.
 const TELLS: &str = r#"#!/bin/sh
 echo "$TENURE_ACTION ${TENURE_OLD_VERSION:-none} ${TENURE_NEW_VERSION:-none}" >>"$TENURE_ROOT/../told"
 "#;
 
-/// A migration that ends once it is let go, well or not, and is counted.
+/// A migration that waits while `hold` exists, fails if `fail` exists, and records each run.
 const MIGRATES: &str = r#"#!/bin/sh
 echo "$TENURE_ACTION ${TENURE_OLD_VERSION:-none} ${TENURE_NEW_VERSION:-none}" >>"$TENURE_ROOT/../told"
 echo $$ >>"$TENURE_ROOT/../pids"
@@ -26,7 +26,7 @@ while [ -e "$TENURE_ROOT/../hold" ]; do sleep 0.02; done
 [ ! -e "$TENURE_ROOT/../fail" ] || { echo "the index is torn"; exit 7; }
 "#;
 
-/// A root whose release 5.0.0 writes data format 2.
+/// Returns a root whose release 5.0.0 writes data format 2.
 fn host() -> Host {
     let host = Host::in_memory();
     release(&host, "5.0.0", "[data]\nwrites = 2\nreads = [1, 2]\n", &[]);
@@ -40,7 +40,7 @@ fn release(host: &Host, version: &str, manifest: &str, programs: &[(&str, &str)]
     programs.iter().fold(build, |build, (path, text)| build.executable(path, text)).write();
 }
 
-/// 5.0.1 migrates from 2 to 3.
+/// Packs 5.0.1, which migrates the data from format 2 to format 3.
 fn migrating(host: &Host, more: &str) {
     let manifest = format!("[data]\nwrites = 3\nreads = [2, 3]\n[hooks]\nmigrate = ['bin/migrate']\n{more}");
     release(host, "5.0.1", &manifest, &[("bin/migrate", MIGRATES), ("bin/tell", TELLS)]);
@@ -63,7 +63,7 @@ fn told(host: &Host) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// How the migration stands.
+/// Returns the stage of the migration.
 fn stage(host: &Host) -> String {
     host.run(["status", "--json"]).json()["migration"]["stage"].as_str().unwrap_or("none").to_owned()
 }
@@ -81,7 +81,7 @@ fn refused(run: Run, why: &str) {
 }
 
 #[test]
-fn a_migration_runs_once_the_release_is_permanent_and_nobody_waits_for_it() {
+fn migration_runs_in_background_once_permanent() {
     let host = host();
     migrating(&host, "");
     set(&host, "hold");
@@ -105,21 +105,21 @@ fn a_migration_runs_once_the_release_is_permanent_and_nobody_waits_for_it() {
         .stdout_has("Data: format 3\nData migration: to data format 3 by 5.0.1, done at ");
     assert_eq!(told(&host), ["migrate 5.0.0 5.0.1"]);
     host.run(["history"]).ok().stdout_has("  migrate  by the migrator: done in ");
-    // There is nothing more to do, whoever asks.
+    // No later command migrates the data again.
     host.run(["migrate"]).ok().stdout("The data is in format 3.\nThere is nothing to migrate.\n");
     host.run(["install", "5.0.1"]).ok();
     assert_eq!(told(&host).len(), 1);
 }
 
 #[test]
-fn while_it_runs_no_release_is_switched_to() {
+fn running_migration_blocks_switch() {
     let host = host();
     migrating(&host, "");
     release(&host, "5.0.2", "", &[]);
     set(&host, "hold");
     host.run(["upgrade", "5.0.1"]).ok();
     until(&host, "running");
-    // What it says meanwhile is nobody else's doing.
+    // The log of the running migration may change meanwhile.
     let tree =
         || host.tree().into_iter().filter(|(path, _)| !path.starts_with(".tenure/log/")).collect::<Vec<_>>();
     let before = tree();
@@ -131,7 +131,7 @@ fn while_it_runs_no_release_is_switched_to() {
     run.stdout_has("FAILED  data: a data migration is not done: to data format 3 by 5.0.1, running since ")
         .stdout_has("        hint: `tenure migrate` waits for its end\n");
     assert_eq!(tree(), before);
-    // Of an archive that is not the vendor's nothing else can be told.
+    // The contents of an archive with a wrong digest are not checked further.
     let digest = host.root().join("releases/emqx-5.0.2.zip.sha256");
     fs::write(&digest, "0".repeat(64)).unwrap();
     host.run(["check", "5.0.2"])
@@ -143,7 +143,7 @@ fn while_it_runs_no_release_is_switched_to() {
         .stderr_has("has not the digest")
         .stderr_has("a data migration is not done");
     fs::remove_file(digest).unwrap();
-    // Only a look at it is taken by who waits for it.
+    // `migrate` only waits for the running migration.
     let mut waiting = host.command(["migrate"]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(200));
     assert!(waiting.try_wait().unwrap().is_none());
@@ -154,7 +154,7 @@ fn while_it_runs_no_release_is_switched_to() {
 }
 
 #[test]
-fn a_migration_that_failed_is_told_and_run_again() {
+fn failed_migration_is_reported_and_rerun() {
     let host = host();
     migrating(&host, "");
     release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
@@ -186,7 +186,7 @@ fn a_migration_that_failed_is_told_and_run_again() {
 }
 
 #[test]
-fn a_migration_that_is_just_about_to_begin_has_not_failed() {
+fn due_migration_has_not_failed() {
     let host = host();
     migrating(&host, "");
     host.run(["upgrade", "5.0.1"]).ok();
@@ -205,7 +205,7 @@ fn a_migration_that_is_just_about_to_begin_has_not_failed() {
     host.run(["migrate"]).ok();
 }
 
-/// The ids of the programs that have begun to migrate, once there are so many.
+/// Waits until `count` migration programs have started, and returns their process IDs.
 fn migrators(host: &Host, count: usize) -> Vec<String> {
     let begun = Instant::now();
     loop {
@@ -218,13 +218,13 @@ fn migrators(host: &Host, count: usize) -> Vec<String> {
     }
 }
 
-/// Whether a process has ended, whoever has taken note of it or not.
+/// Returns whether a process has ended, reaped or not.
 fn is_over(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
 }
 
-/// A host whose migration was killed, with what it had begun still at work.
+/// Returns a host whose migrator was killed while the migration program still runs.
 fn killed() -> Host {
     let host = host();
     migrating(&host, "");
@@ -240,10 +240,10 @@ fn killed() -> Host {
 }
 
 #[test]
-fn a_migration_that_is_killed_has_failed() {
+fn killed_migration_has_failed() {
     let host = killed();
     host.run(["status"]).code(1).stdout_has("it is truncated");
-    // What it left behind is ended before another one begins: there are never two.
+    // The remaining program is ended before a new migration starts, so that two never run at once.
     let mut again = host.command(["migrate"]).spawn().unwrap();
     until(&host, "running");
     assert!(is_over(&migrators(&host, 2)[0]), "two of them are at work");
@@ -252,14 +252,14 @@ fn a_migration_that_is_killed_has_failed() {
 }
 
 #[test]
-fn what_a_killed_migration_left_at_work_is_ended_before_data_is_said_to_be_restored() {
+fn restore_ends_processes_of_killed_migration() {
     let host = killed();
     host.run(["migrate", "--restored", "2"]).ok();
     assert!(is_over(&migrators(&host, 1)[0]), "it is at work");
 }
 
 #[test]
-fn history_tells_who_said_that_data_was_restored() {
+fn history_records_restored_data() {
     let host = host();
     let before = host.run(["history", "--json"]).ok().json()["entries"].as_array().unwrap().len();
     host.run(["migrate", "--restored", "2", "--dry-run"]).ok();
@@ -274,7 +274,7 @@ fn history_tells_who_said_that_data_was_restored() {
 }
 
 #[test]
-fn killed_anywhere_nothing_is_migrated_too_early_and_all_of_it_in_the_end() {
+fn killed_upgrade_migrates_exactly_once() {
     let host = host();
     migrating(&host, "backup = ['bin/tell']\nprepare = ['bin/tell']\ncheck = ['bin/tell']\n");
     let case = Case::new(&["upgrade", "5.0.1"], host);
@@ -296,7 +296,7 @@ fn killed_anywhere_nothing_is_migrated_too_early_and_all_of_it_in_the_end() {
 }
 
 #[test]
-fn a_release_that_cannot_read_the_data_is_refused_before_anything_is_switched() {
+fn release_that_cannot_read_data_is_refused() {
     let host = host();
     release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
     release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [3, 4]\n", &[]);
@@ -315,17 +315,17 @@ fn a_release_that_cannot_read_the_data_is_refused_before_anything_is_switched() 
     refused(host.run(["downgrade", "5.0.0"]), why);
     refused(host.run(["downgrade", "--no-permanent", "5.0.0"]), why);
     assert_eq!(host.tree(), before);
-    // A release that never said anything of it, with no migration ever run, is trusted.
+    // A release without data formats is accepted if no migration has ever run.
     host.run(["upgrade", "5.0.3"]).ok();
     host.run(["status"]).ok().stdout_has("Data: format 3\n");
-    // Data of the older release that was brought back is what the operator says it is.
+    // The operator states the format of restored data.
     host.run(["migrate", "--restored", "2"]).ok().stdout("The data is in format 2.\n");
     host.run(["downgrade", "5.0.0"]).ok();
     host.run(["status"]).ok().stdout_has("Data: format 2\n");
 }
 
 #[test]
-fn the_way_leads_over_releases_that_read_the_data_on_disk() {
+fn path_leads_over_releases_that_read_data() {
     let host = host();
     release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
     release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
@@ -337,16 +337,16 @@ fn the_way_leads_over_releases_that_read_the_data_on_disk() {
         "caused by: 5.0.3 cannot start on the data that it would find: format 3 is on disk by then\n\
          hint: a release between 5.0.2 and 5.0.3 that reads format 3 and writes a format that 5.0.3 reads would complete a path\n",
     );
-    // What is on disk counts, and not what the release that runs would write.
+    // The format on disk counts, not the format that the running release would write.
     host.run(["migrate", "--restored", "2"]).ok();
     host.run(["plan", "5.0.3"])
         .ok()
         .stdout("From 5.0.2 to 5.0.3 in 1 hop:\n  1. 5.0.3, hot, an archive in releases/\n");
 }
 
-/// Nobody waits for the one of the last release.
+/// A multi-hop upgrade does not wait for the migration of the last release.
 #[test]
-fn a_walk_tells_of_the_migration_that_it_leaves_at_work() {
+fn multi_hop_upgrade_reports_last_migration() {
     let host = host();
     migrating(&host, "");
     release(&host, "5.0.2", "", &[]);
@@ -370,9 +370,9 @@ fn a_walk_tells_of_the_migration_that_it_leaves_at_work() {
     assert_eq!(json["migration"], serde_json::Value::Null);
 }
 
-/// Who says nothing of formats leaves the data as it is: the way over it is no other than over what was before.
+/// A release without data formats leaves the data unchanged, so a hop over it does not make the data readable.
 #[test]
-fn no_way_leads_over_a_release_that_would_leave_data_which_the_next_cannot_read() {
+fn path_avoids_release_that_does_not_convert_data() {
     let host = host();
     host.build("5.0.2").file("release.toml", "name = 'emqx'\nversion = '5.0.2'\n").write();
     release(&host, "5.0.3", "[data]\nwrites = 3\nreads = [3]\n", &[]);
@@ -394,7 +394,7 @@ fn no_way_leads_over_a_release_that_would_leave_data_which_the_next_cannot_read(
 }
 
 #[test]
-fn a_lower_release_is_not_believed_to_have_rewritten_the_data() {
+fn downgrade_keeps_higher_data_format() {
     let host = host();
     release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
     release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [3, 4]\n", &[]);
@@ -417,9 +417,9 @@ fn a_lower_release_is_not_believed_to_have_rewritten_the_data() {
     );
 }
 
-/// What the lower release wrote is in its own format, and is migrated on the way up, each time.
+/// The lower release writes its own format, so each upgrade migrates the data again.
 #[test]
-fn data_is_migrated_again_after_a_release_that_wrote_the_lower_format() {
+fn upgrade_migrates_again_after_downgrade() {
     let host = Host::in_memory();
     release(&host, "5.0.0", "[data]\nwrites = 2\nreads = [2, 3]\n", &[]);
     host.run(["install", "5.0.0"]).ok();
@@ -449,7 +449,7 @@ fn data_is_migrated_again_after_a_release_that_wrote_the_lower_format() {
 }
 
 #[test]
-fn below_a_migration_to_nobody_knows_what_no_release_is_gone_to() {
+fn migration_to_unknown_format_blocks_downgrade() {
     let host = host();
     release(&host, "5.0.1", "[hooks]\nmigrate = ['bin/migrate']\n", &[("bin/migrate", MIGRATES)]);
     release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
@@ -472,9 +472,9 @@ fn below_a_migration_to_nobody_knows_what_no_release_is_gone_to() {
     host.run(["status"]).ok().stdout_has("Data: format 3\n");
 }
 
-/// Data that was there before anybody spoke of formats is in none that is known until all of it was migrated.
+/// The format of data from a release without formats is unknown until a migration succeeds.
 #[test]
-fn what_a_release_is_only_about_to_write_is_not_on_disk() {
+fn failed_migration_does_not_change_data_format() {
     let host = Host::in_memory();
     release(&host, "5.0.0", "", &[]);
     host.run(["install", "5.0.0"]).ok();
@@ -499,7 +499,7 @@ fn what_a_release_is_only_about_to_write_is_not_on_disk() {
 }
 
 #[test]
-fn a_trial_is_taken_back_whatever_it_would_have_written() {
+fn revert_ignores_data_format_of_trial() {
     let host = host();
     release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
     host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
@@ -510,7 +510,7 @@ fn a_trial_is_taken_back_whatever_it_would_have_written() {
 }
 
 #[test]
-fn a_backup_is_made_before_and_without_one_nothing_is_done() {
+fn failed_backup_stops_upgrade() {
     let host = host();
     migrating(&host, "backup = ['bin/tell']\n");
     let run = host.run(["upgrade", "--dry-run", "5.0.1"]).ok();
@@ -533,9 +533,9 @@ fn a_backup_is_made_before_and_without_one_nothing_is_done() {
     assert_eq!(told(&host), ["backup 5.0.0 5.0.1", "migrate 5.0.0 5.0.1"]);
 }
 
-/// One that brings the data into its format by itself, as it starts.
+/// The release converts the data by itself when it starts.
 #[test]
-fn a_backup_is_made_of_data_that_a_higher_release_rewrites_without_a_hook() {
+fn backup_precedes_format_change_without_hook() {
     let host = host();
     for (version, writes) in [("5.0.1", 2), ("5.0.2", 3)] {
         let manifest = format!("[data]\nwrites = {writes}\nreads = [2, 3]\n[hooks]\nbackup = ['bin/tell']\n");
@@ -560,7 +560,7 @@ fn a_backup_is_made_of_data_that_a_higher_release_rewrites_without_a_hook() {
 }
 
 #[test]
-fn on_trial_the_backup_comes_with_the_confirmation() {
+fn trial_makes_backup_on_confirm() {
     let host = host();
     migrating(&host, "backup = ['bin/tell']\n");
     host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
@@ -570,7 +570,7 @@ fn on_trial_the_backup_comes_with_the_confirmation() {
     host.run(["confirm"]).ok().stdout_has("Made a backup.\n");
     until(&host, "done");
     assert_eq!(told(&host), ["backup 5.0.0 5.0.1", "migrate 5.0.0 5.0.1"]);
-    // One that is asked for is made in any case, before the trial begins.
+    // A requested backup is always made, before the trial begins.
     release(&host, "5.0.2", "", &[]);
     let command = "env | grep ^TENURE_ | cut -d= -f1 | sort | tr '\\n' ' ' >../saved";
     host.run(["upgrade", "--no-permanent", "--backup-command", command, "5.0.2"]).ok();
@@ -581,7 +581,7 @@ fn on_trial_the_backup_comes_with_the_confirmation() {
 }
 
 #[test]
-fn the_check_of_a_release_comes_before_anything_is_done() {
+fn check_hook_runs_before_any_change() {
     let host = host();
     let objects = "#!/bin/sh\necho hm\necho \"no $TENURE_ACTION from $TENURE_OLD_VERSION in ${TENURE_NEW_DIR##*/}\"\nexit 1\n";
     let agrees = "#!/bin/sh\n[ -x \"$TENURE_NEW_DIR/bin/check\" ] && grep -q emqx release.toml && echo the disks are fine\n";
@@ -606,12 +606,12 @@ fn the_check_of_a_release_comes_before_anything_is_done() {
     host.run(["unpack", "5.0.2"]).ok();
     host.run(["check", "5.0.2"]).ok().stdout_has("ok      check hook: the disks are fine\n");
     host.run(["upgrade", "5.0.2"]).ok();
-    // It is not asked of what has run here.
+    // The check hook does not run for a release that ran here before.
     host.run(["downgrade", "5.0.0"]).ok();
 }
 
 #[test]
-fn what_outlives_releases_is_where_a_check_looks_for_it() {
+fn check_hook_sees_shared_directories() {
     let host = Host::new();
     let settings = "name = \"emqx\"\n[space]\nreserve = \"0 B\"\n[shared]\ndirectories = ['etc']\n";
     fs::write(host.root().join("tenure.toml"), settings).unwrap();
@@ -625,7 +625,7 @@ fn what_outlives_releases_is_where_a_check_looks_for_it() {
 }
 
 #[test]
-fn a_release_is_prepared_once_however_it_gets_there() {
+fn release_is_prepared_once() {
     let host = host();
     let prepares = "#!/bin/sh\necho \"$TENURE_ACTION $TENURE_OLD_VERSION $TENURE_NEW_VERSION\" >>\"$TENURE_ROOT/../told\"\n\
                     echo driver >driver.ko\nmkdir -p cache && echo warm >cache/x\n";
@@ -643,14 +643,14 @@ fn a_release_is_prepared_once_however_it_gets_there() {
         (told(&host), host.link("current").unwrap().as_str()),
         (vec!["prepare 5.0.0 5.0.1".to_owned()], "releases/5.0.0")
     );
-    // What it was prepared with belongs to it, and what anybody else changes does not.
+    // Files that the prepare hook made belong to the release; later changes are reported.
     host.run(["verify", "5.0.1"]).ok();
     fs::write(host.root().join("releases/5.0.1/driver.ko"), "another").unwrap();
     host.run(["verify", "5.0.1"]).code(1).stdout_has("  changed: driver.ko\n");
     let run = host.run(["upgrade", "5.0.1"]).ok();
     run.stdout("Release 5.0.1 is already unpacked, switching to it.\nInstalled Release: 5.0.1\nMade release permanent: \"5.0.1\"\n");
     assert_eq!(told(&host).len(), 1);
-    // Unpacked by one call, prepared by the next, tampered with in between.
+    // One command unpacks the release, and the next one prepares it. The file changes in between.
     host.run(["unpack", "5.0.2"]).ok();
     fs::write(host.root().join("releases/5.0.2/bin/emqx"), "tampered").unwrap();
     host.run(["upgrade", "5.0.2"]).ok().stdout_has("Prepared successfully: \"5.0.2\"\n");
@@ -662,7 +662,7 @@ fn a_release_is_prepared_once_however_it_gets_there() {
 }
 
 #[test]
-fn a_release_that_cannot_be_prepared_is_taken_back() {
+fn failed_prepare_removes_release() {
     let host = host();
     let fails = "#!/bin/sh\necho x >half\necho no compiler\nexit 1\n";
     release(&host, "5.0.1", "[hooks]\nprepare = ['bin/prepare']\n", &[("bin/prepare", fails)]);
@@ -682,7 +682,7 @@ fn a_release_that_cannot_be_prepared_is_taken_back() {
 }
 
 #[test]
-fn formats_that_nobody_could_mean_are_refused() {
+fn invalid_data_formats_are_refused() {
     for (data, why) in [
         ("writes = 3\nreads = [2]", "reads does not hold 3, which the release writes"),
         ("reads = [2]", "missing field `writes`"),
@@ -705,7 +705,7 @@ fn formats_that_nobody_could_mean_are_refused() {
 }
 
 #[test]
-fn a_migration_needs_a_permanent_release_that_has_one() {
+fn migrate_needs_permanent_release_with_hook() {
     let host = Host::new();
     host.run(["migrate"]).code(2).stderr_has("cannot migrate: no release is permanent");
     let host = self::host();
@@ -717,7 +717,7 @@ fn a_migration_needs_a_permanent_release_that_has_one() {
 }
 
 #[test]
-fn a_failed_migration_holds_up_also_who_goes_over_a_trial() {
+fn failed_migration_blocks_upgrade_after_trial() {
     let host = host();
     migrating(&host, "");
     release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [2, 3, 4]\n", &[]);
@@ -734,7 +734,7 @@ fn a_failed_migration_holds_up_also_who_goes_over_a_trial() {
         (stage(&host).as_str(), host.link("permanent").as_deref()),
         ("failed", Some("releases/4.9.0"))
     );
-    // Who has the program tries again, and whichever command makes it permanent does.
+    // The migration runs again once any command makes 5.0.1 permanent.
     clear(&host, "fail");
     host.run(["upgrade", "--no-permanent", "--restart", "5.0.1"]).ok();
     host.run(["install", "5.0.1"]).ok();
@@ -743,7 +743,7 @@ fn a_failed_migration_holds_up_also_who_goes_over_a_trial() {
 }
 
 #[test]
-fn a_release_is_confirmed_with_its_migration_also_where_the_link_to_the_one_before_was_removed() {
+fn confirm_runs_migration_without_previous_link() {
     let host = host();
     migrating(&host, "");
     host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();

@@ -1,4 +1,4 @@
-//! Full and read-only disks: nothing is left behind, no release is lost, and it works once there is room.
+//! Full and read-only disks. Commands leave nothing behind, keep all releases, and succeed once there is space.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,7 +9,7 @@ use crate::support::stepper::{self, Ended};
 use crate::support::{Host, Run, assert_same};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-/// 5.0.0 permanent, 5.0.1 as an archive.
+/// Returns a host with 5.0.0 permanent and an archive of 5.0.1.
 fn host(disk: &Disk) -> Host {
     let host = Host::on(&disk.place);
     host.archive("5.0.0");
@@ -18,7 +18,7 @@ fn host(disk: &Disk) -> Host {
     host
 }
 
-/// Takes all room but `blocks` of 4 KiB.
+/// Fills the disk except for `blocks` of 4 KiB.
 fn leave_blocks(disk: &Disk, blocks: usize) {
     let mut ballast = File::create(disk.place.join("ballast")).unwrap();
     let mut written = 0;
@@ -29,7 +29,7 @@ fn leave_blocks(disk: &Disk, blocks: usize) {
     ballast.sync_all();
 }
 
-/// Takes all inodes but `inodes`.
+/// Uses all inodes except for `inodes`.
 fn leave_inodes(disk: &Disk, inodes: usize) {
     let dir = disk.place.join("ballast");
     fs::create_dir(&dir).unwrap();
@@ -42,7 +42,7 @@ fn make_room(disk: &Disk) {
     if ballast.is_dir() { fs::remove_dir_all(ballast).unwrap() } else { fs::remove_file(ballast).unwrap() }
 }
 
-/// The command failed or was refused, and nothing of it is left; or it worked.
+/// Asserts that the command succeeded, or that it failed or was refused without a change. Returns the exit code.
 fn clean(host: &Host, run: &Run, before: &std::collections::BTreeMap<String, String>, at: &str) -> i32 {
     let code = run.code.unwrap();
     assert!(matches!(code, 0..=2), "{at}: {run:#?}");
@@ -53,7 +53,7 @@ fn clean(host: &Host, run: &Run, before: &std::collections::BTreeMap<String, Str
     code
 }
 
-/// Upgrades with ever more room, until it fits; returns how often each exit code was seen.
+/// Upgrades with more and more space until the release fits. Returns the number of runs for each exit code.
 fn sweep(disk: &Disk, leave: fn(&Disk, usize), rooms: impl Iterator<Item = usize>) -> [usize; 3] {
     let host = host(disk);
     let before = host.tree();
@@ -77,10 +77,10 @@ fn sweep(disk: &Disk, leave: fn(&Disk, usize), rooms: impl Iterator<Item = usize
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn a_disk_that_fills_up() {
+fn upgrade_on_nearly_full_tmpfs() {
     let codes = sweep(&Disk::tmpfs("size=1m"), leave_blocks, 0..64);
     println!("tmpfs, blocks: {codes:?} ended with 0, 1, 2");
-    // What the check lets through fits: nothing fails half-way.
+    // An upgrade that passes the space check fits; none fails halfway.
     assert!(codes[0] > 0 && codes[1] == 0 && codes[2] > 0, "{codes:?}");
     let codes = sweep(&Disk::tmpfs("size=4m,nr_inodes=120"), leave_inodes, 0..64);
     println!("tmpfs, inodes: {codes:?} ended with 0, 1, 2");
@@ -89,7 +89,7 @@ fn a_disk_that_fills_up() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn an_ext4_that_fills_up() {
+fn upgrade_on_nearly_full_ext4() {
     let codes = sweep(&Disk::ext4(8 << 20, "256"), leave_blocks, (0..60).step_by(3));
     println!("ext4, blocks: {codes:?} ended with 0, 1, 2");
     assert!(codes[0] > 0 && codes[2] > 0, "{codes:?}");
@@ -98,7 +98,7 @@ fn an_ext4_that_fills_up() {
     assert!(codes[0] > 0 && codes[2] > 0, "{codes:?}");
 }
 
-/// Somebody else fills the disk while the command runs: before each of its mutating system calls in turn.
+/// Fills the disk, as another process might, before each mutating system call of the command in turn.
 fn filled_meanwhile(options: &str, leave: fn(&Disk, usize), args: &[&str]) {
     let points = {
         let disk = Disk::tmpfs(options);
@@ -130,7 +130,7 @@ fn filled_meanwhile(options: &str, leave: fn(&Disk, usize), args: &[&str]) {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn a_disk_that_somebody_else_fills_meanwhile() {
+fn disk_filled_during_command_loses_nothing() {
     for args in [
         &["install", "5.0.3"][..],
         &["install", "5.0.0"],
@@ -148,7 +148,7 @@ fn a_disk_that_somebody_else_fills_meanwhile() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn the_check_names_both_figures() {
+fn space_error_names_free_and_reserve() {
     let disk = Disk::tmpfs("size=1m");
     let host = host(&disk);
     leave_blocks(&disk, 4);
@@ -156,7 +156,7 @@ fn the_check_names_both_figures() {
     host.run(["upgrade", "5.0.1"])
         .code(2)
         .stderr_has("not enough space for 5.0.1")
-        // One block is taken by who is at work.
+        // The running command itself uses one block.
         .stderr_has("12.0 KiB free");
     let settings = host.root().join("tenure.toml");
     make_room(&disk);
@@ -166,7 +166,8 @@ fn the_check_names_both_figures() {
     assert_eq!(host.tree(), before);
 }
 
-/// 5.0.0 permanent; 5.0.1 and 5.0.2 as archives that take 5 MiB each, with this in their manifests.
+/// Returns a host with 5.0.0 permanent, and archives of 5.0.1 and 5.0.2 of 5 MiB each, with `more` in their
+/// manifests.
 fn large(disk: &Disk, more: &str) -> Host {
     let host = Host::on(&disk.place);
     host.archive("5.0.0");
@@ -180,7 +181,7 @@ fn large(disk: &Disk, more: &str) -> Host {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn a_walk_needs_room_for_all_releases_of_its_way() {
+fn multi_hop_upgrade_needs_space_for_all_hops() {
     for (leave, options) in
         [(leave_blocks as fn(&Disk, usize), "size=32m"), (leave_inodes, "size=32m,nr_inodes=300")]
     {
@@ -202,7 +203,7 @@ fn a_walk_needs_room_for_all_releases_of_its_way() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn what_has_to_be_free_is_free_once_the_release_is_unpacked() {
+fn free_space_requirement_counts_after_unpack() {
     let disk = Disk::tmpfs("size=32m");
     let host = large(&disk, "[requires]\nfree-space = '6 MiB'\n");
     for (blocks, code) in [(2_000, 2), (3_500, 0)] {
@@ -220,7 +221,7 @@ fn what_has_to_be_free_is_free_once_the_release_is_unpacked() {
     }
 }
 
-/// A root on trial, with an old release: every command has something to do.
+/// Returns a host with a trial and an old release, so that every command has something to do.
 fn on_trial(disk: &Disk) -> Host {
     let host = host(disk);
     host.archive("5.0.2");
@@ -242,7 +243,7 @@ const COMMANDS: [&[&str]; 7] = [
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn every_command_on_a_full_disk() {
+fn commands_fail_cleanly_on_full_disk() {
     for (leave, options) in
         [(leave_blocks as fn(&Disk, usize), "size=2m"), (leave_inodes, "size=4m,nr_inodes=160")]
     {
@@ -271,7 +272,7 @@ fn every_command_on_a_full_disk() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn a_disk_that_can_only_be_read() {
+fn commands_fail_cleanly_on_read_only_disk() {
     let disk = Disk::ext4(8 << 20, "512");
     let host = on_trial(&disk);
     let before = host.tree();
@@ -284,7 +285,7 @@ fn a_disk_that_can_only_be_read() {
     for args in [&["versions"][..], &["status"], &["root-dir"], &["history"], &["verify"]] {
         host.run(args).ok();
     }
-    // It cannot end the trial, and says so; the service is to start all the same.
+    // `boot` reports that it cannot end the trial, but succeeds, because the service has to start.
     host.run(["boot"]).ok().stderr_has("Read-only file system");
     assert_eq!(host.tree(), before);
     disk.remount("remount,rw");
@@ -295,7 +296,7 @@ fn a_disk_that_can_only_be_read() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn what_cannot_be_deleted_is_in_nobodys_way() {
+fn undeletable_release_does_not_block_commands() {
     let disk = Disk::tmpfs("size=4m");
     let host = on_trial(&disk);
     let busy = host.root().join("releases/5.0.0/empty");
@@ -315,7 +316,7 @@ fn what_cannot_be_deleted_is_in_nobodys_way() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn what_is_mounted_in_the_trash_is_not_emptied() {
+fn mount_in_trash_is_not_emptied() {
     let disk = Disk::tmpfs("size=4m");
     let host = on_trial(&disk);
     let (place, file) = (host.root().join(".tenure/trash/x"), disk.place.join("outside/file"));
@@ -332,7 +333,7 @@ fn what_is_mounted_in_the_trash_is_not_emptied() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn mounts_are_seen_by_nobody_else() {
+fn test_mounts_are_private() {
     let disk = Disk::tmpfs("size=1m");
     let place = disk.place.clone();
     let seen =

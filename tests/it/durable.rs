@@ -1,5 +1,5 @@
-//! What is made durable before the next step, and the last look before a removal: seen from the system calls, for on
-//! most file systems a later sync makes up for a missing one.
+//! Durability between steps, and the last check before a removal. The tests inspect system calls, because on most
+//! file systems a later sync hides a missing one.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use crate::support::Host;
 use crate::support::case::{Args, installed};
 use crate::support::stepper::{self, Call, Ended};
 
-/// The mutating system calls of a command that succeeds.
+/// Returns the mutating system calls of a command that succeeds.
 fn calls(host: &Host, args: Args) -> Vec<Call> {
     let (ended, calls) = stepper::record(&host.command(args));
     assert!(matches!(ended, Ended::Exited { code: 0, .. }), "{args:?}: {ended:?}");
@@ -20,7 +20,7 @@ fn is_rename(call: &Call) -> bool {
     call.paths.len() == 2
 }
 
-/// The calls between the `nth` one and the next line of the journal, or the journal's end.
+/// Returns the calls between the `nth` call and the next write to the journal, or its removal.
 fn before_next_step<'a>(host: &Host, calls: &'a [Call], nth: usize) -> &'a [Call] {
     let journal = host.root().join(".tenure/journal");
     let own = host.root().join(".tenure");
@@ -47,7 +47,7 @@ fn cases() -> Vec<(Args, Host)> {
 }
 
 #[test]
-fn switched_link_is_durable_before_the_next_step() {
+fn switched_link_is_synced_before_next_step() {
     let mut switches = 0;
     for (args, host) in cases() {
         let calls = calls(&host, args);
@@ -59,17 +59,18 @@ fn switched_link_is_durable_before_the_next_step() {
             assert!(is_synced(next, host.root()), "{args:?}: {call:?} is followed by {next:#?}");
         }
     }
-    // Both links of two installs, and of one way down.
+    // Both links of an install, an upgrade and a downgrade.
     assert!(switches >= 6, "{switches}");
 }
 
 #[test]
-fn moved_directory_is_durable_on_both_sides_before_the_next_step() {
+fn moved_directory_is_synced_before_next_step() {
     let mut moves = 0;
     for (args, host) in cases() {
         let calls = calls(&host, args);
         let journal = host.root().join(".tenure/journal");
-        // What is moved before there is a journal is not published yet, and after it nothing is left to be undone.
+        // A directory moved before the journal exists is not published yet. After the last line of the journal,
+        // nothing is left to undo.
         let opened = calls.iter().position(|call| is_rename(call) && call.paths[1] == journal).unwrap();
         let ended = calls.iter().rposition(|call| call.paths[0] == journal && call.name == "write").unwrap();
         let moved = |nth: usize, call: &Call| (opened..ended).contains(&nth) && call.moves_dir;
@@ -86,11 +87,11 @@ fn moved_directory_is_durable_on_both_sides_before_the_next_step() {
             }
         }
     }
-    // Release and receipt, of two installed ones and of one that is removed.
+    // Release and receipt of two installed releases and of one removed release.
     assert_eq!(moves, 6);
 }
 
-/// Points `current` at another release, as another program might.
+/// Points `current` to another release, as another program might.
 fn point_current(host: &Host, version: &str) {
     let spare = host.root().join("spare");
     symlink(format!("releases/{version}"), &spare).unwrap();
@@ -98,13 +99,13 @@ fn point_current(host: &Host, version: &str) {
 }
 
 #[test]
-fn release_is_not_removed_once_a_link_leads_to_it() {
+fn linked_release_is_not_removed() {
     let two = &["5.0.0", "5.0.1"];
     let start = installed(two, &[&["install", "5.0.0"], &["upgrade", "5.0.1"]]);
     let host = start.copy();
     let journal = host.root().join(".tenure/journal");
     let mut pointed = false;
-    // The plan is made, and its first step is about to be applied.
+    // The journal exists, so the plan is made and its first step is about to begin.
     let ended = stepper::watch(&host.command(["uninstall", "5.0.0"]), stepper::Syncs::Real, |_, _| {
         if !pointed && journal.exists() {
             point_current(&host, "5.0.0");
@@ -117,7 +118,7 @@ fn release_is_not_removed_once_a_link_leads_to_it() {
 }
 
 #[test]
-fn recovery_does_not_withdraw_a_release_that_a_link_leads_to() {
+fn recovery_does_not_remove_linked_release() {
     let start = installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]);
     let mut forged = 0;
     let points = stepper::kill_points(&start.copy().command(["unpack", "5.0.1"]));

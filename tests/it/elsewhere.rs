@@ -1,5 +1,5 @@
-//! The releases on a bigger disk, behind a link or as a mount, and on overlayfs, where no directory of a lower layer can
-//! be moved: everything works, and what is killed in the middle arrives in the end.
+//! Releases on a larger disk, behind a symlink or as a mount, and on overlayfs, where a directory of a lower layer
+//! cannot be moved. All commands work, and a killed command completes on a rerun.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -11,7 +11,7 @@ use crate::support::stepper::{self, Ended};
 use crate::support::{Host, copy_tree};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-/// Moves the releases of a host to another directory, and leaves a link to it.
+/// Moves the releases of a host to another directory and links to it. Returns that directory.
 fn linked(host: &Host) -> PathBuf {
     let bigger = host.root().parent().unwrap().join("bigger");
     fs::rename(host.root().join("releases"), &bigger).unwrap();
@@ -19,7 +19,7 @@ fn linked(host: &Host) -> PathBuf {
     bigger
 }
 
-/// A host on one disk with its releases mounted from elsewhere. What is mounted goes with the disk.
+/// Returns a host whose releases are mounted from another directory. The mount ends with the disk.
 fn mounted(on: &Disk, from: &Path) -> Host {
     let host = Host::on(&on.place);
     mount(Some(from), &host.root().join("releases"), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
@@ -30,14 +30,14 @@ fn empty(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|entries| entries.count() == 0)
 }
 
-/// Nothing of a command is left, in either place.
+/// Asserts that a command has left nothing in either place.
 fn is_swept(host: &Host, at: &str) {
     for dir in [".tenure/staging", ".tenure/trash", "releases/.tenure/staging", "releases/.tenure/trash"] {
         assert!(empty(&host.root().join(dir)), "{at}: {dir} is not empty");
     }
 }
 
-/// Every command that brings, moves or removes a release.
+/// Runs every command that adds, moves or removes a release.
 fn a_whole_life(host: &Host) {
     ["5.0.0", "5.0.1", "5.0.2", "5.0.3"].iter().for_each(|version| host.archive(version));
     host.run(["init", "--name", "emqx"]).ok();
@@ -65,8 +65,8 @@ fn a_whole_life(host: &Host) {
     is_swept(host, "in the end");
 }
 
-/// Kills a command before each of its mutating system calls in turn: after the next start every release that is listed is
-/// whole, and the same command once more gets where it was going.
+/// Kills a command before every `each`th of its mutating system calls. Asserts that after the next start every listed
+/// release is complete, and that a rerun of the command is not an error.
 fn killed_everywhere(make: impl Fn() -> Host, args: &[&str], each: usize) {
     let mut points = 0;
     loop {
@@ -80,7 +80,7 @@ fn killed_everywhere(make: impl Fn() -> Host, args: &[&str], each: usize) {
         let run = host.run(args);
         assert!(matches!(run.code, Some(0 | 2)), "{at}, once more: {run:#?}");
         host.versions().iter().for_each(|(version, _)| host.complete(version));
-        // Others delete for a moment only, and this one all of it.
+        // Other commands delete only for a short time; this one deletes all leftovers.
         host.run(["prune", "--keep", "9"]).ok();
         for dir in [".tenure/staging", ".tenure/trash", "releases/.tenure/staging", "releases/.tenure/trash"]
         {
@@ -96,7 +96,7 @@ fn killed_everywhere(make: impl Fn() -> Host, args: &[&str], each: usize) {
     assert!(points > 10, "{args:?}: only {points} points");
 }
 
-/// 5.0.1 permanent, 5.0.0 old, 5.0.2 as an archive; the releases are moved by `moved` before.
+/// Returns a host with 5.0.1 permanent, 5.0.0 old and an archive of 5.0.2.
 fn three(host: Host) -> Host {
     ["5.0.0", "5.0.1", "5.0.2"].iter().for_each(|version| host.archive(version));
     host.run(["install", "5.0.0"]).ok();
@@ -108,13 +108,13 @@ const COMMANDS: [&[&str]; 4] =
     [&["upgrade", "5.0.2"], &["uninstall", "5.0.0"], &["prune", "--keep", "0"], &["downgrade", "5.0.0"]];
 
 #[test]
-fn behind_a_link_everything_works() {
+fn linked_releases_support_every_command() {
     let host = Host::new();
     let bigger = linked(&host);
     a_whole_life(&host);
     let listed = host.run(["versions", "--json"]).ok().json();
     assert_eq!(listed["releases"][0]["path"], bigger.join("5.0.3").to_str().unwrap());
-    // What runs is told apart by where it really is.
+    // A running process is detected by its resolved path.
     let host = three(host_behind_a_link());
     let mut sleeps = std::process::Command::new("sleep");
     let mut sleeps = sleeps.arg("60").current_dir(host.root().join("releases/5.0.0")).spawn().unwrap();
@@ -130,18 +130,18 @@ fn host_behind_a_link() -> Host {
 }
 
 #[test]
-fn behind_a_link_what_is_killed_arrives_in_the_end() {
+fn killed_command_completes_with_linked_releases() {
     for args in COMMANDS {
         killed_everywhere(|| three(host_behind_a_link()), args, 7);
     }
 }
 
 #[test]
-fn behind_a_link_the_service_is_moved() {
+fn service_moves_with_linked_releases() {
     let serving = Serving::start("");
     linked(&serving.host);
     serving.pack(&Greeter::well("5.0.1"));
-    // It was started before the releases moved, and runs from where they are now.
+    // The service started before the releases moved, and now runs from their new place.
     serving.host.run(["upgrade", "5.0.1"]).ok();
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
     serving.host.run(["status"]).ok().stdout_has("the service runs 5.0.1, healthy");
@@ -150,7 +150,7 @@ fn behind_a_link_the_service_is_moved() {
 }
 
 #[test]
-fn behind_a_link_what_outlives_releases_stays_in_the_root() {
+fn shared_directories_stay_in_root_with_link() {
     let host = host_behind_a_link();
     let settings = "name = 'emqx'\n[space]\nreserve = '0 B'\n[shared]\ndirectories = ['etc']\n";
     fs::write(host.root().join("tenure.toml"), settings).unwrap();
@@ -162,7 +162,7 @@ fn behind_a_link_what_outlives_releases_stays_in_the_root() {
     }
     host.run(["install", "5.0.0"]).ok();
     assert_eq!(fs::read_to_string(host.root().join("shared/etc/emqx.conf")).unwrap(), "5.0.0");
-    // Also where a check runs before the release is published.
+    // This also holds for a check that runs before the release is published.
     host.run(["check", "5.0.1"]).ok().stdout_has("5.0.0");
     host.run(["upgrade", "5.0.1"]).ok();
     assert_eq!(fs::read_to_string(host.root().join("current/etc/emqx.conf")).unwrap(), "5.0.0");
@@ -170,7 +170,7 @@ fn behind_a_link_what_outlives_releases_stays_in_the_root() {
 }
 
 #[test]
-fn a_link_to_a_disk_that_is_not_mounted_is_told() {
+fn link_to_missing_disk_is_reported() {
     let host = Host::new();
     let bigger = linked(&host);
     fs::rename(&bigger, bigger.with_extension("away")).unwrap();
@@ -186,7 +186,7 @@ fn a_link_to_a_disk_that_is_not_mounted_is_told() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn a_link_of_another_user_is_not_followed() {
+fn link_of_another_user_is_not_followed() {
     let host = Host::new();
     let bigger = linked(&host);
     std::os::unix::fs::lchown(host.root().join("releases"), Some(65534), Some(65534)).unwrap();
@@ -195,7 +195,7 @@ fn a_link_of_another_user_is_not_followed() {
     host.run(["versions"]).ok();
     std::os::unix::fs::chown(&bigger, Some(65534), None).unwrap();
     host.run(["versions"]).code(2).stderr_has("which belongs to nobody: the root belongs to root");
-    // Whoever owns a root may not have what belongs to root written to.
+    // The owner of a root must not make Tenure write to directories of root.
     std::os::unix::fs::chown(&bigger, Some(0), None).unwrap();
     std::os::unix::fs::chown(host.root(), Some(65534), None).unwrap();
     std::os::unix::fs::lchown(host.root().join("releases"), Some(65534), None).unwrap();
@@ -205,7 +205,7 @@ fn a_link_of_another_user_is_not_followed() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn on_another_disk_everything_works() {
+fn separate_disk_supports_every_command() {
     let small = Disk::tmpfs("size=32m");
     for disk in [Disk::ext4(32 << 20, "4096"), Disk::tmpfs("size=32m")] {
         let host = mounted(&small, &disk.place);
@@ -224,7 +224,7 @@ fn on_another_disk_everything_works() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn by_another_mount_of_one_file_system_everything_works() {
+fn bind_mount_supports_every_command() {
     let disk = Disk::tmpfs("size=32m");
     let other = disk.place.join("other");
     fs::create_dir(&other).unwrap();
@@ -238,7 +238,7 @@ fn by_another_mount_of_one_file_system_everything_works() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn on_another_disk_what_is_killed_arrives_in_the_end() {
+fn killed_command_completes_on_separate_disk() {
     let (small, disk) = (Disk::tmpfs("size=256m"), Disk::tmpfs("size=256m"));
     for args in COMMANDS {
         let make = || {
@@ -251,7 +251,7 @@ fn on_another_disk_what_is_killed_arrives_in_the_end() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn on_another_disk_what_outlives_releases_stays_in_the_root() {
+fn shared_directories_stay_in_root_with_mount() {
     let (small, disk) = (Disk::tmpfs("size=32m"), Disk::tmpfs("size=32m"));
     let host = mounted(&small, &disk.place);
     let settings = "name = 'emqx'\n[space]\nreserve = '0 B'\n[shared]\ndirectories = ['etc', 'data']\n";
@@ -270,7 +270,7 @@ fn on_another_disk_what_outlives_releases_stays_in_the_root() {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn a_release_that_is_a_mount_is_told_before_anything_is_done() {
+fn mounted_release_is_refused_before_change() {
     let disk = Disk::tmpfs("size=8m");
     let host = three(Host::new());
     let release = host.root().join("releases/5.0.0");
@@ -290,7 +290,7 @@ fn a_release_that_is_a_mount_is_told_before_anything_is_done() {
     umount2(&releases, MntFlags::MNT_DETACH).unwrap();
 }
 
-/// A host on overlayfs, all of whose releases are in the lower layer, as in a container's image.
+/// Returns a host on overlayfs whose releases are all in the lower layer, as in a container image.
 fn overlaid(disk: &Disk, lower: &Path) -> Host {
     let dir = tempfile::tempdir_in(&disk.place).unwrap().keep();
     for name in ["upper", "work", "root"] {
@@ -309,7 +309,7 @@ fn overlaid(disk: &Disk, lower: &Path) -> Host {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn on_overlayfs_what_is_in_a_lower_layer_is_removed_and_comes_back() {
+fn overlayfs_removes_and_restores_lower_releases() {
     let disk = Disk::ext4(256 << 20, "65536");
     let image = three(Host::new());
     image.run(["unpack", "5.0.2"]).ok();

@@ -1,4 +1,4 @@
-//! The deadline of a trial where every guard was killed, and what the guards and hooks inherit from a command.
+//! The deadline of a trial whose guards were killed, and the descriptors that guards and hooks inherit.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -12,7 +12,7 @@ use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
-/// Waits for the deadline of the trial that is under way.
+/// Waits for the deadline of the current trial.
 fn pass_deadline(host: &Host) {
     let trial = fs::read_to_string(host.root().join(".tenure/trial")).unwrap();
     let trial: serde_json::Value = serde_json::from_str(&trial).unwrap();
@@ -22,7 +22,7 @@ fn pass_deadline(host: &Host) {
     }
 }
 
-/// A service on trial in 5.0.1, past the deadline, with no guard.
+/// Returns a service with 5.0.1 on trial, past the deadline and without guards.
 fn overdue(term: &str) -> Serving {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
@@ -32,7 +32,7 @@ fn overdue(term: &str) -> Serving {
     serving.until("it is on trial", || serving.host.root().join(".tenure/trial").exists());
     serving.until("nothing is under way", || !serving.host.root().join(".tenure/journal").exists());
     kill_guards(&serving.host);
-    // With --watch it follows the trial.
+    // With --watch, the command still follows the trial.
     upgrade.kill();
     upgrade.wait().unwrap();
     pass_deadline(&serving.host);
@@ -40,7 +40,8 @@ fn overdue(term: &str) -> Serving {
     serving
 }
 
-/// The old release is current and answers, the guard's revert is in the history, and no guard is left.
+/// Waits until the guards exit. Asserts that the old release answers and that the history contains the guard's
+/// revert.
 fn is_rolled_back(serving: &Serving, why: &str) {
     serving.until("the guards have left", || guards(&serving.host).is_empty());
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
@@ -52,7 +53,7 @@ fn is_rolled_back(serving: &Serving, why: &str) {
 }
 
 #[test]
-fn confirm_after_the_deadline_is_refused_and_rolls_back() {
+fn late_confirm_is_refused_and_rolls_back() {
     let serving = overdue("--confirm-within");
     let load = serving.load();
     let why = "5.0.1 was not confirmed in time";
@@ -73,7 +74,7 @@ fn confirm_after_the_deadline_is_refused_and_rolls_back() {
 }
 
 #[test]
-fn upgrade_after_the_deadline_starts_from_the_permanent_release() {
+fn late_upgrade_starts_from_permanent_release() {
     let serving = overdue("--confirm-within");
     let run = serving.host.run(["--json", "upgrade", "5.0.2"]).ok();
     assert_eq!(run.json()["previous"], "5.0.0", "{run:#?}");
@@ -84,7 +85,7 @@ fn upgrade_after_the_deadline_starts_from_the_permanent_release() {
 }
 
 #[test]
-fn unwatched_release_is_not_confirmed_after_the_deadline() {
+fn unwatched_release_is_not_confirmed_late() {
     let serving = overdue("--watch");
     let why = "5.0.1 was not watched until its deadline";
     serving.host.run(["confirm"]).code(2).stderr_has(why);
@@ -92,7 +93,7 @@ fn unwatched_release_is_not_confirmed_after_the_deadline() {
 }
 
 #[test]
-fn hung_guard_does_not_keep_a_trial_past_its_deadline() {
+fn hung_guard_does_not_extend_trial() {
     let serving = Serving::start("");
     serving.changed("interval = \"20ms\"", "interval = \"20ms\"\ntimeout = \"100ms\"");
     serving.pack(&Greeter::well("5.0.1"));
@@ -113,23 +114,23 @@ fn hung_guard_does_not_keep_a_trial_past_its_deadline() {
 }
 
 #[test]
-fn reading_commands_start_the_guards_again() {
+fn reading_commands_restart_guards() {
     for command in ["status", "versions", "history"] {
         let serving = Serving::start("");
         serving.pack(&Greeter::well("5.0.1"));
         serving.host.run(["upgrade", "--confirm-within", "3s", "5.0.1"]).ok();
         kill_guards(&serving.host);
-        // A status that is taken in the middle of the rollback tells of a drift.
+        // A status during the rollback reports a drift.
         let _ = serving.host.run([command]);
         serving.until("guards are there", || guards(&serving.host).len() == 2);
-        // No further command is given until the guards have done their work.
+        // No further command runs until the guards have rolled back.
         let current = || serving.host.link("current").unwrap();
         serving.until("it is rolled back", || current() == "releases/5.0.0");
         is_rolled_back(&serving, "5.0.1 was not confirmed in time");
     }
 }
 
-/// Opens a file as a caller's descriptor that programs inherit.
+/// Creates a file with a descriptor that child processes inherit.
 fn inherited(path: &std::path::Path) -> File {
     let file = File::create(path).unwrap();
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();

@@ -1,4 +1,4 @@
-//! How health is told, as whom programs of a release run, and what is left to a person.
+//! Health checks, the users that programs of a release run as, and rollbacks that fail.
 
 use std::fs;
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use crate::support::serving::{Greeter, Serving};
 
 const HTTP: &str = "http = \"http://127.0.0.1:";
 
-/// A service whose health is told by this line of the table [health].
+/// Returns a service with this line in the table [health].
 fn told_by(probe: &str) -> Serving {
     let serving = Serving::start("");
     let line = format!("{HTTP}{}/healthz\"", serving.port);
@@ -21,22 +21,22 @@ fn states(serving: &Serving) -> Vec<String> {
 }
 
 #[test]
-fn a_connection_is_enough_where_that_is_asked_for() {
+fn tcp_check_needs_only_a_connection() {
     let serving = told_by("tcp = \"127.0.0.1:PORT\"");
     serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.0.0, healthy\n");
-    // It answers 503, which nobody asks about.
+    // The service answers 503, which a TCP check does not see.
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
     serving.host.run(["upgrade", "5.0.1"]).ok();
     assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
 }
 
 #[test]
-fn a_port_that_nobody_listens_on_is_unhealthy() {
+fn closed_port_is_unhealthy() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let serving = told_by(&format!("tcp = \"{free}\""));
     let run = serving.host.run(["status"]).ok();
     run.stdout_has(&format!("unhealthy: {free}: Connection refused"));
-    // It was so before: the new release is not blamed for it.
+    // The port was closed before the upgrade, so the new release is not blamed.
     serving.pack(&Greeter::well("5.0.1"));
     serving
         .host
@@ -46,11 +46,11 @@ fn a_port_that_nobody_listens_on_is_unhealthy() {
 }
 
 #[test]
-fn a_program_of_the_release_tells() {
+fn health_command_decides() {
     let serving = told_by("command = [\"bin/hot\", \"ask\"]");
     let well = "#!/bin/sh\nif [ \"$TENURE_ACTION\" = health ]; then [ \"$1\" = ask ]; exit; fi\n";
     let hot = crate::support::serving::HOT.trim_start_matches("#!/bin/sh\n");
-    // The program of 5.0.0 knows of no health, and says no.
+    // The program of 5.0.0 does not implement health checks and fails.
     serving.changed("unhealthy-after = 3", "unhealthy-after = 3\ntimeout = \"200ms\"");
     serving.pack(&Greeter { hot: &format!("{well}{hot}"), ..Greeter::well("5.0.1") });
     serving.host.run(["upgrade", "5.0.1"]).ok();
@@ -69,7 +69,7 @@ fn a_program_of_the_release_tells() {
 }
 
 #[test]
-fn a_new_release_that_only_gives_answers_that_do_not_tell_is_rolled_back() {
+fn inconclusive_answers_roll_back() {
     let serving = told_by(&format!("{HTTP}PORT/no-such-page\""));
     serving.host.run(["status"]).ok().stdout_has("/no-such-page answers 404");
     serving.pack(&Greeter::well("5.0.1"));
@@ -81,7 +81,7 @@ fn a_new_release_that_only_gives_answers_that_do_not_tell_is_rolled_back() {
         assert_eq!(states(&serving), ["5.0.0 permanent"]);
         assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
     };
-    // While it may be starting, such an answer counts as not ready.
+    // While the release may still be starting, such an answer counts as not ready.
     serving.changed("[health]\n", "[health]\nstartup = \"1h\"\n");
     upgrade(" within 600ms");
     serving.changed("health = \"600ms\"", "health = \"1h\"");
@@ -90,7 +90,7 @@ fn a_new_release_that_only_gives_answers_that_do_not_tell_is_rolled_back() {
 }
 
 #[test]
-fn a_way_back_that_fails_is_left_to_a_person_and_made_once_it_can_be() {
+fn failed_rollback_is_retried_by_guard() {
     let serving = Serving::start("");
     let start = "start = [\"sh\", \"-c\", \"";
     serving.changed(start, &format!("{start}[ ! -e ../locked ] || exit 9; "));
@@ -102,9 +102,9 @@ fn a_way_back_that_fails_is_left_to_a_person_and_made_once_it_can_be() {
     run.stderr_has("error: cannot move the service back to 5.0.0, after this failed: ")
         .stderr_has("hint: look at the service and its log; `tenure status` shows the release that runs\n")
         .stderr_has("hint: fix the cause, then run `tenure boot`\n");
-    // The links are back, whatever becomes of the service: its next start is that of the old release.
+    // The links are rolled back even if the service is not, so its next start runs the old release.
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
-    // While the guard tries again, somebody is at work.
+    // While the guard retries, a command is in progress.
     let seen = std::cell::RefCell::new(None);
     serving.until("nobody is at work", || {
         let run = serving.host.run(["status"]);
@@ -124,7 +124,7 @@ fn a_way_back_that_fails_is_left_to_a_person_and_made_once_it_can_be() {
 }
 
 #[test]
-fn programs_of_a_release_run_as_the_user_that_is_named() {
+fn programs_run_as_configured_user() {
     let serving = Serving::start("");
     let is_root = nix::unistd::geteuid().is_root();
     serving.changed(

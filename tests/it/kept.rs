@@ -1,19 +1,19 @@
-//! What a product's packages keep beside its root while the scripts of an older package run, and bring back.
+//! Files that a product's packages keep next to the root while the scripts of an older package run, and then restore.
 
 use std::fs;
 use std::process::Command;
 
 use crate::support::disk::private_mounts;
 
-/// The part of the packages' scripts, as they have it.
+/// The common part of the package scripts.
 const KEPT: &str = include_str!("../../packaging/product/kept");
 
-/// Runs a script that has it, beside a root with a release, a link and shared files; returns what is printed.
+/// Runs a script with this part, next to a root with a release, a link and shared files. Returns the output.
 fn run(script: &str) -> String {
     run_with("", script)
 }
 
-/// The same, with a script that is run before anything is kept.
+/// Runs such a script; `before` runs before the files are kept.
 fn run_with(before: &str, script: &str) -> String {
     let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
     let root = dir.path().join("acme");
@@ -31,7 +31,7 @@ fn run_with(before: &str, script: &str) -> String {
 }
 
 #[test]
-fn what_scripts_of_an_older_package_delete_comes_back() {
+fn deleted_files_are_restored() {
     let whole = "cat acme/current/bin/x acme/shared/data/a acme/.tenure/history; ls -d .acme.kept* 2>/dev/null || true";
     for deleted in
         ["acme", "acme/current acme/releases/5.0.0/bin", "acme/shared/data", "acme/.tenure/history"]
@@ -42,22 +42,22 @@ fn what_scripts_of_an_older_package_delete_comes_back() {
 }
 
 #[test]
-fn a_start_among_the_scripts_brings_back_and_leaves_what_the_next_one_needs() {
+fn start_between_scripts_restores_files() {
     let told = run("rm -rf acme\nbring_back\nstat -c %h acme/.tenure/history\nrm -rf acme\nrestore\ncat acme/current/bin/x
         cat acme/shared/data/a acme/.tenure/history; stat -c %h acme/.tenure/history; ls -A acme; ls -d .acme.kept* || true");
     assert_eq!(told, "1\nprogrammineh1\n.tenure\ncurrent\nreleases\nshared\n");
 }
 
 #[test]
-fn a_directory_stays_as_it_is() {
+fn restore_keeps_directory_modes() {
     let modes = "stat -c %a acme acme/.tenure acme/shared acme/releases";
     let told = run_with("chmod 750 acme acme/.tenure", &format!("rm acme/current; restore; {modes}"));
     assert_eq!(told, "750\n750\n755\n755\n");
 }
 
 #[test]
-fn what_was_cut_short_in_the_middle_of_a_file_is_not_taken_for_the_whole() {
-    // Whichever copy is the first of it ends in the middle.
+fn interrupted_copy_is_not_used() {
+    // The first existing copy of the file is truncated.
     let cut = "for f in acme/.kept/.tenure/history acme/.tenure/history; do [ ! -e $f ] || { : >$f; exit 0; }; done";
     let killed = format!("cp() {{ command cp \"$@\"; {cut}; }}");
     let told = run(&format!(
@@ -67,7 +67,7 @@ fn what_was_cut_short_in_the_middle_of_a_file_is_not_taken_for_the_whole() {
 }
 
 #[test]
-fn what_is_kept_and_brought_back_is_on_the_disk_before_it_is_relied_on() {
+fn kept_files_are_synced_before_use() {
     let traced = r#"sync() { echo "sync ${2##*/}"; }; mv() { echo "mv ${1##*/}"; command mv "$@"; }"#;
     let told = run_with(traced, "rm -rf acme/releases; restore");
     assert_eq!(
@@ -81,7 +81,7 @@ fn what_is_kept_and_brought_back_is_on_the_disk_before_it_is_relied_on() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn a_root_may_be_a_file_system_of_its_own() {
+fn root_may_be_its_own_file_system() {
     private_mounts();
     let mount = "mv acme was; mkdir acme; mount -t tmpfs none acme; cp -a was/. acme/";
     let purge = "touch acme/.tenure/lock; clear_away; ls -A acme; delete acme 2>/dev/null; ls -A acme";
@@ -93,15 +93,15 @@ fn a_root_may_be_a_file_system_of_its_own() {
 }
 
 #[test]
-fn what_the_service_removes_meanwhile_stays_away() {
+fn files_removed_by_service_stay_removed() {
     assert_eq!(run("rm acme/shared/data/a\nrestore\nls acme/shared/data"), "");
-    // Nor does anything go where it has put something else.
+    // Nothing is restored through a directory that the service replaced by a link.
     let replaced = "rm -r acme/shared/data; mkdir other; ln -s ../../other acme/shared/data";
     assert_eq!(run(&format!("{replaced}\nrestore\nls other; ls -d .acme.kept 2>/dev/null || true")), "");
 }
 
 #[test]
-fn what_cannot_be_brought_back_stays_where_it_is_kept() {
+fn unrestorable_files_stay_kept() {
     let told = run("rm -rf acme/releases; echo x >acme/releases\nrestore 2>&1 || true\nls -d .acme.kept");
     assert!(told.contains("acme: cannot bring back ") && told.ends_with("\n.acme.kept\n"), "{told}");
 }

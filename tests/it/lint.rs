@@ -1,5 +1,4 @@
-//! What a vendor is told of a release before anybody else gets it: every fault at once, each with a code, a place
-//! and a hint.
+//! `lint` reports all faults of a release to its vendor at once, each with a code, a place and a hint.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +10,7 @@ use tar::{EntryType, Header};
 
 const FORMATS: [&str; 6] = ["zip", "tar", "tar.gz", "tgz", "tar.zst", "tar.xz"];
 
-/// A place of work, with a release as a directory in it.
+/// A working directory with a release as a directory in it.
 struct Vendor {
     host: Host,
 }
@@ -33,7 +32,7 @@ impl Vendor {
         self.host.run(["lint", what])
     }
 
-    /// The codes and places of what is told of `what`.
+    /// Returns the codes and places of the faults in `what`.
     fn faults(&self, what: &str) -> Vec<(String, String)> {
         let told = self.host.run(["lint", "--json", what]).json();
         let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
@@ -48,7 +47,7 @@ fn fault(code: &str, place: &str) -> (String, String) {
 }
 
 #[test]
-fn a_sound_release_has_no_fault() {
+fn valid_release_has_no_faults() {
     let vendor = Vendor::new();
     vendor.build().spread(&vendor.dir());
     let before = vendor.host.tree();
@@ -65,7 +64,7 @@ fn a_sound_release_has_no_fault() {
     }
 }
 
-/// A release with a fault of every kind that both a directory and an archive can have.
+/// Returns a release with a fault of every kind that both a directory and an archive can have.
 fn faulty(build: Build) -> Build {
     let manifest = "name = \"emqx\"\nversion = \"5.0.1\"\n[upgrade]\nhot-form = [\"~5.0\"]\nfrom = [\"~5.1\"]\n\
                     [requires]\narch = [\"amd64\", \"x86_64\"]\n[hooks]\nhot-upgrade = [\"bin/up\"]\n\
@@ -108,7 +107,7 @@ lib/x.pid: is named like a file that a service writes [file-written]
 ";
 
 #[test]
-fn every_fault_is_told_at_once() {
+fn lint_reports_all_faults_at_once() {
     let vendor = Vendor::new();
     faulty(vendor.build()).spread(&vendor.dir());
     vendor.lint("build").code(2).stdout(&format!("{FAULTS}11 faults were found in build.\n")).stderr("");
@@ -121,7 +120,7 @@ fn every_fault_is_told_at_once() {
 }
 
 #[test]
-fn one_document_tells_all_of_them() {
+fn json_contains_all_faults() {
     let vendor = Vendor::new();
     vendor.build().symlink("out", "..").spread(&vendor.dir());
     let run = vendor.host.run(["--json", "lint", "build"]).code(2).stderr("");
@@ -133,7 +132,7 @@ fn one_document_tells_all_of_them() {
 }
 
 #[test]
-fn what_no_release_may_hold_is_told() {
+fn forbidden_entries_are_reported() {
     let vendor = Vendor::new();
     vendor.build().spread(&vendor.dir());
     nix::unistd::mkfifo(&vendor.dir().join("lib/pipe"), Mode::S_IRWXU).unwrap();
@@ -145,7 +144,7 @@ fn what_no_release_may_hold_is_told() {
     assert_eq!(vendor.faults("build"), expected);
 }
 
-/// A tar of these entries, each with its type, its name, and its data.
+/// Returns a tar of these entries, each with its type, name and data.
 fn tar(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (kind, name, data) in entries {
@@ -160,9 +159,9 @@ fn tar(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// What no shell stands in for: the kernel runs hooks, and knows scripts by their first line.
+/// The kernel runs hooks without a shell, and it recognizes scripts by their first line.
 #[test]
-fn a_hook_is_what_the_kernel_runs() {
+fn hook_must_be_executable_by_kernel() {
     let vendor = Vendor::new();
     let manifest = "name = 'emqx'\nversion = '5.0.1'\n[hooks]\ncheck = ['bin/second']\n";
     let told = |script: &str| {
@@ -189,7 +188,7 @@ fn a_hook_is_what_the_kernel_runs() {
 }
 
 #[test]
-fn what_is_refused_is_passed_over() {
+fn lint_continues_after_refused_entries() {
     let vendor = Vendor::new();
     let manifest = "name = 'emqx'\nversion = '5.0.1'\nbanana = 1\n";
     let long = "x".repeat(100_000);
@@ -211,7 +210,7 @@ fn what_is_refused_is_passed_over() {
 }
 
 #[test]
-fn a_zip_is_read_on_behind_what_is_refused() {
+fn lint_reads_zip_after_refused_entries() {
     let vendor = Vendor::new();
     let long = "x".repeat(100_000);
     vendor.build().file("lib/back\\slash", &long).file("lib/none", &long).symlink("z", "/").write();
@@ -220,7 +219,7 @@ fn a_zip_is_read_on_behind_what_is_refused() {
 }
 
 #[test]
-fn an_archive_that_is_damaged_has_that_fault() {
+fn damaged_archive_is_a_fault() {
     let vendor = Vendor::new();
     for format in FORMATS {
         let path = vendor.build().format(format).write();
@@ -231,9 +230,9 @@ fn an_archive_that_is_damaged_has_that_fault() {
     }
 }
 
-/// What is told before, behind or beside a fault that ends the reading is told all the same, at its place.
+/// A fault that ends the reading does not hide faults before, after or next to it.
 #[test]
-fn a_fault_of_the_whole_hides_no_other() {
+fn fatal_fault_hides_no_other() {
     let vendor = Vendor::new();
     let bytes = tar(&[
         (EntryType::Char, "emqx/null", ""),
@@ -258,7 +257,7 @@ fn a_fault_of_the_whole_hides_no_other() {
 }
 
 #[test]
-fn the_digest_beside_an_archive_is_its_own() {
+fn digest_file_must_match_archive() {
     let vendor = Vendor::new();
     let path = vendor.build().write();
     let digest = path.with_extension("zip.sha256");
@@ -269,7 +268,7 @@ fn the_digest_beside_an_archive_is_its_own() {
 }
 
 #[test]
-fn an_archive_is_named_as_its_manifest_says() {
+fn archive_name_must_match_manifest() {
     let vendor = Vendor::new();
     let path = vendor.build().write();
     for (name, place) in [("emqx-5.0.2.zip", "release.toml"), ("emqx.zip", "release.toml")] {
@@ -286,7 +285,7 @@ fn an_archive_is_named_as_its_manifest_says() {
 }
 
 #[test]
-fn what_is_no_release_is_refused() {
+fn other_files_are_refused() {
     let vendor = Vendor::new();
     fs::write(vendor.host.root().join("file"), "").unwrap();
     vendor.lint("absent").code(2).stdout("").stderr_has("cannot find absent");
@@ -295,7 +294,7 @@ fn what_is_no_release_is_refused() {
 }
 
 #[test]
-fn neither_a_root_nor_a_link_is_in_the_way() {
+fn lint_follows_link_inside_root() {
     let vendor = Vendor::new();
     vendor.build().spread(&vendor.dir());
     let elsewhere = vendor.host.root().join("elsewhere");
@@ -305,7 +304,7 @@ fn neither_a_root_nor_a_link_is_in_the_way() {
 }
 
 #[test]
-fn the_example_is_a_manifest_without_a_fault() {
+fn example_manifest_has_no_faults() {
     let vendor = Vendor::new();
     let example = vendor.host.run(["manifest", "--example"]).ok().stdout;
     let hooks = ["check", "prepare", "backup", "migrate", "hot-upgrade", "hot-downgrade", "ctl"];
@@ -316,7 +315,7 @@ fn the_example_is_a_manifest_without_a_fault() {
 }
 
 #[test]
-fn scripts_that_are_moved_while_they_run_have_to_tell_their_version() {
+fn hot_script_needs_running_version_hook() {
     let vendor = Vendor::new();
     let manifest = "name = \"emqx\"\nversion = \"5.0.1\"\n[hooks]\nhot-upgrade = [\"bin/hot\"]\n";
     vendor.build().file("release.toml", manifest).executable("bin/hot", "#!/bin/sh\n").spread(&vendor.dir());

@@ -1,4 +1,4 @@
-//! What programs read: every command prints the documents that the schema has for it, in every case.
+//! JSON output: in every case, every command prints a document that the schema defines for it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ fn json(host: &Host, args: &[&str]) -> Run {
     host.run([args, &["--json"]].concat())
 }
 
-/// The commands that `--help` names.
+/// Returns the commands that `--help` lists.
 fn commands() -> BTreeSet<String> {
     let out = Command::new(env!("CARGO_BIN_EXE_tenure")).env_clear().arg("--help").output().unwrap();
     let help = String::from_utf8(out.stdout).unwrap();
@@ -23,7 +23,8 @@ fn commands() -> BTreeSet<String> {
     lines.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// A root with an old, a permanent and an unpacked release, with archives of higher ones, and with an install beside it.
+/// Returns a root with an old, a permanent and an unpacked release, archives of higher releases, and an install next
+/// to it.
 fn host() -> Host {
     let host = crate::support::case::host(&["5.0.0", "5.0.1", "5.0.2", "5.0.3", "5.1.0"]);
     host.run(["install", "5.0.0"]).ok();
@@ -33,7 +34,7 @@ fn host() -> Host {
     host
 }
 
-/// What each command would do.
+/// Runs each command as a dry run.
 fn dry(host: &Host) {
     for args in [
         &["init", "--root", "made"][..],
@@ -53,7 +54,7 @@ fn dry(host: &Host) {
     }
 }
 
-/// What each command does, one after another.
+/// Runs each command, one after the other.
 fn done(host: &Host) {
     for args in [
         &["init", "--root", "../made"][..],
@@ -94,7 +95,7 @@ fn done(host: &Host) {
     json(host, &["verify"]).code(1);
 }
 
-/// What vendors are there for, on the last release.
+/// Runs the commands for vendors on the last release.
 fn for_vendors(host: &Host) {
     for args in [
         &["pack", "releases/5.1.0", "--output", "../emqx-5.1.0.zip"][..],
@@ -107,7 +108,7 @@ fn for_vendors(host: &Host) {
     }
 }
 
-/// Each command fails, in as many ways as it comes across.
+/// Makes each command fail in several ways.
 fn failed(host: &Host) {
     for args in [&["pack", "/nowhere"][..], &["lint", "/nowhere"], &["manifest"], &["completions", "tcsh"]] {
         let error = json(host, args).json();
@@ -133,7 +134,7 @@ fn failed(host: &Host) {
 }
 
 #[test]
-fn every_command_prints_what_the_schema_has() {
+fn every_command_prints_schema_documents() {
     let host = host();
     dry(&host);
     done(&host);
@@ -147,7 +148,7 @@ fn every_command_prints_what_the_schema_has() {
 }
 
 #[test]
-fn what_was_recovered_from_is_told() {
+fn recovery_is_reported() {
     let host = host();
     let record = r#"{"transaction":"t","command":"upgrade 5.0.2","by":"root","started":"2026-01-01T00:00:00Z",
         "plan":{"from":"5.0.1","to":"5.0.2","steps":[{"step":"point","link":"current","from":"5.0.1","to":"5.0.2"}]}}"#;
@@ -161,7 +162,7 @@ fn what_was_recovered_from_is_told() {
     assert_eq!(json(&host, &["status"]).ok().json()["state"], "steady");
 }
 
-/// One of each step, in all that it may hold.
+/// Returns every step with all its variants.
 fn steps() -> Vec<Step> {
     let (from, to) = ("5.0.0".parse().unwrap(), "5.1.0-rc.1+b7".parse().unwrap());
     let (version, one) = (|| tenure::version::Version::clone(&from), || tenure::version::Version::clone(&to));
@@ -195,7 +196,7 @@ fn steps() -> Vec<Step> {
 }
 
 #[test]
-fn the_schema_has_every_step() {
+fn schema_contains_every_step() {
     let mut seen = BTreeSet::new();
     for step in steps() {
         let value = serde_json::to_value(&step).unwrap();
@@ -208,7 +209,7 @@ fn the_schema_has_every_step() {
     assert_eq!(seen, named);
 }
 
-/// What is missing in a part of the schema, which stands at `at`.
+/// Returns the gaps in a part of the schema; `at` is its path.
 fn gaps(at: &str, part: &Value) -> Vec<String> {
     let mut gaps = Vec::new();
     if let Some(fields) = part.get("properties").and_then(Value::as_object) {
@@ -235,7 +236,7 @@ fn gaps(at: &str, part: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_schema_describes_every_field_and_allows_no_other() {
+fn schema_describes_all_fields_and_no_others() {
     assert!(jsonschema::meta::is_valid(&schema::SCHEMA));
     assert_eq!(gaps("", &schema::SCHEMA), Vec::<String>::new());
     for (name, part) in schema::SCHEMA["$defs"].as_object().unwrap() {
@@ -244,7 +245,7 @@ fn the_schema_describes_every_field_and_allows_no_other() {
 }
 
 #[test]
-fn an_undocumented_field_is_a_fault() {
+fn undocumented_field_is_rejected() {
     let mut document = json(&host(), &["root-dir"]).ok().json();
     assert_eq!(schema::faults("RootDir", &document), "");
     document["more"] = 1.into();

@@ -1,7 +1,7 @@
-//! Everything that can be tried without a host of its own: the rules of the library, the real binary, and every
-//! system call of it.
+//! Tests that need no separate host: the rules of the library, the real binary, and its system calls.
 //!
-//! Tests that need root, mounts or a terminal are ignored unless asked for: `cargo test --test it -- --ignored`.
+//! Tests that need root, mounts or a terminal are ignored by default. Run them with
+//! `cargo test --test it -- --ignored`.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
 

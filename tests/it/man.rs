@@ -1,4 +1,5 @@
-//! The man page names every command and option that `--help` names, and no other.
+//! Tests that tenure(1) names exactly the commands and options of `--help`, and that the pages of section 5 are
+//! correct.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +19,7 @@ fn commands() -> Vec<String> {
     lines.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// Every `--word` in a text.
+/// Returns every `--word` in a text.
 fn options(text: &str) -> BTreeSet<String> {
     let word =
         |rest: &str| -> String { rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect() };
@@ -31,7 +32,7 @@ fn man() -> String {
 }
 
 #[test]
-fn every_option_stands_in_both() {
+fn man_page_names_every_option() {
     let mut in_help = options(&help(None));
     for command in commands() {
         in_help.extend(options(&help(Some(&command))));
@@ -41,7 +42,7 @@ fn every_option_stands_in_both() {
 }
 
 #[test]
-fn every_command_stands_in_both() {
+fn man_page_names_every_command() {
     let man = man();
     let section = man.split(".SH COMMANDS").nth(1).unwrap().split(".SH OPTIONS").next().unwrap();
     let entry = |entry: &str| {
@@ -56,17 +57,17 @@ fn every_command_stands_in_both() {
 }
 
 #[test]
-fn the_page_is_of_this_version() {
+fn man_page_has_current_version() {
     assert!(man().contains(&format!("tenure {}", env!("CARGO_PKG_VERSION"))));
 }
 
-/// A page of the fifth section as it is read, without what marks its words.
+/// Returns a page of section 5 with dashes and quotes unescaped.
 fn page(name: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name);
     fs::read_to_string(file).unwrap().replace("\\-", "-").replace("\\(dq", "\"")
 }
 
-/// The lines between two of a page, without their indentation.
+/// Returns the lines from `first` up to `last`, without `last` and without indentation.
 fn between(page: &str, first: &str, last: &str) -> String {
     let lines =
         page.lines().map(str::trim).skip_while(|line| *line != first).take_while(|line| *line != last);
@@ -74,7 +75,7 @@ fn between(page: &str, first: &str, last: &str) -> String {
 }
 
 #[test]
-fn what_the_pages_show_is_what_is_parsed() {
+fn man_page_examples_parse() {
     let manifest = between(&page("tenure-release.5"), "name = \"acme\"", ".fi");
     let manifest = tenure::manifest::Manifest::parse("the example", &manifest).unwrap();
     assert_eq!(manifest.data.unwrap().reads, [6, 7]);
@@ -84,7 +85,7 @@ fn what_the_pages_show_is_what_is_parsed() {
 }
 
 #[test]
-fn the_pages_name_every_key() {
+fn man_pages_name_every_key() {
     let release = page("tenure-release.5");
     let example = include_str!("../../src/manifest.example.toml");
     let keys = example.lines().filter_map(|line| line.trim_start_matches("# ").split_once(" = "));
@@ -92,7 +93,7 @@ fn the_pages_name_every_key() {
     assert!(keys.len() > 25, "{keys:?}");
     let missing: Vec<_> = keys.iter().filter(|key| !release.contains(**key)).collect();
     assert!(missing.is_empty(), "tenure-release(5) says nothing of {missing:?}");
-    // What a parser knows it tells whoever names something else.
+    // The error about an unknown key lists the known keys.
     let settings = page("tenure.toml.5");
     for table in [
         "",

@@ -1,11 +1,11 @@
-//! The manifest that vendors are shown.
+//! The example manifest for vendors.
 
 use std::path::Path;
 
 use crate::support::Host;
 
 #[test]
-fn the_example_is_printed_wherever_one_is() {
+fn manifest_example_is_printed() {
     let host = Host::new();
     let example = host.run_in(Path::new("/"), ["manifest", "--example"]).ok().stderr("").stdout;
     assert!(example.starts_with("# release.toml") && example.contains("\n[hooks]\n"), "{example}");

@@ -1,4 +1,4 @@
-//! `status` for programs that watch over many roots: as JSON, and as metrics for Prometheus.
+//! `status` for programs that monitor many roots: JSON, and metrics for Prometheus.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,8 +17,8 @@ fn status(host: &Host) -> Value {
     host.run(["status", "--json"]).json()
 }
 
-/// The series of a page, each with its value. Fails unless it is the text format of Prometheus to the letter: HELP and
-/// TYPE once and before the series, no series twice, no label without quotes, no escape but the three that there are.
+/// Returns the series of a page with their values. Panics unless the page follows the Prometheus text format exactly:
+/// HELP and TYPE once and before the series, no duplicate series, quoted labels, and only the three defined escapes.
 fn series(page: &str) -> BTreeMap<String, f64> {
     let mut found = BTreeMap::new();
     let (mut lines, mut families) = (page.lines().peekable(), Vec::new());
@@ -46,7 +46,7 @@ fn series(page: &str) -> BTreeMap<String, f64> {
     found
 }
 
-/// The labels but those that name the root.
+/// Returns the labels except for those that name the root.
 fn unlabelled(labels: &str) -> String {
     let (mut rest, mut own) = (labels, Vec::new());
     while !rest.is_empty() {
@@ -70,7 +70,7 @@ fn metrics(host: &Host) -> BTreeMap<String, f64> {
     series(&host.run(PAGE).ok().stderr("").stdout)
 }
 
-/// The state, told alike by the document, the exit code and the metrics.
+/// Asserts that the JSON document, the exit code and the metrics report this state.
 fn is(host: &Host, state: &str) {
     let run = host.run(["status", "--json"]);
     assert_eq!(run.json()["state"], state, "{run:#?}");
@@ -85,7 +85,7 @@ fn is(host: &Host, state: &str) {
 }
 
 #[test]
-fn one_word_tells_how_a_root_stands() {
+fn state_is_consistent_in_all_formats() {
     let host = case::host(&["5.0.0", "5.0.1"]);
     is(&host, "empty");
     host.run(["install", "5.0.0"]).ok();
@@ -113,7 +113,7 @@ fn one_word_tells_how_a_root_stands() {
 }
 
 #[test]
-fn a_history_that_nobody_can_read_hides_nothing_else() {
+fn unreadable_history_is_reported() {
     let host = case::installed(&["5.0.0"], &[&["install", "5.0.0"]]);
     let history = host.root().join(".tenure/history");
     fs::remove_file(&history).unwrap();
@@ -124,7 +124,7 @@ fn a_history_that_nobody_can_read_hides_nothing_else() {
     assert!(told["problems"][0]["message"].as_str().unwrap().contains("/.tenure/history"), "{told:#}");
 }
 
-/// Waits until the root stands so.
+/// Waits until the root has this state.
 fn until(host: &Host, state: &str) {
     let begun = Instant::now();
     while status(host)["state"] != state {
@@ -134,7 +134,7 @@ fn until(host: &Host, state: &str) {
 }
 
 #[test]
-fn what_is_under_way_is_nothing_out_of_order() {
+fn running_commands_are_not_problems() {
     let host = case::installed(&["5.0.0"], &[&["install", "5.0.0"]]);
     let held = |name: &str| host.root().parent().unwrap().join(name);
     let waits = "#!/bin/sh\nwhile [ -e \"$TENURE_ROOT/../$TENURE_ACTION\" ]; do sleep 0.02; done\n";
@@ -156,7 +156,7 @@ fn what_is_under_way_is_nothing_out_of_order() {
 }
 
 #[test]
-fn a_service_that_drifts_is_told_of() {
+fn drift_is_reported() {
     let serving = Serving::start("");
     let host = &serving.host;
     is(host, "steady");
@@ -182,7 +182,7 @@ fn a_service_that_drifts_is_told_of() {
 }
 
 #[test]
-fn what_nobody_can_tell_is_told_as_that() {
+fn unknown_release_is_reported_as_unknown() {
     let serving = Serving::start("");
     let (pid, file) = (serving.pid(), serving.dir().join("pid"));
     let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
@@ -198,7 +198,7 @@ fn what_nobody_can_tell_is_told_as_that() {
 }
 
 #[test]
-fn a_service_that_is_down_is_no_drift() {
+fn stopped_service_is_not_drift() {
     let serving = Serving::down("");
     is(&serving.host, "down");
     let told = serving.host.run(["status", "--json"]).code(1).json();
@@ -210,7 +210,7 @@ fn a_service_that_is_down_is_no_drift() {
 }
 
 #[test]
-fn the_last_outcome_and_the_room_are_told() {
+fn last_outcome_and_space_are_reported() {
     let host = case::host(&["5.0.0"]);
     assert_eq!(status(&host)["last"], Value::Null);
     host.run(["--root", ".", "install", "5.0.0"]).ok();
@@ -226,7 +226,7 @@ fn the_last_outcome_and_the_room_are_told() {
     assert_eq!(metrics(&host)["tenure_last_outcome{command=install,outcome=done}"], 1.0);
 }
 
-/// The page with what is another thing at every run, and on every file system, taken out.
+/// Returns the page without the values that differ between runs and between file systems.
 fn steady(page: &str, host: &Host) -> String {
     let varies = ["last_timestamp_seconds", "last_duration_seconds", "free_bytes", "size_bytes"];
     let line = |line: &str| match line.rsplit_once(' ') {
@@ -243,7 +243,7 @@ fn steady(page: &str, host: &Host) -> String {
 }
 
 #[test]
-fn the_page_is_exactly_this() {
+fn prometheus_page_matches_snapshot() {
     let host = case::host(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
     host.run(["unpack", "5.0.1"]).ok();
@@ -264,7 +264,7 @@ fn labels_are_escaped() {
 }
 
 #[test]
-fn metrics_are_not_json_and_an_error_prints_none() {
+fn prometheus_and_json_exclude_each_other() {
     let host = Host::new();
     for args in
         [["status", "--format", "prometheus", "--json"], ["--json", "status", "--format", "prometheus"]]

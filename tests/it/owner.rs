@@ -1,4 +1,4 @@
-//! Roots and users: who may change a root, who may read it, and to whom everything in it belongs.
+//! Roots and users: who may change a root, who may read it, and who owns its files.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -28,7 +28,7 @@ fn owners(path: &Path, found: &mut Vec<(String, u32)>) {
     }
 }
 
-/// As root, with the root named, for it belongs to another user.
+/// Runs a command as root and names the root explicitly, because it belongs to another user.
 fn named(host: &Host, args: &[&str]) -> Run {
     let mut command = host.command(args);
     command.env("TENURE_ROOT", host.root());
@@ -37,7 +37,7 @@ fn named(host: &Host, args: &[&str]) -> Run {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn everything_belongs_to_the_owner_of_the_root() {
+fn files_belong_to_owner_of_root() {
     let host = Host::new();
     host.archive("5.0.0");
     host.archive("5.0.1");
@@ -55,7 +55,7 @@ fn everything_belongs_to_the_owner_of_the_root() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn others_may_read_and_not_change() {
+fn other_users_may_only_read() {
     let host = Host::new();
     host.archive("5.0.0");
     host.archive("5.0.1");
@@ -87,7 +87,7 @@ fn others_may_read_and_not_change() {
         assert!(stderr.contains("hint: run it as root or as 12345"), "{stderr}");
     }
     assert_eq!(host.tree(), before);
-    // Root is named once.
+    // The hint names root only once.
     chown(host.root(), Some(0), Some(0)).unwrap();
     let stderr = String::from_utf8(run(&["upgrade", "5.0.1"]).stderr).unwrap();
     assert!(
@@ -96,7 +96,7 @@ fn others_may_read_and_not_change() {
     );
 }
 
-/// A root whose release is permanent, and which others may look at.
+/// Returns a root with a permanent release, which other users may read.
 fn looked_at() -> Host {
     let host = Host::new();
     host.archive("5.0.0");
@@ -105,7 +105,7 @@ fn looked_at() -> Host {
     host
 }
 
-/// What somebody else is told.
+/// Runs a command as another user and returns its output.
 fn told_to_nobody(host: &Host, args: &[&str]) -> String {
     let out = host.command(args).uid(NOBODY).gid(NOBODY).output().unwrap();
     String::from_utf8(out.stdout).unwrap()
@@ -113,7 +113,7 @@ fn told_to_nobody(host: &Host, args: &[&str]) -> String {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn who_may_not_look_at_the_lock_is_not_told_that_a_command_was_cut_short() {
+fn unreadable_lock_is_not_reported_as_interruption() {
     let host = looked_at();
     let record = r#"{"transaction":"t","command":"upgrade 5.0.1","by":"root","started":"2026-01-01T00:00:00Z","plan":{"from":"5.0.0","to":"5.0.1","steps":[]}}"#;
     fs::write(host.root().join(".tenure/journal"), format!("{record}\n")).unwrap();
@@ -130,7 +130,7 @@ fn who_may_not_look_at_the_lock_is_not_told_that_a_command_was_cut_short() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn who_may_not_look_at_the_service_is_not_told_that_it_runs_no_release() {
+fn status_reports_processes_hidden_from_user() {
     let host = looked_at();
     let pid = host.root().join("pid");
     fs::write(&pid, std::process::id().to_string()).unwrap();
@@ -152,7 +152,7 @@ fn who_may_not_look_at_the_service_is_not_told_that_it_runs_no_release() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn no_other_user_can_hold_the_lock() {
+fn lock_is_private_to_owner() {
     let host = Host::new();
     host.archive("5.0.0");
     host.run(["install", "5.0.0"]).ok();
@@ -160,7 +160,7 @@ fn no_other_user_can_hold_the_lock() {
     assert_eq!(lock.mode() & 0o777, 0o600);
 }
 
-/// A root that has an archive of 5.0.0, which is asked by this script whether it may be gone to.
+/// Returns a root with an archive of 5.0.0, whose check hook is this script.
 fn checking(script: &str) -> Host {
     let host = Host::new();
     let manifest = "name = 'emqx'\nversion = '5.0.0'\n[hooks]\ncheck = ['bin/check']\n";
@@ -170,7 +170,7 @@ fn checking(script: &str) -> Host {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn programs_of_a_release_run_with_all_groups_of_their_user_and_no_other() {
+fn programs_run_with_groups_of_their_user() {
     let host = checking("#!/bin/sh\nid >\"$TENURE_ROOT/../out/told\"\n");
     fs::write(host.root().join("tenure.toml"), "user = 'nobody'\n").unwrap();
     let around = host.root().parent().unwrap();
@@ -179,7 +179,7 @@ fn programs_of_a_release_run_with_all_groups_of_their_user_and_no_other() {
     fs::set_permissions(around.join("out"), fs::Permissions::from_mode(0o777)).unwrap();
     fs::write(around.join("group"), "root:x:0:\nnogroup:x:65534:\nwatchers:x:4711:somebody,nobody\n")
         .unwrap();
-    // As one who is in a group of root's that is none of nobody's.
+    // The caller is in a group of root that the user nobody is not in.
     let script = "mount --bind \"$1\" /etc/group && shift && exec setpriv --groups 0,4 \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script, "sh"]).arg(around.join("group"));
@@ -194,7 +194,7 @@ fn programs_of_a_release_run_with_all_groups_of_their_user_and_no_other() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn programs_of_a_release_run_with_the_first_group_of_their_user_also_where_the_root_has_another() {
+fn programs_also_get_primary_group_of_their_user() {
     let host = checking("#!/bin/sh\nid -u >\"$TENURE_ROOT/told\"\nid -G >>\"$TENURE_ROOT/told\"\n");
     let user = nix::unistd::User::from_name("games").unwrap().unwrap();
     for path in ["", "releases"] {

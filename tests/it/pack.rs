@@ -1,4 +1,4 @@
-//! Archives that a vendor makes: the same from the same files, and what Tenure unpacks and calls intact.
+//! Archives that a vendor makes: reproducible, and intact after Tenure unpacks them.
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 const FORMATS: [&str; 3] = ["tar.zst", "tar.gz", "zip"];
 
-/// A root with a directory that its vendor works in.
+/// A root with a working directory of a vendor.
 struct Vendor {
     host: Host,
 }
@@ -26,7 +26,7 @@ impl Vendor {
         vendor
     }
 
-    /// A release with all that one may hold.
+    /// Returns a release with every kind of entry that a release may contain.
     fn build(&self) -> Build {
         let long = format!("{}/{}", "d".repeat(120), "f".repeat(120));
         Build::new(self.host.root().to_owned(), "5.0.1")
@@ -62,7 +62,7 @@ impl Vendor {
         fs::read(self.path(name)).unwrap()
     }
 
-    /// The names in the vendor's directory.
+    /// Returns the names in the vendor's directory.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir()).unwrap();
         let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -70,7 +70,7 @@ impl Vendor {
         names
     }
 
-    /// Packs, which must be refused with these words and leave nothing.
+    /// Asserts that packing is refused with these words and leaves nothing.
     fn refused(&self, args: &[&str], words: &str) {
         let before = self.names();
         self.pack(args).code(2).stdout("").stderr_has(words).stderr_has("hint: ");
@@ -79,7 +79,7 @@ impl Vendor {
 }
 
 #[test]
-fn each_step_is_told_where_that_is_wanted() {
+fn verbose_pack_reports_each_step() {
     let vendor = Vendor::new();
     for known in ["not there yet", "there already"] {
         let run = vendor.pack(&["--verbose", "build"]).ok();
@@ -97,7 +97,7 @@ fn each_step_is_told_where_that_is_wanted() {
 }
 
 #[test]
-fn what_is_packed_is_unpacked_and_intact() {
+fn packed_release_unpacks_and_verifies() {
     for format in FORMATS {
         let vendor = Vendor::new();
         let file = format!("emqx-5.0.1.{format}");
@@ -127,7 +127,7 @@ fn what_is_packed_is_unpacked_and_intact() {
     }
 }
 
-/// Everything below a directory: path, mode, and contents or target.
+/// Lists everything below a directory: path, mode, and contents or target.
 fn walkdir(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
     let mut found = Vec::new();
     let mut waiting = vec![dir.to_owned()];
@@ -144,7 +144,7 @@ fn walkdir(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
             } else {
                 fs::read(&path).unwrap()
             };
-            // Nobody's umask counts.
+            // The umask does not matter.
             found.push((name, meta.mode() & !0o022, data));
         }
     }
@@ -152,8 +152,7 @@ fn walkdir(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
     found
 }
 
-/// A copy of a tree, made in another order, by a user with another umask, at another time, and owned by another user
-/// where this one may give it away.
+/// Copies a tree with other modes, times and directory order, and with another owner if the user is root.
 fn another(from: &Path, to: &Path) {
     copy_tree(from, to);
     let all: Vec<_> = walkdir(to).into_iter().map(|(name, mode, _)| (to.join(name), mode)).collect();
@@ -167,14 +166,14 @@ fn another(from: &Path, to: &Path) {
             std::os::unix::fs::lchown(path, Some(12), Some(34)).unwrap();
         }
     }
-    // Names come in the order in which they were made.
+    // The renames change the order of the directory entries.
     let (moved, again) = (to.join("none"), to.join("none-"));
     fs::rename(&moved, &again).unwrap();
     fs::rename(&again, &moved).unwrap();
 }
 
 #[test]
-fn the_same_files_make_the_same_bytes() {
+fn pack_is_reproducible() {
     let vendor = Vendor::new();
     another(&vendor.path("build"), &vendor.path("other"));
     for format in FORMATS {
@@ -189,7 +188,7 @@ fn the_same_files_make_the_same_bytes() {
         Run::of(command.output().unwrap(), &command).ok();
         assert_eq!(vendor.bytes(&file), bytes, "{format}");
         assert_eq!(fs::metadata(vendor.path(&file)).unwrap().mode() & 0o777, 0o644);
-        // What is there and the same stays.
+        // An identical archive is not written again.
         let kept = fs::metadata(vendor.path(&file)).unwrap().ino();
         vendor.pack(&["build", "--format", format]).ok().stdout_has("Already packed emqx 5.0.1: ");
         assert_eq!(fs::metadata(vendor.path(&file)).unwrap().ino(), kept, "{format}");
@@ -197,7 +196,7 @@ fn the_same_files_make_the_same_bytes() {
 }
 
 #[test]
-fn the_time_of_the_entries_can_be_told() {
+fn source_date_epoch_sets_entry_times() {
     let vendor = Vendor::new();
     let packed_at = |time: &str, format: &str| {
         let mut command = vendor.command(&["pack", "build", "--force", "--format", format]);
@@ -225,7 +224,7 @@ fn the_time_of_the_entries_can_be_told() {
 }
 
 #[test]
-fn an_archive_has_its_place_and_its_name() {
+fn output_option_sets_path_and_name() {
     let vendor = Vendor::new();
     fs::create_dir(vendor.path("dist")).unwrap();
     vendor.pack(&["build", "--output", "dist"]).ok().stdout_has(": dist/emqx-5.0.1.tar.zst, ");
@@ -259,7 +258,7 @@ fn an_archive_has_its_place_and_its_name() {
 }
 
 #[test]
-fn another_archive_is_not_replaced_unasked() {
+fn pack_replaces_archive_only_with_force() {
     let vendor = Vendor::new();
     vendor.pack(&["build"]).ok();
     fs::write(vendor.path("emqx-5.0.1.tar.zst.minisig"), "of the archive before").unwrap();
@@ -278,7 +277,7 @@ fn another_archive_is_not_replaced_unasked() {
 }
 
 #[test]
-fn what_would_not_be_unpacked_is_not_packed() {
+fn invalid_release_is_not_packed() {
     for (name, make, words) in faults() {
         let vendor = Vendor::new();
         make(&vendor.path("build"));
@@ -327,7 +326,7 @@ fn faults() -> Vec<Fault> {
 }
 
 #[test]
-fn what_is_lost_is_told() {
+fn pack_warns_about_lost_modes() {
     let vendor = Vendor::new();
     let file = vendor.path("build/bin/emqx");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
@@ -336,7 +335,7 @@ fn what_is_lost_is_told() {
 }
 
 #[test]
-fn a_dry_run_makes_nothing() {
+fn dry_run_writes_nothing() {
     let vendor = Vendor::new();
     let run = vendor.pack(&["build", "--dry-run", "--format", "zip"]).ok().stderr("");
     run.stdout_has("Would pack emqx 5.0.1: emqx-5.0.1.zip, ").stdout_has("\nNothing was changed.\n");
@@ -360,7 +359,7 @@ fn a_dry_run_makes_nothing() {
 }
 
 #[test]
-fn only_a_file_gives_way() {
+fn pack_refuses_links_and_directories_as_output() {
     let vendor = Vendor::new();
     vendor.pack(&["build"]).ok();
     for ending in ["", ".sha256", ".minisig"] {
@@ -378,7 +377,7 @@ fn only_a_file_gives_way() {
 }
 
 #[test]
-fn a_release_of_one_directory_keeps_it() {
+fn single_directory_release_keeps_directory() {
     let vendor = Vendor::new();
     fs::create_dir_all(vendor.path("one/bin")).unwrap();
     fs::write(vendor.path("one/bin/run"), "").unwrap();
@@ -392,7 +391,7 @@ fn a_release_of_one_directory_keeps_it() {
 }
 
 #[test]
-fn thousands_of_files_are_packed_alike_in_every_format() {
+fn many_files_are_packed_in_every_format() {
     let vendor = Vendor::new();
     let dir = vendor.path("many");
     for n in 0_u32..2_000 {
@@ -411,9 +410,9 @@ fn thousands_of_files_are_packed_alike_in_every_format() {
     }
 }
 
-/// A file that others may not read, or that goes while it is packed, leaves no archive.
+/// An unreadable file leaves no archive.
 #[test]
-fn what_cannot_be_read_leaves_nothing() {
+fn unreadable_file_leaves_no_archive() {
     let vendor = Vendor::new();
     fs::set_permissions(vendor.path("build/none"), fs::Permissions::from_mode(0o0)).unwrap();
     if nix::unistd::geteuid().is_root() {
@@ -424,9 +423,9 @@ fn what_cannot_be_read_leaves_nothing() {
     assert_eq!(vendor.names(), ["build"]);
 }
 
-/// A disk that is full, whenever it is, is told once, and leaves nothing.
+/// A full disk is reported once and leaves nothing, independent of the time when it fills up.
 #[test]
-fn what_cannot_be_written_leaves_nothing() {
+fn full_disk_leaves_no_archive() {
     let vendor = Vendor::new();
     let mut state = 1_u64;
     let mut noise = || {
@@ -439,7 +438,7 @@ fn what_cannot_be_written_leaves_nothing() {
     }
     for format in FORMATS {
         for blocks in [1, 700, 1_900] {
-            // Past the limit a write fails, as on a disk that is full, where nobody minds the signal.
+            // Past the limit a write fails, as on a full disk, because the shell ignores the signal.
             let script = "trap '' XFSZ; ulimit -f $1; exec \"$0\" pack build --format $2";
             let mut command = Command::new("sh");
             let blocks = blocks.to_string();
@@ -454,11 +453,11 @@ fn what_cannot_be_written_leaves_nothing() {
     }
 }
 
-/// Cut short at any moment, there is no archive; asked to end, nothing at all.
+/// A killed `pack` leaves only a draft, and a `pack` ended by SIGTERM leaves nothing.
 #[test]
-fn what_is_cut_short_leaves_no_archive() {
+fn interrupted_pack_leaves_no_archive() {
     let vendor = Vendor::new();
-    // It takes no room, and long enough.
+    // A sparse file needs no space, but takes long to pack.
     File::create(vendor.path("build/sparse")).unwrap().set_len(64 << 30).unwrap();
     for (signal, left) in
         [(Signal::SIGTERM, &["build"][..]), (Signal::SIGKILL, &[".tenure-draft.0", "build"])]
@@ -477,7 +476,7 @@ fn what_is_cut_short_leaves_no_archive() {
         assert_eq!(vendor.names(), left);
     }
     fs::remove_file(vendor.path("build/sparse")).unwrap();
-    // What somebody works on stays, and what is none of Tenure's.
+    // A locked draft stays, and so does a file of another program.
     let others = [".tenure-draft.1", ".new.0"];
     others.iter().for_each(|name| fs::write(vendor.path(name), "").unwrap());
     let held = File::open(vendor.path(others[0])).unwrap();

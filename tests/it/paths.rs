@@ -1,4 +1,4 @@
-//! Upgrade paths: the tables of real vendors, the planner against a search that tries everything, and the commands.
+//! Upgrade paths: the tables of real vendors, the planner compared with an exhaustive search, and the commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,7 +24,7 @@ fn hops(table: &str, here: &[&str], from: &str, to: &str) -> Option<Vec<String>>
     Some(legs.into_iter().map(|leg| leg.to.to_string()).collect())
 }
 
-/// Whether one hop is allowed, by the rule and by the map, which must agree.
+/// Returns whether one hop is allowed. Asserts that the rule and the map agree.
 fn is_allowed(table: &str, here: &[&str], from: &str, to: &str) -> bool {
     let paths = Paths::parse("paths.toml", table).unwrap();
     let releases: BTreeSet<Version> = here.iter().chain([&from, &to]).map(|version| v(version)).collect();
@@ -36,7 +36,7 @@ fn is_allowed(table: &str, here: &[&str], from: &str, to: &str) -> bool {
 }
 
 #[test]
-fn every_row_of_redis_enterprise() {
+fn redis_enterprise_table_is_followed() {
     for (from, to, allowed) in [
         ("4.4.0", "4.5.0", true),
         ("4.3.9", "4.5.0", false),
@@ -69,7 +69,7 @@ fn every_row_of_redis_enterprise() {
 }
 
 #[test]
-fn every_row_of_weka() {
+fn weka_table_is_followed() {
     for (from, to, allowed) in [
         ("3.14.1", "4.0.2", true),
         ("3.14.0", "4.0.2", false),
@@ -96,7 +96,7 @@ fn every_row_of_weka() {
 }
 
 #[test]
-fn emqx_moves_by_patches() {
+fn emqx_moves_hot_between_patches() {
     for (from, to, hot) in [
         ("5.0.0", "5.0.1", true),
         ("5.0.9", "5.0.25", true),
@@ -118,7 +118,7 @@ fn emqx_moves_by_patches() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_releases_are_named() {
     let missing = |table: &str, here: &[&str], from: &str, to: &str| {
         let paths = Paths::parse("paths.toml", table).unwrap();
         let declared =
@@ -138,7 +138,7 @@ fn what_is_missing_is_named() {
     assert_eq!(missing(REDIS, &[], "5.2.0", "6.4.2"), [], "no rule is about 5.6: nothing opens it");
 }
 
-/// The best of all ways, by trying every one: the fewest hops, and then the highest releases.
+/// Returns the best path by exhaustive search: the fewest hops, then the highest releases.
 fn by_trying(
     declared: &BTreeMap<Version, DeclaredPaths>,
     paths: &Paths,
@@ -216,7 +216,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
 
     #[test]
-    fn the_way_is_the_best_of_all(
+    fn planner_finds_best_path(
         here in prop::collection::btree_map(version(), declared(), 2..9),
         rules in prop::collection::vec(rule(), 0..6),
     ) {
@@ -230,7 +230,7 @@ proptest! {
         let found = found.map(|legs| legs.into_iter().map(|leg| leg.to).collect::<Vec<_>>());
         prop_assert_eq!(&found, &by_trying(&declared, &paths, &from, &to));
         if found.is_none() {
-            // What is said to be missing opens a way, where anything is.
+            // The release reported as missing makes a path possible.
             let missing = map.missing(&from, &to);
             if !missing.is_empty() && paths.rules.iter().all(|rule| !rule.latest) {
                 let mut more = declared.clone();
@@ -249,7 +249,7 @@ fn host(versions: &[&str]) -> Host {
 }
 
 #[test]
-fn a_hop_that_the_rules_do_not_allow_is_refused_with_the_way_that_would_do() {
+fn forbidden_hop_is_refused_with_path() {
     let host = host(&["3.13.6", "3.14.3", "4.0.1", "4.0.5"]);
     fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();
     host.run(["install", "3.13.6"]).ok();
@@ -272,12 +272,12 @@ fn a_hop_that_the_rules_do_not_allow_is_refused_with_the_way_that_would_do() {
     let run = host.run(["upgrade", "--restart", "4.0.1"]).code(2);
     run.stderr_has("only the highest available release in ~4.0 can be reached from it\n");
     host.run(["upgrade", "--restart", "4.0.5"]).ok();
-    // The way back is no upgrade.
+    // A downgrade does not follow the upgrade rules.
     host.run(["downgrade", "--restart", "3.13.6"]).ok();
 }
 
 #[test]
-fn a_release_that_declares_its_ways_needs_no_rules() {
+fn manifest_declares_upgrade_paths() {
     let host = host(&["5.0.0", "5.0.1"]);
     let manifest =
         "name = \"emqx\"\nversion = \"5.1.0\"\n[upgrade]\nfrom = [\">=5.0.1\"]\nhot-from = [\"~5.0\"]\n";
@@ -297,7 +297,7 @@ fn a_release_that_declares_its_ways_needs_no_rules() {
 }
 
 #[test]
-fn a_way_is_planned_over_releases_that_are_not_here() {
+fn plan_uses_named_releases() {
     let host = host(&["3.12.5"]);
     fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();
     host.run(["install", "3.12.5"]).ok();
@@ -335,7 +335,7 @@ fn a_way_is_planned_over_releases_that_are_not_here() {
 }
 
 #[test]
-fn a_plan_and_an_upgrade_agree_on_which_release_is_the_highest() {
+fn plan_and_upgrade_agree_on_highest_release() {
     let host = host(&["3.14.3", "4.0.1", "4.0.5"]);
     fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();
     host.run(["install", "3.14.3"]).ok();
@@ -347,7 +347,7 @@ fn a_plan_and_an_upgrade_agree_on_which_release_is_the_highest() {
     }
     let run = host.run(["plan", "4.0.1", "--format", "dot"]).code(2);
     assert!(!run.stdout.contains("4.0.5"), "{}", run.stdout);
-    // Also where it cannot be read.
+    // The highest release also counts if its archive is unreadable.
     fs::write(host.root().join("releases/emqx-4.0.5.zip"), "PK").unwrap();
     host.run(["upgrade", "--restart", "4.0.1"]).code(2).stderr_has(why);
     host.run(["plan", "4.0.1"]).code(2).stderr_has(why);
@@ -357,7 +357,7 @@ fn a_plan_and_an_upgrade_agree_on_which_release_is_the_highest() {
 }
 
 #[test]
-fn a_way_leads_past_what_cannot_be_read() {
+fn plan_skips_unreadable_archives() {
     let host = host(&["5.0.0", "5.0.1", "5.0.2", "5.0.3", "5.0.4"]);
     fs::write(
         host.root().join("releases/paths.toml"),
@@ -373,7 +373,7 @@ fn a_way_leads_past_what_cannot_be_read() {
     host.run(["upgrade", "--multi-hop", "5.0.3"])
         .ok()
         .stderr_has("warning: 5.0.1 is left out of every path: ");
-    // What the way needs.
+    // Now the unreadable release is needed.
     host.run(["downgrade", "5.0.0"]).ok();
     host.run(["uninstall", "5.0.3"]).ok();
     fs::write(archive("5.0.3"), "half").unwrap();
@@ -388,7 +388,7 @@ fn a_way_leads_past_what_cannot_be_read() {
 }
 
 #[test]
-fn a_way_leads_past_a_release_that_two_archives_hold() {
+fn plan_skips_ambiguous_archives() {
     let host = host(&["5.0.0", "5.0.1", "5.0.2", "5.0.3"]);
     let rules =
         "[[path]]\nto = '=5.0.3'\nfrom = ['=5.0.1', '=5.0.2']\n[[path]]\nto = '<5.0.3'\nfrom = ['*']\n";
@@ -403,7 +403,7 @@ fn a_way_leads_past_a_release_that_two_archives_hold() {
 }
 
 #[test]
-fn a_graph_shows_all_hops_and_the_way_among_them() {
+fn graph_shows_all_hops_and_the_path() {
     let host = host(&["3.12.5"]);
     fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();
     host.run(["install", "3.12.5"]).ok();
@@ -429,7 +429,7 @@ fn a_graph_shows_all_hops_and_the_way_among_them() {
 }
 
 #[test]
-fn rules_that_cannot_be_used_are_refused() {
+fn invalid_path_rules_are_refused() {
     let host = host(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
     for (text, why) in [

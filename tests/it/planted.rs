@@ -1,5 +1,5 @@
-//! Links and hard links at every name that Tenure uses: whatever becomes of the command, nothing outside the
-//! root is created, changed, given away or removed.
+//! Symlinks and hard links planted at every name that Tenure uses. No command creates, changes, gives away or removes
+//! anything outside the root.
 
 use std::fs;
 use std::os::unix::fs::{lchown, symlink};
@@ -62,7 +62,8 @@ const COMMANDS: &[&[&str]] = &[
     &["boot"],
 ];
 
-/// 5.0.0 permanent, 5.0.3 on trial, 5.0.2 unpacked, 5.0.4 an archive: every command has something to do.
+/// Returns a host with 5.0.0 permanent, 5.0.3 on trial, 5.0.2 unpacked and an archive of 5.0.4, so that every command
+/// has something to do.
 fn start() -> Host {
     let host = Host::in_memory();
     ["5.0.0", "5.0.2", "5.0.3", "5.0.4"].iter().for_each(|version| host.archive(version));
@@ -73,7 +74,7 @@ fn start() -> Host {
     host
 }
 
-/// As this user on a root of its own, and as root on one that is somebody else's.
+/// Returns the owners of the root to test: this user, and for root also another user.
 fn owners() -> Vec<Option<u32>> {
     if Uid::effective().is_root() { vec![None, Some(SOMEBODY)] } else { vec![None] }
 }
@@ -87,7 +88,7 @@ enum Plant {
 impl Plant {
     fn at(self, name: &str, host: &Host, canaries: &Canaries, owner: Option<u32>) {
         let place = host.root().join(name);
-        // What was there stays within reach of whoever plants this.
+        // The original stays within reach of the attacker.
         let _ = fs::rename(&place, host.root().join("moved"));
         match self {
             Self::Link(target) => {
@@ -119,7 +120,7 @@ fn plants() -> Vec<(&'static str, Plant)> {
     dirs.chain(files).chain(odd).collect()
 }
 
-/// A copy of the root, given to that user, and canaries beside it.
+/// Returns a copy of the root, given to that user, with canaries next to it.
 fn beside(start: &Host, owner: Option<u32>) -> (Host, Canaries) {
     let host = start.copy();
     if let Some(owner) = owner {
@@ -129,7 +130,7 @@ fn beside(start: &Host, owner: Option<u32>) -> (Host, Canaries) {
     (host, canaries)
 }
 
-/// One command on one planted root; returns its exit code.
+/// Runs one command on one planted root and returns its exit code.
 fn attempt(start: &Host, args: &[&str], (name, plant): (&str, Plant), owner: Option<u32>) -> i32 {
     let (host, canaries) = beside(start, owner);
     plant.at(name, &host, &canaries, owner);
@@ -143,13 +144,13 @@ fn attempt(start: &Host, args: &[&str], (name, plant): (&str, Plant), owner: Opt
 }
 
 #[test]
-fn nothing_outside_the_root_is_touched() {
+fn planted_links_do_not_lead_outside() {
     let start = start();
     let cases: Vec<_> = COMMANDS
         .iter()
         .flat_map(|args| plants().into_iter().map(move |plant| (*args, plant)))
         .flat_map(|(args, plant)| owners().into_iter().map(move |owner| (args, plant, owner)))
-        // Releases on another disk are behind a link of the root's owner, which is followed.
+        // Tenure follows a `releases` link of the root's owner, because releases may be on another disk.
         .filter(|(_, (name, _), owner)| *name != "releases" || owner.is_some())
         .collect();
     let (next, worked) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -168,9 +169,9 @@ fn nothing_outside_the_root_is_touched() {
     assert!(worked > cases.len() / 4, "{worked} of {}", cases.len());
 }
 
-/// Who may write the journal may write anything into it.
+/// A user who can write the journal can write anything into it.
 #[test]
-fn a_planted_journal_leads_nobody_out() {
+fn planted_journal_does_not_lead_outside() {
     let start = start();
     let archive = |file: &str| format!(r#"{{"archive":"{file}"}}"#);
     let [up, there] = ["../../outside/file", "../../../outside"].map(str::to_owned);
@@ -200,7 +201,7 @@ fn a_planted_journal_leads_nobody_out() {
 }
 
 #[test]
-fn an_archive_that_is_a_link_is_named_with_its_way_out() {
+fn linked_archive_is_refused_with_hint() {
     let host = start();
     let archive = host.root().join("releases/emqx-5.0.4.zip");
     let elsewhere = host.root().parent().unwrap().join("emqx-5.0.4.zip");
@@ -211,14 +212,14 @@ fn an_archive_that_is_a_link_is_named_with_its_way_out() {
         .stderr_has("releases/emqx-5.0.4.zip")
         .stderr_has("a link stands there")
         .stderr_has("hint: name what the link leads to");
-    // The operator's word is taken for what he names.
+    // Tenure trusts a path that the operator names.
     host.run(["unpack".as_ref(), elsewhere.as_os_str()]).ok();
     host.complete("5.0.4");
 }
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn a_kernel_without_openat2_is_good_enough() {
+fn kernel_without_openat2_works() {
     let start = start();
     for args in COMMANDS {
         let (with, without) = (start.copy(), start.copy());

@@ -1,5 +1,5 @@
-//! Power cuts: before every mutating system call the disk is copied as it would be found, mounted elsewhere,
-//! and looked at. Both links name a complete release, old or new; what was acknowledged is there; the next
+//! Power cuts: before every mutating system call, the disk is copied in its current state, and the copy is mounted
+//! and checked. Both links point to a complete release, old or new. Acknowledged changes are present, and the next
 //! command recovers.
 
 use std::cell::Cell;
@@ -17,7 +17,7 @@ use crate::support::{Host, copy_tree, kill_guards};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
-/// A file system, how it is made, how large its image is, and how a copy of one is mounted.
+/// A file system: the command that makes it, the size of its image, and the mount options.
 struct Kind {
     mkfs: &'static [&'static str],
     size: u64,
@@ -25,12 +25,11 @@ struct Kind {
 }
 
 const EXT4: Kind = Kind { mkfs: &["mkfs.ext4", "-q"], size: 16 << 20, options: "loop" };
-// Both have sizes below which they cannot be made.
+// xfs and btrfs have minimum sizes.
 const XFS: Kind = Kind { mkfs: &["mkfs.xfs", "-q"], size: 300 << 20, options: "loop,nouuid" };
 const BTRFS: Kind = Kind { mkfs: &["mkfs.btrfs", "-q"], size: 128 << 20, options: "loop" };
 
-/// Whether somebody else makes something durable just before the power goes, which may take half of what
-/// Tenure wrote along.
+/// Whether another process syncs just before the power cut, which may make a part of Tenure's writes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Noise {
     Silent,
@@ -43,7 +42,7 @@ struct Machine {
     kind: &'static Kind,
     host: Host,
     cuts: Cell<usize>,
-    /// When the image was last written to.
+    /// The modification time of the image at the last check.
     written: Cell<(i64, i64)>,
 }
 
@@ -65,7 +64,7 @@ impl Machine {
         noise.sync_all().unwrap();
     }
 
-    /// Makes the noise, and tells whether the image was written to since the last time this was asked.
+    /// Makes the noise, and returns whether the image was written to since the last call.
     fn has_written(&self, noise: Noise) -> bool {
         if noise == Noise::Sync {
             self.sync_something_else();
@@ -75,9 +74,9 @@ impl Machine {
         self.written.replace(now) != now
     }
 
-    /// The disk as it would be found now, if the power went.
+    /// Calls `look` with the disk as a power cut would leave it now.
     fn cut(&self, look: impl FnOnce(&Host)) {
-        // A name of its own each time: the loop device of an earlier cut may linger on the earlier file.
+        // Each copy has a new name, because the loop device of an earlier cut may still use the earlier file.
         self.cuts.set(self.cuts.get() + 1);
         let (image, disk) =
             (self.dir.path().join(format!("cut{}", self.cuts.get())), self.dir.path().join("found"));
@@ -103,14 +102,15 @@ fn mount(kind: &Kind, image: &Path, disk: &PathBuf) {
     done(Command::new("mount").args(["-o", kind.options]).arg(image).arg(disk));
 }
 
-/// A process that another thread is about to start may still hold what was open here: it lets go soon.
+/// Unmounts a disk. Retries, because a process that another thread is about to start may hold files open for a short
+/// time.
 fn unmount(disk: &Path) {
     let busy = |_: &usize| umount2(disk, MntFlags::empty()) == Err(Errno::EBUSY);
     let tries = (0..500).take_while(busy).inspect(|_| std::thread::sleep(Duration::from_millis(20))).count();
     assert!(tries < 500, "{} stays busy", disk.display());
 }
 
-/// Runs the command once and cuts the power before each of its mutating system calls, and after its end.
+/// Runs the command once and cuts the power before each of its mutating system calls and after its end.
 fn sweep(kind: &'static Kind, case: &Case, noise: Noise, syncs: Syncs) -> usize {
     let machine = Machine::new(kind, &case.start);
     let mut looks = 0;
@@ -129,7 +129,7 @@ fn sweep(kind: &'static Kind, case: &Case, noise: Noise, syncs: Syncs) -> usize 
     machine.cut(|found| {
         let at = format!("{:?}, power cut after exit 0", case.args);
         case.has_arrived(found, &at);
-        // What was swept without being made durable may be back; the next command sweeps again.
+        // A deletion that was not durable may be undone; the next command deletes again.
         found.run(["prune", "--keep", "99"]).ok();
         case.is_at_end(found, &at);
     });
@@ -138,13 +138,13 @@ fn sweep(kind: &'static Kind, case: &Case, noise: Noise, syncs: Syncs) -> usize 
     calls
 }
 
-/// The trial that is written down; none where there is none, or where it cannot be read.
+/// Returns the recorded trial, or `None` if there is none or if it is unreadable.
 fn trial(host: &Host) -> Option<serde_json::Value> {
     serde_json::from_str(&fs::read_to_string(host.root().join(".tenure/trial")).ok()?).ok()
 }
 
-/// Whether a release is on trial on this disk. It then has a deadline, and the trial ends once the host has booted again:
-/// by `boot`, or by the first command where the host does not run that.
+/// Returns whether a release is on trial on this disk. Asserts that it then has a deadline, and that the trial ends
+/// after a boot: by `boot`, or by the first command if the host does not run `boot`.
 fn trial_ends(found: &Host, command: &[&str], at: &str) -> bool {
     let (old, new) = (Some("releases/5.0.0".to_owned()), Some("releases/5.0.1".to_owned()));
     let [current, permanent] = links(found);
@@ -164,8 +164,8 @@ fn trial_ends(found: &Host, command: &[&str], at: &str) -> bool {
     on_trial
 }
 
-/// Begins a trial once and cuts the power before each of the command's mutating system calls, and after its end. The
-/// guards work on the same disk meanwhile.
+/// Begins a trial once and cuts the power before each of the command's mutating system calls and after its end.
+/// Meanwhile, the guards work on the same disk.
 fn sweep_trial(kind: &'static Kind, noise: Noise, syncs: Syncs) {
     let machine = Machine::new(kind, &installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]));
     let _guards = Guards(&machine.host);
@@ -188,7 +188,7 @@ fn sweep_trial(kind: &'static Kind, noise: Noise, syncs: Syncs) {
     assert!(looks > 3, "{looks}");
 }
 
-/// Ends the guards of a root, which keep its file system busy.
+/// Ends the guards of a root on drop, because they keep its file system busy.
 struct Guards<'a>(&'a Host);
 
 impl Drop for Guards<'_> {
@@ -225,26 +225,26 @@ fn sweep_all(kind: &'static Kind) {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn ext4_is_old_or_new() {
+fn ext4_survives_power_cuts() {
     sweep_all(&EXT4);
 }
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn xfs_is_old_or_new() {
+fn xfs_survives_power_cuts() {
     sweep_all(&XFS);
 }
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn btrfs_is_old_or_new() {
+fn btrfs_survives_power_cuts() {
     sweep_all(&BTRFS);
 }
 
-/// With syncs that do nothing the suite must fail, else it shows nothing.
+/// With syncs that do nothing, the suite must fail. Otherwise it proves nothing.
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn a_disk_that_lies_is_found_out() {
+fn ignored_syncs_are_detected() {
     for kind in [&EXT4, &XFS, &BTRFS] {
         let case = Case::new(&["upgrade", "5.0.1"], installed(&["5.0.0", "5.0.1"], &[&["install", "5.0.0"]]));
         let caught = catch_unwind(AssertUnwindSafe(|| sweep(kind, &case, Noise::Sync, Syncs::Faked)));

@@ -1,5 +1,5 @@
-//! Tenure run by root on a root that another user prepared or owns: no program runs with more privilege than the owners of
-//! the files that lead to it.
+//! Tenure run by root on a root that another user prepared or owns. No program may run with more privilege than the
+//! owners of the files that lead to it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,14 +11,14 @@ use std::process::{Child, Command};
 use crate::support::canary::give;
 use crate::support::{Host, Run};
 
-/// The user who prepares roots; the host knows no name of it.
+/// The user who prepares roots; the host has no name for this user.
 const EVE: u32 = 12345;
 const NOBODY: u32 = 65534;
 
-/// Leaves a file that says what ran, and as whom; then tells the release.
+/// Creates a file named after the action and the user, then prints the current release.
 const TELL: &str = "#!/bin/sh\n: >\"$TENURE_ROOT/../ran/$TENURE_ACTION.$(id -u)\"\nreadlink \"$TENURE_ROOT/current\" | sed s=releases/==\n";
 
-/// Every program that a release or the settings can name.
+/// Hooks that all run this program.
 const HOOKS: &str = "[hooks]\ncheck = ['bin/tell']\nprepare = ['bin/tell']\nrunning-version = ['bin/tell']\n";
 
 const SERVICE: &str = r#"
@@ -34,13 +34,13 @@ interval = "20ms"
 health = "20s"
 "#;
 
-/// A root with the releases 1.0.0, which is permanent, and 1.0.1, made by hand.
+/// A root with two handmade releases: 1.0.0, which is permanent, and 1.0.1.
 struct Prepared {
     host: Host,
 }
 
 impl Prepared {
-    /// All of it belongs to this user, and its service runs.
+    /// Prepares a root that belongs to this user, with a running service.
     fn by(owner: u32) -> Self {
         let prepared = Self { host: Host::new() };
         let root = prepared.root();
@@ -68,14 +68,14 @@ impl Prepared {
         mode(&release.join("bin/tell"), 0o755);
     }
 
-    /// The settings, with these lines at their top.
+    /// Writes the settings, with these lines at the top.
     fn settings(&self, top: &str) {
         let service = SERVICE.replace("ROOT", self.root().to_str().unwrap());
         let file = self.root().join("tenure.toml");
         fs::write(file, format!("{top}name = 'emqx'\n[space]\nreserve = '0 B'\n{service}")).unwrap();
     }
 
-    /// Has a process of this user's be the service.
+    /// Starts the service as a process of this user.
     fn serve(&self, owner: u32, program: &str) {
         let start = format!("{program} 1000 >/dev/null 2>&1 & echo $! >pid");
         let mut sh = Command::new("sh");
@@ -91,20 +91,20 @@ impl Prepared {
         self.root().parent().unwrap()
     }
 
-    /// With the root named on the command line.
+    /// Runs a command with the root named on the command line.
     fn named(&self, args: &[&str]) -> Run {
         let root = self.root().to_str().unwrap();
         self.host.run_in(Path::new("/"), ["--root", root].iter().chain(args))
     }
 
-    /// With the root named in the environment.
+    /// Runs a command with the root named in the environment.
     fn environment(&self, args: &[&str]) -> Run {
         let mut command = self.host.command(args);
         command.env("TENURE_ROOT", self.root()).current_dir("/");
         Run::of(command.output().unwrap(), &command)
     }
 
-    /// What ran since the last look, each with the number of its user.
+    /// Returns the programs that ran since the last call, each with its user ID.
     fn ran(&self) -> BTreeSet<String> {
         let ran = self.around().join("ran");
         let files: Vec<PathBuf> = fs::read_dir(&ran).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -116,7 +116,7 @@ impl Prepared {
         assert_eq!(self.ran(), BTreeSet::new(), "{at}");
     }
 
-    /// Something ran since the last look, and all of it as this user.
+    /// Asserts that exactly these programs ran since the last call, all as this user.
     fn ran_as(&self, user: u32, what: &[&str], at: &str) {
         let expected: BTreeSet<String> = what.iter().map(|what| format!("{what}.{user}")).collect();
         assert_eq!(self.ran(), expected, "{at}");
@@ -132,7 +132,7 @@ impl Drop for Prepared {
     }
 }
 
-/// A process that ends with the test.
+/// A process that is killed when the value is dropped.
 struct Process(Child);
 
 impl Process {
@@ -151,7 +151,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Commands that look, and commands that change something.
+/// Commands that only read, and commands that change something.
 const COMMANDS: &[&[&str]] = &[
     &["status"],
     &["status", "--format", "prometheus"],
@@ -174,7 +174,7 @@ const COMMANDS: &[&[&str]] = &[
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn root_of_another_user_is_not_used_from_the_working_directory() {
+fn foreign_root_is_not_used_from_working_directory() {
     let eve = Prepared::by(EVE);
     for top in ["", "user = 'root'\n"] {
         eve.settings(top);
@@ -198,7 +198,7 @@ fn root_of_another_user_is_not_used_from_the_working_directory() {
         eve.ran_nothing("completions");
         assert_eq!(eve.host.tree(), before);
     }
-    // The owner, and root in a root of its own, need not name it.
+    // The owner need not name the root, nor must root in a root of its own.
     let out = eve.host.command(["versions"]).uid(EVE).gid(EVE).output().unwrap();
     assert!(out.status.success(), "{out:?}");
     give(eve.root(), 0);
@@ -234,7 +234,7 @@ fn programs_run_as_the_owner_of_the_root() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn programs_of_a_root_of_root_run_as_root_or_as_the_user_in_the_settings() {
+fn programs_run_as_root_or_configured_user() {
     let root = Prepared::by(0);
     root.host.run(["status"]).ok();
     root.ran_as(0, &["status", "health"], "no user");
@@ -244,7 +244,7 @@ fn programs_of_a_root_of_root_run_as_root_or_as_the_user_in_the_settings() {
     root.settings("user = 'nobody'\n");
     root.host.run(["upgrade", "--restart", "1.0.1"]).ok();
     let ran: Vec<String> = root.ran().into_iter().collect();
-    // `user` is about the programs of releases, and not about the operator's own.
+    // `user` applies to the programs of releases, but not to the operator's own commands.
     let expected = ["check", "health", "prepare", "start.0", "status", "stop.0"];
     let user = |what: &&str| what.split_once('.').map_or(format!("{what}.{NOBODY}"), |_| (*what).to_owned());
     assert_eq!(ran, expected.iter().map(user).collect::<Vec<_>>());
@@ -252,7 +252,7 @@ fn programs_of_a_root_of_root_run_as_root_or_as_the_user_in_the_settings() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn user_counts_only_where_it_gives_the_owner_no_more_privilege() {
+fn user_setting_does_not_raise_privilege() {
     let eve = Prepared::by(EVE);
     let refused = |who: &str, whose: &str| {
         let words = format!("names the user {who}, but {whose} belongs to 12345");
@@ -269,7 +269,7 @@ fn user_counts_only_where_it_gives_the_owner_no_more_privilege() {
         eve.settings(&format!("user = '{who}'\n"));
         refused(who, &root);
     }
-    // Settings of root's elsewhere do not help while the link to them can be replaced.
+    // Settings of root in another place do not help while another user can replace the link to them.
     let elsewhere = eve.around().join("etc");
     fs::create_dir(&elsewhere).unwrap();
     eve.settings("user = 'root'\n");
@@ -277,14 +277,14 @@ fn user_counts_only_where_it_gives_the_owner_no_more_privilege() {
     symlink(elsewhere.join("emqx.toml"), eve.root().join("tenure.toml")).unwrap();
     give(&elsewhere, 0);
     refused("root", &root);
-    // Nor does a root of root's while one release is eve's.
+    // A root of root does not help either while one release belongs to Eve.
     give(eve.root(), 0);
     let release = eve.root().join("releases/1.0.0");
     give(&release, EVE);
     let words = format!("names the user root, but {} belongs to 12345", release.display());
     eve.host.run(["status"]).stdout_has("cannot determine").stdout_has(&words);
     eve.ran_nothing("a release of eve's");
-    // Settings of eve's are eve's, however they are reached.
+    // Settings that Eve owns count as hers, independent of the path that leads to them.
     give(eve.root(), 0);
     for (link, target) in [("etc/emqx.toml", "etc/emqx.toml"), ("etc/emqx.toml", "etc")] {
         give(&elsewhere, 0);
@@ -299,7 +299,7 @@ fn user_counts_only_where_it_gives_the_owner_no_more_privilege() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn every_owner_on_the_way_to_a_program_counts() {
+fn all_owners_on_program_path_count() {
     let root = Prepared::by(0);
     let release = root.root().join("releases/1.0.0");
     let status = |user: u32, at: &str| {
@@ -314,7 +314,7 @@ fn every_owner_on_the_way_to_a_program_counts() {
     give(root.root(), 0);
     std::os::unix::fs::chown(root.root().join("releases"), Some(EVE), None).unwrap();
     status(EVE, "releases");
-    // Two users are one too many.
+    // Two different owners are refused.
     give(&release.join("bin"), NOBODY);
     let run = root.host.run(["status"]).stdout_has("releases belongs to 12345, and ");
     run.stdout_has("bin belongs to nobody");
@@ -323,14 +323,14 @@ fn every_owner_on_the_way_to_a_program_counts() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn links_on_the_way_to_a_program_count() {
+fn links_on_program_path_count() {
     let root = Prepared::by(0);
     let release = root.root().join("releases/1.0.0");
     let status = |user: u32, at: &str| {
         root.host.run(["status"]).ok();
         root.ran_as(user, &["status", "health"], at);
     };
-    // One of the links lies where other users can replace it.
+    // One of the links is in a directory that other users can write.
     let shared = root.around().join("shared");
     fs::create_dir(&shared).unwrap();
     mode(&shared, 0o1777);
@@ -360,12 +360,12 @@ fn links_on_the_way_to_a_program_count() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn root_that_others_can_write_is_only_listed() {
+fn writable_root_is_only_listed() {
     for (dir, bits) in [("", 0o1777), ("", 0o777), ("releases", 0o777), (".tenure", 0o1777), ("", 0o775)] {
         let shared = Prepared::by(0);
         let root = shared.root();
         fs::create_dir(root.join(".tenure")).unwrap();
-        // As in /tmp: only the directory itself is root's.
+        // As in /tmp, only the directory itself belongs to root.
         give(&root.join("releases/1.0.0"), EVE);
         give(&root.join("tenure.toml"), EVE);
         std::os::unix::fs::chown(root.join(dir), None, Some(100)).unwrap();
@@ -393,7 +393,7 @@ fn root_that_others_can_write_is_only_listed() {
         }
         assert_eq!(shared.host.tree(), before, "{dir} {bits:o}");
         shared.ran_nothing(&words);
-        // A start is never kept from the service, and follows the permanent release.
+        // `boot` always succeeds, and `current` then points to the permanent release.
         fs::remove_file(root.join("current")).unwrap();
         symlink("releases/1.0.1", root.join("current")).unwrap();
         shared.host.run(["boot"]).ok().stderr_has(&words);
@@ -404,7 +404,7 @@ fn root_that_others_can_write_is_only_listed() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn command_in_a_journal_runs_as_the_owner_of_the_journal() {
+fn command_in_journal_runs_as_journal_owner() {
     let eve = Prepared::by(EVE);
     let command = ": >../ran/backup.$(id -u)";
     let journal = |steps: &str| {
@@ -419,12 +419,12 @@ fn command_in_a_journal_runs_as_the_owner_of_the_journal() {
     give(&eve.root().join(".tenure"), EVE);
     eve.named(&["revert"]).ok();
     eve.ran_as(EVE, &["backup"], "eve's journal");
-    // In a root of root's it is root's own word.
+    // In a root of root, the command counts as root's own.
     give(eve.root(), 0);
     journal(&step);
     eve.named(&["revert"]).ok();
     eve.ran_as(0, &["backup"], "root's journal");
-    // What root types runs as root.
+    // A command that root passes on the command line runs as root.
     give(eve.root(), EVE);
     eve.named(&["upgrade", "--restart", "--backup-command", command, "1.0.1"]).ok();
     assert!(eve.ran().contains("backup.0"));
@@ -432,7 +432,7 @@ fn command_in_a_journal_runs_as_the_owner_of_the_journal() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn pid_file_names_only_a_process_of_its_owner() {
+fn pid_file_accepts_only_process_of_its_owner() {
     let eve = Prepared::by(EVE);
     let file = eve.root().join("pid");
     let mine = fs::read_to_string(&file).unwrap();
@@ -453,7 +453,7 @@ fn pid_file_names_only_a_process_of_its_owner() {
     eve.named(&["upgrade", "1.0.1"]).code(2).stderr_has("hint: have root write the pid file");
     eve.named(&["revert"]).ok();
     assert!(fs::read_to_string(format!("/proc/{}/stat", of_root.0.id())).unwrap().contains(" S "));
-    // A process of eve's, or one that runs a release, whoever started it; and any process, by a file of root's.
+    // Accepted: Eve's processes, any owner's process of a release, and any process if root owns the pid file.
     let of_eve = Process::of(EVE);
     point(&of_eve.0.id().to_string());
     eve.named(&["status"]).ok();
@@ -470,11 +470,11 @@ fn pid_file_names_only_a_process_of_its_owner() {
     fs::write(&file, mine).unwrap();
 }
 
-/// The directory of the pid file belongs to the user whom the service becomes, as /run/haproxy does. Its process runs the
-/// interpreter of a script first, which is not a program of a release.
+/// The directory of the pid file belongs to the user that the service switches to, as with /run/haproxy. The process
+/// of the service first runs the interpreter of a script, which is not a program of a release.
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn pid_file_of_the_services_user_moves_with_a_start_script() {
+fn service_user_pid_file_allows_start_script() {
     let root = Prepared::by(0);
     let (file, settings) = (root.root().join("pid"), root.root().join("tenure.toml"));
     let run = root.around().join("run");
@@ -500,7 +500,7 @@ fn pid_file_of_the_services_user_moves_with_a_start_script() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn pid_file_that_others_can_write_is_not_used() {
+fn writable_pid_file_is_not_used() {
     let root = Prepared::by(0);
     let (file, settings) = (root.root().join("pid"), root.root().join("tenure.toml"));
     let open = root.around().join("open");
@@ -547,7 +547,7 @@ fn archive_of_another_user_is_not_installed() {
     let mut after = host.tree();
     after.retain(|path, _| !path.starts_with(".tenure"));
     assert_eq!(after, before);
-    // The owner of the root may bring archives, and what is installed stays within reach.
+    // The owner of the root may supply archives. An installed release stays usable if its archive gets another owner.
     give(host.root(), EVE);
     let root = host.root().to_str().unwrap().to_owned();
     host.run(["--root", &root, "install", "5.0.0"]).ok();
@@ -557,7 +557,7 @@ fn archive_of_another_user_is_not_installed() {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn script_of_the_host_has_to_be_roots_own() {
+fn init_script_must_belong_to_root() {
     let eve = Prepared::by(0);
     let scripts = eve.around().join("init.d");
     fs::create_dir(&scripts).unwrap();

@@ -1,11 +1,12 @@
-//! What a vendor builds of a product: its files are those of the release that they are built around.
+//! Products that vendors build: their files must match the release that they contain.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// The release of a product, as a directory; and what is built of it, and what is said then, where product.conf says so.
+/// Builds a product around a release, with these replacements in product.conf. Returns the version in the result, or
+/// `None` if the build fails, and the messages.
 fn built(conf: &[(&str, &str)]) -> (Option<String>, String) {
     let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
     let release = dir.path().join("release");
@@ -28,7 +29,7 @@ fn built(conf: &[(&str, &str)]) -> (Option<String>, String) {
 }
 
 #[test]
-fn a_product_is_built_around_its_own_release() {
+fn product_must_match_its_release() {
     let (version, told) = built(&[]);
     assert_eq!(version.as_deref(), Some("5.0.1\n"), "{told}");
     for (conf, why) in [

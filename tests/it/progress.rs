@@ -1,12 +1,12 @@
-//! What is shown of work that takes its time, at terminals of several widths, and while one is made wider or narrower.
+//! The progress of long operations, at terminals of several widths and while a terminal is resized.
 //!
-//! Needs tmux.
+//! The tests need tmux.
 
 use crate::support::Host;
 use crate::support::serving::{Greeter, Serving};
 use crate::support::terminal::Terminal;
 
-/// A root with a release that takes a while to be unpacked: text that is not the same twice, in files of 4 MiB.
+/// Returns a root with a release that takes a while to unpack: random text in files of 4 MiB.
 fn slow() -> Host {
     let host = Host::new();
     let mut state = 88_172_645_463_325_252_u64;
@@ -25,13 +25,13 @@ fn slow() -> Host {
     host
 }
 
-/// The line of the progress, where it is there alone.
+/// Returns the progress line if the screen shows exactly one.
 fn progress<'a>(screen: &'a str, about: &str) -> Option<&'a str> {
     let mut lines = screen.lines().filter(|line| line.starts_with(about) && line.ends_with(" left"));
     lines.next().filter(|_| lines.next().is_none())
 }
 
-/// Whether a line says what one of this width is to say: how much, how fast, and how long yet.
+/// Returns whether a line has the content for this width: the amount, the speed and the remaining time.
 fn is_right(line: &str, columns: usize) -> bool {
     let has_bar = line.contains("[=") || line.contains("[>");
     let tells = match columns {
@@ -43,12 +43,12 @@ fn is_right(line: &str, columns: usize) -> bool {
     tells && is_whole && line.chars().count() <= columns && line.contains("iB/s, ")
 }
 
-/// What is done once, however wide the terminal is.
+/// The final line, which does not depend on the width.
 const DONE: &str = "Unpacked successfully: \"5.0.0\"";
 
 #[test]
 #[ignore = "needs tmux"]
-fn a_progress_fits_the_terminal_as_it_is_by_now() {
+fn progress_follows_terminal_width() {
     for (columns, then) in [(40, 200), (200, 60), (80, 40)] {
         let terminal = Terminal::halted(slow(), columns, "unpack 5.0.0");
         let shows = |columns: u16| {
@@ -68,7 +68,7 @@ fn a_progress_fits_the_terminal_as_it_is_by_now() {
 
 #[test]
 #[ignore = "needs tmux"]
-fn verifying_and_deleting_are_shown_as_well() {
+fn verify_and_prune_show_progress() {
     let host = slow();
     host.archive("5.0.1");
     host.run(["install", "5.0.1"]).ok();
@@ -85,7 +85,7 @@ fn verifying_and_deleting_are_shown_as_well() {
 
 #[test]
 #[ignore = "needs tmux"]
-fn the_time_that_is_left_is_seen_however_narrow_it_is() {
+fn remaining_time_is_visible_at_any_width() {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     for columns in [40, 200] {
@@ -98,7 +98,7 @@ fn the_time_that_is_left_is_seen_however_narrow_it_is() {
         assert!(!terminal.screen().contains(" left"), "{}", terminal.screen());
         serving.host.run(["downgrade", "5.0.0"]).ok();
     }
-    // Nobody is well: it says so for as long as it may take, which is told to the end of a narrow line.
+    // While Tenure waits for an unhealthy release, the remaining time stays visible at the end of a narrow line.
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.2") });
     let host = Host::at(serving.host.root().to_owned());
     let terminal =
@@ -110,7 +110,7 @@ fn the_time_that_is_left_is_seen_however_narrow_it_is() {
 
 #[test]
 #[ignore = "needs tmux"]
-fn where_colours_are_not_wanted_there_are_none() {
+fn no_color_disables_colors() {
     let shown = |environment: &str| {
         let command =
             format!("{environment} sh -c 'tenure upgrade --help; tenure upgrade --nonsense; sleep 1000'");

@@ -1,5 +1,5 @@
-//! Tenure as root on a root that belongs to somebody who swaps what is in it for what leads out of it, while
-//! it works: nothing outside is created, changed, given away or removed.
+//! Tenure as root on a root whose owner replaces its entries by links out of the root while Tenure works. Nothing
+//! outside is created, changed, given away or removed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use crate::support::{Host, assert_same, stepper};
 
 const NOBODY: u32 = 65534;
 
-/// How many roots are attacked.
+/// The number of attacked roots.
 const ROUNDS: u64 = 100;
 
-/// Tells the attacker which root, and with which seed.
+/// The environment variable that passes the seed and the directory around the root to the attacker.
 const TARGET: &str = "TENURE_TEST_ATTACK";
 
 const COMMANDS: &[&[&str]] = &[
@@ -36,7 +36,7 @@ const COMMANDS: &[&[&str]] = &[
     &["unpack", "5.0.1"],
 ];
 
-/// The attacker's process: this very test, as another user. It ends with the file `stop`.
+/// The attacker's process: this test binary, run as another user. It ends when the file `stop` appears.
 #[test]
 #[ignore = "is started by the other test"]
 fn attacker() {
@@ -66,7 +66,7 @@ fn end(host: &Host, attacker: Child) -> u64 {
     swaps.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// What a round came to.
+/// The results of all rounds.
 #[derive(Debug, Default)]
 struct Tally {
     swaps: u64,
@@ -100,7 +100,7 @@ fn round(seed: u64, tally: &mut Tally) {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn nothing_outside_the_root_is_touched_in_a_race() {
+fn racing_attacker_changes_nothing_outside() {
     let mut tally = Tally::default();
     (1..=ROUNDS).for_each(|seed| round(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), &mut tally));
     let Tally { swaps, codes, violations } = tally;
@@ -112,11 +112,11 @@ fn nothing_outside_the_root_is_touched_in_a_race() {
     violations.iter().take(20).for_each(|violation| println!("{violation}"));
     assert!(violations.is_empty());
     assert!(codes.keys().all(|code| (0..=4).contains(code) || *code == 75), "{codes:?}");
-    // The attacker was there, and was not merely in the way.
+    // The attacker was active, but did not make every command fail.
     assert!(swaps > 10_000 && codes[&0] > commands / 10, "{swaps} swaps, {codes:?}");
 }
 
-/// What is swapped for a link while a command is between two system calls.
+/// The entries that are replaced by a link while a command is between two system calls.
 const SWAPPED: &[(&str, &str)] = &[
     (".tenure", "tenure"),
     (".tenure/staging", "tenure/staging"),
@@ -142,7 +142,7 @@ fn swap(host: &Host, canaries: &Canaries, (name, to): (&str, &str)) {
 
 #[test]
 #[ignore = "needs root; run by .ci/run"]
-fn whatever_is_swapped_between_two_system_calls() {
+fn swapped_entries_do_not_lead_outside() {
     let start = Host::in_memory();
     ["5.0.0", "5.0.1", "5.0.2"].iter().for_each(|version| start.archive(version));
     start.run(["install", "5.0.0"]).ok();
@@ -160,7 +160,7 @@ fn whatever_is_swapped_between_two_system_calls() {
     }
 }
 
-/// Each swap at one moment; whether the command lasted until then.
+/// Tries each swap before one system call. Returns whether the command reached this call.
 fn each_swapped(start: &Host, args: &[&str], moment: usize) -> bool {
     let mut reached = false;
     for what in SWAPPED {

@@ -1,4 +1,4 @@
-//! Releases that failed on this host: each is marked, shown, and refused until somebody asks for it again.
+//! Releases that failed on this host. Tenure marks and shows them, and refuses them without `--retry`.
 
 use crate::support::serving::{Greeter, HOT, Serving};
 use serde_json::Value;
@@ -9,7 +9,7 @@ fn status(serving: &Serving) -> Value {
     serving.host.run(["status", "--json"]).ok().json()
 }
 
-/// The releases that are marked as failed, with why.
+/// Returns the releases that are marked as failed, with the reasons.
 fn failed(serving: &Serving) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let status = status(serving);
@@ -35,7 +35,7 @@ fn failed_release_is_refused_without_retry() {
         serving.port
     );
     assert_eq!(failed(&serving), [("5.0.1".to_owned(), why.clone())]);
-    // What the rollback threw away may still be being deleted.
+    // Files that the rollback discarded may still be in deletion.
     let lasting = || {
         let mut tree = host.tree();
         tree.retain(|path, _| !path.starts_with(".tenure/staging/") && !path.starts_with(".tenure/trash/"));
@@ -64,13 +64,13 @@ fn failed_release_is_refused_without_retry() {
 }
 
 #[test]
-fn failed_release_is_shown_where_it_is_on_disk() {
+fn installed_failed_release_is_shown() {
     let serving = Serving::start("");
     let host = &serving.host;
     serving.pack(&Greeter { conf: SICK, ..Greeter::well("5.0.1") });
     host.run(["upgrade", "5.0.1"]).code(3);
     let why = failed(&serving)[0].1.clone();
-    // It may be prepared, and is not tried by that.
+    // The release can be prepared; this does not try it.
     host.run(["upgrade", "--prepare-only", "5.0.1"]).ok();
     host.run(["versions"])
         .ok()
@@ -85,13 +85,13 @@ fn failed_release_is_shown_where_it_is_on_disk() {
 }
 
 #[test]
-fn another_archive_of_a_failed_release_is_not_refused() {
+fn new_archive_of_failed_release_is_accepted() {
     let serving = Serving::start("");
     serving.pack(&Greeter { conf: "no such key = 1\n", ..Greeter::well("5.0.1") });
     serving.changed("hook = \"5s\"", "hook = \"300ms\"");
     serving.host.run(["upgrade", "5.0.1"]).code(3);
     assert!(failed(&serving)[0].1.starts_with("cannot move the service from 5.0.0 to 5.0.1"));
-    // To remove it does not make it better.
+    // Removing the release does not remove its mark.
     serving.host.run(["unpack", "5.0.1"]).ok();
     serving.host.run(["uninstall", "5.0.1"]).ok();
     serving.host.run(["upgrade", "5.0.1"]).code(2).stderr_has("it failed here on 2");
@@ -103,7 +103,7 @@ fn another_archive_of_a_failed_release_is_not_refused() {
 }
 
 #[test]
-fn unconfirmed_release_is_marked_until_it_is_permanent() {
+fn unconfirmed_release_is_marked_as_failed() {
     let serving = Serving::start("");
     let host = &serving.host;
     serving.pack(&Greeter::well("5.0.1"));
@@ -111,7 +111,7 @@ fn unconfirmed_release_is_marked_until_it_is_permanent() {
     until_rolled_back(&serving);
     let why = "5.0.1 was not confirmed in time";
     assert_eq!(failed(&serving), [("5.0.1".to_owned(), why.to_owned())]);
-    // What a controller says too late.
+    // The confirmation comes too late.
     for args in [&["confirm", "5.0.1"][..], &["confirm"]] {
         host.run(args)
             .code(2)
@@ -124,7 +124,7 @@ fn unconfirmed_release_is_marked_until_it_is_permanent() {
     host.run(["revert", "5.0.1"]).ok();
     host.run(["upgrade", "5.0.1"]).code(2).stderr_has(why);
     host.run(["upgrade", "--retry", "--no-permanent", "5.0.1"]).ok();
-    // On trial once more it is confirmed as any other.
+    // On trial again, the release can be confirmed like any other.
     host.run(["versions"]).ok().stdout("Installed versions:\n* 5.0.1\tcurrent\n* 5.0.0\tpermanent\n");
     assert_eq!(failed(&serving).len(), 1);
     host.run(["upgrade", "5.0.1"]).ok();
@@ -134,7 +134,7 @@ fn unconfirmed_release_is_marked_until_it_is_permanent() {
 }
 
 #[test]
-fn interrupted_or_reverted_release_is_not_marked() {
+fn interruption_and_revert_do_not_mark_release() {
     let serving = Serving::start("");
     let host = &serving.host;
     for signal in ["TERM", "KILL"] {

@@ -1,4 +1,4 @@
-//! A running service, and what moves it: hooks, reloads, signals and restarts, health, and the way back.
+//! Moves of a running service: hooks, reloads, signals and restarts, health checks and rollbacks.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn states(serving: &Serving) -> Vec<String> {
 }
 
 #[test]
-fn each_hot_way_moves_the_service_up_and_down() {
+fn hot_methods_move_service_up_and_down() {
     for way in WAYS {
         let serving = Serving::start(way);
         let (pid, load) = (serving.pid(), serving.load());
@@ -35,7 +35,7 @@ fn each_hot_way_moves_the_service_up_and_down() {
 }
 
 #[test]
-fn a_restart_upgrade_stops_and_starts_it() {
+fn restart_upgrade_restarts_service() {
     let serving = Serving::start("");
     serving.pack(&Greeter { manifest: "", ..Greeter::well("5.1.0") });
     let pid = serving.pid();
@@ -48,7 +48,7 @@ fn a_restart_upgrade_stops_and_starts_it() {
 }
 
 #[test]
-fn where_a_restart_is_allowed_it_is_made_only_where_it_is_needed() {
+fn restart_if_needed_prefers_hot() {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     serving.pack(&Greeter { manifest: "", ..Greeter::well("5.0.2") });
@@ -58,7 +58,7 @@ fn where_a_restart_is_allowed_it_is_made_only_where_it_is_needed() {
     let found = |words: [&str; 3]| serving.host.run(words).ok().stdout_has("by a restart");
     upgrade("5.0.1");
     assert_eq!(serving.pid(), pid, "a patch is hot");
-    // No way of its own; and more than a patch.
+    // A release without a hot method, and an upgrade of more than the patch version.
     for version in ["5.0.2", "5.1.0"] {
         let pid = serving.pid();
         found(["check", "--restart-if-needed", version]);
@@ -72,7 +72,7 @@ fn where_a_restart_is_allowed_it_is_made_only_where_it_is_needed() {
 }
 
 #[test]
-fn a_release_without_a_way_is_refused() {
+fn release_without_hot_method_is_refused() {
     let serving = Serving::start("");
     serving.pack(&Greeter { manifest: "", ..Greeter::well("5.0.1") });
     let before = serving.host.tree();
@@ -84,7 +84,7 @@ fn a_release_without_a_way_is_refused() {
     assert_eq!(serving.host.tree(), before);
 }
 
-/// It runs the old release, which is permanent, and nothing of the bad one stays.
+/// Asserts that the old release runs and is permanent, and that nothing of the bad release is left.
 fn is_back(serving: &Serving) {
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
     assert_eq!(states(serving), ["5.0.0 permanent"]);
@@ -94,7 +94,7 @@ fn is_back(serving: &Serving) {
 }
 
 #[test]
-fn a_release_that_cannot_start_is_taken_back() {
+fn release_that_cannot_start_is_rolled_back() {
     for way in WAYS {
         let serving = Serving::start(way);
         serving.changed("hook = \"5s\"", "hook = \"300ms\"");
@@ -109,7 +109,7 @@ fn a_release_that_cannot_start_is_taken_back() {
 }
 
 #[test]
-fn a_release_that_is_unwell_is_taken_back() {
+fn unhealthy_release_is_rolled_back() {
     let serving = Serving::start("");
     let load = serving.load();
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
@@ -123,7 +123,7 @@ fn a_release_that_is_unwell_is_taken_back() {
 }
 
 #[test]
-fn a_restart_into_what_cannot_start_is_taken_back() {
+fn failed_restart_is_rolled_back() {
     let serving = Serving::start("");
     serving.changed("stop = \"20s\"", "stop = \"500ms\"");
     serving.pack(&Greeter { conf: "no such key = 1\n", ..Greeter::well("5.1.0") });
@@ -133,7 +133,7 @@ fn a_restart_into_what_cannot_start_is_taken_back() {
 }
 
 #[test]
-fn what_was_failing_before_is_not_blamed_on_the_release() {
+fn earlier_failure_is_not_blamed_on_release() {
     let serving = Serving::down("");
     let conf = serving.host.root().join("releases/5.0.0/etc/greeter.conf");
     fs::write(conf, "sick-after-ms = 1\n").unwrap();
@@ -146,7 +146,7 @@ fn what_was_failing_before_is_not_blamed_on_the_release() {
 }
 
 #[test]
-fn a_manager_that_does_nothing_is_not_believed() {
+fn ineffective_reload_is_detected() {
     let serving = Serving::start("hot = \"reload\"");
     serving.changed("reload = [\"sh\", \"-c\", \"kill -USR2 $(cat ../pid)\"]", "reload = [\"true\"]");
     serving.changed("hook = \"5s\"", "hook = \"200ms\"");
@@ -163,7 +163,7 @@ fn a_manager_that_does_nothing_is_not_believed() {
 }
 
 #[test]
-fn a_hook_that_fails_is_quoted_and_its_log_is_named() {
+fn failing_hook_is_quoted_with_its_log() {
     let serving = Serving::start("");
     let hot = "#!/bin/sh\nseq 1000\necho the node is not up >&2\nexit 7\n";
     serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
@@ -175,7 +175,7 @@ fn a_hook_that_fails_is_quoted_and_its_log_is_named() {
 }
 
 #[test]
-fn a_hook_that_hangs_is_ended_with_all_it_started() {
+fn hanging_hook_is_killed_with_its_children() {
     let serving = Serving::start("");
     let hot = "#!/bin/sh\nsleep 1000 & echo $! >$TENURE_ROOT/../sleeper\nwait\n";
     serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
@@ -190,7 +190,7 @@ fn a_hook_that_hangs_is_ended_with_all_it_started() {
 }
 
 #[test]
-fn a_hook_is_told_what_it_is_for() {
+fn hook_gets_environment() {
     let serving = Serving::start("");
     let hot = "#!/bin/sh\nenv | sort >$TENURE_ROOT/../env\nexit 1\n";
     serving.pack(&Greeter { hot, ..Greeter::well("5.0.1") });
@@ -210,9 +210,9 @@ fn a_hook_is_told_what_it_is_for() {
     assert!(env.contains("TENURE_TRANSACTION=") && !env.contains("CARGO"), "{env}");
 }
 
-/// A release that ends at once, or soon, is no reason to wait for its health; and the old one is started again.
+/// Tenure does not wait for the health of a release that exits at once or soon, and starts the old release again.
 #[test]
-fn a_release_that_ends_is_noticed_and_the_old_one_runs_again() {
+fn exiting_release_is_rolled_back() {
     for way in WAYS {
         let serving = Serving::start(way);
         serving.changed("health = \"20s\"", "health = \"10m\"");
@@ -221,7 +221,7 @@ fn a_release_that_ends_is_noticed_and_the_old_one_runs_again() {
         serving.pack(&Greeter { conf: "exit-after-ms = 1\n", ..Greeter::well("5.0.1") });
         let hot = HOT.replace("exit 0", "sleep 1; exit 0");
         serving.pack(&Greeter { conf: "exit-after-ms = 300\n", hot: &hot, ..Greeter::well("5.0.2") });
-        // Without a hook that takes so long it proves itself before it ends.
+        // Without such a slow hook, 5.0.2 proves healthy before it exits.
         let versions: &[&str] =
             if way.contains("signal") || way.contains("reload") { &["5.0.1"] } else { &["5.0.1", "5.0.2"] };
         for version in versions {
@@ -236,7 +236,7 @@ fn a_release_that_ends_is_noticed_and_the_old_one_runs_again() {
 }
 
 #[test]
-fn a_wrong_answer_counts_at_once_after_a_restart() {
+fn wrong_answer_fails_after_restart() {
     let serving = Serving::start("");
     serving.changed("health = \"20s\"", "health = \"10m\"");
     serving.pack(&Greeter { conf: "broken-after-ms = 1\n", ..Greeter::well("5.0.1") });
@@ -249,7 +249,7 @@ fn a_wrong_answer_counts_at_once_after_a_restart() {
 }
 
 #[test]
-fn a_service_that_is_not_ready_for_long_is_unhealthy() {
+fn service_not_ready_after_startup_is_unhealthy() {
     let serving = Serving::start("");
     serving.changed("health = \"20s\"", "health = \"10m\"");
     serving.changed("interval = \"20ms\"", "interval = \"20ms\"\nstartup = \"1s\"");
@@ -258,9 +258,9 @@ fn a_service_that_is_not_ready_for_long_is_unhealthy() {
     is_back(&serving);
 }
 
-/// A script shows no release: it is /bin/sh, started by way of `current`, in another directory.
+/// A script shows no release: it runs as /bin/sh in another directory, started through `current`.
 #[test]
-fn a_service_that_shows_no_release_is_refused_before_it_is_moved() {
+fn service_without_evidence_is_refused() {
     let serving = Serving::start("");
     let script = "#!/bin/sh\nwhile :; do sleep 0.1; done\n";
     let kill = format!("kill -9 {}", serving.pid());
@@ -289,7 +289,7 @@ fn a_service_that_shows_no_release_is_refused_before_it_is_moved() {
 }
 
 #[test]
-fn a_service_that_is_down_is_started_where_that_is_asked_for() {
+fn start_option_starts_stopped_service() {
     let serving = Serving::down("");
     serving.host.run(["status"]).code(1).stdout_has(
         "Problem: the service is down\n  hint: start the service, or run `tenure install --start 5.0.0`\n",
@@ -300,7 +300,7 @@ fn a_service_that_is_down_is_started_where_that_is_asked_for() {
     serving.host.run(["install", "--start", "5.0.0"]).ok();
     let stop = format!("kill -9 {}", serving.pid());
     std::process::Command::new("sh").args(["-c", &stop]).status().unwrap();
-    // A release that does not stay up is not left behind, and the service is down as it was before.
+    // A release that does not stay up is rolled back, and the service is down as before.
     serving.pack(&Greeter { conf: "exit-after-ms = 1\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--start", "5.0.1"]).code(1);
     run.stderr_has(": rolled back; the service is down, as before\n");
@@ -311,7 +311,7 @@ fn a_service_that_is_down_is_started_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_service_that_is_down_stays_down() {
+fn stopped_service_stays_stopped() {
     let serving = Serving::down("");
     serving.pack(&Greeter::well("5.0.1"));
     let run = serving.host.run(["upgrade", "5.0.1"]).ok();
@@ -323,7 +323,7 @@ fn a_service_that_is_down_stays_down() {
 }
 
 #[test]
-fn a_start_that_tenure_orders_finds_the_new_release() {
+fn ordered_start_keeps_new_release() {
     let serving = Serving::start("");
     let boot = format!("start = [\"sh\", \"-c\", \"{} boot || exit 1; ", env!("CARGO_BIN_EXE_tenure"));
     serving.changed("start = [\"sh\", \"-c\", \"", &boot);
@@ -339,7 +339,7 @@ fn a_start_that_tenure_orders_finds_the_new_release() {
 }
 
 #[test]
-fn killed_by_its_own_hook_the_next_command_takes_it_back() {
+fn next_command_undoes_upgrade_killed_by_hook() {
     let serving = Serving::start("");
     let load = serving.load();
     let before = HOT.replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION = downgrade ] || kill -9 $PPID\n");
@@ -347,7 +347,7 @@ fn killed_by_its_own_hook_the_next_command_takes_it_back() {
     for (at, hot) in [("before the move", before), ("after the move", after)] {
         serving.pack(&Greeter { hot: &hot, ..Greeter::well("5.0.1") });
         assert_eq!(serving.host.run(["upgrade", "5.0.1"]).code, None, "{at}");
-        // The guard may be there first, or be at it; whoever comes, one of them takes it back.
+        // The guard may recover first or at the same time. In each case, one of the two processes rolls back.
         serving.host.run(["uninstall", "--wait", "60", "9.9.9"]).code(2).stderr_has("it is not installed");
         let history = serving.host.run(["history", "--json"]).ok().json();
         let last = history["entries"].as_array().unwrap().last().unwrap().clone();

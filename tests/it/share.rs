@@ -1,4 +1,4 @@
-//! Files that the running release holds as well: shared where that is safe, and never anything else.
+//! Files that the running release contains too. Tenure shares them only if that is safe.
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -13,7 +13,7 @@ const FORMATS: [&str; 3] = ["zip", "tar.gz", "tar"];
 const LINKS: &str = "[space]\nreserve = '0 B'\nshare = 'hardlink'\n";
 const IMMUTABLE: &str = "[files]\nimmutable = true\n";
 
-/// A root in which 5.0.0 runs, and an archive of 5.0.1 that differs in little.
+/// A root in which 5.0.0 runs, and an archive of 5.0.1 with few differences.
 struct Pair {
     host: Host,
     format: &'static str,
@@ -30,7 +30,7 @@ impl Pair {
     }
 
     fn build(&self, version: &str, more: &str) -> Build {
-        // Words that do not pack into less than what is handed on at once.
+        // Random words, so that the compressed data is longer than one chunk.
         let word = |n: u32| format!("{:08x} ", n.wrapping_mul(2_654_435_761));
         let large: String = (0..100_000).map(word).collect();
         let build = self.host.build(version).format(self.format);
@@ -64,7 +64,7 @@ impl Pair {
 }
 
 #[test]
-fn hard_links_where_the_settings_say_so() {
+fn share_setting_makes_hard_links() {
     for format in FORMATS {
         let pair = Pair::new(Host::new(), format, LINKS, ["", ""]);
         pair.unpack();
@@ -81,7 +81,7 @@ fn hard_links_where_the_settings_say_so() {
 }
 
 #[test]
-fn what_was_changed_in_place_is_not_shared() {
+fn changed_file_is_not_shared() {
     for format in FORMATS {
         for path in ["lib/small", "lib/large"] {
             let pair = Pair::new(Host::new(), format, LINKS, ["", ""]);
@@ -96,7 +96,7 @@ fn what_was_changed_in_place_is_not_shared() {
 }
 
 #[test]
-fn what_has_another_mode_or_is_no_file_is_not_shared() {
+fn other_modes_and_links_are_not_shared() {
     for format in FORMATS {
         let pair = Pair::new(Host::new(), format, LINKS, ["", ""]);
         let [small, tool] = ["lib/small", "bin/tool"].map(|path| pair.file("5.0.0", path));
@@ -111,7 +111,7 @@ fn what_has_another_mode_or_is_no_file_is_not_shared() {
 }
 
 #[test]
-fn links_only_between_releases_that_are_both_declared_immutable() {
+fn immutable_releases_share_hard_links() {
     for (manifests, linked) in [
         ([IMMUTABLE, IMMUTABLE], true),
         ([IMMUTABLE, ""], false),
@@ -128,13 +128,13 @@ fn links_only_between_releases_that_are_both_declared_immutable() {
 }
 
 #[test]
-fn nothing_is_shared_where_the_settings_say_so() {
+fn share_none_disables_sharing() {
     let pair = Pair::new(Host::new(), "zip", "[space]\nshare = 'none'\n", [IMMUTABLE, IMMUTABLE]);
     pair.unpack();
     assert!(!pair.is_linked("lib/small"));
 }
 
-/// Whether a file here can be a clone of another: then links are not needed.
+/// Returns whether the file system can clone files, in which case hard links are not needed.
 fn blocks_are_shared(place: &Path) -> bool {
     let [one, other] = ["one", "other"].map(|name| place.join(format!("clone-{name}")));
     fs::write(&one, "x").unwrap();
@@ -145,7 +145,7 @@ fn blocks_are_shared(place: &Path) -> bool {
 
 #[test]
 #[ignore = "needs root and mounts; run by .ci/run"]
-fn blocks_are_shared_where_the_file_system_can() {
+fn reflinks_share_blocks() {
     for fs_type in ["xfs", "btrfs"] {
         for format in FORMATS {
             let disk = Disk::formatted(fs_type, 512 << 20);
@@ -157,7 +157,7 @@ fn blocks_are_shared_where_the_file_system_can() {
             let large = pair.file("5.0.1", "lib/large");
             assert!(shares_blocks(&large), "{fs_type} {format}");
             assert!(!pair.is_linked("lib/large"));
-            // Whoever writes into one of them changes that one alone.
+            // A write to one of the files changes only this file.
             File::options().write(true).open(&large).unwrap().write_all_at(b"X", 3).unwrap();
             pair.host.run(["verify", "5.0.0"]).ok();
             pair.host.run(["verify", "5.0.1"]).code(1);
@@ -165,7 +165,7 @@ fn blocks_are_shared_where_the_file_system_can() {
     }
 }
 
-/// Whether any block of the file belongs to another one as well.
+/// Returns whether the file shares blocks with another file.
 fn shares_blocks(file: &Path) -> bool {
     done(Command::new("sync").arg("-f").arg(file));
     let out = Command::new("filefrag").arg("-v").arg(file).output().unwrap();

@@ -1,4 +1,4 @@
-//! Directories that outlive releases.
+//! Shared directories, which outlive releases.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -28,14 +28,14 @@ fn read(host: &Host, file: &str) -> String {
 }
 
 #[test]
-fn the_first_release_brings_them_and_no_other_one_touches_them() {
+fn first_release_fills_shared_directories() {
     let host = host("['etc', 'data', 'log']");
     ["5.0.0", "5.0.1"].iter().for_each(|version| archive(&host, version));
     host.run(["install", "5.0.0"]).ok().stderr("");
     assert_eq!(host.link("releases/5.0.0/etc").as_deref(), Some("../../shared/etc"));
     assert_eq!(read(&host, "current/etc/emqx.conf"), "5.0.0");
     assert_eq!(read(&host, "current/etc/certs/current"), "secret");
-    // Nobody ships a log; it is there all the same.
+    // No release contains `log`, but the directory exists.
     fs::write(host.root().join("current/log/emqx.log"), "started\n").unwrap();
     fs::write(host.root().join("current/etc/emqx.conf"), "by the operator").unwrap();
     fs::remove_file(host.root().join("shared/data/none")).unwrap();
@@ -52,7 +52,7 @@ fn the_first_release_brings_them_and_no_other_one_touches_them() {
 }
 
 #[test]
-fn an_empty_one_is_filled_by_the_first_release_that_ships_it() {
+fn empty_shared_directory_is_filled_later() {
     let host = host("['etc', 'data']");
     host.archive("4.9.0");
     archive(&host, "5.0.0");
@@ -66,7 +66,7 @@ fn an_empty_one_is_filled_by_the_first_release_that_ships_it() {
 }
 
 #[test]
-fn a_directory_that_is_elsewhere_stays_there() {
+fn linked_shared_directory_stays_in_place() {
     let host = host("['etc']");
     let elsewhere = host.root().parent().unwrap().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
@@ -80,7 +80,7 @@ fn a_directory_that_is_elsewhere_stays_there() {
 }
 
 #[test]
-fn what_cannot_be_shared_is_refused_and_nothing_is_changed() {
+fn unshareable_directory_is_refused() {
     let host = host("['etc', 'none']");
     archive(&host, "5.0.0");
     host.build("5.0.1").file("etc/x", "x").symlink("etc/lib", "../lib/version").write();
@@ -98,13 +98,13 @@ fn what_cannot_be_shared_is_refused_and_nothing_is_changed() {
 }
 
 #[test]
-fn they_share_no_file_with_a_release() {
+fn shared_files_are_not_hard_linked() {
     let host = host("['log']");
     settings(&host, "['log']", "share = \"hardlink\"\n");
     archive(&host, "5.0.0");
     archive(&host, "5.0.1");
     host.run(["install", "5.0.0"]).ok();
-    // From now on etc is shared, and that of the running release is its own.
+    // From now on etc is shared, while the running release still has its own.
     settings(&host, "['etc', 'log']", "share = \"hardlink\"\n");
     host.run(["upgrade", "5.0.1"]).ok();
     let links = |file: &str| fs::metadata(host.root().join(file)).unwrap().nlink();
@@ -116,7 +116,7 @@ fn they_share_no_file_with_a_release() {
 }
 
 #[test]
-fn an_install_that_is_adopted_brings_them_as_well() {
+fn adopt_fills_shared_directories() {
     let host = host("['etc']");
     let install = host.root().parent().unwrap().join("install");
     fs::create_dir_all(install.join("etc")).unwrap();
@@ -128,7 +128,7 @@ fn an_install_that_is_adopted_brings_them_as_well() {
 }
 
 #[test]
-fn killed_anywhere_they_are_whole_and_never_overwritten() {
+fn killed_install_keeps_shared_directories_whole() {
     for edited in [false, true] {
         let start = case::host(&[]);
         settings(&start, "['etc', 'data']", "");

@@ -1,5 +1,5 @@
-//! 32 writers and readers at once on one root: nobody ever finds a link missing, a release incomplete, or two
-//! releases permanent.
+//! 32 writers and readers work on one root at the same time. No link is ever missing, no release is incomplete, and
+//! exactly one release is permanent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,10 @@ const VERSIONS: [&str; 4] = ["5.0.0", "5.0.1", "5.0.2", "5.0.3"];
 const WRITERS: u64 = 16;
 const READERS: usize = 8;
 const OPENERS: usize = 8;
-/// Commands by each writer.
+/// The number of commands of each writer.
 const COMMANDS: usize = 12;
 
-/// A small generator, the same every time (xorshift64).
+/// A deterministic generator of random numbers (xorshift64).
 struct Dice(u64);
 
 impl Dice {
@@ -67,7 +67,7 @@ fn write(host: &Host, seed: u64, tally: &Tally) {
     }
 }
 
-/// What only looks, or would only look. None of it waits, and none finds anything out of order.
+/// Commands that only read or plan. They never wait and never find a problem.
 const LOOKS: [&[&str]; 6] = [
     &["versions"],
     &["versions", "--json"],
@@ -84,7 +84,7 @@ fn read(host: &Host, turn: usize, tally: &Tally) {
     };
     for args in LOOKS.iter().cycle().skip(turn).take_while(|_| !tally.over.load(Ordering::Relaxed)) {
         let run = host.run(*args);
-        // The archive that would be installed may be pruned just now, and a dry run may then be refused.
+        // A dry run may be refused if the archive was just pruned.
         let refused = args.contains(&"--dry-run") && run.code == Some(2);
         assert!(run.code == Some(0) || refused, "{run:#?}");
         if matches!(args[0], "versions" | "status") {
@@ -101,7 +101,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The operator copies archives back that were pruned: each appears whole, as it should.
+/// Copies pruned archives back, as an operator does. Each archive appears complete.
 fn supply(host: &Host, spare: &Host, tally: &Tally) {
     while !tally.over.load(Ordering::Relaxed) {
         for file in VERSIONS.map(|version| format!("emqx-{version}.zip")) {
@@ -129,7 +129,7 @@ fn open(host: &Host, tally: &Tally) {
 }
 
 #[test]
-fn writers_and_readers_at_once() {
+fn concurrent_writers_and_readers_succeed() {
     let host = Host::new();
     VERSIONS.iter().for_each(|version| host.archive(version));
     let spare = host.copy();

@@ -1,10 +1,10 @@
-//! The floors: which module may use which, where effects may stand, and how long a file may be.
+//! The structure of the sources: which module may use which, which modules may have effects, and the length of files.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The longest file that is still one idea, in lines.
+/// The maximum length of a file, in lines.
 const LONGEST_FILE: usize = 400;
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
@@ -25,7 +25,7 @@ fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The modules as lib.rs lists them, from the top: each with its floor and its rank.
+/// Returns the modules in the order of lib.rs, each with its floor and its rank.
 fn floors() -> BTreeMap<String, (usize, usize)> {
     let text = fs::read_to_string(src().join("lib.rs")).unwrap();
     let (mut floor, mut floors) = (None, BTreeMap::new());
@@ -39,21 +39,21 @@ fn floors() -> BTreeMap<String, (usize, usize)> {
     floors
 }
 
-/// The module that a source file belongs to.
+/// Returns the module that a source file belongs to.
 fn module(path: &Path) -> String {
     let inside = path.strip_prefix(src()).unwrap();
     let first = inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The crate's modules that a text names: `crate::NAME`.
+/// Returns the modules of the crate that a text names as `crate::NAME`.
 fn uses(text: &str) -> Vec<String> {
     let name = |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
     text.split("crate::").skip(1).map(name).collect()
 }
 
 #[test]
-fn modules_use_only_what_stands_above_them() {
+fn modules_use_only_modules_above() {
     let floors = floors();
     assert!(floors.len() > 15, "lib.rs lists the modules: {floors:?}");
     let mut seen = 0;
@@ -70,7 +70,7 @@ fn modules_use_only_what_stands_above_them() {
 }
 
 #[test]
-fn effects_stand_on_floors_2_and_3_alone() {
+fn only_floors_2_and_3_have_effects() {
     let text = fs::read_to_string(src().join("lib.rs")).unwrap();
     let floors = floors();
     let lifted: Vec<&str> = text
@@ -104,7 +104,7 @@ fn only_the_command_line_prints() {
 }
 
 #[test]
-fn files_are_short_and_begin_with_their_duty() {
+fn files_are_short_and_start_with_a_doc() {
     for path in sources(&src()) {
         let text = fs::read_to_string(&path).unwrap();
         let lines = text.lines().count();

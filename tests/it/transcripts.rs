@@ -1,10 +1,10 @@
-//! What the commands print and how they exit: the contract's transcripts byte for byte, and its table of
-//! what each command does in each state of its target.
+//! The exact output and the exit codes of the commands: the transcripts of the contract, and each command in each
+//! state of its target.
 
 use crate::support::Host;
 
 #[test]
-fn the_life_of_two_releases() {
+fn install_then_upgrade() {
     let host = Host::new();
     host.archive("5.0.0");
     host.run(["install", "5.0.0"]).ok();
@@ -26,7 +26,7 @@ fn the_life_of_two_releases() {
 }
 
 #[test]
-fn a_trial_and_its_end() {
+fn trial_becomes_permanent() {
     let host = Host::new();
     host.archive("5.0.0");
     host.archive("5.0.1");
@@ -54,8 +54,8 @@ fn a_trial_and_its_end() {
     host.run(["versions"]).ok().stdout("Installed versions:\n* 5.0.1\tpermanent\n");
 }
 
-/// A root with a release in every state: 5.0.0 old, 5.0.1 permanent, 5.0.2 current, 5.0.3 unpacked, 5.0.4
-/// an archive.
+/// Returns a root with a release in every state: 5.0.0 old, 5.0.1 permanent, 5.0.2 current, 5.0.3 unpacked, and an
+/// archive of 5.0.4.
 fn all_states() -> Host {
     let host = Host::new();
     for version in ["5.0.0", "5.0.1", "5.0.2", "5.0.3", "5.0.4"] {
@@ -139,7 +139,7 @@ fn uninstall_in_every_state() {
 }
 
 #[test]
-fn each_direction_has_its_command() {
+fn upgrade_and_downgrade_check_direction() {
     let host = all_states();
     host.run(["upgrade", "5.0.0"]).code(2).stderr_has("lower");
     host.run(["downgrade", "5.0.3"]).code(2).stderr_has("higher");
@@ -150,7 +150,7 @@ fn each_direction_has_its_command() {
 }
 
 #[test]
-fn downgrade_does_not_confirm_the_release_on_trial() {
+fn downgrade_does_not_confirm_trial() {
     let host = all_states();
     let before = states(&host);
     for args in [&["downgrade", "5.0.2"][..], &["downgrade", "--no-permanent", "5.0.2"]] {
@@ -161,7 +161,7 @@ fn downgrade_does_not_confirm_the_release_on_trial() {
         );
     }
     assert_eq!(states(&host), before);
-    // A lower release on trial is confirmed or reverted by name as well.
+    // The same applies to a lower release on trial.
     host.run(["revert"]).ok();
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
     host.run(["downgrade", "5.0.0"])
@@ -172,7 +172,7 @@ fn downgrade_does_not_confirm_the_release_on_trial() {
 }
 
 #[test]
-fn more_than_a_patch_needs_a_restart() {
+fn minor_upgrade_needs_restart() {
     let host = Host::new();
     host.archive("5.0.0");
     host.archive("5.1.0");
@@ -182,14 +182,14 @@ fn more_than_a_patch_needs_a_restart() {
     host.run(["upgrade", "--restart", "5.1.0"]).ok();
     host.run(["downgrade", "5.0.0"]).code(2).stderr_has("--restart");
     host.run(["downgrade", "--restart", "5.0.0"]).ok();
-    // The end of a trial needs no leave.
+    // The end of a trial does not need `--restart`.
     host.run(["upgrade", "--restart", "--no-permanent", "5.1.0"]).ok();
     host.run(["revert"]).ok();
     assert_eq!(states(&host), ["5.1.0 old", "5.0.0 permanent"]);
 }
 
 #[test]
-fn the_manifest_may_allow_more() {
+fn hot_from_allows_minor_upgrade() {
     let host = Host::new();
     host.archive("5.0.0");
     let manifest = "name = 'emqx'\nversion = '5.1.0'\n[upgrade]\nhot-from = ['~5.0']\n";
@@ -200,7 +200,7 @@ fn the_manifest_may_allow_more() {
 }
 
 #[test]
-fn boot_ends_a_trial() {
+fn boot_ends_trial() {
     let host = all_states();
     host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2: 5.0.1 starts\n");
     assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
@@ -209,7 +209,7 @@ fn boot_ends_a_trial() {
 }
 
 #[test]
-fn revert_and_confirm_end_a_trial_each_its_way() {
+fn revert_and_confirm_end_trial() {
     let host = all_states();
     host.run(["revert"])
         .ok()
@@ -224,7 +224,7 @@ fn revert_and_confirm_end_a_trial_each_its_way() {
 }
 
 #[test]
-fn a_late_confirm_is_refused() {
+fn late_confirm_is_refused() {
     let host = all_states();
     let refused = |args: &[&str], version: &str, how: &str, again: &str| {
         let run = host.run(args).code(2).stdout("");
@@ -239,7 +239,7 @@ fn a_late_confirm_is_refused() {
     for args in [&["confirm"][..], &["confirm", "5.0.2"], &["confirm", "--dry-run"]] {
         refused(args, "5.0.2", "with `revert`\n", "upgrade 5.0.2");
     }
-    // What moves no release makes it no better.
+    // A command that does not move a release does not change this.
     host.run(["unpack", "5.0.4"]).ok();
     refused(&["confirm"], "5.0.2", "with `revert`\n", "upgrade 5.0.2");
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
@@ -249,13 +249,13 @@ fn a_late_confirm_is_refused() {
     host.run(["upgrade", "--no-permanent", "5.0.2"]).ok();
     host.run(["install", "5.0.1"]).ok();
     refused(&["confirm"], "5.0.2", "with `install 5.0.1`\n", "upgrade 5.0.2");
-    // After a move that was meant to stay, there is nothing that was rolled back.
+    // After an upgrade that was meant to stay, no rolled-back trial is reported.
     host.run(["upgrade", "5.0.3"]).ok();
     host.run(["confirm"]).ok().stdout("Release 5.0.3 is already installed and permanent.\n");
 }
 
 #[test]
-fn confirm_names_the_release_that_it_is_about() {
+fn confirm_checks_named_release() {
     let host = all_states();
     host.run(["confirm", "5.0.3"]).code(2).stderr(
         "error: cannot confirm 5.0.3: it is not on trial; 5.0.2 is on trial\n\
@@ -265,7 +265,7 @@ fn confirm_names_the_release_that_it_is_about() {
     host.run(["confirm", "5.0.9"]).code(2).stderr_has("it is not on trial; 5.0.2 is on trial\n");
     host.run(["confirm", "banana"]).code(64);
     host.run(["confirm", "5.0.2"]).ok();
-    // Said once more it is so already.
+    // A repeated confirm succeeds.
     host.run(["confirm", "5.0.2"]).ok().stdout("Release 5.0.2 is already installed and permanent.\n");
     host.run(["confirm", "5.0.1"]).code(2).stderr(
         "error: cannot confirm 5.0.1: it is not on trial; 5.0.2 is current\n\
@@ -275,7 +275,7 @@ fn confirm_names_the_release_that_it_is_about() {
 }
 
 #[test]
-fn revert_names_the_release_that_it_is_about() {
+fn revert_checks_named_release() {
     let host = all_states();
     for other in ["5.0.3", "5.0.1", "5.0.9"] {
         host.run(["revert", other]).code(2).stderr(&format!(
@@ -284,7 +284,7 @@ fn revert_names_the_release_that_it_is_about() {
         ));
     }
     host.run(["revert", "5.0.2"]).ok().stdout_has("Release 5.0.1 is permanent, going back to it.\n");
-    // Said once more, there is nothing to do: it runs no more.
+    // A repeated revert has nothing to do, because 5.0.2 no longer runs.
     host.run(["revert", "5.0.2"])
         .ok()
         .stdout("Release 5.0.1 is current and permanent; there is no trial to end.\n");
@@ -296,7 +296,7 @@ fn revert_names_the_release_that_it_is_about() {
 }
 
 #[test]
-fn a_dry_run_tells_and_changes_nothing() {
+fn dry_run_prints_plan_and_changes_nothing() {
     let host = all_states();
     let before = host.tree();
     host.run(["upgrade", "--dry-run", "5.0.4"]).ok().stdout(
@@ -325,13 +325,13 @@ fn a_dry_run_tells_and_changes_nothing() {
 }
 
 #[test]
-fn prune_keeps_what_is_needed() {
+fn prune_keeps_last_known_good() {
     let host = Host::new();
     for version in ["5.0.0", "5.0.1", "5.0.2", "5.0.3", "5.0.4", "5.0.5"] {
         host.archive(version);
         host.run(["install", version]).ok();
     }
-    // The last known good is 5.0.1, however low it is.
+    // The last known good release is 5.0.1, although its version is low.
     host.run(["install", "5.0.1"]).ok();
     host.run(["install", "5.0.5"]).ok();
     host.run(["prune", "--keep", "1"]).ok().stdout_has("Removed release: 5.0.3 (old)");
@@ -364,7 +364,7 @@ fn verify_names_every_difference() {
 }
 
 #[test]
-fn history_remembers_who_did_what_and_how_it_ended() {
+fn history_records_changes() {
     let host = Host::new();
     host.archive("5.0.0");
     host.run(["install", "5.0.0"]).ok();
@@ -397,7 +397,7 @@ fn versions_in_json() {
 }
 
 #[test]
-fn an_error_in_json() {
+fn error_prints_json() {
     let host = Host::new();
     let error = host.run(["upgrade", "5.0.9", "--json"]).code(2).json();
     assert_eq!(error["schema"], 1);
@@ -410,7 +410,7 @@ fn an_error_in_json() {
 }
 
 #[test]
-fn adopt_takes_an_install_in() {
+fn adopt_copies_an_install() {
     let host = Host::new();
     let old = host.root().parent().unwrap().join("opt");
     std::fs::create_dir_all(old.join("bin")).unwrap();
@@ -424,12 +424,12 @@ fn adopt_takes_an_install_in() {
     assert!(old.join("bin/emqx").exists(), "the install stays as it is");
     host.run(["adopt", old.to_str().unwrap(), "4.9.0"]).code(2).stderr_has("that release is installed");
     host.run(["adopt", "/nowhere", "4.9.1"]).code(2).stderr_has("/nowhere");
-    // Nothing is made where nothing can be adopted.
+    // Nothing is created if the adoption is refused.
     let none = host.root().parent().unwrap().join("none");
     host.run(["adopt", "--root", none.to_str().unwrap(), "/nowhere", "4.9.1"]).code(2);
     assert!(!none.exists());
     host.run(["adopt", "..", "4.9.1"]).code(2).stderr_has("the root is in it");
-    // There is a way back to the first release.
+    // A downgrade to the adopted release is possible.
     host.archive("4.9.1");
     host.run(["upgrade", "4.9.1"]).ok();
     host.run(["downgrade", "4.9.0"]).ok();
@@ -437,7 +437,7 @@ fn adopt_takes_an_install_in() {
 }
 
 #[test]
-fn what_declares_another_release_is_not_adopted() {
+fn adopt_refuses_another_release() {
     let host = Host::new();
     let beside = host.root().parent().unwrap();
     let (old, none) = (beside.join("opt"), beside.join("none"));
@@ -458,7 +458,7 @@ fn what_declares_another_release_is_not_adopted() {
 }
 
 #[test]
-fn init_makes_a_root() {
+fn init_creates_root() {
     let host = Host::new();
     let new = host.root().parent().unwrap().join("new");
     let root = new.to_str().unwrap();
@@ -478,7 +478,7 @@ fn init_makes_a_root() {
 }
 
 #[test]
-fn every_format_of_archive() {
+fn every_archive_format_installs() {
     let host = Host::new();
     let mut patch = 0;
     for format in ["zip", "tar", "tar.gz", "tgz", "tar.zst", "tar.xz"] {

@@ -1,4 +1,4 @@
-//! Trials that end by themselves, whoever is killed meanwhile.
+//! Trials that end by themselves, even if processes are killed meanwhile.
 
 use std::fs;
 use std::process::Stdio;
@@ -17,7 +17,7 @@ fn states(serving: &Serving) -> Vec<String> {
     listed.into_iter().map(|(version, state)| format!("{version} {state}")).collect()
 }
 
-/// The trial was reverted: the old release answers and is permanent, and in the end no guard is left.
+/// Asserts that the trial was reverted: the old release answers and is permanent, and no guard is left.
 fn is_reverted(serving: &Serving, why: &str) {
     serving.until("it is reverted", || {
         states(serving) == ["5.0.1 unpacked, failed its trial", "5.0.0 permanent"]
@@ -34,7 +34,7 @@ fn is_reverted(serving: &Serving, why: &str) {
 }
 
 #[test]
-fn what_nobody_confirms_is_reverted() {
+fn unconfirmed_trial_is_reverted() {
     let serving = Serving::start("");
     let (pid, load) = (serving.pid(), serving.load());
     serving.pack(&Greeter::well("5.0.1"));
@@ -50,7 +50,7 @@ fn what_nobody_confirms_is_reverted() {
 }
 
 #[test]
-fn what_is_confirmed_stays() {
+fn confirmed_release_stays() {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--confirm-within", "1h", "5.0.1"]).ok();
@@ -62,7 +62,7 @@ fn what_is_confirmed_stays() {
 }
 
 #[test]
-fn what_stays_healthy_is_permanent_in_the_end() {
+fn healthy_watched_release_becomes_permanent() {
     let serving = Serving::start("");
     let load = serving.load();
     serving.pack(&Greeter::well("5.0.1"));
@@ -77,7 +77,7 @@ fn what_stays_healthy_is_permanent_in_the_end() {
 }
 
 #[test]
-fn what_falls_ill_while_it_is_watched_is_reverted() {
+fn unhealthy_watched_release_is_reverted() {
     let serving = Serving::start("");
     let load = serving.load();
     serving.pack(&Greeter { conf: "sick-after-ms = 700\n", ..Greeter::well("5.0.1") });
@@ -89,15 +89,15 @@ fn what_falls_ill_while_it_is_watched_is_reverted() {
     load.lost_none("ill while watched");
 }
 
-/// The service ends as a release does that exits.
+/// Kills the service, as if the release had exited.
 fn end(serving: &Serving) {
     kill(Pid::from_raw(serving.pid().cast_signed()), Signal::SIGKILL).unwrap();
     serving.until("it has ended", || serving.answers().is_none());
 }
 
-/// The service is down when the trial ends: the old release is started.
+/// The service is down when the trial ends, so Tenure starts the old release.
 #[test]
-fn a_release_that_exits_on_trial_is_replaced_by_the_old_one() {
+fn exited_release_on_trial_is_replaced() {
     for restart in ["--restart", "--restart-if-needed"] {
         let serving = Serving::start("");
         serving.pack(&Greeter::well("5.0.1"));
@@ -117,7 +117,7 @@ fn a_release_that_exits_on_trial_is_replaced_by_the_old_one() {
 }
 
 #[test]
-fn a_revert_starts_the_service_that_exited_on_trial() {
+fn revert_starts_service_that_exited() {
     for trial in [&["--no-permanent"][..], &["--confirm-within", "1h"]] {
         let serving = Serving::start("");
         serving.pack(&Greeter::well("5.0.1"));
@@ -131,7 +131,7 @@ fn a_revert_starts_the_service_that_exited_on_trial() {
 }
 
 #[test]
-fn a_service_that_was_down_before_the_trial_stays_down_after_it() {
+fn stopped_service_stays_stopped_after_trial() {
     let serving = Serving::down("");
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
@@ -139,7 +139,7 @@ fn a_service_that_was_down_before_the_trial_stays_down_after_it() {
     assert_eq!((serving.answers(), states(&serving)[1].as_str()), (None, "5.0.0 permanent"));
 }
 
-/// Has 5.0.1 fail a trial that is watched; returns why. There are archives of 5.0.2, which is bad, and of 5.0.3.
+/// Makes 5.0.1 fail a watched trial and returns the reason. Also packs 5.0.2, which is unhealthy, and 5.0.3.
 fn failed_trial(serving: &Serving) -> String {
     serving.pack(&Greeter { conf: "sick-after-ms = 3000\n", ..Greeter::well("5.0.1") });
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.2") });
@@ -154,7 +154,7 @@ fn failed_trial(serving: &Serving) -> String {
 }
 
 #[test]
-fn status_tells_how_the_last_trial_ended() {
+fn status_reports_last_trial() {
     let serving = Serving::start("");
     let host = &serving.host;
     let last = || host.run(["status", "--json"]).ok().json()["last_trial"].take();
@@ -176,7 +176,7 @@ fn status_tells_how_the_last_trial_ended() {
 }
 
 #[test]
-fn history_tells_how_each_trial_ended() {
+fn history_reports_each_trial() {
     let serving = Serving::start("");
     let host = &serving.host;
     let why = failed_trial(&serving);
@@ -210,7 +210,7 @@ fn history_tells_how_each_trial_ended() {
 }
 
 #[test]
-fn it_is_reverted_also_when_whoever_watches_is_killed() {
+fn trial_is_reverted_after_watcher_is_killed() {
     let serving = Serving::start("");
     let load = serving.load();
     serving.pack(&Greeter { conf: "sick-after-ms = 1500\n", ..Greeter::well("5.0.1") });
@@ -227,7 +227,7 @@ fn it_is_reverted_also_when_whoever_watches_is_killed() {
 }
 
 #[test]
-fn where_every_guard_was_killed_the_next_command_brings_new_ones() {
+fn next_command_replaces_killed_guards() {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--confirm-within", "1s", "5.0.1"]).ok();
@@ -239,7 +239,7 @@ fn where_every_guard_was_killed_the_next_command_brings_new_ones() {
 }
 
 #[test]
-fn cut_short_it_is_taken_back_with_nobody_there() {
+fn interrupted_upgrade_is_undone_by_guard() {
     let serving = Serving::start("");
     let load = serving.load();
     let before = HOT.replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION = downgrade ] || kill -9 $PPID\n");
@@ -257,7 +257,7 @@ fn cut_short_it_is_taken_back_with_nobody_there() {
 }
 
 #[test]
-fn whoever_is_first_at_the_deadline_decides() {
+fn confirm_races_with_deadline() {
     let serving = Serving::start("");
     let load = serving.load();
     serving.pack(&Greeter::well("5.0.1"));
@@ -273,7 +273,7 @@ fn whoever_is_first_at_the_deadline_decides() {
         }
         let run = serving.host.run(["confirm", "--wait", "30"]);
         let confirmed = run.code == Some(0);
-        // Past the deadline it is refused.
+        // After the deadline, the confirm is refused.
         assert!(confirmed || run.code == Some(2), "{run:#?}");
         serving.until("it is over", || !serving.host.root().join(".tenure/journal").exists());
         let now = if confirmed { "5.0.1" } else { "5.0.0" };
@@ -289,7 +289,7 @@ fn whoever_is_first_at_the_deadline_decides() {
 }
 
 #[test]
-fn a_restart_of_the_service_ends_it() {
+fn service_restart_ends_trial() {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     let upgrade = ["upgrade", "--confirm-within", "1h", "5.0.1"];
@@ -301,7 +301,7 @@ fn a_restart_of_the_service_ends_it() {
 }
 
 #[test]
-fn a_trial_of_another_boot_is_over() {
+fn trial_of_another_boot_is_reverted() {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--confirm-within", "1h", "5.0.1"]).ok();
@@ -313,7 +313,7 @@ fn a_trial_of_another_boot_is_over() {
 }
 
 #[test]
-fn links_alone_are_tried_out_as_well() {
+fn trial_without_service_is_reverted() {
     let host = Host::new();
     ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
     host.run(["install", "5.0.0"]).ok();
@@ -333,8 +333,8 @@ fn links_alone_are_tried_out_as_well() {
     host.run(["upgrade", "--confirm-within", "1h", "--watch", "1h", "5.0.1"]).code(64);
 }
 
-/// Kills a command before each of its mutating system calls in turn, and lets the guards do the rest: the service
-/// answers, on a release that the listing calls current, and on one of the ends.
+/// Kills a command before its mutating system calls in turn, and lets the guards recover. Asserts that the service
+/// answers, that `current` points to the release that answers, and that the state is one of `ends`.
 fn killed_everywhere(prepare: &[&[&str]], args: &[&str], ends: [&[&str]; 2]) {
     let start = || {
         let serving = Serving::start("");
@@ -356,7 +356,7 @@ fn killed_everywhere(prepare: &[&[&str]], args: &[&str], ends: [&[&str]; 2]) {
         assert!(!serving.host.root().join(".tenure/journal").exists(), "{at}");
         let current = serving.host.link("current").unwrap();
         assert_eq!(serving.answers(), current.strip_prefix("releases/").map(str::to_owned), "{at}");
-        // What is still on trial has not to wait for its end.
+        // An open trial does not have to reach its end.
         serving.host.run(["revert", "--wait", "60"]);
     }
     println!("{args:?}: {} kill points, 0 wrong outcomes", points.len());
@@ -370,24 +370,24 @@ const UNPACKED: &[&str] = &["5.0.1 unpacked", "5.0.0 permanent"];
 
 #[test]
 #[ignore = "takes long; run by .ci/run"]
-fn killed_anywhere_a_hot_upgrade_ends_well_with_nobody_there() {
+fn killed_hot_upgrade_recovers_unattended() {
     killed_everywhere(&[], &["upgrade", "5.0.1"], [OLD, NEW]);
 }
 
 #[test]
 #[ignore = "takes long; run by .ci/run"]
-fn killed_anywhere_a_restart_upgrade_ends_well_with_nobody_there() {
+fn killed_restart_upgrade_recovers_unattended() {
     killed_everywhere(&[], &["upgrade", "--restart", "5.0.1"], [OLD, NEW]);
 }
 
 #[test]
 #[ignore = "takes long; run by .ci/run"]
-fn killed_anywhere_a_trial_begins_or_does_not() {
+fn killed_trial_start_is_all_or_nothing() {
     killed_everywhere(&[], &["upgrade", "--confirm-within", "1h", "5.0.1"], [OLD, TRIAL]);
 }
 
 #[test]
 #[ignore = "takes long; run by .ci/run"]
-fn killed_anywhere_a_revert_goes_back() {
+fn killed_revert_goes_back() {
     killed_everywhere(&[&["upgrade", "--no-permanent", "5.0.1"]], &["revert"], [TRIAL, UNPACKED]);
 }

@@ -1,4 +1,4 @@
-//! Signatures: with a trusted key, nothing is unpacked that its owner did not sign.
+//! Signatures: with a trusted key, Tenure unpacks only archives that the owner of the key signed.
 
 use std::fs;
 use std::io::Cursor;
@@ -10,7 +10,7 @@ use crate::support::stepper::{self, Ended};
 use crate::support::{Host, Run};
 use minisign::KeyPair;
 
-/// A host that trusts one key, with an archive of 5.0.1 that nobody has signed yet.
+/// A host that trusts one key, with an unsigned archive of 5.0.1.
 struct Vendor {
     host: Host,
     keys: KeyPair,
@@ -49,12 +49,12 @@ impl Vendor {
 }
 
 #[test]
-fn what_is_signed_is_installed() {
+fn signed_archive_is_installed() {
     let vendor = Vendor::new();
     vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.1.zip\thashed");
     vendor.host.run(["upgrade", "5.0.1"]).ok();
     vendor.host.complete("5.0.1");
-    // The signature goes with its archive.
+    // The signature is removed with its archive.
     vendor.trust(&[]);
     vendor.host.run(["install", "5.0.0"]).ok();
     vendor.host.archive("5.0.2");
@@ -65,7 +65,7 @@ fn what_is_signed_is_installed() {
 }
 
 #[test]
-fn any_of_the_keys_will_do() {
+fn any_trusted_key_is_accepted() {
     let vendor = Vendor::new();
     let other = KeyPair::generate_unencrypted_keypair().unwrap();
     vendor.trust(&[&other.pk.to_base64(), &vendor.keys.pk.to_base64()]);
@@ -74,10 +74,10 @@ fn any_of_the_keys_will_do() {
 }
 
 #[test]
-fn what_is_not_signed_is_refused() {
+fn unsigned_archive_is_refused() {
     let vendor = Vendor::new();
     vendor.refused("is not signed: there is no");
-    // Nothing lifts the rule.
+    // No option lifts the rule.
     vendor.host.run(["upgrade", "--replace", "--restart", "5.0.1"]).code(2).stderr_has("is not signed");
     vendor.host.run(["unpack", "releases/emqx-5.0.1.zip"]).code(2).stderr_has("is not signed");
     vendor.host.run(["upgrade", "--insecure", "5.0.1"]).code(64);
@@ -86,7 +86,7 @@ fn what_is_not_signed_is_refused() {
 const COMMENT: &str = "timestamp:1\tfile:emqx-5.0.1.zip\thashed";
 
 impl Vendor {
-    /// What is installed and unsigned does not become current.
+    /// Asserts that an unsigned installed release does not become current.
     fn unsigned(&self, version: &str, why: &str) {
         let (before, host) = (self.host.tree(), &self.host);
         let words = format!("cannot make {version} current: {why}");
@@ -111,14 +111,14 @@ impl Vendor {
 }
 
 #[test]
-fn release_made_by_hand_does_not_become_current() {
+fn handmade_release_is_not_made_current() {
     let vendor = Vendor::new();
     std::fs::remove_file(vendor.archive()).unwrap();
     vendor.host.release("5.0.1");
     vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
     vendor.host.run(["upgrade", "--multi-hop", "5.0.1"]).code(2).stderr_has("it was not unpacked by Tenure");
     vendor.host.run(["upgrade", "--replace", "5.0.1"]).code(2).stderr_has("it was not unpacked by Tenure");
-    // An archive beside it changes nothing, until it replaces the directory.
+    // An archive next to the directory does not help until it replaces the directory.
     vendor.host.archive("5.0.1");
     vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
     vendor.host.run(["upgrade", "--replace", "5.0.1"]).code(2).stderr_has("is not signed: there is no");
@@ -129,7 +129,7 @@ fn release_made_by_hand_does_not_become_current() {
 }
 
 #[test]
-fn receipt_remembers_the_key() {
+fn receipt_records_the_key() {
     let vendor = Vendor::new();
     vendor.sign(&vendor.keys, COMMENT);
     vendor.host.run(["unpack", "5.0.1"]).ok();
@@ -139,7 +139,7 @@ fn receipt_remembers_the_key() {
     std::fs::remove_file(vendor.archive()).unwrap();
     let words = "ok      signature: it was unpacked from an archive that a trusted key signed\n";
     vendor.host.run(["check", "5.0.1"]).ok().stdout_has(words);
-    // A key that is no longer trusted vouches for nothing.
+    // A key that is no longer trusted does not count.
     let other = KeyPair::generate_unencrypted_keypair().unwrap();
     vendor.trust(&[&other.pk.to_base64()]);
     vendor.unsigned(
@@ -151,7 +151,7 @@ fn receipt_remembers_the_key() {
 }
 
 #[test]
-fn receipt_without_a_key_is_made_good_by_the_archive() {
+fn archive_signature_completes_receipt() {
     let vendor = Vendor::new();
     let key = vendor.keys.pk.to_base64();
     vendor.trust(&[]);
@@ -168,7 +168,7 @@ fn receipt_without_a_key_is_made_good_by_the_archive() {
 }
 
 #[test]
-fn way_back_needs_no_signature() {
+fn rollback_needs_no_signature() {
     let vendor = Vendor::new();
     vendor.sign(&vendor.keys, COMMENT);
     vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
@@ -178,7 +178,7 @@ fn way_back_needs_no_signature() {
     vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
     vendor.host.run(["boot"]).ok();
     assert_eq!(vendor.host.link("current").unwrap(), "releases/5.0.0");
-    // A downgrade is no way back: 5.0.0 was installed before keys were trusted.
+    // A downgrade is not a rollback: 5.0.0 was installed before keys were trusted.
     vendor.host.run(["upgrade", "5.0.1"]).ok();
     vendor.unsigned(
         "5.0.0",
@@ -188,7 +188,7 @@ fn way_back_needs_no_signature() {
 }
 
 #[test]
-fn directory_is_not_adopted_where_keys_are_trusted() {
+fn adopt_is_refused_with_trusted_keys() {
     let vendor = Vendor::new();
     let install = tempfile::tempdir().unwrap();
     fs::write(install.path().join("emqx"), "").unwrap();
@@ -201,11 +201,11 @@ fn directory_is_not_adopted_where_keys_are_trusted() {
 }
 
 #[test]
-fn what_another_signed_is_refused() {
+fn signature_by_another_key_is_refused() {
     let vendor = Vendor::new();
     vendor.sign(&KeyPair::generate_unencrypted_keypair().unwrap(), "timestamp:1");
     vendor.refused("by a key that tenure.toml does not name");
-    // Another key that claims to be the trusted one.
+    // Another key with the key ID of the trusted one.
     let mut forged = KeyPair::generate_unencrypted_keypair().unwrap();
     let mut bytes = forged.sk.to_bytes();
     let trusted = vendor.keys.sk.to_bytes();
@@ -217,7 +217,7 @@ fn what_another_signed_is_refused() {
 }
 
 #[test]
-fn every_changed_byte_is_noticed() {
+fn changed_archive_or_signature_is_refused() {
     let vendor = Vendor::new();
     vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.1.zip");
     let (archive, signature) = (vendor.archive(), vendor.archive().with_extension("zip.minisig"));
@@ -240,7 +240,7 @@ fn every_changed_byte_is_noticed() {
 }
 
 #[test]
-fn a_signed_archive_under_another_name_is_refused() {
+fn renamed_signed_archive_is_refused() {
     let vendor = Vendor::new();
     vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.0.zip\thashed");
     vendor.refused("was signed as emqx-5.0.0.zip, which is not 5.0.1");
@@ -248,9 +248,9 @@ fn a_signed_archive_under_another_name_is_refused() {
     vendor.host.run(["upgrade", "5.0.1"]).ok();
 }
 
-/// Made by minisign 0.10 with `-l`, over the words "old kind".
+/// The signature was made by minisign 0.10 with `-l`, over the words "old kind".
 #[test]
-fn a_signature_of_the_old_kind_is_refused() {
+fn legacy_signature_is_refused() {
     let vendor = Vendor::new();
     vendor.trust(&["RWQXsmJXI0GQ4xM4CJCUwPrpKwfSAQKDHVzIg+x9rBQSp+kaVx25Y9Jb"]);
     fs::write(vendor.archive(), "old kind").unwrap();
@@ -262,7 +262,7 @@ fn a_signature_of_the_old_kind_is_refused() {
     vendor.refused("is of the old kind");
 }
 
-/// Packs the directory of a small release, signed, into releases/; `key` is the secret key's file.
+/// Packs and signs the directory of a small release into releases/. `key` is the file of the secret key.
 fn pack_signed(vendor: &Vendor, key: &str, more: &[&str]) -> Run {
     let archive = vendor.archive();
     fs::remove_file(&archive).unwrap();
@@ -275,7 +275,7 @@ fn pack_signed(vendor: &Vendor, key: &str, more: &[&str]) -> Run {
 }
 
 #[test]
-fn what_a_vendor_packs_and_signs_is_trusted() {
+fn packed_and_signed_archive_is_trusted() {
     let vendor = Vendor::new();
     let key = vendor.keys.sk.to_box(None).unwrap().into_string();
     fs::write(vendor.host.root().join("key"), key).unwrap();
@@ -284,13 +284,13 @@ fn what_a_vendor_packs_and_signs_is_trusted() {
     pack_signed(&vendor, "key", &[]).ok().stdout_has(&told).stderr("");
     let signed = fs::read_to_string(&signature).unwrap();
     assert!(signed.contains("\tfile:emqx-5.0.1.zip\thashed\n"), "{signed}");
-    // A signature that is good stays.
+    // A good signature is kept.
     let again = ["pack", "build", "--output", "releases/emqx-5.0.1.zip", "--sign", "key"];
     vendor.host.run(again).ok().stdout_has("Already packed");
     assert_eq!(fs::read_to_string(&signature).unwrap(), signed);
     vendor.host.run(["upgrade", "5.0.1"]).ok();
     vendor.host.complete("5.0.1");
-    // One that another key made does not.
+    // A signature by another key is replaced only with `--force`.
     let other = KeyPair::generate_unencrypted_keypair().unwrap();
     fs::write(vendor.host.root().join("key"), other.sk.to_box(None).unwrap().into_string()).unwrap();
     vendor.host.run(again).code(2).stderr_has("emqx-5.0.1.zip.minisig is there already");
@@ -299,7 +299,7 @@ fn what_a_vendor_packs_and_signs_is_trusted() {
 }
 
 #[test]
-fn a_key_may_have_a_password() {
+fn signing_key_may_have_password() {
     let mut vendor = Vendor::new();
     let root = vendor.host.root().to_owned();
     let password = Some("correct horse".to_owned());
@@ -320,7 +320,7 @@ fn a_key_may_have_a_password() {
 }
 
 #[test]
-fn what_is_no_key_signs_nothing() {
+fn invalid_key_signs_nothing() {
     let vendor = Vendor::new();
     let root = vendor.host.root().to_owned();
     let whole = vendor.keys.sk.to_box(None).unwrap().into_string();
@@ -343,16 +343,16 @@ fn what_is_no_key_signs_nothing() {
     pack_signed(&vendor, "absent", &[]).code(2).stderr_has("absent: it does not exist");
 }
 
-/// The public key of one that minisign 0.11 made.
+/// The public key of a key pair that minisign 0.11 made.
 const PUBLIC: &str = "RWQbuUPdHVh6bJ0SSoeU8S+xKL3qahldUXvCFF36Og2KB53eHN0BNrWL";
 
-/// A key as minisign 0.11 makes it, and its own word on what is signed with it, where it is there.
+/// The key is from minisign 0.11. If minisign is installed, it verifies the signature.
 #[test]
-fn minisign_verifies_what_is_signed() {
+fn minisign_verifies_signature() {
     let vendor = Vendor::new();
     let root = vendor.host.root().to_owned();
     let minisign = |args: &[&str]| Command::new("minisign").args(args).current_dir(&root).output();
-    // Made with `-W`: a key without a password, and without its checksum.
+    // Made with `-W`: a key without a password and without its checksum.
     let key = "untrusted comment: minisign encrypted secret key\n\
                RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAG7lD3R1YemzjeZdAd5Vt/dITgJSnUK4CjcHCnQUauNXkDjyuRFBneJ0SSoeU8S+xKL3qahldUXvCFF36Og2KB53eHN0BNrWLAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
     fs::write(root.join("key"), key).unwrap();
@@ -365,13 +365,13 @@ fn minisign_verifies_what_is_signed() {
     }
 }
 
-/// An archive of 5.0.1 that takes more than a megabyte, whatever packs it.
+/// Returns an archive of 5.0.1 that is larger than a megabyte in every format.
 fn large(host: &Host, format: &'static str) -> Build {
     let noise = |at: u32| blake3::hash(&at.to_le_bytes()).to_hex().to_string();
     host.build("5.0.1").format(format).file("lib/noise", &(0..60_000).map(noise).collect::<String>())
 }
 
-/// What is wrong with an archive, and what is told of it.
+/// A fault of an archive, and words of its error.
 type Wrong = (fn(&Vendor, &Path, Build), &'static str);
 
 const WRONG: &[Wrong] = &[
@@ -434,7 +434,7 @@ fn refused_archive_is_read_once() {
             let archive = vendor.host.root().join(format!("releases/emqx-5.0.1.{format}"));
             wrong(&vendor, &archive, large(&vendor.host, format));
             let length = fs::metadata(&archive).unwrap().len();
-            // The directory of a zip is read ahead of its entries.
+            // The central directory of a zip is read before its entries.
             let most = if format == "zip" { length + (256 << 10) } else { length };
             assert!(length > 1 << 20, "{length}");
             let told = vendor.host.run(["check", "5.0.1"]).code(2);
@@ -444,7 +444,7 @@ fn refused_archive_is_read_once() {
                 let (ended, bytes) = stepper::bytes_read(&vendor.host.command([command, "5.0.1"]), &archive);
                 let at = format!("{command} of a .{format} that {words}");
                 assert!(matches!(ended, Ended::Exited { code: 2, .. }), "{at}: {ended:?}");
-                // What nobody has signed is not even read, where nothing else is asked for.
+                // `unpack` does not even read an unsigned archive, because no other check needs it.
                 let unread = command == "unpack" && words.contains("is not signed");
                 assert!(bytes <= most && (unread || bytes >= length), "{at}: {bytes} of {length} bytes");
                 println!("{at}: {bytes} of {length} bytes");

@@ -1,4 +1,4 @@
-//! The whole way to a release over several hops: each proven, permanent and migrated before the next.
+//! Multi-hop upgrades: each release is healthy, permanent and migrated before the next hop.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::support::serving::{Greeter, Serving};
 use crate::support::stepper::{self, Ended};
 use crate::support::{Host, assert_same, guards};
 
-/// What is waited for in vain fails the test after this.
+/// The time limit of a wait; after it, the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// From 5.0 to 5.1 only from its last patch, and on to 5.2 from 5.1 only.
+/// 5.1 is reached only from 5.0.1 or a later patch of 5.0, and 5.2 only from 5.1.
 const PATHS: &str = "[[path]]\nto = '~5.0'\nfrom = ['~5.0']\n[[path]]\nto = '~5.1'\nfrom = ['>=5.0.1, <5.1']\n\
                      [[path]]\nto = '~5.2'\nfrom = ['~5.1']\n";
 
@@ -44,7 +44,7 @@ fn states(host: &Host) -> Vec<String> {
 }
 
 #[test]
-fn every_hop_is_made_permanent_before_the_next() {
+fn hops_become_permanent_one_by_one() {
     let host = host();
     host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok().stdout(
         "Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip\n\
@@ -78,7 +78,7 @@ fn every_hop_is_made_permanent_before_the_next() {
 }
 
 #[test]
-fn all_that_is_in_the_way_of_any_hop_is_told_before_the_first() {
+fn problems_of_all_hops_are_reported_first() {
     let host = host();
     let requires = "name = \"emqx\"\nversion = \"5.1.0\"\n[requires]\narch = ['sparc']\n";
     host.build("5.1.0").file("release.toml", requires).write();
@@ -99,7 +99,7 @@ fn all_that_is_in_the_way_of_any_hop_is_told_before_the_first() {
         .stderr_has("hint: `--restart` makes it");
     assert_eq!(host.tree(), before);
     fs::write(&settings, text).unwrap();
-    // An archive that is damaged, or that is not there.
+    // A damaged archive, and then a missing one.
     fs::write(host.root().join("releases/emqx-5.2.0.zip.sha256"), "0".repeat(64)).unwrap();
     host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(2).stderr_has("from 5.1.0 to 5.2.0: ");
     fs::remove_file(host.root().join("releases/emqx-5.1.0.zip")).unwrap();
@@ -110,7 +110,7 @@ fn all_that_is_in_the_way_of_any_hop_is_told_before_the_first() {
 }
 
 #[test]
-fn what_is_no_way_up_is_refused() {
+fn multi_hop_refuses_downgrade_and_trial() {
     let host = host();
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["downgrade", "--multi-hop", "5.0.0"]).code(2).stderr_has("error: a way down is one hop");
@@ -126,7 +126,7 @@ fn what_is_no_way_up_is_refused() {
 }
 
 #[test]
-fn a_dry_run_tells_the_whole_walk() {
+fn dry_run_prints_all_hops() {
     let host = host();
     let before = host.tree();
     let run = host.run(["upgrade", "--multi-hop", "--restart", "--dry-run", "5.1.0"]).ok();
@@ -147,7 +147,7 @@ fn a_dry_run_tells_the_whole_walk() {
 }
 
 #[test]
-fn what_several_calls_have_done_ahead_is_not_done_again() {
+fn finished_preparation_is_not_repeated() {
     let host = host();
     for version in &WAY[1..] {
         let manifest = format!("name = 'emqx'\nversion = '{version}'\n[hooks]\nprepare = ['bin/prepare']\n");
@@ -174,7 +174,7 @@ fn what_several_calls_have_done_ahead_is_not_done_again() {
 }
 
 #[test]
-fn what_cannot_be_made_ready_is_told_before_anything_is_switched() {
+fn failed_preparation_stops_before_first_hop() {
     let host = host();
     let manifest = "name = 'emqx'\nversion = '5.1.0'\n[hooks]\nprepare = ['bin/prepare']\n";
     let prepares = "#!/bin/sh\n[ -e \"$TENURE_ROOT/../mended\" ] || { echo no licence; exit 1; }\n";
@@ -192,7 +192,7 @@ fn what_cannot_be_made_ready_is_told_before_anything_is_switched() {
 }
 
 #[test]
-fn the_service_walks_along_and_is_stopped_where_it_has_to_be_alone() {
+fn service_moves_hot_or_by_restart_per_hop() {
     let serving = serving();
     let pid = serving.pid();
     serving
@@ -213,7 +213,7 @@ fn the_service_walks_along_and_is_stopped_where_it_has_to_be_alone() {
 }
 
 #[test]
-fn stopped_by_a_bad_release_it_stays_on_the_last_good_one() {
+fn bad_release_stops_at_last_good_one() {
     let serving = serving();
     serving.pack(&Greeter { conf: "broken-after-ms = 1\n", ..Greeter::well("5.1.0") });
     let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(3);
@@ -237,7 +237,7 @@ fn stopped_by_a_bad_release_it_stays_on_the_last_good_one() {
         .stderr_has("hint: run `tenure upgrade --multi-hop --retry --restart 5.2.0` to try it again\n");
     let retry = ["upgrade", "--multi-hop", "--restart", "--retry", "5.2.0"];
     serving.host.run(retry).code(3).stderr_has("error: stopped at hop 1 of 2, from 5.0.1 to 5.1.0");
-    // The vendor mends it, and the same command goes on from there.
+    // The vendor fixes the release, and the same command continues.
     serving.pack(&Greeter::well("5.1.0"));
     serving
         .host
@@ -250,24 +250,24 @@ fn stopped_by_a_bad_release_it_stays_on_the_last_good_one() {
 }
 
 #[test]
-fn a_hop_is_made_from_a_service_that_is_still_well_alone() {
+fn unhealthy_service_stops_before_next_hop() {
     let serving = serving();
     let hot = crate::support::serving::HOT
         .replace("#!/bin/sh\n", "#!/bin/sh\n[ $TENURE_ACTION != migrate ] || exec sleep 5\n");
     let manifest = "[data]\nwrites = 1\n[hooks]\nhot-upgrade = ['bin/hot']\nhot-downgrade = ['bin/hot']\nmigrate = ['bin/hot']\n";
-    // It is well when it is proven, and is not any more once its data is migrated.
+    // The release proves healthy, but is unhealthy once its data is migrated.
     serving.pack(&Greeter { manifest, hot: &hot, conf: "sick-after-ms = 3000\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(1);
     run.stderr_has("error: stopped at hop 1 of 3, from 5.0.0 to 5.0.1; 5.0.1 is current and permanent\n")
         .stderr_has("caused by: the service is not well on 5.0.1, which was made permanent: ");
     assert_eq!(states(&serving.host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 permanent", "5.0.0 old"]);
-    // Somebody who looked at it goes on all the same: what fails before a walk is not blamed on it.
+    // An operator can continue: an earlier failure is not blamed on the upgrade.
     serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
     assert_eq!(serving.answers().as_deref(), Some("5.2.0"));
 }
 
 #[test]
-fn the_next_hop_waits_for_the_migration_of_the_last() {
+fn next_hop_waits_for_migration() {
     let host = host();
     let migrates = "#!/bin/sh\nsleep 0.3\necho \"$TENURE_OLD_VERSION $TENURE_NEW_VERSION\" >>\"$TENURE_ROOT/../told\"\n\
                     [ \"$TENURE_NEW_VERSION\" != 5.1.0 ] || [ ! -e \"$TENURE_ROOT/../fail\" ]\n";
@@ -303,7 +303,7 @@ fn the_next_hop_waits_for_the_migration_of_the_last() {
 }
 
 #[test]
-fn one_that_was_cut_short_waits_for_the_migration_that_it_began() {
+fn resumed_upgrade_waits_for_migration() {
     let host = host();
     let migrates = "#!/bin/sh\nwhile [ -e \"$TENURE_ROOT/../hold\" ]; do sleep 0.02; done\n";
     let manifest =
@@ -327,7 +327,7 @@ fn one_that_was_cut_short_waits_for_the_migration_that_it_began() {
 }
 
 #[test]
-fn killed_anywhere_the_same_command_goes_on_to_the_end() {
+fn killed_multi_hop_upgrade_resumes() {
     let case = Case::new(&["upgrade", "--multi-hop", "--restart", "5.2.0"], host());
     let points = case.sweep(|host, at| {
         let [current, permanent] = links(host).map(|link| link.unwrap().replace("releases/", ""));
@@ -341,7 +341,7 @@ fn killed_anywhere_the_same_command_goes_on_to_the_end() {
 
 #[test]
 #[ignore = "takes long; run by .ci/run"]
-fn killed_anywhere_the_next_start_has_a_good_release() {
+fn boot_after_kill_starts_good_release() {
     let case = Case::new(&["upgrade", "--multi-hop", "--restart", "5.2.0"], host());
     let points = case.sweep(|host, at| {
         let permanent = host.link("permanent");
@@ -356,7 +356,7 @@ fn killed_anywhere_the_next_start_has_a_good_release() {
 
 #[test]
 #[ignore = "takes long; run by .ci/run"]
-fn asked_to_end_anywhere_it_stands_on_a_good_release() {
+fn sigterm_stops_at_good_release() {
     let case = Case::new(&["upgrade", "--multi-hop", "--restart", "5.2.0"], host());
     let points = case.each(|host, nth| {
         let at = format!("asked to end before call {nth}");
@@ -372,8 +372,8 @@ fn asked_to_end_anywhere_it_stands_on_a_good_release() {
     println!("{points} points of a walk at which it was asked to end, 0 wrong outcomes");
 }
 
-/// Kills a walk at one point, and leaves it alone: with nobody there the service comes back to a good release by
-/// itself, and the same command goes on from there. Returns whether there is a point after this one.
+/// Kills a multi-hop upgrade at one point. Asserts that the service returns to a good release unattended, and that
+/// the same command continues from there. Returns whether there is a later point.
 fn killed(nth: usize) -> bool {
     let serving = serving();
     let args = ["upgrade", "--multi-hop", "--restart", "5.2.0"];
@@ -390,12 +390,12 @@ fn killed(nth: usize) -> bool {
     matches!(ended, Ended::Killed { .. })
 }
 
-/// Of the points of a walk of a service, one in so many is tried.
+/// The distance between the tested points of an upgrade with a service.
 const EVERY: usize = 4;
 
 #[test]
 #[ignore = "takes long; run by .ci/run"]
-fn killed_anywhere_a_walk_of_a_service_goes_on_to_the_end() {
+fn killed_service_upgrade_resumes() {
     let (next, tried) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mine = || {
         while killed(1 + EVERY * next.fetch_add(1, Ordering::Relaxed)) {

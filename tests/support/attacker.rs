@@ -1,4 +1,4 @@
-//! Somebody who may write in a root and swaps what is there for what leads out of it, as fast as they can.
+//! An attacker who can write in a root and swaps its entries for links out of the root, as fast as possible.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-/// The names that are struck at most.
+/// The names that are attacked most often.
 const NAMES: &[&str] = &[
     ".tenure",
     ".tenure/staging",
@@ -28,10 +28,10 @@ const NAMES: &[&str] = &[
     ".permanent.spare",
 ];
 
-/// The directories in which whatever is there is struck.
+/// The directories in which any entry is attacked.
 const AROUND: &[&str] = &[".tenure/staging", ".tenure/trash", ".tenure/receipts", "releases"];
 
-/// Where links are to lead to.
+/// The targets of planted links.
 const BAITS: &[&str] = &[
     "file",
     "loose",
@@ -45,12 +45,12 @@ const BAITS: &[&str] = &[
     "/etc",
 ];
 
-/// The attacker.
+/// An attacker on one root.
 pub struct Attacker {
     root: PathBuf,
     outside: PathBuf,
     seed: u64,
-    /// How often something was swapped.
+    /// The number of swaps.
     pub swaps: u64,
 }
 
@@ -59,7 +59,7 @@ impl Attacker {
         Self { root, outside, seed: seed | 1, swaps: 0 }
     }
 
-    /// Swaps one thing, and after a while swaps it back.
+    /// Swaps one entry, and swaps it back after a while.
     pub fn strike(&mut self) {
         let victim = self.victim();
         let evil = victim.with_file_name(format!(".evil.{}", self.swaps));
@@ -78,7 +78,7 @@ impl Attacker {
         let _ = fs::remove_file(&evil).or_else(|_| fs::remove_dir(&evil));
     }
 
-    /// Moves the victim, and whoever works in it, to elsewhere in the root and back.
+    /// Moves the victim, with any process that works in it, elsewhere in the root and back.
     fn hide(&mut self, victim: &Path, place: &Path) {
         let place = self.root.join(place.file_name().unwrap_or_default());
         if rename(victim, &place, RenameFlags::RENAME_NOREPLACE).is_ok() {
@@ -89,7 +89,7 @@ impl Attacker {
         }
     }
 
-    /// Makes what is to stand in the place of the victim.
+    /// Creates the replacement of the victim.
     fn prepare(&mut self, evil: &Path, victim: &Path) -> io::Result<()> {
         match self.below(8) {
             0 => fs::hard_link(self.outside.join("loose"), evil),
@@ -102,7 +102,7 @@ impl Attacker {
         }
     }
 
-    /// What looks like the victim from outside.
+    /// Returns the path outside the root that resembles the victim.
     fn like(&self, victim: &Path) -> PathBuf {
         let inside = victim.strip_prefix(&self.root).unwrap();
         let path = inside.to_str().unwrap_or_default().replace(".tenure", "tenure");
@@ -141,7 +141,7 @@ impl Attacker {
         names[self.below(names.len())]
     }
 
-    /// A number below that one (xorshift64).
+    /// Returns a random number below `end` (xorshift64).
     fn below(&mut self, end: usize) -> usize {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;

@@ -1,4 +1,4 @@
-//! A host of its own, booted by a real init in a container: it can be restarted, and its power can be cut.
+//! A separate host, booted by a real init in a container. It can be restarted, and its power can be cut.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,10 +12,10 @@ use nix::unistd::Pid;
 
 use super::Run;
 
-/// What is waited for in vain fails the test after this.
+/// The time limit of a wait; after it, the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a host is booted by.
+/// The init system of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Init {
     Systemd,
@@ -40,7 +40,8 @@ impl Init {
         }
     }
 
-    /// The tree of a Debian system with these packages, made once and kept beside the tests' binaries.
+    /// Returns the tree of a Debian system with these packages. It is installed once and kept next to the test
+    /// binaries.
     fn base(self, suite: &str, packages: &str) -> PathBuf {
         let bases = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");
         fs::create_dir_all(&bases).unwrap();
@@ -65,14 +66,14 @@ impl Init {
         base
     }
 
-    /// Nothing runs in it but what a test starts.
+    /// Disables everything that a test does not start.
     fn tame(self, base: &Path) {
         if self != Self::Systemd {
             let inittab = base.join("etc/inittab");
             let text = fs::read_to_string(&inittab).unwrap();
             let quiet: Vec<&str> =
                 text.lines().filter(|l| !l.contains("getty") && !l.contains("sulogin")).collect();
-            // The last line is heeded once the change to the run level is over.
+            // init runs the last line once the change of the run level is complete.
             fs::write(inittab, quiet.join("\n") + "\nup:2345:once:/usr/bin/touch /run/is-up\n").unwrap();
             return;
         }
@@ -90,7 +91,7 @@ impl Init {
     }
 }
 
-/// A host; off, and gone, when it is dropped.
+/// A host, which is switched off and removed on drop.
 pub struct Booted {
     init: Init,
     suite: &'static str,
@@ -101,7 +102,7 @@ pub struct Booted {
 }
 
 impl Booted {
-    /// A host that is off, with Tenure installed.
+    /// Returns a host that is off, with Tenure installed.
     pub fn off(init: Init) -> Self {
         let host = Self::without_tenure(init);
         let tenure = fs::read(env!("CARGO_BIN_EXE_tenure")).unwrap();
@@ -109,22 +110,22 @@ impl Booted {
         host
     }
 
-    /// A host that is off, with Tenure and these packages of this Debian suite installed; `systemd-sysv` has to be among
-    /// them.
+    /// Returns a host that is off, with Tenure and with these packages of this Debian suite, which must include
+    /// `systemd-sysv`.
     pub fn with_packages(suite: &'static str, packages: &'static str) -> Self {
         let mut host = Self::off(Init::Systemd);
         (host.suite, host.packages) = (suite, packages);
         host
     }
 
-    /// A host that is off.
+    /// Returns a host that is off, without Tenure.
     pub fn without_tenure(init: Init) -> Self {
         let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir().unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().replace('.', "-");
         Self { init, suite: "bookworm", packages: init.packages(), name, dir, keeper: None }
     }
 
-    /// The file as the host sees it.
+    /// Returns the path by which this machine reaches a file of the host.
     pub fn path(&self, path: &str) -> PathBuf {
         let root = match self.leader() {
             Some(leader) => PathBuf::from(format!("/proc/{leader}/root")),
@@ -133,7 +134,7 @@ impl Booted {
         root.join(path.trim_start_matches('/'))
     }
 
-    /// Puts a file on the host.
+    /// Writes a file on the host.
     pub fn put(&self, path: &str, contents: impl AsRef<[u8]>, mode: u32) {
         let file = self.path(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -141,7 +142,7 @@ impl Booted {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// The process that the host calls 1, once its init has begun.
+    /// Returns the process that is process 1 on the host, or `None` before its init has started.
     fn leader(&self) -> Option<i32> {
         self.keeper.as_ref()?;
         let nspawn = fs::read_to_string(self.dir.path().join("nspawn")).ok()?;
@@ -154,7 +155,7 @@ impl Booted {
         children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_init)
     }
 
-    /// Switches it on, and returns once it is up.
+    /// Switches the host on and waits until it is up.
     pub fn boot(&mut self) {
         assert!(self.keeper.is_none(), "it is on");
         let console = File::create(self.dir.path().join("console")).unwrap();
@@ -179,7 +180,7 @@ impl Booted {
         Run::of(command.output().unwrap(), &command)
     }
 
-    /// What a script prints that has to succeed.
+    /// Runs a script that must succeed and returns its output.
     pub fn ok(&self, script: &str) -> String {
         self.sh(script).ok().stdout.trim_end().to_owned()
     }
@@ -193,12 +194,12 @@ impl Booted {
         command
     }
 
-    /// The network of the host, to be entered by a thread.
+    /// Returns the network namespace of the host, for a thread to enter.
     pub fn network(&self) -> File {
         File::open(format!("/proc/{}/ns/net", self.leader().unwrap())).unwrap()
     }
 
-    /// Waits until something is so.
+    /// Waits until `so` returns true.
     pub fn until(&self, what: &str, so: impl Fn() -> bool) {
         let begun = Instant::now();
         while !so() {
@@ -208,7 +209,7 @@ impl Booted {
         }
     }
 
-    /// Restarts it as its operator would, and returns once it is up again.
+    /// Restarts the host as its operator would, and waits until it is up again.
     pub fn restart(&self) {
         let before = self.leader().unwrap();
         self.sh(if self.init == Init::Systemd { "systemctl reboot" } else { "shutdown -r now" });
@@ -216,13 +217,13 @@ impl Booted {
         self.await_up();
     }
 
-    /// All that runs on it is gone at once. It stays off.
+    /// Kills everything on the host at once. The host stays off.
     pub fn cut_power(&mut self) {
         kill(Pid::from_raw(self.leader().unwrap()), Signal::SIGKILL).unwrap();
         self.keeper.take().unwrap().wait().unwrap();
     }
 
-    /// Clients that ask for this without a pause, each time by a new connection.
+    /// Starts clients that request this URL without a pause, each time over a new connection.
     pub fn load(&self, url: &str) -> Wrk<'_> {
         let script = format!("exec wrk -t1 -c16 -d3600s --timeout 10s -H 'Connection: close' {url}");
         let client = self.command(&script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -252,14 +253,14 @@ impl Drop for Booted {
     }
 }
 
-/// wrk(1) at work.
+/// A running wrk(1).
 pub struct Wrk<'a> {
     host: &'a Booted,
     client: Child,
 }
 
 impl Wrk<'_> {
-    /// Stops it; none of its requests was lost.
+    /// Stops wrk and asserts that no request was lost.
     pub fn lost_none(self, at: &str) {
         self.host.ok("pkill -INT -x wrk");
         let out = self.client.wait_with_output().unwrap();

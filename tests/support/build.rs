@@ -11,7 +11,7 @@ use zip::write::SimpleFileOptions;
 
 use super::hex;
 
-/// What an entry is.
+/// An entry of a release.
 #[derive(Clone)]
 enum Part {
     Directory(u32),
@@ -19,7 +19,7 @@ enum Part {
     Symlink(String),
 }
 
-/// An archive to be.
+/// A release to pack.
 #[derive(Clone)]
 pub struct Build {
     dir: PathBuf,
@@ -30,7 +30,8 @@ pub struct Build {
 }
 
 impl Build {
-    /// A small release: an executable, a manifest, a few files, a symlink, an empty and a read-only directory.
+    /// Returns a small release: an executable, a manifest, a few files, a symlink, an empty and a read-only
+    /// directory.
     pub fn new(dir: PathBuf, version: &str) -> Self {
         let mut parts = BTreeMap::new();
         for (path, mode) in
@@ -64,19 +65,19 @@ impl Build {
         self
     }
 
-    /// zip, tar, tar.gz, tgz, tar.zst or tar.xz.
+    /// Sets the format: zip, tar, tar.gz, tgz, tar.zst or tar.xz.
     pub fn format(mut self, format: &'static str) -> Self {
         self.format = format;
         self
     }
 
-    /// Without a directory at the top.
+    /// Omits the directory at the top.
     pub fn flat(mut self) -> Self {
         self.top = "";
         self
     }
 
-    /// Writes the same into a directory, as what an archive is made of.
+    /// Writes the release into a directory, from which an archive can be made.
     pub fn spread(&self, dir: &Path) {
         fs::create_dir_all(dir).unwrap();
         let (directories, others): (Vec<_>, Vec<_>) =
@@ -98,7 +99,7 @@ impl Build {
         }
     }
 
-    /// What is to be found on disk.
+    /// Returns the expected tree on disk.
     pub fn tree(&self) -> BTreeMap<String, String> {
         let shown = |part: &Part| match part {
             Part::Directory(mode) => format!("{mode:o} directory"),

@@ -1,4 +1,4 @@
-//! Things outside a root that no command may touch.
+//! Files outside a root that no command may touch.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use super::{Host, hex};
 
-/// A directory beside a root, with all that somebody could lead Tenure to.
+/// A directory next to a root, with everything that an attacker could lead Tenure to.
 pub struct Canaries {
     pub dir: PathBuf,
 }
 
 impl Canaries {
-    /// Beside the root of `host`: files, directories, and what looks like the directories of another root.
+    /// Creates canaries next to the root of `host`: files, directories, and directories like those of another root.
     pub fn beside(host: &Host) -> Self {
         let dir = host.root().parent().unwrap().join("outside");
         for path in [
@@ -36,12 +36,12 @@ impl Canaries {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         }
         fs::create_dir(dir.join("empty")).unwrap();
-        // One that others may link to, where the kernel has a say in that.
+        // Other users can make hard links to this file even if the kernel restricts them.
         fs::set_permissions(dir.join("loose"), fs::Permissions::from_mode(0o666)).unwrap();
         Self { dir }
     }
 
-    /// What there is: kind, mode, owner and contents of each, and of directories the time of the last change.
+    /// Returns the kind, mode, owner and contents of each entry, and the change time of each directory.
     pub fn now(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         look(&self.dir, &self.dir, &mut found);
@@ -58,7 +58,7 @@ fn look(top: &Path, path: &Path, found: &mut BTreeMap<String, String>) {
         names.iter().for_each(|path| look(top, path, found));
         format!("{owned} changed {}.{:09}", meta.ctime(), meta.ctime_nsec())
     } else {
-        // A link more or less to a file is a change of the file's, too, and not one that matters.
+        // The change time of a file also changes with its number of hard links, which does not matter.
         format!("{owned} {}", hex(&fs::read(path).unwrap()))
     };
     found.insert(name, what);

@@ -1,4 +1,4 @@
-//! One command on one root, what an interruption may leave, and what it must come to in the end.
+//! One command on one root: the states that an interruption may leave, and the state at the end.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,16 +8,16 @@ use super::{Host, Run, assert_same};
 
 pub type Args = &'static [&'static str];
 
-/// One command on one root, and what the root looks like where nobody disturbs it.
+/// One command on one root, and the state that an undisturbed run leaves.
 pub struct Case {
     pub args: Args,
     pub start: Host,
     pub end: Outcome,
-    /// How many transactions the history tells of at the start.
+    /// The number of transactions in the history at the start.
     remembered: usize,
 }
 
-/// What a command leaves: where current and permanent lead, what is listed, what is on disk.
+/// The result of a command: the targets of `current` and `permanent`, the listed releases, and the files on disk.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub links: [Option<String>; 2],
@@ -39,14 +39,14 @@ impl Case {
         Self { args, start, end, remembered }
     }
 
-    /// Calls `work` for each mutating system call of the command, with a copy of the root and the number of
-    /// the call, in several threads; returns how many there are.
+    /// Calls `work` for each mutating system call of the command, in several threads, with a copy of the root and the
+    /// number of the call. Returns the number of calls.
     pub fn each(&self, work: impl Fn(&Host, usize) + Sync) -> usize {
         let calls = stepper::count(&self.start.copy().command(self.args));
         self.at(&(1..=calls).collect::<Vec<_>>(), work)
     }
 
-    /// The same for each of them before which a kill leaves something new.
+    /// Does the same for the calls before which a kill leaves a new state.
     pub fn each_kill(&self, work: impl Fn(&Host, usize) + Sync) -> usize {
         self.at(&stepper::kill_points(&self.start.copy().command(self.args)), work)
     }
@@ -64,12 +64,12 @@ impl Case {
         points.len()
     }
 
-    /// Kills the command at every point in turn and hands on what is left each time.
+    /// Kills the command at every such point in turn and passes the remaining state to `judge`.
     pub fn sweep(&self, judge: impl Fn(&Host, &str) + Sync) -> usize {
         self.each_kill(|host, nth| judge(host, &self.kill(host, nth)))
     }
 
-    /// Kills the command on that host before its `nth` mutating system call; returns words for where.
+    /// Kills the command on that host before its `nth` mutating system call. Returns a description of the point.
     pub fn kill(&self, host: &Host, nth: usize) -> String {
         match stepper::kill_before(&host.command(self.args), nth) {
             Ended::Killed { before } => format!("{:?} killed before call {nth}, {before}", self.args),
@@ -77,8 +77,8 @@ impl Case {
         }
     }
 
-    /// The links are as before, or as after, or half-way: `current` first, for `permanent` is the commit point.
-    /// All that `versions` lists is complete.
+    /// Asserts that the links are as before, as after, or halfway: `current` changes first, because `permanent` is
+    /// the commit point. Asserts that all listed releases are complete.
     pub fn is_sound(&self, host: &Host, at: &str) {
         let (old, new, found) = (links(&self.start), &self.end.links, links(host));
         let halfway = [new[0].clone(), old[1].clone()];
@@ -89,7 +89,8 @@ impl Case {
         listed(host, at).iter().for_each(|(version, _)| host.complete(version));
     }
 
-    /// The same command again recovers, says so, and leaves what an undisturbed one leaves. Returns how it went.
+    /// Runs the command again. Asserts that it recovers, reports the recovery, and leaves the state of an undisturbed
+    /// run. Returns the run.
     pub fn arrives(&self, host: &Host, at: &str) -> Run {
         let interrupted = is_interrupted(host);
         let run = self.again(host, at);
@@ -99,36 +100,36 @@ impl Case {
         run
     }
 
-    /// As [`Case::arrives`], where a recovery was cut short: whether one is still due is not the point.
+    /// Does the same as [`Case::arrives`] after an interrupted recovery, whether or not a recovery is still due.
     pub fn arrives_again(&self, host: &Host, at: &str) {
         self.again(host, at);
         self.is_at_end(host, at);
     }
 
-    /// Runs the same command again; what is done already is no failure.
+    /// Runs the command again. A change that is already done is not an error.
     fn again(&self, host: &Host, at: &str) -> Run {
         let run = host.run(self.args);
-        // `uninstall` of what is gone is refused; nothing else that was done is.
+        // `uninstall` of a removed release is refused; other commands accept that they are already done.
         let gone = self.args[0] == "uninstall" && run.code == Some(2) && run.stderr.contains("not installed");
         assert!(run.code == Some(0) || gone, "{at}, then once more: {run:#?}");
         run
     }
 
-    /// Links and states are those of an undisturbed command.
+    /// Asserts that links and states are those of an undisturbed run.
     pub fn has_arrived(&self, host: &Host, at: &str) {
         assert_eq!(listed(host, at), self.end.versions, "{at}: versions");
         assert_eq!(links(host), self.end.links, "{at}: current and permanent");
     }
 
-    /// Links, states and everything on disk are as an undisturbed command leaves them: nothing in staging or
-    /// trash, no journal, no link beside the links.
+    /// Asserts that links, states and all files on disk are those of an undisturbed run: nothing in staging or trash,
+    /// no journal, no spare link.
     pub fn is_at_end(&self, host: &Host, at: &str) {
         self.has_arrived(host, at);
         assert_same(&lasting(host), &self.end.tree, at);
     }
 
-    /// After the run of [`Case::arrives`] the history tells of each transaction once, and of an interrupted
-    /// one what the recovery said of it.
+    /// Asserts that after [`Case::arrives`] the history contains each transaction once, and for an interrupted
+    /// transaction the outcome that the recovery reported.
     pub fn is_remembered(&self, host: &Host, run: &Run, at: &str) {
         let found = outcomes(host).split_off(self.remembered);
         let says = |text: &str| run.stderr.contains(text);
@@ -141,7 +142,7 @@ impl Case {
     }
 }
 
-/// How each transaction ended, oldest first; none is told of twice.
+/// Returns the outcome of each transaction, oldest first. Asserts that no transaction occurs twice.
 fn outcomes(host: &Host) -> Vec<String> {
     let history = host.run(["history", "--json"]).ok().json();
     let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap().to_owned();
@@ -153,12 +154,12 @@ fn outcomes(host: &Host) -> Vec<String> {
     entries.iter().map(|entry| text(entry, "outcome")).collect()
 }
 
-/// Whether a transaction was cut short, so that the next command has to recover.
+/// Returns whether a transaction was interrupted, so that the next command has to recover.
 pub fn is_interrupted(host: &Host) -> bool {
     host.root().join(".tenure/journal").exists()
 }
 
-/// Where `current` and `permanent` lead.
+/// Returns the targets of `current` and `permanent`.
 pub fn links(host: &Host) -> [Option<String>; 2] {
     ["current", "permanent"].map(|name| host.link(name))
 }
@@ -169,7 +170,7 @@ pub fn listed(host: &Host, at: &str) -> Vec<(String, String)> {
     run.listed()
 }
 
-/// All that two runs have in common: receipts tell times.
+/// Returns the tree of the root without the contents of receipts, which contain times.
 pub fn lasting(host: &Host) -> BTreeMap<String, String> {
     let mut tree = host.tree();
     let receipts = tree.iter_mut().filter(|(path, _)| path.ends_with("/receipt.json"));
@@ -177,7 +178,7 @@ pub fn lasting(host: &Host) -> BTreeMap<String, String> {
     tree
 }
 
-/// A root with archives of these versions.
+/// Returns a root with archives of these versions.
 pub fn host(versions: &[&str]) -> Host {
     let host = Host::in_memory();
     for version in versions {
@@ -186,7 +187,7 @@ pub fn host(versions: &[&str]) -> Host {
     host
 }
 
-/// The same after these commands.
+/// Returns such a root after these commands.
 pub fn installed(versions: &[&str], commands: &[&[&str]]) -> Host {
     let host = host(versions);
     for command in commands {

@@ -1,4 +1,4 @@
-//! File systems for one test: small, full, or cut off from their power.
+//! File systems for one test, for example small ones.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -7,14 +7,14 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-/// From now on nobody else sees what this thread mounts.
+/// Hides later mounts of this thread from all other threads.
 pub fn private_mounts() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let all = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, all, None::<&str>).unwrap();
 }
 
-/// A file system of its own, which nobody else sees and which goes with this thread.
+/// A file system that only this thread sees and that ends with it.
 pub struct Disk {
     pub place: PathBuf,
     _dir: tempfile::TempDir,
@@ -30,7 +30,7 @@ impl Disk {
     pub fn tmpfs(options: &str) -> Self {
         let disk = Self::new();
         fs::create_dir(&disk.place).unwrap();
-        // A tmpfs is writable by all users by default, which is refused for a root.
+        // A tmpfs is writable by all users by default, and Tenure refuses such a root.
         let options = format!("mode=755,{options}");
         mount(Some("none"), &disk.place, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
         disk
@@ -46,7 +46,7 @@ impl Disk {
         disk
     }
 
-    /// xfs or btrfs, of so many bytes.
+    /// Returns an xfs or btrfs of `size` bytes.
     pub fn formatted(kind: &str, size: u64) -> Self {
         let disk = Self::new();
         let image = disk.place.with_extension("img");

@@ -1,4 +1,4 @@
-//! A host to try Tenure on: a root in a temporary directory, releases in archives, and the real binary.
+//! A host for tests of Tenure: a root in a temporary directory, releases in archives, and the real binary.
 
 #![allow(
     dead_code,
@@ -31,9 +31,9 @@ use sha2::{Digest, Sha256};
 
 pub use build::Build;
 
-/// A root of the product emqx, removed with everything around it when it is dropped.
+/// A root of the product emqx, removed with everything around it on drop.
 pub struct Host {
-    /// None for a view of a root that is somebody else's.
+    /// The temporary directory; `None` for a view of another root.
     dir: Option<tempfile::TempDir>,
     root: PathBuf,
 }
@@ -44,7 +44,7 @@ impl Host {
         Self::make(dir.path().canonicalize().unwrap().join("root"), dir)
     }
 
-    /// A root in memory, where that is to be had: for what many commands are run on and no power cut is tried.
+    /// Returns a root in memory if possible, for tests that run many commands and do not cut the power.
     pub fn in_memory() -> Self {
         let Ok(dir) = tempfile::Builder::new().prefix("tenure-test.").tempdir_in("/dev/shm") else {
             return Self::new();
@@ -52,7 +52,7 @@ impl Host {
         Self::make(dir.path().canonicalize().unwrap().join("root"), dir)
     }
 
-    /// A root on the file system that is mounted at `place`.
+    /// Returns a root on the file system mounted at `place`.
     pub fn on(place: &Path) -> Self {
         Self::make(place.join("root"), tempfile::tempdir_in(place).unwrap())
     }
@@ -63,12 +63,12 @@ impl Host {
         Self { dir: Some(dir), root }
     }
 
-    /// A view of the root at this place, which stays when it is dropped.
+    /// Returns a view of an existing root, which stays on drop.
     pub fn at(root: PathBuf) -> Self {
         Self { dir: None, root }
     }
 
-    /// A copy of this host as it is now, beside it.
+    /// Returns a copy of this host in its current state, next to it.
     pub fn copy(&self) -> Self {
         let beside = self.dir.as_ref().and_then(|dir| dir.path().parent()).unwrap_or(Path::new("/tmp"));
         let dir = tempfile::Builder::new().prefix("tenure-test.").tempdir_in(beside).unwrap();
@@ -81,24 +81,24 @@ impl Host {
         &self.root
     }
 
-    /// An archive of a small release in releases/, as a zip with one directory at the top.
+    /// Packs a small release into releases/, as a zip with one directory at the top.
     pub fn archive(&self, version: &str) {
         self.build(version).write();
     }
 
-    /// An archive to be made in releases/.
+    /// Returns an archive to write into releases/.
     pub fn build(&self, version: &str) -> Build {
         Build::new(self.root.join("releases"), version)
     }
 
-    /// A release that was put there by hand.
+    /// Creates a release by hand.
     pub fn release(&self, version: &str) {
         let bin = self.root.join("releases").join(version).join("bin");
         fs::create_dir_all(&bin).unwrap();
         fs::write(bin.join("emqx"), version).unwrap();
     }
 
-    /// The command, to be run in the root with an empty environment.
+    /// Returns the command, which runs in the root with an empty environment.
     pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
         command.args(args).current_dir(&self.root).env_clear().env("PATH", "/usr/bin:/bin");
@@ -114,17 +114,17 @@ impl Host {
         Run::of(command.current_dir(dir).output().unwrap(), &command)
     }
 
-    /// What the link says, without a look at whether it leads anywhere.
+    /// Returns the target of a link, which need not exist.
     pub fn link(&self, name: &str) -> Option<String> {
         fs::read_link(self.root.join(name)).ok().map(|target| target.to_str().unwrap().to_owned())
     }
 
-    /// The releases as `versions` lists them, which must succeed: version and state.
+    /// Returns version and state of each release that `versions` lists; `versions` must succeed.
     pub fn versions(&self) -> Vec<(String, String)> {
         self.run(["versions"]).ok().listed()
     }
 
-    /// Everything in the root but what tells times and processes.
+    /// Returns everything in the root except for files that contain times and processes.
     pub fn tree(&self) -> BTreeMap<String, String> {
         let mut tree = BTreeMap::new();
         list(&self.root, &self.root, &mut tree);
@@ -132,7 +132,7 @@ impl Host {
         tree
     }
 
-    /// The release on disk is, to the last byte, what its archive was built from.
+    /// Asserts that the release on disk equals exactly the release that its archive was built from.
     pub fn complete(&self, version: &str) {
         let mut found = BTreeMap::new();
         let release = self.root.join("releases").join(version);
@@ -155,7 +155,7 @@ impl Drop for Host {
     }
 }
 
-/// The guards of a root that live.
+/// Returns the living guards of a root.
 pub fn guards(host: &Host) -> Vec<i32> {
     let root = host.root().to_str().unwrap().as_bytes().to_vec();
     let is_guard = |pid: &i32| {
@@ -167,7 +167,7 @@ pub fn guards(host: &Host) -> Vec<i32> {
     pids.filter(is_guard).collect()
 }
 
-/// Sends every guard of a root a signal at once, and again to those that took its place meanwhile.
+/// Kills all guards of a root, and the guards that replace them meanwhile.
 pub fn kill_guards(host: &Host) {
     loop {
         let guards = guards(host);
@@ -180,7 +180,7 @@ pub fn kill_guards(host: &Host) {
     }
 }
 
-/// A shell that runs `first` and then executes the command.
+/// Returns a shell that runs `first` and then executes the command.
 pub fn in_shell(first: &str, command: &Command) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", &format!("{first} && exec \"$0\" \"$@\"")]).arg(command.get_program());
@@ -189,7 +189,7 @@ pub fn in_shell(first: &str, command: &Command) -> Command {
     shell
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug)]
 #[must_use = "look at how it ended"]
 pub struct Run {
@@ -200,7 +200,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Every document that a command printed to its end is held against the schema.
+    /// Returns the result of a command. Validates the document of a `--json` command that exited against the schema.
     pub fn of(out: Output, command: &Command) -> Self {
         let run = Self {
             command: format!("{:?}", command.get_args().collect::<Vec<_>>()),
@@ -245,7 +245,7 @@ impl Run {
         self
     }
 
-    /// What `versions` printed: version and state.
+    /// Returns version and state of each release in the output of `versions`.
     pub fn listed(&self) -> Vec<(String, String)> {
         let mut lines = self.stdout.lines();
         assert_eq!(lines.next(), Some("Installed versions:"), "{self:#?}");
@@ -279,8 +279,8 @@ fn list(top: &Path, dir: &Path, tree: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Fails with the paths that differ. That a release has been permanent is true whatever became of the command
-/// that was about to displace it, so that mark may be there.
+/// Panics with the paths that differ. Ignores `tenured` marks: that a release has been permanent stays true, whatever
+/// the outcome of the command that was about to replace it.
 pub fn assert_same(found: &BTreeMap<String, String>, expected: &BTreeMap<String, String>, at: &str) {
     let paths: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
     let differing: Vec<_> = paths
@@ -314,7 +314,7 @@ pub fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// A release may hold directories that its owner cannot write.
+/// Makes directories writable, because a release may contain directories that its owner cannot write.
 fn make_writable(dir: &Path) {
     let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! What `--json` prints, held against the schema that is published with Tenure.
+//! Validation of `--json` output against the schema that is published with Tenure.
 
 use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -6,28 +6,28 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use jsonschema::ValidatorMap;
 use serde_json::Value;
 
-/// The schema.
+/// The published schema.
 pub static SCHEMA: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../packaging/tenure.schema.json")).unwrap());
 
 static VALIDATORS: LazyLock<ValidatorMap> =
     LazyLock::new(|| jsonschema::validator_map_for(&SCHEMA).unwrap_or_else(|e| panic!("the schema: {e}")));
 
-/// The commands, each with a document that it printed.
+/// The commands, each with a kind of document that it printed.
 static MET: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
 
-/// The commands that the schema has, with all the documents that each may print.
+/// Returns the commands of the schema, with all kinds of documents that each may print.
 pub fn documents() -> BTreeSet<(String, String)> {
     let commands = SCHEMA["$defs"].as_object().unwrap().keys().filter(|name| !is_type(name));
     commands.flat_map(|name| shapes(name).into_iter().map(move |shape| (name.clone(), shape))).collect()
 }
 
-/// Those of them that this process has held against the schema.
+/// Returns those of them that this process has validated.
 pub fn met() -> BTreeSet<(String, String)> {
     MET.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Fails unless this is exactly one of the documents that the command among the words may print.
+/// Panics unless the text is exactly one of the documents that the command in `words` may print.
 pub fn hold(words: &[String], text: &str) {
     let document: Value =
         serde_json::from_str(text).unwrap_or_else(|e| panic!("{words:?} printed no document: {e}: {text}"));
@@ -45,7 +45,7 @@ pub fn hold(words: &[String], text: &str) {
     }
 }
 
-/// Why a value is not what the schema has under this name; empty where it is.
+/// Returns the faults of a value according to the schema of this name, or an empty string if it is valid.
 pub fn faults(name: &str, value: &Value) -> String {
     let validator =
         VALIDATORS.get(&format!("#/$defs/{name}")).unwrap_or_else(|| panic!("the schema has no {name}"));

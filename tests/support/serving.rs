@@ -1,4 +1,4 @@
-//! A host that serves: the greeter runs from its root, under load where that is asked for.
+//! A host with a service: the greeter runs from its root, optionally under load.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use super::Host;
 
-/// What is waited for in vain fails the test after this.
+/// The time limit of a wait; after it, the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The greeter's sources.
 const SOURCES: [&str; 2] =
     [include_str!("../../fixtures/greeter/main.rs"), include_str!("../../fixtures/greeter/takeover.rs")];
 
-/// The greeter's binary, built once for each version and kept beside those of the tests.
+/// Returns the greeter's binary, which is built once for each version and kept next to the test binaries.
 fn binary(version: &str) -> Vec<u8> {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +41,7 @@ fn binary(version: &str) -> Vec<u8> {
     fs::read(&path).unwrap()
 }
 
-/// The hook that moves the greeter: it returns once the new release has taken over.
+/// The hook that moves the greeter. It returns once the new release has taken over.
 pub const HOT: &str = r#"#!/bin/sh
 echo "$TENURE_ACTION from $TENURE_OLD_VERSION to $TENURE_NEW_VERSION"
 pid=$(cat "$TENURE_ROOT/../pid")
@@ -54,7 +54,7 @@ echo "it did not take over"
 exit 1
 "#;
 
-/// The service that is asked for in the settings; `PORT` is where it listens.
+/// The settings of the service; `PORT` stands for its port.
 const SERVICE: &str = r#"
 [service]
 manager = "command"
@@ -74,15 +74,15 @@ hook = "5s"
 stop = "20s"
 "#;
 
-/// A root whose service runs 5.0.0.
+/// A root with 5.0.0 installed and the greeter as its service.
 pub struct Serving {
     pub host: Host,
     pub port: u16,
     _mine: UnixListener,
 }
 
-/// A port that nobody else is given, also while the service is down: below those that the kernel gives to clients, and
-/// marked as taken for the other tests.
+/// Returns a port that stays reserved while the service is down. It is below the ports that the kernel gives to
+/// clients, and marked as taken for the other tests.
 fn port() -> (u16, UnixListener) {
     let first = std::process::id().wrapping_mul(97) % 20_000;
     let candidates = (0..20_000).map(|at| u16::try_from(10_000 + (first + at) % 20_000).unwrap());
@@ -94,25 +94,25 @@ fn port() -> (u16, UnixListener) {
     candidates.into_iter().find_map(take).expect("a free port")
 }
 
-/// A release of the greeter to be.
+/// A release of the greeter to pack.
 pub struct Greeter<'a> {
     pub version: &'a str,
-    /// More lines of its manifest.
+    /// Further lines of the manifest.
     pub manifest: &'a str,
-    /// Its etc/greeter.conf.
+    /// The contents of etc/greeter.conf.
     pub conf: &'a str,
-    /// Its bin/hot.
+    /// The contents of bin/hot.
     pub hot: &'a str,
 }
 
 impl<'a> Greeter<'a> {
-    /// One that is well, with hooks.
+    /// Returns a healthy release with hooks.
     pub fn well(version: &'a str) -> Self {
         let manifest = "[hooks]\nhot-upgrade = ['bin/hot']\nhot-downgrade = ['bin/hot']\n";
         Self { version, manifest, conf: "", hot: HOT }
     }
 
-    /// It as a .tar.gz.
+    /// Packs the release into a .tar.gz.
     pub fn packed(&self) -> Vec<u8> {
         let Greeter { version, manifest, conf, hot } = self;
         let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -135,14 +135,14 @@ impl<'a> Greeter<'a> {
 }
 
 impl Serving {
-    /// The service runs 5.0.0; `hot` are lines of the table [service].
+    /// Returns a root whose service runs 5.0.0. `hot` contains further lines of the table [service].
     pub fn start(hot: &str) -> Self {
         let serving = Self::down(hot);
         serving.up();
         serving
     }
 
-    /// As `start`, and does not run.
+    /// Returns such a root with a stopped service.
     pub fn down(hot: &str) -> Self {
         let host = Host::new();
         let (port, mine) = port();
@@ -153,14 +153,14 @@ impl Serving {
         serving
     }
 
-    /// Writes the settings, with what `text` adds to them.
+    /// Writes the settings, with `text` appended.
     pub fn settings(&self, text: &str) {
         let text = text.replace("PORT", &self.port.to_string()).replace("DIR", self.dir().to_str().unwrap());
         let name = "name = \"greeter\"\n[space]\nreserve = \"0 B\"\n";
         fs::write(self.host.root().join("tenure.toml"), format!("{name}{text}")).unwrap();
     }
 
-    /// The settings as they are.
+    /// Replaces `from` by `to` in the settings.
     pub fn changed(&self, from: &str, to: &str) {
         let file = self.host.root().join("tenure.toml");
         let text = fs::read_to_string(&file).unwrap();
@@ -178,7 +178,7 @@ impl Serving {
         fs::write(self.host.root().join(archive), greeter.packed()).unwrap();
     }
 
-    /// Starts the service, as its manager would.
+    /// Starts the service as its manager would.
     pub fn up(&self) {
         let start = format!("current/bin/greeter {} ../address >>../log 2>&1 & echo $! >../pid", self.port);
         let mut sh = Command::new("sh");
@@ -190,7 +190,7 @@ impl Serving {
         fs::read_to_string(self.dir().join("pid")).unwrap().trim().parse().unwrap()
     }
 
-    /// The release that answers; none where nobody does.
+    /// Returns the release that answers, or `None` if the service does not answer.
     pub fn answers(&self) -> Option<String> {
         self.get("/version").map(|body| body.trim().to_owned())
     }
@@ -199,7 +199,7 @@ impl Serving {
         get(self.port, path)
     }
 
-    /// Waits until something is so.
+    /// Waits until `so` returns true.
     pub fn until(&self, what: &str, so: impl Fn() -> bool) {
         let begun = Instant::now();
         while !so() {
@@ -212,7 +212,7 @@ impl Serving {
         fs::read_to_string(self.dir().join("log")).unwrap_or_default()
     }
 
-    /// Clients that ask without a pause, until they are told to stop.
+    /// Starts clients that send requests without a pause until they are stopped.
     pub fn load(&self) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let (port, told) = (self.port, Arc::clone(&stop));
@@ -234,21 +234,21 @@ impl Drop for Serving {
     }
 }
 
-/// Clients at work.
+/// Running clients.
 pub struct Load {
     stop: Arc<AtomicBool>,
     clients: [JoinHandle<(usize, usize)>; 2],
 }
 
 impl Load {
-    /// Stops them; how many requests they made, and how many of these had no good answer.
+    /// Stops the clients. Returns the number of requests, and how many of them had no good answer.
     pub fn stop(self) -> (usize, usize) {
         self.stop.store(true, Ordering::Relaxed);
         let counts = self.clients.map(|client| client.join().unwrap());
         counts.into_iter().fold((0, 0), |(asked, lost), (a, l)| (asked + a, lost + l))
     }
 
-    /// Stops them; none of their requests was lost.
+    /// Stops the clients and asserts that no request was lost.
     pub fn lost_none(self, at: &str) {
         let (asked, lost) = self.stop();
         println!("{at}: {asked} requests, {lost} lost");

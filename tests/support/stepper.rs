@@ -1,4 +1,4 @@
-//! Runs a command from one mutating system call to the next, and kills or disturbs it at the one asked for.
+//! Runs a command from one mutating system call to the next, and kills or disturbs it at a chosen call.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -21,29 +21,29 @@ use seccompiler::{
 
 use super::in_shell;
 
-/// How a stepped command ended; with the code -1 where a signal ended it.
+/// The end of a stepped command. The code is -1 if a signal ended the command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, after so many mutating system calls, with this exit code.
+    /// The command exited after this number of mutating system calls, with this exit code.
     Exited { calls: usize, code: i32 },
-    /// Killed before this system call.
+    /// The command was killed before this system call.
     Killed { before: &'static str },
 }
 
-/// What is to become of a command before a system call.
+/// The fate of a command before a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     GoOn,
-    /// By SIGKILL; the call is not made.
+    /// The command gets SIGKILL; the call is not made.
     Die,
     /// The call is not made and returns this error.
     Fail(Errno),
-    /// This signal; the call is made.
+    /// The command gets this signal; the call is made.
     Hear(Signal),
 }
 
 impl Fate {
-    /// Lets it befall a tracee that is about to make a call.
+    /// Applies the fate to a tracee that is about to make a call.
     fn befalls(self, pid: Pid, syncs: Syncs, name: &str) {
         match self {
             Self::Fail(error) => skip_call(pid, -(error as i32)),
@@ -54,11 +54,11 @@ impl Fate {
     }
 }
 
-/// Whether what asks for durability gets it.
+/// Whether sync calls take effect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Syncs {
     Real,
-    /// fsync, fdatasync and syncfs return 0 and do nothing, as a lying disk would.
+    /// fsync and all other sync calls return 0 and do nothing, as on a lying disk.
     Faked,
 }
 
@@ -70,14 +70,14 @@ pub fn count(command: &Command) -> usize {
     }
 }
 
-/// Runs the command to its end. Returns the numbers of the mutating system calls before which a kill leaves something
-/// new: the first, and each that follows one that changes what is on disk. Between two opens or fsyncs, for
-/// instance, kills leave the same.
+/// Runs the command to its end. Returns the numbers of the mutating system calls before which a kill leaves a new
+/// state: the first call, and each call after a change on disk. Kills between two opens or fsyncs, for example, leave
+/// the same state.
 pub fn kill_points(command: &Command) -> Vec<usize> {
     points(command, Stops::Mutations)
 }
 
-/// The same for [`kill_alone_before`].
+/// Does the same for [`kill_alone_before`].
 pub fn points_alone(command: &Command) -> Vec<usize> {
     points(command, Stops::OwnCalls)
 }
@@ -98,31 +98,31 @@ fn points(command: &Command, stops: Stops) -> Vec<usize> {
     changes.map(|call| call + 1).filter(|next| *next <= calls.get()).collect()
 }
 
-/// Kills the command by SIGKILL before its `nth` mutating system call, the first being 1.
+/// Kills the command with SIGKILL before its `nth` mutating system call, counted from 1.
 pub fn kill_before(command: &Command, nth: usize) -> Ended {
     step(command, Syncs::Real, |at, _| if at == nth { Fate::Die } else { Fate::GoOn })
 }
 
-/// The same, and what the command has started lives on.
+/// Does the same, but the processes that the command has started live on.
 pub fn kill_alone_before(command: &Command, nth: usize) -> Ended {
     let fate = |at, _: &'static str| if at == nth { Fate::Die } else { Fate::GoOn };
     step_of(command, Stops::OwnCalls, Syncs::Real, mutating, fate)
 }
 
-/// Where a command is stopped.
+/// The system calls at which a command stops.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stops {
-    /// Before the mutating system calls of the command and of all that it starts. The kernel filters them, which
-    /// takes a tenth of the time.
+    /// Before the mutating system calls of the command and its descendants. The kernel filters them, which takes a
+    /// tenth of the time.
     Mutations,
-    /// Before and after all system calls of the command and of all that it starts.
+    /// Before and after all system calls of the command and its descendants.
     Calls,
-    /// Before and after all system calls of the command itself. What it starts is not traced, and a traced call of
-    /// an untraced process fails, so that nothing can be filtered here.
+    /// Before and after all system calls of the command itself. Its children are not traced. A filter is not
+    /// possible, because a filtered call of an untraced process fails.
     OwnCalls,
 }
 
-/// Does something before the `nth` mutating system call, and lets the command run on to its end.
+/// Calls `act` before the `nth` mutating system call, and lets the command run to its end.
 pub fn disturb_before(command: &Command, nth: usize, mut act: impl FnMut(&'static str)) -> Ended {
     watch(command, Syncs::Real, |at, name| {
         if at == nth {
@@ -131,8 +131,8 @@ pub fn disturb_before(command: &Command, nth: usize, mut act: impl FnMut(&'stati
     })
 }
 
-/// Lets the `nth` mutating system call meet its fate, and the command run on to its end. Returns the name of
-/// the call as well.
+/// Applies a fate to the `nth` mutating system call, and lets the command run to its end. Also returns the name of
+/// the call.
 pub fn meet(command: &Command, nth: usize, fate: Fate) -> (Ended, &'static str) {
     let mut call = "none";
     let ended = step(command, Syncs::Real, |at, name| {
@@ -142,12 +142,12 @@ pub fn meet(command: &Command, nth: usize, fate: Fate) -> (Ended, &'static str) 
     (ended, call)
 }
 
-/// Sends the command a signal before its `nth` mutating system call, and lets it run on to its end.
+/// Sends the command a signal before its `nth` mutating system call, and lets it run to its end.
 pub fn signal_before(command: &Command, nth: usize, signal: Signal) -> Ended {
     meet(command, nth, Fate::Hear(signal)).0
 }
 
-/// Does something before every mutating system call of the command itself; what it starts is left alone.
+/// Calls `act` before every mutating system call of the command itself; its children are not traced.
 pub fn watch_alone(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'static str)) -> Ended {
     step_of(command, Stops::OwnCalls, syncs, mutating, |at, name| {
         act(at, name);
@@ -155,7 +155,7 @@ pub fn watch_alone(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &
     })
 }
 
-/// Does something before every mutating system call.
+/// Calls `act` before every mutating system call.
 pub fn watch(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'static str)) -> Ended {
     step(command, syncs, |at, name| {
         act(at, name);
@@ -163,8 +163,8 @@ pub fn watch(command: &Command, syncs: Syncs, mut act: impl FnMut(usize, &'stati
     })
 }
 
-/// Does something before the `nth` system call that names something or gives it away, and lets the command
-/// run on to its end; none is done where there are fewer.
+/// Calls `act` before the `nth` system call that names a file or gives it away, and lets the command run to its end.
+/// Does nothing if there are fewer such calls.
 pub fn disturb_naming(command: &Command, nth: usize, mut act: impl FnMut()) -> Ended {
     let naming = |pid| entered(pid).filter(|number| NAMING.contains(number)).map(|_| "naming");
     step_of(command, Stops::Calls, Syncs::Real, naming, |at, _| {
@@ -175,7 +175,7 @@ pub fn disturb_naming(command: &Command, nth: usize, mut act: impl FnMut()) -> E
     })
 }
 
-/// Runs the command as on a kernel that does not know `openat2`; returns how often it was asked for as well.
+/// Runs the command as on a kernel without `openat2`. Also returns the number of `openat2` calls.
 pub fn without_openat2(command: &Command) -> (Ended, usize) {
     let mut asked = 0;
     let openat2 = |pid| entered(pid).filter(|number| *number == libc::SYS_openat2).map(|_| "openat2");
@@ -190,13 +190,13 @@ pub fn without_openat2(command: &Command) -> (Ended, usize) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     pub name: &'static str,
-    /// Of a rename the old path and the new one; else the path of its descriptor, if that is its first argument.
+    /// For a rename the old and the new path, otherwise the path of the descriptor in the first argument.
     pub paths: Vec<PathBuf>,
-    /// Of a rename, whether a directory is moved.
+    /// Whether a rename moves a directory.
     pub moves_dir: bool,
 }
 
-/// Runs the command to its end, and returns its mutating system calls in order.
+/// Runs the command to its end and returns its mutating system calls in order.
 pub fn record(command: &Command) -> (Ended, Vec<Call>) {
     let calls = RefCell::new(Vec::new());
     let noted = |pid| {
@@ -208,7 +208,7 @@ pub fn record(command: &Command) -> (Ended, Vec<Call>) {
     (ended, calls.into_inner())
 }
 
-/// Runs the command to its end, and returns how many bytes of a file it and its children have read.
+/// Runs the command to its end and returns how many bytes of a file it and its children read.
 pub fn bytes_read(command: &Command, file: &Path) -> (Ended, u64) {
     let length = fs::metadata(file).unwrap().len();
     let bytes = Cell::new(0);
@@ -242,7 +242,7 @@ fn described(pid: Pid, name: &'static str) -> Call {
     Call { name, moves_dir: paths.len() == 2 && paths[0].is_dir() && !paths[0].is_symlink(), paths }
 }
 
-/// The text at an address of a tracee, up to its zero.
+/// Returns the text at an address of a tracee, up to its NUL.
 fn text_at(pid: Pid, address: u64) -> String {
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut bytes = Vec::new();
@@ -257,7 +257,7 @@ fn step(command: &Command, syncs: Syncs, decide: impl FnMut(usize, &'static str)
     step_of(command, Stops::Mutations, syncs, mutating, decide)
 }
 
-/// Has what becomes of each system call decided that `select` gives a name.
+/// Calls `decide` for each system call that `select` names, and applies the fate that it returns.
 fn step_of(
     command: &Command,
     stops: Stops,
@@ -269,7 +269,7 @@ fn step_of(
     let mut tracees = BTreeSet::from([main]);
     let (mut calls, mut code) = (0, -1);
     while !tracees.is_empty() {
-        // Other threads of the test step other commands.
+        // Wait only for tracees of this thread, because other threads step other commands.
         let status =
             waitpid(Pid::from_raw(-1), Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)).unwrap();
         match status {
@@ -289,7 +289,7 @@ fn step_of(
                 }
                 stops.go_on(pid, None);
             }
-            // A thread or child that is new reports a stop of its own first.
+            // A new thread or child first reports a stop of its own.
             WaitStatus::PtraceEvent(pid, ..) => {
                 tracees.insert(pid);
                 stops.go_on(pid, None);
@@ -304,7 +304,7 @@ fn step_of(
     Ended::Exited { calls, code }
 }
 
-/// Makes the system call that a tracee is about to make none at all, and return something else.
+/// Skips the system call that a tracee is about to make, and sets its return value.
 #[cfg(target_arch = "x86_64")]
 fn skip_call(pid: Pid, answer: i32) {
     let regs = ptrace::getregs(pid).unwrap();
@@ -317,14 +317,14 @@ fn skip_call(_pid: Pid, _answer: i32) {
     panic!("system calls are faked on x86_64 alone");
 }
 
-/// Starts a command that stops itself before it is what it is, so that it can be seized from its first call.
+/// Starts a command through a shell that first stops itself, so that the command can be traced from its first call.
 fn start(command: &Command, stops: Stops) -> Pid {
     let mut shell = in_shell("kill -STOP $$", command);
-    // Opened before the filter applies, which lets nothing be opened for writing without a tracer.
+    // Open it before the filter applies: without a tracer, the filter fails every open for writing.
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
     let [stdin, stdout, stderr] = [(); 3].map(|()| null.try_clone().unwrap());
     shell.stdin(stdin).stdout(stdout).stderr(stderr);
-    // It is waited for by its id, as a tracee.
+    // The tracer waits for the child by its ID.
     #[expect(clippy::zombie_processes, reason = "finish and step wait for every tracee")]
     let child = stops.spawn(shell);
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
@@ -351,7 +351,7 @@ impl Stops {
         }
     }
 
-    /// Starts the command under the filter, from a thread of its own, which is under it from then on as well.
+    /// Starts the command under the filter, in a separate thread, because the filter stays on the thread.
     fn spawn(self, mut command: Command) -> Child {
         let spawn = move || {
             if self == Self::Mutations {
@@ -363,7 +363,7 @@ impl Stops {
     }
 
     fn go_on(self, pid: Pid, signal: Option<Signal>) {
-        // It may have been killed meanwhile, which the next wait tells.
+        // The tracee may have been killed meanwhile; the next wait reports this.
         let _ = match self {
             Self::Mutations => ptrace::cont(pid, signal),
             Self::Calls | Self::OwnCalls => ptrace::syscall(pid, signal),
@@ -371,8 +371,8 @@ impl Stops {
     }
 }
 
-/// Has a tracer asked of each system call that may change what is on disk. Of `openat2` that is seen by the tracer
-/// alone, in memory.
+/// Stops at each system call that may change the disk. For `openat2` only the tracer sees the flags, because they are
+/// in memory.
 static FILTER: LazyLock<BpfProgram> = LazyLock::new(|| {
     let has = |flag: libc::c_int| {
         let flag = u64::from(flag.cast_unsigned());
@@ -398,9 +398,9 @@ fn until_exec(pid: Pid) {
     }
 }
 
-/// Kills what is traced, and returns once it is gone. A system call that waits to be made is not made any more.
+/// Kills all tracees and returns once they are gone. A pending system call is not made.
 fn finish(mut tracees: BTreeSet<Pid>, before: &'static str) -> Ended {
-    // A thread goes with the first of its process, which is told of last.
+    // A thread ends with the first thread of its process, which is reported last.
     let end = |pid: Pid| {
         let _ = kill(pid, Signal::SIGKILL);
     };
@@ -408,7 +408,7 @@ fn finish(mut tracees: BTreeSet<Pid>, before: &'static str) -> Ended {
     while !tracees.is_empty() {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
             Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => drop(tracees.remove(&pid)),
-            // A thread or child that was too new to be known.
+            // A new thread or child that is not yet known.
             Ok(status) => {
                 if let Some(pid) = status.pid().filter(|pid| tracees.insert(*pid)) {
                     end(pid);
@@ -420,14 +420,14 @@ fn finish(mut tracees: BTreeSet<Pid>, before: &'static str) -> Ended {
     Ended::Killed { before }
 }
 
-/// The name of the system call that a tracee is about to make, if it may change what is on disk.
+/// Returns the name of the system call that a tracee is about to make, if it may change the disk.
 fn mutating(pid: Pid) -> Option<&'static str> {
     let number = entered(pid)?;
     let name = CALLS.iter().find(|(candidate, _)| *candidate == number).map(|(_, name)| *name)?;
     opens(pid, name, &WRITES).then_some(name)
 }
 
-/// Whether another process can see afterwards that a mutating call was made.
+/// Returns whether another process can see afterwards that a mutating call was made.
 fn changing(pid: Pid, name: &str) -> bool {
     !name.contains("sync") && !["flock", "exit_group"].contains(&name) && opens(pid, name, &MAKES)
 }
@@ -435,7 +435,7 @@ fn changing(pid: Pid, name: &str) -> bool {
 const MAKES: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TRUNC];
 const WRITES: [libc::c_int; 4] = [libc::O_CREAT, libc::O_TRUNC, libc::O_WRONLY, libc::O_RDWR];
 
-/// Whether a call that a tracee is about to make has one of these flags, if it opens something.
+/// Returns whether the call that a tracee is about to make has one of these flags, or does not open a file.
 fn opens(pid: Pid, name: &str, flags: &[libc::c_int]) -> bool {
     let third = || arguments(pid)[2];
     let found = match name {
@@ -446,14 +446,14 @@ fn opens(pid: Pid, name: &str, flags: &[libc::c_int]) -> bool {
     flags.iter().any(|flag| found & u64::from(flag.cast_unsigned()) != 0)
 }
 
-/// The number of the system call that a tracee is about to make; none where it has made one.
+/// Returns the number of the system call that a tracee is about to make, or `None` after a call.
 fn entered(pid: Pid) -> Option<libc::c_long> {
     let before = [libc::PTRACE_SYSCALL_INFO_ENTRY, libc::PTRACE_SYSCALL_INFO_SECCOMP];
     let entry = ptrace::syscall_info(pid).is_ok_and(|info| before.contains(&info.op));
     entry.then(|| number(pid))
 }
 
-/// The number at an address of a tracee's: of `openat2` the flags, which come first.
+/// Returns the number at an address of a tracee; for `openat2` the flags, which come first.
 fn pointed_to(pid: Pid, address: u64) -> u64 {
     let address = std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap());
     ptrace::read(pid, address).unwrap().cast_unsigned()
@@ -464,7 +464,7 @@ fn number(pid: Pid) -> libc::c_long {
     libc::c_long::try_from(ptrace::getregs(pid).unwrap().orig_rax).unwrap_or(-1)
 }
 
-/// The first four arguments of the system call.
+/// Returns the first four arguments of the system call.
 #[cfg(target_arch = "x86_64")]
 fn arguments(pid: Pid) -> [u64; 4] {
     let regs = ptrace::getregs(pid).unwrap();

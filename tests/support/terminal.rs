@@ -1,4 +1,4 @@
-//! A terminal in which something runs, as somebody who sits at it sees it. Needs tmux.
+//! A terminal in which a command runs, as its user sees it. Needs tmux.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,10 +9,10 @@ use nix::unistd::Pid;
 
 use super::Host;
 
-/// What is waited for in vain fails the test after this.
+/// The time limit of a wait; after it, the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A terminal that a shell command runs in, in a root; gone when it is dropped.
+/// A terminal that runs a shell command in a root, closed on drop.
 pub struct Terminal {
     dir: tempfile::TempDir,
     pub host: Host,
@@ -33,7 +33,8 @@ impl Terminal {
         terminal
     }
 
-    /// One in which a command of Tenure's has begun and stands still, until it is looked at by [`Self::comes_by`].
+    /// Opens a terminal in which a command of Tenure has started and is stopped until [`Self::comes_by`] continues
+    /// it.
     pub fn halted(host: Host, columns: u16, command: &str) -> Self {
         let terminal = Self::open(host, columns, &format!("sh -c 'read _; tenure {command}; sleep 1000'"));
         let shell = terminal.shell();
@@ -45,7 +46,7 @@ impl Terminal {
         terminal
     }
 
-    /// The process that the terminal was opened for.
+    /// Returns the process that the terminal was opened for.
     fn shell(&self) -> String {
         self.tmux(&["display-message", "-p", "#{pane_pid}"])
     }
@@ -64,27 +65,27 @@ impl Terminal {
         String::from_utf8(out.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// Presses keys.
+    /// Sends keys to the terminal.
     pub fn keys(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    /// What it shows.
+    /// Returns the text on the screen.
     pub fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// The same with the sequences that have it in colours.
+    /// Returns the screen with its escape sequences for colors.
     pub fn coloured_screen(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
 
-    /// Changes how wide it is.
+    /// Changes the width of the terminal.
     pub fn resize(&self, columns: u16) {
         self.tmux(&["resize-window", "-x", &columns.to_string()]);
     }
 
-    /// Waits until it shows something.
+    /// Waits until the screen satisfies `so`.
     pub fn until(&self, what: &str, so: impl Fn(&str) -> bool) {
         let begun = Instant::now();
         loop {
@@ -97,8 +98,8 @@ impl Terminal {
         }
     }
 
-    /// The same for what passes quickly: the command that the shell waits for stands still whenever it is looked at, goes on
-    /// for a moment in between, and stands still in the end.
+    /// Waits for a screen that is visible only for a short time. The command of the shell is stopped whenever the
+    /// screen is read, runs for a moment in between, and is stopped at the end.
     pub fn comes_by(&self, what: &str, so: impl Fn(&str) -> bool) {
         let shell = self.shell();
         let begun = Instant::now();
@@ -117,13 +118,13 @@ impl Terminal {
         }
     }
 
-    /// Lets the command go on.
+    /// Continues the command.
     pub fn go_on(&self) {
         child(&self.shell()).map(|command| kill(command, Signal::SIGCONT));
     }
 }
 
-/// What a shell waits for.
+/// Returns the process that a shell waits for.
 fn child(shell: &str) -> Option<Pid> {
     let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
     children.trim().parse().ok().map(Pid::from_raw)

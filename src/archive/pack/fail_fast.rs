@@ -1,11 +1,11 @@
-//! A file that is written to no more once that has failed, or was given up.
+//! A writer that stops after its first error, or when it is abandoned.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::rc::Rc;
 
-/// A file in the making. Its first error is told; what is written from then on goes nowhere, and that is no error: what
-/// tidies up behind the first one has nothing to say.
+/// A file that is being written. It returns its first error. It then discards all writes without an error, so that
+/// the cleanup after the first error reports nothing.
 pub struct FailFastWriter<W> {
     out: W,
     at: u64,
@@ -13,17 +13,17 @@ pub struct FailFastWriter<W> {
     shut: Rc<Cell<bool>>,
 }
 
-/// Dropped, it shuts the latch.
+/// Stops the writer when it is dropped.
 pub struct FailFastGuard(Rc<Cell<bool>>);
 
 impl<W> FailFastWriter<W> {
-    /// Writes to `out`, which is empty, as long as the guard is there.
+    /// Creates a writer to the empty `out` that writes until the guard is dropped.
     pub fn new(out: W) -> (Self, FailFastGuard) {
         let shut = Rc::new(Cell::new(false));
         (Self { out, at: 0, end: 0, shut: Rc::clone(&shut) }, FailFastGuard(shut))
     }
 
-    /// What is written to.
+    /// Returns the underlying writer.
     pub fn into_inner(self) -> W {
         self.out
     }

@@ -1,8 +1,9 @@
-//! Makes an archive of a directory: from the same files the same bytes, whoever packs them, where and when.
+//! Creates an archive of a directory. The same files yield the same bytes for every user, on every host and at any
+//! time.
 //!
-//! Entries are sorted by path and lie in one directory at the top. They belong to user and group 0 and have one
-//! time. Of their modes the owner's bits count: what the owner may, everyone may, but write, so that nobody's umask
-//! is in the archive.
+//! Entries are sorted by path and lie in one top directory. They belong to user and group 0 and have the same time.
+//! Only the owner's mode bits count: all users get the owner's read and execute bits, so that the umask does not
+//! change the archive.
 
 mod fail_fast;
 mod source;
@@ -24,37 +25,37 @@ use crate::naming::ArchiveFormat;
 use crate::progress::Count;
 use crate::walk::{WalkEntry, walk};
 
-/// How hard zstd tries: as hard as it does before it becomes slow. Of releases of 120 and 250 MB, level 19 makes an
-/// eighth less, in more than twenty times the time.
+/// The zstd level: the highest before it becomes slow. For releases of 120 and 250 MB, level 19 is an eighth smaller
+/// but takes more than twenty times as long.
 const ZSTD_LEVEL: i32 = 12;
-/// How hard deflate tries: as hard as it can.
+/// The deflate level: the highest.
 const DEFLATE_LEVEL: u32 = 9;
-/// The operating system in a gzip header: unknown, as RFC 1952 has it.
+/// The operating system in a gzip header: unknown (RFC 1952).
 const GZIP_UNKNOWN: u8 = 255;
 
-/// How a directory is packed.
+/// How to pack a directory.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe<'a> {
-    /// The kind of archive.
+    /// The archive format.
     pub format: ArchiveFormat,
-    /// The directory at its top, which everything lies in.
+    /// The top directory of all entries.
     pub top: &'a str,
     /// The time of every entry, in seconds since the epoch.
     pub time: u64,
 }
 
-/// What takes the entries of an archive to be, in order.
+/// Receives the entries of a new archive, in order.
 trait Sink {
     fn directory(&mut self, path: &str, mode: u32) -> io::Result<()>;
     fn symlink(&mut self, path: &str, target: &str) -> io::Result<()>;
     fn file(&mut self, path: &str, mode: u32, source: &mut Source<'_, '_>) -> io::Result<()>;
 }
 
-/// Packs what is in the directory `from` into `to`, a file that is empty and open for writing. What no release may
-/// hold is for the caller to refuse. `count` is told of each byte that is read.
+/// Packs the contents of the directory `from` into `to`, an empty file that is open for writing. The caller must
+/// refuse contents that no release may have. `count` receives the number of bytes read.
 ///
 /// # Errors
-/// When something cannot be read or written, or changes meanwhile, or on interruption.
+/// Returns an error if a file cannot be read or written, if it changes meanwhile, or on interruption.
 pub fn pack(from: &Path, to: File, recipe: Recipe<'_>, count: &mut Count<'_>) -> Result<File> {
     let to = io::BufWriter::with_capacity(1 << 20, to);
     let whole = || "cannot write the archive";
@@ -83,7 +84,7 @@ pub fn pack(from: &Path, to: File, recipe: Recipe<'_>, count: &mut Count<'_>) ->
     out.into_inner().map_err(io::IntoInnerError::into_error).context(whole)
 }
 
-/// With a checksum, and with threads: one or many of them make the same bytes.
+/// Creates an encoder with a checksum and threads. The number of threads does not change the output.
 fn zstd<W: Write>(to: W) -> io::Result<zstd::Encoder<'static, W>> {
     let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
     encoder.include_checksum(true)?;
@@ -121,7 +122,7 @@ fn add(found: &WalkEntry<'_>, top: &str, sink: &mut dyn Sink, count: &mut Count<
     .context(|| "cannot write the archive")
 }
 
-/// The mode by the owner's bits: what the owner may, everyone may, but write.
+/// Derives the mode from the owner's bits: all users get the owner's read and execute bits.
 fn shared(mode: u32) -> u32 {
     let others = mode & 0o500;
     mode & 0o700 | others >> 3 | others >> 6

@@ -1,4 +1,4 @@
-//! A file that is being packed: as many bytes as it had when it was opened, no more and no less.
+//! Reads a file to pack: exactly as many bytes as it had when it was opened.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,27 +10,27 @@ use crate::walk::WalkEntry;
 /// A file to be packed.
 pub struct Source<'a, 'w> {
     file: File,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: u64,
     left: u64,
     count: &'a mut Count<'w>,
 }
 
 impl<'a, 'w> Source<'a, 'w> {
-    /// Opens what a walk came upon. `count` is told of each byte that is read.
+    /// Opens a file of a walk. `count` receives the number of bytes read.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// Returns an error if the file cannot be opened.
     pub fn open(found: &WalkEntry<'_>, count: &'a mut Count<'w>) -> Result<Self> {
         let file = found.open().context(|| "cannot open it")?;
         let size = file.metadata().context(|| "cannot inspect it")?.len();
         Ok(Self { file, size, left: size, count })
     }
 
-    /// Makes sure that all of it was read.
+    /// Checks that the whole file was read.
     ///
     /// # Errors
-    /// When it has become shorter or longer meanwhile.
+    /// Returns an error if the file became shorter or longer meanwhile.
     pub fn finish(mut self) -> io::Result<()> {
         let more = self.file.read(&mut [0])?;
         if self.left == 0 && more == 0 { Ok(()) } else { Err(changed()) }

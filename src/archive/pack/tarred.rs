@@ -1,4 +1,4 @@
-//! A tar in the making, by the format of GNU tar.
+//! Writes a tar in the format of GNU tar.
 
 use std::io::{self, Write};
 
@@ -6,17 +6,17 @@ use tar::{Builder, EntryType, Header};
 
 use super::{Sink, Source};
 
-/// The name of an entry that holds what is too long for the next one's header.
+/// The name of the entry for a link target that is too long for the next header.
 const LONG: &[u8] = b"././@LongLink";
 
-/// A tar in the making.
+/// A tar that is being written.
 pub struct Tarred<W: Write> {
     tar: Builder<W>,
     time: u64,
 }
 
 impl<W: Write> Tarred<W> {
-    /// Writes to `out`; every entry has this time.
+    /// Creates a tar in `out`. Every entry has this time, in seconds since the epoch.
     pub fn new(out: W, time: u64) -> Self {
         Self { tar: Builder::new(out), time }
     }
@@ -24,7 +24,7 @@ impl<W: Write> Tarred<W> {
     /// Writes the end.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if it cannot be written.
     pub fn finish(self) -> io::Result<W> {
         self.tar.into_inner()
     }
@@ -49,7 +49,7 @@ impl<W: Write> Sink for Tarred<W> {
 
     fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
         let mut header = self.header(EntryType::Symlink, 0o777, 0);
-        // Word for word: what the builder writes by itself leaves out slashes and dots.
+        // Write the target verbatim: the builder's own method drops slashes and dots.
         if header.set_link_name_literal(target).is_err() {
             let text = [target.as_bytes(), b"\0"].concat();
             let mut long = self.header(EntryType::GNULongLink, 0o644, text.len() as u64);

@@ -1,4 +1,4 @@
-//! A zip in the making.
+//! Writes a zip.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -11,25 +11,26 @@ use super::fail_fast::{FailFastGuard, FailFastWriter};
 use super::{DEFLATE_LEVEL, Sink, Source};
 use crate::error::{Context, Result};
 
-/// Above this size of a file the figures of its entry may not fit their short fields, for packing may make it longer.
+/// The largest file size without zip64 fields. Compression can make a larger file too long for the 32-bit fields.
 const LARGE: u64 = 0xf000_0000;
 
-/// The last second that a zip can tell, since the epoch.
+/// The last second that a zip can store, since the epoch.
 const LAST: u64 = 4_354_819_199;
 
-/// A zip in the making.
+/// A zip that is being written.
 pub struct Zipped {
-    /// Goes before the writer does, which would end a zip that is given up, and print what keeps it from that.
+    /// Is dropped before the writer, which would otherwise finish an abandoned zip and print its errors.
     _guard: FailFastGuard,
     zip: ZipWriter<FailFastWriter<BufWriter<File>>>,
     options: SimpleFileOptions,
 }
 
 impl Zipped {
-    /// Writes to `out`; every entry has this time, as far as a zip can tell it: from 1980 to 2107, to two seconds.
+    /// Creates a zip in `out`. Every entry has this time, as far as a zip can store it: from 1980 to 2107, in steps
+    /// of two seconds.
     ///
     /// # Errors
-    /// Never, for the times that there are.
+    /// Never, because other times are replaced with the nearest one.
     pub fn new(out: BufWriter<File>, time: u64) -> Result<Self> {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
@@ -42,7 +43,7 @@ impl Zipped {
     /// Writes the end.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if it cannot be written.
     pub fn finish(self) -> io::Result<BufWriter<File>> {
         Ok(self.zip.finish()?.into_inner())
     }
@@ -66,7 +67,7 @@ impl Sink for Zipped {
     }
 }
 
-/// The moment, or the nearest that a zip can tell.
+/// Returns the time, or the nearest that a zip can store.
 fn moment(time: u64) -> std::result::Result<DateTime, zip::result::DateTimeRangeError> {
     let told =
         humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time.min(LAST))).to_string();

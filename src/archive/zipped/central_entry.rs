@@ -1,4 +1,4 @@
-//! One entry of a zip as its directory lists it, and as the header ahead of its data tells it again.
+//! Reads one entry of a zip: its record in the central directory, and the local header that repeats it.
 
 use super::le_fields::Fields;
 use crate::archive::fault::corrupt;
@@ -9,48 +9,49 @@ use crate::error::{Error, Result};
 const LISTED: &[u8; 4] = b"PK\x01\x02";
 const LOCAL: &[u8; 4] = b"PK\x03\x04";
 const DESCRIPTOR: &[u8; 4] = b"PK\x07\x08";
-/// The fixed part of a local header, in bytes.
+/// The size of the fixed part of a local header, in bytes.
 pub const LOCAL_SIZE: usize = 30;
-/// The field of a header whose figure stands in an extra field.
+/// The value of a header field whose actual value is in an extra field.
 const ELSEWHERE: u32 = 0xffff_ffff;
 
 const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
 const DESCRIBED: u16 = 1 << 3;
-/// The flags that say how an entry is to be read; others tell how it was packed.
+/// The flags that decide how to read an entry. The others describe how it was compressed.
 const MEANING: u16 = ENCRYPTED | DESCRIBED | 1 << 11;
 
 const ZIP64: u16 = 1;
 const UNICODE_PATH: u16 = 0x7075;
 
-/// How data is packed.
+/// The compression method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     Stored,
     Deflated,
 }
 
-/// One entry, as the directory lists it.
+/// One entry, as the central directory lists it.
 #[derive(Debug)]
 pub struct CentralEntry {
     pub name: Vec<u8>,
-    /// Where its header begins.
+    /// The offset of its local header, in bytes.
     pub at: u64,
-    /// The bytes that its data takes in the archive.
+    /// The compressed size in bytes.
     pub packed: u64,
     pub size: u64,
     pub crc: u32,
     pub method: Compression,
-    /// The type and permission bits; 0 where the writer knew none.
+    /// The type and permission bits; 0 if the writer did not know them.
     pub mode: u32,
     flags: u16,
     time: u32,
 }
 
 impl CentralEntry {
-    /// Takes the next entry of the directory.
+    /// Reads the next entry of the central directory.
     ///
     /// # Errors
-    /// Refuses what is damaged, encrypted, packed by another method, or has two names or sizes.
+    /// Returns a `Refused` error if it is damaged, encrypted, compressed by another method, or has two names or
+    /// sizes.
     pub fn read(fields: &mut Fields<'_>) -> Result<Self> {
         let (fixed, name, extra) =
             split_listed(fields).ok_or_else(|| corrupt("its central directory is malformed"))?;
@@ -68,10 +69,10 @@ impl CentralEntry {
         Ok(Self { name: name.to_owned(), at, packed, size, crc, method, mode: fixed.mode, flags, time })
     }
 
-    /// Checks the fixed part of the header ahead of the data, and returns how much more of it follows.
+    /// Checks the fixed part of the local header, and returns it with the lengths of the rest.
     ///
     /// # Errors
-    /// Refuses a header that is unlike the entry.
+    /// Returns a `Refused` error if the header differs from the entry.
     pub fn check_local(&self, fixed: &[u8]) -> Result<Local> {
         let local = Local::read(fixed).ok_or_else(|| violation(&self.name, "has no header"))?;
         let method = match self.method {
@@ -80,15 +81,15 @@ impl CentralEntry {
         };
         let same = (local.flags & MEANING, local.method, local.time, local.name_length)
             == (self.flags & MEANING, method, self.time, self.name.len());
-        // What is told behind the data may be left out ahead of it.
+        // If a data descriptor follows the data, the header may omit the CRC.
         let crc = local.crc == self.crc || self.is_described() && local.crc == 0;
         if same && crc { Ok(local) } else { Err(self.unlike()) }
     }
 
-    /// Checks the rest of the header: the name once more, and the extra fields.
+    /// Checks the rest of the local header: the name and the extra fields.
     ///
     /// # Errors
-    /// Refuses a header that is unlike the entry.
+    /// Returns a `Refused` error if the header differs from the entry.
     pub fn check_names(&self, local: &Local, name: &[u8], extra: &[u8]) -> Result<()> {
         let told = Extra::read(&self.name, extra)?.resolve([local.size, local.packed])?;
         let unknown = told == [0, 0] && self.is_described();
@@ -96,10 +97,10 @@ impl CentralEntry {
         if same { Ok(()) } else { Err(self.unlike()) }
     }
 
-    /// Checks what stands between the data and the next header: a description of the data, or nothing.
+    /// Checks the bytes between the data and the next header: a data descriptor, or nothing.
     ///
     /// # Errors
-    /// Refuses all else.
+    /// Returns a `Refused` error for all other bytes.
     pub fn check_described(&self, bytes: &[u8]) -> Result<()> {
         let mut fields = Fields(bytes);
         if matches!(bytes.len(), 16 | 24) && fields.bytes(4) != Some(DESCRIPTOR) {
@@ -120,7 +121,7 @@ impl CentralEntry {
         }
     }
 
-    /// How its data is unpacked.
+    /// Returns how to unpack the data.
     pub fn packing(&self) -> PackedData {
         let deflated = self.method == Compression::Deflated;
         PackedData { length: self.packed, size: self.size, deflated, crc: Some(self.crc), ahead: None }
@@ -139,7 +140,7 @@ impl CentralEntry {
     }
 }
 
-/// The figures of the directory that stand in every entry.
+/// The fixed fields of a central directory record.
 struct Fixed {
     flags: u16,
     method: u16,
@@ -161,16 +162,16 @@ fn split_listed<'a>(fields: &mut Fields<'a>) -> Option<(Fixed, &'a [u8], &'a [u8
     let at = fields.u32()?;
     let [name, extra, _comment] =
         [fields.bytes(lengths[0])?, fields.bytes(lengths[1])?, fields.bytes(lengths[2])?];
-    // Unix and macOS keep the mode in the upper half.
+    // Unix and macOS store the mode in the upper half.
     let mode = if matches!(writer >> 8, 3 | 19) { external >> 16 } else { 0 };
     (part == 0).then_some((Fixed { flags, method, time, crc, packed, size, at, mode }, name, extra))
 }
 
-/// The header ahead of an entry's data.
+/// The local header of an entry.
 pub struct Local {
-    /// The length of the name that follows.
+    /// The length of the name, in bytes.
     pub name_length: usize,
-    /// The length of the extra fields behind it.
+    /// The length of the extra fields, in bytes.
     pub extra_length: usize,
     flags: u16,
     method: u16,
@@ -192,10 +193,10 @@ impl Local {
     }
 }
 
-/// The extra fields that change what an entry is.
+/// The extra fields that change the meaning of an entry.
 struct Extra<'a> {
     name: &'a [u8],
-    /// Figures that are too large for their field.
+    /// The values that are too large for their fields.
     zip64: Option<&'a [u8]>,
 }
 
@@ -209,7 +210,7 @@ impl<'a> Extra<'a> {
             let data = data.ok_or_else(|| violation(name, "has a malformed extra field"))?;
             let twice = match tag {
                 Some(ZIP64) => zip64.replace(data).is_some(),
-                // The version of the field, a checksum, and the name.
+                // The field contains a version, a checksum, and the name.
                 Some(UNICODE_PATH) if data.get(5..) != Some(name) => {
                     return Err(violation(name, "has another name in an extra field"));
                 }
@@ -223,7 +224,7 @@ impl<'a> Extra<'a> {
         Ok(Self { name, zip64 })
     }
 
-    /// The figures of these fields: some writers keep the large ones here, others all.
+    /// Returns the actual values of these fields. Some writers store only the large ones here, others all.
     fn resolve<const N: usize>(&self, short: [u32; N]) -> Result<[u64; N]> {
         let Some(zip64) = self.zip64 else { return Ok(short.map(u64::from)) };
         let long: Vec<u64> = zip64.chunks_exact(8).filter_map(|bytes| Fields(bytes).u64()).collect();

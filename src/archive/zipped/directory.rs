@@ -1,4 +1,4 @@
-//! The directory at the end of a zip, read strictly, and by a second reader that must agree.
+//! Reads the central directory of a zip strictly. A second reader must agree.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,25 +17,25 @@ use crate::archive::input::read_ahead;
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
-/// Bounds the memory that a directory takes, in bytes.
+/// The maximum size of a central directory in bytes, to bound its memory.
 const SIZE_MAX: u64 = 96 << 20;
 
-/// What a zip lists.
+/// The central directory of a zip.
 pub struct Directory {
-    /// The entries, in the order in which they lie in the file.
+    /// The entries, in the order of their offsets.
     pub entries: Vec<CentralEntry>,
-    /// Where the directory begins, and so the last entry ends.
+    /// The offset of the central directory, where the last entry ends.
     pub start: u64,
-    /// The digest of the file from there on.
+    /// The digest of the file from `start` to its end.
     pub sum: Sum,
 }
 
 impl Directory {
-    /// Reads the directory of a file of so many bytes; `expect` is told how many entries there are before
-    /// they are read.
+    /// Reads the central directory of a file of `length` bytes. `expect` receives the number of entries before they
+    /// are read.
     ///
     /// # Errors
-    /// Refuses what is damaged or ambiguous, and what `expect` refuses.
+    /// Returns a `Refused` error if the directory is damaged or ambiguous, and the errors of `expect`.
     pub fn read(file: &File, length: u64, expect: &mut dyn FnMut(u64) -> Result<()>) -> Result<Self> {
         let base = length.saturating_sub(END_MAX);
         let end = EndRecord::find(&read_from(file, base, length)?, base)?;
@@ -74,7 +74,7 @@ fn list(tail: &[u8], end: EndRecord) -> Result<Vec<CentralEntry>> {
     }
 }
 
-/// What one reader overlooks in an archive made to deceive, another may see.
+/// Compares with a second reader, which may see what the first one overlooks in a malicious archive.
 fn agree(tail: &[u8], end: EndRecord, entries: &[CentralEntry]) -> Result<()> {
     let refuse = |error| match error {
         ZipError::Io(error) => damaged(error),
@@ -98,7 +98,7 @@ fn agree(tail: &[u8], end: EndRecord, entries: &[CentralEntry]) -> Result<()> {
     if same { Ok(()) } else { Err(corrupt("two readers of its central directory disagree")) }
 }
 
-/// The end of a file; what comes before it reads as zeros.
+/// The end of a file. All bytes before it read as zeros.
 struct Tail<'a> {
     bytes: &'a [u8],
     start: u64,

@@ -1,4 +1,4 @@
-//! The end of a zip: the records that tell where its directory is. There must be one way to read them.
+//! Finds the central directory by the end records of a zip. There must be only one way to read them.
 
 use super::le_fields::Fields;
 use crate::archive::fault::corrupt;
@@ -10,28 +10,28 @@ const LOCATOR: &[u8; 4] = b"PK\x06\x07";
 const LOCATOR_SIZE: usize = 20;
 const END64: &[u8; 4] = b"PK\x06\x06";
 const END64_SIZE: usize = 56;
-/// What an end record of the second kind tells of its own size, which leaves out what comes before.
+/// The size that a zip64 end record states for itself, without its first 12 bytes.
 const END64_REST: u64 = 44;
 
-/// How far from its end the records of a zip may begin, a comment of the greatest length included.
+/// The maximum distance of the end records from the end of a zip, including a comment of maximum length.
 pub const END_MAX: u64 = (END_SIZE + LOCATOR_SIZE + END64_SIZE) as u64 + 0xffff;
 
-/// Where the directory is.
+/// The location of the central directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndRecord {
-    /// Where it begins, from the beginning of the file.
+    /// Its offset in the file, in bytes.
     pub start: u64,
     /// Its length in bytes.
     pub size: u64,
-    /// How many entries it lists.
+    /// The number of entries.
     pub count: u64,
 }
 
 impl EndRecord {
-    /// Reads the records at the end of `tail`, the last part of a file that begins at `base`.
+    /// Reads the end records in `tail`, the end of a file from offset `base`.
     ///
     /// # Errors
-    /// Refuses what has no such records, has them twice, or has ones that contradict each other.
+    /// Returns a `Refused` error if the records are missing, exist twice, or contradict each other.
     pub fn find(tail: &[u8], base: u64) -> Result<Self> {
         let at = find(tail)?;
         let (end, before) = split(tail, at)?;
@@ -47,8 +47,8 @@ impl EndRecord {
     }
 }
 
-/// Where the one end record is. A reader that looks for it from behind must find the same as one that looks
-/// for a comment of the right length.
+/// Returns the position of the end record. A reader that searches backwards must find the same record as one that
+/// searches for a comment of the right length.
 fn find(tail: &[u8]) -> Result<usize> {
     let places = || tail.windows(END.len()).enumerate().filter(|(_, w)| w == END).map(|(at, _)| at);
     let comment = |at: usize| tail.get(at + 20..).and_then(|rest| Fields(rest).u16());
@@ -64,11 +64,11 @@ fn find(tail: &[u8]) -> Result<usize> {
     }
 }
 
-/// What stands ahead of the end record.
+/// The records before the end record.
 #[derive(Clone, Copy)]
 enum Before {
     Nothing,
-    /// The record of a zip with more or larger entries, and the pointer to it.
+    /// The zip64 end record, for more or larger entries, and its locator.
     End64 {
         record: EndRecord,
         at: usize,
@@ -94,7 +94,7 @@ fn split(tail: &[u8], at: usize) -> Result<(EndRecord, Before)> {
     let record_at = record_at.ok_or_else(contradicts)?;
     let record = read_end64(&tail[record_at..]).ok_or_else(contradicts)?;
     let pointed = read_locator(&tail[locator_at..]).ok_or_else(contradicts)?;
-    // The directory ends where the record begins, so the pointer can be checked without knowing the base.
+    // The directory ends where the zip64 record begins, so the locator can be checked without the base.
     if record.start.checked_add(record.size) != Some(pointed) {
         return Err(contradicts());
     }
@@ -105,7 +105,7 @@ fn contradicts() -> Error {
     corrupt("its zip64 records contradict each other")
 }
 
-/// A field that is too small for its figure has all bits set; any other must be right.
+/// Compares both records. A field that is too small for its value has all bits set; every other field must match.
 fn agree(end: EndRecord, record: EndRecord) -> Result<EndRecord> {
     let same = |small: u64, large: u64, limit: u64| small == large || small == limit;
     let agree = same(end.count, record.count, 0xffff)
@@ -133,7 +133,7 @@ fn read_end64(bytes: &[u8]) -> Option<EndRecord> {
     (rest == END64_REST && parts == (0, 0) && here == count).then_some(EndRecord { start, size, count })
 }
 
-/// Where the record is that the pointer leads to.
+/// Returns the offset that the locator points to.
 fn read_locator(bytes: &[u8]) -> Option<u64> {
     let mut fields = Fields(bytes.get(LOCATOR.len()..)?);
     let (part, at, parts) = (fields.u32()?, fields.u64()?, fields.u32()?);

@@ -1,4 +1,4 @@
-//! The entries of a zip, in the order in which they lie in the file, with nothing between them.
+//! Reads the entries of a zip in the order in which they lie in the file, with nothing between them.
 
 mod directory;
 mod eocd;
@@ -25,17 +25,18 @@ use super::workers::{BATCH, Workers};
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
-/// How many entries are read before the list of those to come is made shorter.
+/// How many entries are read before the list of the remaining ones is shrunk.
 const SHRINK_EVERY: usize = 1 << 16;
-/// The longest description that may follow an entry's data, in bytes.
+/// The maximum size of a data descriptor, in bytes.
 const DESCRIPTION_MAX: u64 = 24;
-/// The most that the text of a link may take in the archive, in bytes.
+/// The maximum compressed size of a symlink target or directory, in bytes.
 const SHORT_MAX: u64 = 64 << 10;
 
-/// Reads every entry and takes it in.
+/// Reads every entry and passes it to the extractor.
 ///
 /// # Errors
-/// Refuses what is damaged, encrypted, ambiguous or of a kind that no release holds; else as the intake.
+/// Returns a `Refused` error if the archive is damaged, encrypted or ambiguous, or has an entry of a kind that no
+/// release has. Also returns the errors of the extractor.
 pub fn read(
     file: &File,
     length: u64,
@@ -58,7 +59,7 @@ pub fn read(
     if Sum::of(&hash) == directory.sum { Ok(()) } else { Err(Error::failed("the archive was changed")) }
 }
 
-/// Reads the file from its beginning.
+/// A reader of the file from its beginning.
 struct Reader<'a, 'l> {
     file: &'a File,
     input: BufReader<Input<'a, 'l>>,
@@ -66,7 +67,7 @@ struct Reader<'a, 'l> {
 }
 
 impl Reader<'_, '_> {
-    /// Reads all entries, the last of which must end at `end`.
+    /// Reads all entries. The last one must end at `end`.
     fn entries(
         &mut self,
         mut entries: Vec<CentralEntry>,
@@ -78,7 +79,7 @@ impl Reader<'_, '_> {
         entries.reverse();
         while let Some(listed) = entries.pop() {
             meter.tick()?;
-            // What is known of the entries so far takes the memory that they took here.
+            // The records of the entries read so far need the memory that these entries used.
             if entries.len().is_multiple_of(SHRINK_EVERY) {
                 entries.shrink_to_fit();
             }
@@ -88,7 +89,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// Reads one entry, which must end where the next begins.
+    /// Reads one entry. It must end where the next one begins.
     fn entry(
         &mut self,
         listed: &CentralEntry,
@@ -123,8 +124,8 @@ impl Reader<'_, '_> {
         listed.check_described(&self.take(described)?)
     }
 
-    /// Takes the digest of a large entry's data, so that it need not be inflated where it is known. What is read
-    /// here is read again in its turn, and compared.
+    /// Computes the digest of a large entry's data, so that known data need not be inflated. The data is read again
+    /// in order, and compared.
     fn look_ahead(&self, packed: PackedData, meter: &mut ProgressMeter<'_>) -> Result<PackedData> {
         if packed.length <= BATCH as u64 {
             return Ok(packed);
@@ -141,7 +142,7 @@ impl Reader<'_, '_> {
         Ok(PackedData { ahead: Some(Sum::of(&hash)), ..packed })
     }
 
-    /// Reads the header ahead of an entry's data, and says how many bytes lie behind the data.
+    /// Reads the local header of an entry, and returns the number of bytes after the data.
     fn header(&mut self, listed: &CentralEntry, end: u64) -> Result<u64> {
         match listed.at.cmp(&self.at) {
             Ordering::Less => return Err(overlap()),
@@ -165,7 +166,7 @@ impl Reader<'_, '_> {
         self.short(listed)
     }
 
-    /// The data of an entry that is no file.
+    /// Returns the data of an entry that is not a file.
     fn short(&mut self, listed: &CentralEntry) -> Result<Vec<u8>> {
         if listed.packed > SHORT_MAX {
             return Err(violation(&listed.name, "is larger than its data needs"));
@@ -184,7 +185,7 @@ impl Reader<'_, '_> {
         Ok(data)
     }
 
-    /// Passes over the data of an entry that nobody takes.
+    /// Skips the data of an entry that the extractor does not want.
     fn skip(&mut self, n: u64, meter: &mut ProgressMeter<'_>) -> Result<()> {
         drain(&mut self.input.by_ref().take(n), &mut |_| meter.tick())?;
         self.at += n;
@@ -222,7 +223,7 @@ fn shape(listed: &CentralEntry) -> EntryType {
     }
 }
 
-/// Many writers leave the mode out: then it is what a umask of 022 gives.
+/// Returns the permission bits. Many writers omit them; the result is then that of a umask of 022.
 fn mode(told: u32, shape: EntryType) -> u32 {
     match told & 0o7777 {
         0 if shape == EntryType::Directory => 0o755,

@@ -1,4 +1,4 @@
-//! What was found of the archive that a release is brought from, or all that is wrong with it.
+//! Checks the archive of a release and returns the findings.
 
 use crate::error::{Kind, Result};
 use crate::execute::Reporter;
@@ -10,11 +10,12 @@ use super::super::source::ArchiveRequest;
 use super::super::trust;
 use super::run::CheckOutcome;
 
-/// Brings a release as far as it is wanted, and tells what was found of its archive; with what it declares, where it is
-/// known to be the vendor's. Where anything is in the way, nothing of it stays.
+/// Fetches a release as far as `want` says, and returns the findings about its archive. Also returns the release with
+/// its manifest, or `None` if the archive is not verified or breaks a rule. If a check fails, nothing remains in
+/// staging.
 ///
 /// # Errors
-/// Where the archive or the root cannot be read.
+/// Returns an error if the archive or the root cannot be read.
 pub fn check_archive<'a>(
     root: &'a Root,
     now: &Snapshot,
@@ -40,7 +41,7 @@ pub fn check_archive<'a>(
     }
 }
 
-/// All that is in the way of a release, check by check.
+/// Returns the failed checks of a release.
 fn all(faults: FailedChecks<'_>) -> (Vec<CheckOutcome>, Option<Fetch<'_>>) {
     match faults {
         FailedChecks::Foreign { first, also } => {
@@ -57,7 +58,7 @@ fn all(faults: FailedChecks<'_>) -> (Vec<CheckOutcome>, Option<Fetch<'_>>) {
     }
 }
 
-/// The archive itself, its digest, its signature, and the room that it takes.
+/// Returns the findings about the archive, its digest, its signature and the space that it takes.
 fn found(fetched: &mut Fetch<'_>) -> Vec<CheckOutcome> {
     let Some(ArchiveFacts { sha256, has_digest, is_signed, room }) = fetched.looked.take() else {
         return vec![("archive", Ok("it is installed".to_owned()))];

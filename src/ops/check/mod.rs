@@ -1,4 +1,4 @@
-//! `check`: all that an upgrade is held against before anything is changed, told at once. An upgrade runs the same.
+//! `check`: runs the checks of an upgrade and reports all results at once. An upgrade runs the same checks.
 
 mod archive;
 mod run;
@@ -23,36 +23,36 @@ pub(super) use archive::check_archive;
 use run::CHECK_HOOK;
 pub(super) use run::{CheckOutcome, all_or_nothing, require_all, run_checks, standing};
 
-/// What was found of one thing.
+/// The result of one check.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckRow {
-    /// What it is about.
+    /// The name of the check.
     pub check: &'static str,
-    /// Whether it is in nobody's way.
+    /// Whether the check passed.
     pub ok: bool,
-    /// What was found, and what is needed where that is another thing.
+    /// What the check found, and what is needed if that differs.
     pub found: String,
-    /// What to do about it.
+    /// What to do about a failed check.
     pub hints: Vec<String>,
 }
 
-/// What a release was held against.
+/// The results of all checks of a release.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckReport {
     /// The release.
     pub version: Version,
-    /// The release that runs.
+    /// The current release.
     pub from: Option<Version>,
-    /// Whether nothing is in its way.
+    /// Whether all checks passed.
     pub ok: bool,
-    /// Everything that was looked at.
+    /// The checks, in order.
     pub checks: Vec<CheckRow>,
 }
 
-/// Holds a release against everything that an upgrade would, and changes nothing.
+/// Runs all checks of an upgrade to a release, and changes nothing.
 ///
 /// # Errors
-/// Where the root cannot be read.
+/// Returns an error if the root or the archive cannot be read.
 pub fn check(
     root: &Root,
     common: &Common,
@@ -72,7 +72,7 @@ pub fn check(
         Some(fetched) if is_sound => staged(root, &session, fetched, target, reporter),
         _ => Ok(None),
     };
-    // One that could not be unpacked to be asked is looked at as far as it can be.
+    // If the release cannot be unpacked for its check hook, the other checks still run.
     let (fetched, _lock) = match staged {
         Ok(Some((staged, lock))) => (Some(staged), Some(lock)),
         Ok(None) => (fetched, None),
@@ -89,7 +89,7 @@ pub fn check(
     Ok(CheckReport { version: target.clone(), from: now.current.version().cloned(), ok, checks })
 }
 
-/// Whether anybody is at work on the root, who would have to be waited for.
+/// Checks that no other command works on the root.
 fn unlocked(root: &Root) -> Result<std::result::Result<String, Error>> {
     let is_open = journal::is_open(root)?;
     Ok(match root.at_work() {
@@ -99,7 +99,7 @@ fn unlocked(root: &Root) -> Result<std::result::Result<String, Error>> {
     })
 }
 
-/// A release that is in an archive and has a check of its own, unpacked for that under the lock; nothing of it stays.
+/// Unpacks an archive under the lock if its release has a check hook. The files are deleted at the end.
 fn staged<'a>(
     root: &'a Root,
     session: &Session<'_>,
@@ -136,30 +136,30 @@ fn told((check, outcome): CheckOutcome) -> CheckRow {
     }
 }
 
-/// Which of the installed releases run on another system.
+/// The installed releases, and whether each supports another operating system.
 #[derive(Clone, Debug, Serialize)]
 pub struct Supported {
-    /// The system.
+    /// The operating system.
     pub os: String,
     /// The releases, newest first.
     pub releases: Vec<Support>,
 }
 
-/// Whether a release runs on another system.
+/// Whether a release supports another operating system.
 #[derive(Clone, Debug, Serialize)]
 pub struct Support {
     /// The release.
     pub version: Version,
-    /// Its state.
+    /// The state of the release.
     pub state: ReleaseState,
-    /// Whether it runs there; none where it does not say.
+    /// Whether the release supports it; `None` if its manifest does not say.
     pub runs: Option<bool>,
 }
 
-/// Tells which of the installed releases run on another system, ahead of its upgrade.
+/// Determines which installed releases support another operating system, before the host is upgraded to it.
 ///
 /// # Errors
-/// Where the root or a manifest cannot be read.
+/// Returns an error if the root or a manifest cannot be read.
 pub fn supported(root: &Root, os: &Named) -> Result<Supported> {
     let now = root.observe()?;
     let host = platform::this(0)?;

@@ -1,4 +1,4 @@
-//! The checks themselves: what was found of each, or what is in the way.
+//! Runs the checks that a release must pass before a switch.
 
 use crate::data::OnDisk;
 use crate::error::{Error, Kind, Result};
@@ -24,16 +24,16 @@ use super::super::source::ArchiveRequest;
 use super::super::{Mode, Session, data, retry, service_move, upgrade_path};
 use super::archive::check_archive;
 
-/// One check: what was found, or what is in the way.
+/// The name of a check, and its finding or the error that prevents the switch.
 pub type CheckOutcome = (&'static str, std::result::Result<String, Error>);
 
-/// The name of the check that a release makes itself.
+/// The name of the check that the hook of the release makes.
 pub const CHECK_HOOK: &str = "check hook";
 
-/// The release, brought as far as it is wanted, and how the service gets to it: nothing is in the way.
+/// Runs all checks. If all pass, returns the release, fetched as far as `want` says, and how the service moves to it.
 ///
 /// # Errors
-/// Refused with all that is in the way at once.
+/// Returns the failed check if there is only one, otherwise a `Refused` error with all failed checks.
 pub fn require_all<'a>(
     session: &Session<'a>,
     on_disk: &OnDisk,
@@ -57,10 +57,10 @@ pub fn require_all<'a>(
     all_or_nothing(&request.target, failed).map(|()| (fetched.unwrap_or_default(), motion))
 }
 
-/// Fails with everything that is in the way of a release at once.
+/// Combines the errors of all failed checks into one.
 ///
 /// # Errors
-/// Refused, where anything is.
+/// Returns the only error as it is, and several as one `Refused` error.
 pub fn all_or_nothing(target: &Version, mut failed: Vec<Error>) -> Result<()> {
     match failed.len() {
         0 => Ok(()),
@@ -82,10 +82,10 @@ pub fn all_or_nothing(target: &Version, mut failed: Vec<Error>) -> Result<()> {
     }
 }
 
-/// What can be told whatever the release holds.
+/// Runs the checks that do not depend on the contents of the release.
 ///
 /// # Errors
-/// Where the root cannot be read.
+/// Returns an error if the root cannot be read.
 pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<CheckOutcome>> {
     let mut outcomes = vec![("trial", trial(root, now, &request.target)?)];
     outcomes.extend(owner(root, now)?.map(|outcome| ("owner", outcome)));
@@ -98,12 +98,12 @@ pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<Ch
     Ok(outcomes)
 }
 
-/// Whether programs of releases can be run; why not is told once.
+/// Returns whether programs of releases can run. The check `user` alone reports why not.
 fn has_user(root: &Root) -> bool {
     root.settings().user.is_none() || privilege::of_settings(root).is_ok()
 }
 
-/// A trial that ends by itself belongs to somebody who waits for its end.
+/// Refuses to replace a trial with a deadline by a third release, because its user waits for its end.
 fn trial(root: &Root, now: &Snapshot, target: &Version) -> Result<std::result::Result<String, Error>> {
     let Some((on_trial, permanent)) = now.trial() else { return Ok(Ok("none is under way".to_owned())) };
     let Some(trial) = root.trial(now)? else {
@@ -114,7 +114,7 @@ fn trial(root: &Root, now: &Snapshot, target: &Version) -> Result<std::result::R
     Ok(if is_third { Err(Error::refused(found).hint(END_TRIAL)) } else { Ok(found) })
 }
 
-/// Where releases are unpacked, if that is not in the root itself, and whether they can be.
+/// Checks that releases/ is not mounted read-only. Returns `None` if it is writable and lies on the disk of the root.
 fn spread(root: &Root) -> Option<std::result::Result<String, Error>> {
     let releases = root.releases();
     if disk::is_read_only(&releases) {
@@ -125,8 +125,8 @@ fn spread(root: &Root) -> Option<std::result::Result<String, Error>> {
         .then(|| Ok(format!("on another disk or mount, unpacked in {}", root.release_staging().display())))
 }
 
-/// What is unpacked belongs to the owner of the root; what runs was unpacked so as well, unless one of them changed
-/// hands. None where Tenure did not unpack what runs.
+/// Checks that the running release and the root have the same owner. Tenure unpacks releases that way, so a
+/// difference means a later change. Returns `None` if Tenure did not unpack the running release.
 fn owner(root: &Root, now: &Snapshot) -> Result<Option<std::result::Result<String, Error>>> {
     let Some(current) = now.current.version().filter(|current| root.receipt(current).is_some()) else {
         return Ok(None);
@@ -145,11 +145,11 @@ fn owner(root: &Root, now: &Snapshot) -> Result<Option<std::result::Result<Strin
     }))
 }
 
-/// Holds a release, with what it declares, against all that can be told of it without a change, and tells how the
-/// service gets to it. Where nobody can tell what it declares, only what is in its way in any case is told.
+/// Runs the checks that depend on the manifest of the release, changes nothing, and returns how the service moves. If
+/// the manifest is unknown, returns only the errors that do not depend on it.
 ///
 /// # Errors
-/// Where the root or a manifest cannot be read.
+/// Returns an error if the root or a manifest cannot be read.
 pub fn run_checks(
     root: &Root,
     now: &Snapshot,
@@ -186,7 +186,7 @@ pub fn run_checks(
     Ok((outcomes, motion))
 }
 
-/// How the service moves, and how it is now.
+/// Returns the checks of how the service moves and of its health.
 fn service(motion: Result<Option<ServiceMove>>, mode: Mode) -> (Vec<CheckOutcome>, Option<ServiceMove>) {
     let (way, motion) = match motion {
         Ok(Some(motion)) => (Ok(format!("the service moves {}", motion.way)), Some(motion)),
@@ -201,12 +201,11 @@ fn service(motion: Result<Option<ServiceMove>>, mode: Mode) -> (Vec<CheckOutcome
     ([("service", way)].into_iter().chain(health).collect(), motion)
 }
 
-/// What has run here is not kept from running again, least of all on the way back.
+/// Returns whether the release has run here. It must be able to run again, especially on a rollback.
 fn has_run(now: &Snapshot, target: &Version) -> bool {
     matches!(now.state(target), Some(ReleaseState::Permanent | ReleaseState::Old))
 }
 
-/// What the release's own check says, where it has one.
 fn check_hook(
     root: &Root,
     now: &Snapshot,
@@ -226,7 +225,7 @@ fn check_hook(
     };
     let said = match &fetched.staged {
         Some(staged) => staged.let_in(|place| ask(Some(place))).and_then(|said| said),
-        // It is looked at where it is; an archive that was only looked through is asked nothing.
+        // An installed release is checked in place. The hook of a release that is not unpacked cannot run.
         None if fetched.steps.is_empty() => ask(None),
         None => return None,
     };
@@ -239,7 +238,7 @@ fn requirements(root: &Root, manifest: Option<&Manifest>, claim: Reservation) ->
     else {
         return Ok(Vec::new());
     };
-    // Once all is unpacked that is to be.
+    // Compare with the space that is free after everything is unpacked.
     let host = platform::this(claim.left_of(disk::free(&root.disk())?.bytes))?;
     Ok(requires.met_by(&host).into_iter().map(outcome).collect())
 }

@@ -1,4 +1,5 @@
-//! What the targets share: archives rendered around arbitrary bytes, so that most of them get past checksums.
+//! Helpers shared by all fuzz targets. They render archives around arbitrary bytes, so that most of them pass the
+//! checksums.
 
 use std::fs;
 use std::io::Write;
@@ -14,19 +15,19 @@ use tenure::progress::NoProgress;
 
 const BLOCK: usize = 512;
 
-/// A directory in memory, for one run.
+/// Creates a directory in memory for one run.
 pub fn place() -> TempDir {
     tempfile::tempdir_in("/dev/shm").expect("a directory in /dev/shm")
 }
 
-/// Writes an archive, and says where it is.
+/// Writes an archive and returns its path.
 pub fn write(dir: &Path, bytes: &[u8]) -> PathBuf {
     let path = dir.join("archive");
     fs::write(&path, bytes).expect("the archive can be written");
     path
 }
 
-/// Little room: what needs more is refused.
+/// Returns small limits; a larger archive is refused.
 pub fn limits(refuse: &(dyn Fn(Excess) -> Error + Sync)) -> Limits<'_> {
     Limits { entries: 2_000, bytes: 16 << 20, block: 1, each: 0, refuse }
 }
@@ -35,14 +36,14 @@ pub fn excess(excess: Excess) -> Error {
     Error::refused(format!("too much: {excess:?}"))
 }
 
-/// Reads an archive to its end and writes nothing. Errors have to be of one line, without a terminal's escapes.
+/// Reads an archive to its end and writes nothing. Panics if an error message contains a control character.
 pub fn survey(bytes: &[u8], format: ArchiveFormat) -> Result<Reading> {
     let dir = place();
     let archive = Archive::open(&write(dir.path(), bytes), format)?;
     told(archive.survey(&limits(&excess), &mut |_| {}, &mut NoProgress))
 }
 
-/// Checks what an error says.
+/// Panics if an error message contains a control character or is too long.
 pub fn told<T>(result: Result<T>) -> Result<T> {
     if let Err(error) = &result {
         let line = error.in_one_line();
@@ -52,7 +53,7 @@ pub fn told<T>(result: Result<T>) -> Result<T> {
     result
 }
 
-/// An archive of the kind that the first byte says, around the others.
+/// Renders an archive from the bytes after the first one. The first byte selects the kind of archive.
 pub fn render(data: &[u8]) -> Option<(Vec<u8>, ArchiveFormat)> {
     let (kind, bytes) = data.split_first()?;
     Some(match kind % 10 {
@@ -72,7 +73,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory is written to")
 }
 
-/// A tar whose headers have the checksums that they need, and which ends as a tar ends.
+/// Returns a tar with valid header checksums and a valid end.
 pub fn summed(bytes: &[u8]) -> Vec<u8> {
     let mut tar = bytes.to_vec();
     tar.resize(bytes.len().next_multiple_of(BLOCK), 0);
@@ -94,8 +95,8 @@ pub fn summed(bytes: &[u8]) -> Vec<u8> {
     tar
 }
 
-/// A zip of stored entries: each line of the text is a name, what follows its first blank the contents. The
-/// last line says which bytes of the whole are then changed.
+/// Returns a zip of stored entries. Each line of the text is one entry: its name, a space and its contents. The last
+/// line selects bytes of the archive to change.
 pub fn zip(bytes: &[u8]) -> Vec<u8> {
     let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let changes = lines.pop().unwrap_or_default();
@@ -120,7 +121,7 @@ pub fn zip(bytes: &[u8]) -> Vec<u8> {
     zip
 }
 
-/// The part of a header that both headers of an entry have.
+/// Returns the fields that both headers of an entry have in common.
 fn fields(name: &[u8], data: &[u8]) -> Vec<u8> {
     let mut crc = flate2::Crc::new();
     crc.update(data);

@@ -1,5 +1,5 @@
 #![no_main]
-//! The files that people write, and the names and versions that they give.
+//! Fuzzes release.toml, tenure.toml, version ranges, versions and archive names.
 
 mod ground;
 

@@ -1,5 +1,6 @@
 #![no_main]
-//! Names and link targets, each in a tar and a zip that are otherwise sound: both must judge alike.
+//! Fuzzes names and link targets. Each is put into a tar and into a zip that are otherwise valid; both must give the
+//! same result.
 
 mod ground;
 
@@ -7,8 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use tenure::naming::ArchiveFormat;
 
 fuzz_target!(|name: &[u8]| {
-    // What a plain header cannot hold is no matter here; nor is a blank or an end of line, which the zip's
-    // description cannot.
+    // A plain tar header cannot hold an empty name, a longer name or a NUL. The description of the zip cannot hold a
+    // space or a newline.
     if name.is_empty() || name.len() > 100 || name.iter().any(|byte| matches!(byte, b' ' | b'\n' | 0)) {
         return;
     }

@@ -1,5 +1,5 @@
 #![no_main]
-//! The tar parser, bare and behind every decoder.
+//! Fuzzes the tar parser, without compression and with every decoder.
 
 mod ground;
 

@@ -1,5 +1,5 @@
 #![no_main]
-//! Unpacking into a directory: nothing outside of it changes, and what is accepted reads back the same.
+//! Fuzzes unpacking into a directory. Nothing outside the directory may change, and an unpacked release must verify.
 
 mod ground;
 
@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(surveyed.expect("it was sound before").sha256, reading.sha256);
 });
 
-/// Everything but the target: what it is, how large, and when it was changed.
+/// Returns the mode, size and modification time of all files except the target.
 fn outside(dir: &Path, target: &Path) -> BTreeMap<String, (u32, u64, i64, i64)> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).expect("the ground can be read") {

@@ -1,5 +1,5 @@
 #![no_main]
-//! The zip reader: arbitrary bytes, and sound zips with some bytes changed.
+//! Fuzzes the zip reader with arbitrary bytes, and with valid zips in which some bytes are changed.
 
 mod ground;
 

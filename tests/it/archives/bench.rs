@@ -1,4 +1,4 @@
-//! A directory of its own in which a test puts archives, surveys and unpacks them.
+//! A temporary directory in which a test writes, surveys and unpacks archives.
 
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsFd;
@@ -54,12 +54,13 @@ impl Bench {
         archive.unpack(Target { dir: dir.as_fd(), owner, twins: None }, &limits(), &mut |_| {}, progress)
     }
 
-    /// Where the release is once it is unpacked.
+    /// Returns the directory of the unpacked release.
     pub fn release(&self, survey: &Survey) -> PathBuf {
         survey.top.as_ref().map_or_else(|| self.target(), |top| self.target().join(top))
     }
 
-    /// Unpacks, and checks that record, disk and survey agree, and a look without unpacking as well.
+    /// Unpacks an archive. Asserts that the record, the files on disk, the survey and a survey without unpacking
+    /// agree.
     pub fn unpacked(&self, archive: &Archive) -> (Survey, Vec<String>) {
         let read = self.unpack(archive).unwrap();
         let release = self.release(&read.survey);
@@ -72,7 +73,7 @@ impl Bench {
         (read.survey, listing(&release))
     }
 
-    /// Checks that it is refused, and that nothing is touched but the target; returns what is said.
+    /// Asserts that an archive is refused and that only the target changes. Returns the message.
     pub fn refusal(&self, name: &str, bytes: &[u8]) -> String {
         let archive = self.archive(name, bytes);
         let before = listing(self.path());
@@ -95,7 +96,7 @@ impl Bench {
     }
 }
 
-/// What the tests may unpack.
+/// The limits of the tests.
 pub fn limits() -> Limits<'static> {
     let refuse = &|_| Error::refused("it is too large");
     Limits { entries: ENTRIES_MAX, bytes: 1 << 40, block: 4096, each: 0, refuse }
@@ -106,7 +107,7 @@ pub fn survey(archive: &Archive) -> Result<Reading> {
 }
 
 impl Drop for Bench {
-    /// A user who is not root cannot remove what is in a read-only directory.
+    /// Restores the modes first, because an unprivileged user cannot remove files in a read-only directory.
     fn drop(&mut self) {
         open_up(self.path());
     }
@@ -121,7 +122,7 @@ fn open_up(dir: &Path) {
     }
 }
 
-/// Everything under a directory, one line each: `path/ mode`, `path mode contents` or `path -> target`.
+/// Lists a directory tree, one line per entry: `path/ mode`, `path mode contents` or `path -> target`.
 pub fn listing(dir: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     list(dir, "", &mut lines);

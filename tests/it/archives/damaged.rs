@@ -1,10 +1,10 @@
-//! Archives that were cut short or hit on the way.
+//! Truncated and corrupted archives.
 
 use super::bench::{Bench, survey};
 use super::make::{dir, every_format, file, link};
 
 #[test]
-fn an_archive_cut_short_anywhere_is_refused() {
+fn truncated_archive_is_refused() {
     let pieces = [dir("x"), file("x/a", "some data that is longer than twenty bytes"), file("x/b", "")];
     for (name, bytes) in every_format(&pieces) {
         let bench = Bench::new();
@@ -19,9 +19,9 @@ fn an_archive_cut_short_anywhere_is_refused() {
     }
 }
 
-/// A tar has no checksum over its data: that is for the compression around it.
+/// A tar has no checksum of its data; only the compression can detect changed data.
 #[test]
-fn no_flipped_bit_goes_through_as_other_contents() {
+fn flipped_bit_does_not_change_contents() {
     let pieces = [file("x/a", "some data that is longer than twenty bytes"), link("x/l", "a")];
     for (name, bytes) in every_format(&pieces).into_iter().filter(|(name, _)| *name != "x.tgz") {
         let sound = Bench::new();
@@ -36,7 +36,7 @@ fn no_flipped_bit_goes_through_as_other_contents() {
             accepted += 1;
             let Ok(read) = bench.unpack(&archive) else { panic!("{name}: accepted and not unpacked, {at}") };
             let found = super::bench::listing(&bench.release(&read.survey));
-            // A zip has no checksum over its modes either.
+            // A zip has no checksum of its modes either.
             let sound =
                 found == expected || name == "x.tar" || name == "x.zip" && found[0].ends_with("bytes");
             assert!(sound, "{name} {at}: {found:?}");
@@ -50,7 +50,7 @@ fn no_flipped_bit_goes_through_as_other_contents() {
 }
 
 #[test]
-fn every_bit_of_a_tar_header_is_checked() {
+fn tar_header_checksum_covers_every_bit() {
     let bytes = every_format(&[file("a", "1")]).pop().unwrap().1;
     for at in (0..512).filter(|at| !(148..156).contains(at)) {
         let mut bytes = bytes.clone();
@@ -61,7 +61,7 @@ fn every_bit_of_a_tar_header_is_checked() {
 }
 
 #[test]
-fn something_behind_a_compressed_tar_is_refused() {
+fn data_after_compressed_tar_is_refused() {
     for (name, bytes) in every_format(&[file("a", "1"), file("b", "")]) {
         if name != "x.zip" {
             Bench::new().refusal(name, &[bytes.as_slice(), b"something else behind it"].concat());

@@ -1,9 +1,9 @@
-//! Archives that would write elsewhere, or mean different things to different programs.
+//! Archives that would write outside the release, or that different programs read differently.
 
 use super::bench::Bench;
 use super::make::{Fields, Piece, Zip, dir, file, global, hard, link, open_tar, pax, tar, typed, zip};
 
-/// What both formats can express, and what must be said about it.
+/// Returns entries that both tar and zip can express, each with the expected message.
 fn shared() -> Vec<(Vec<Piece>, &'static str)> {
     let long = "n".repeat(256);
     let longest = vec!["d".repeat(200); 21].join("/");
@@ -46,7 +46,8 @@ fn shared() -> Vec<(Vec<Piece>, &'static str)> {
     ]
 }
 
-/// Adds a sound file, without which an archive is refused for being empty, unless that is the point.
+/// Adds a valid file, because an archive without files is refused for that reason. Cases that test this reason stay
+/// empty.
 fn not_empty(mut pieces: Vec<Piece>, text: &str) -> Vec<Piece> {
     if !text.starts_with("it contains no file") {
         pieces.push(file("beside", ""));
@@ -55,7 +56,7 @@ fn not_empty(mut pieces: Vec<Piece>, text: &str) -> Vec<Piece> {
 }
 
 #[test]
-fn hostile_entries_are_refused_in_every_format() {
+fn every_format_refuses_hostile_entries() {
     for (pieces, text) in shared() {
         let pieces = not_empty(pieces, text);
         for (name, bytes) in [("x.tar", tar(&pieces)), ("x.zip", zip(&pieces))] {
@@ -66,7 +67,7 @@ fn hostile_entries_are_refused_in_every_format() {
 }
 
 #[test]
-fn links_may_not_leave_the_release_for_the_directory_that_is_stripped() {
+fn link_to_stripped_directory_is_refused() {
     let pieces = [file("emqx/a", ""), link("emqx/l", "../emqx/a")];
     for (name, bytes) in [("x.tar", tar(&pieces)), ("x.zip", zip(&pieces))] {
         let refusal = Bench::new().refusal(name, &bytes);
@@ -74,7 +75,7 @@ fn links_may_not_leave_the_release_for_the_directory_that_is_stripped() {
     }
 }
 
-/// Links and types that a zip has not.
+/// Returns links and types that a zip cannot express.
 fn types() -> Vec<(Vec<Piece>, &'static str)> {
     let ok = || file("a", "1");
     vec![
@@ -110,7 +111,7 @@ fn types() -> Vec<(Vec<Piece>, &'static str)> {
     ]
 }
 
-/// What a tar can tell about an entry ahead of it.
+/// Returns extension headers of a tar.
 fn extensions() -> Vec<(Vec<Piece>, &'static str)> {
     let big = vec![b'n'; 65537];
     let ok = || file("a", "1");
@@ -150,7 +151,7 @@ fn hostile_tars_are_refused() {
 }
 
 #[test]
-fn a_tar_must_end_as_a_tar_ends() {
+fn tar_without_valid_end_is_refused() {
     let open = open_tar(&[file("a", "1"), file("b", "2")]);
     let end = |tail: &[&[u8]]| [&[open.as_slice()], tail].concat().concat();
     let table = [
@@ -206,7 +207,7 @@ fn hostile_zips_are_refused() {
 }
 
 #[test]
-fn zip_entries_that_share_their_data_are_refused() {
+fn overlapping_zip_entries_are_refused() {
     let mut zip = Zip::default();
     zip.add(&file("a", "data"), |_| {}).add(&file("a", "data"), |f| f.at = 0);
     let refusal = Bench::new().refusal("x.zip", &zip.finish());

@@ -1,10 +1,10 @@
-//! Makes archives byte by byte, so that they can also be what no sound tool makes.
+//! Builds archives byte by byte, so that tests can make archives that usual tools do not make.
 
 use crate::hostile::corpus::packed::{crc, deflated};
 pub use crate::hostile::corpus::packed::{gz, xz, zst};
 pub use crate::hostile::corpus::tar::{Piece, dir, file, global, hard, link, open_tar, pax, tar, typed};
 
-/// A zip in the making. What its headers say is right unless `twist` changes it.
+/// A zip to write. Its headers are valid unless `twist` changes them.
 #[derive(Default)]
 pub struct Zip {
     bytes: Vec<u8>,
@@ -12,7 +12,7 @@ pub struct Zip {
     count: u16,
 }
 
-/// The fields that both headers of an entry share.
+/// The fields that both headers of an entry have in common.
 pub struct Fields {
     pub flags: u16,
     pub method: u16,
@@ -104,7 +104,8 @@ pub fn zip(pieces: &[Piece]) -> Vec<u8> {
     zip.finish()
 }
 
-/// The same entries in every format. Hard links, which zip has not, become what they link to.
+/// Returns the entries as an archive of every format. In a zip, which has no hard links, a hard link becomes a copy
+/// of its target.
 pub fn every_format(pieces: &[Piece]) -> Vec<(&'static str, Vec<u8>)> {
     let tar = tar(pieces);
     let unlinked: Vec<Piece> = pieces

@@ -1,4 +1,4 @@
-//! Archives of every format, sound, damaged and hostile, through the library as the commands use it.
+//! Valid, damaged and hostile archives of every format, read through the library as the commands do.
 
 #![allow(clippy::cast_possible_truncation, reason = "archives here are small")]
 

@@ -1,4 +1,4 @@
-//! Sound archives: what is unpacked is what was packed, less what no release may bring along.
+//! Valid archives. They unpack to their contents, except for modes that a release must not have.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -25,7 +25,7 @@ const RELEASE: [&str; 9] = [
     "release.toml 644 name = \"x\"",
 ];
 
-/// Directories that others imply, odd modes, and links in both directions of the archive's order.
+/// Returns entries with implied directories, unusual modes, and links to earlier and to later entries.
 fn release(top: &str) -> Vec<Piece> {
     let at = |path: &str| format!("{top}{path}");
     vec![
@@ -54,19 +54,19 @@ fn every_format_unpacks_to_the_same_release() {
 }
 
 #[test]
-fn a_survey_tells_what_a_release_takes() {
+fn survey_counts_entries_and_space() {
     for (name, bytes) in
         every_format(&[dir("x"), file("x/a", [7; 5000]), file("x/b/c", ""), link("x/l", "a")])
     {
         let bench = Bench::new();
         let survey = survey(&bench.archive(name, &bytes)).unwrap().survey;
-        // a, b, b/c and l; of them a takes two blocks of 4096 and the empty file none.
+        // The entries are a, b, b/c and l. The file a takes two blocks of 4096 bytes; the empty file takes none.
         assert_eq!((survey.entries(), survey.bytes(), survey.space(4096)), (4, 5000, 4 * 4096), "{name}");
     }
 }
 
 #[test]
-fn hard_links_stay_one_file_and_times_are_kept() {
+fn hard_links_and_times_are_preserved() {
     let bench = Bench::new();
     let pieces = [file("a", "1"), hard("d/b", "a"), hard("c", "d/b"), file("z", "")];
     bench.unpacked(&bench.archive("x.tar", &tar(&pieces)));
@@ -76,7 +76,7 @@ fn hard_links_stay_one_file_and_times_are_kept() {
 }
 
 #[test]
-fn a_lone_file_at_the_top_is_not_stripped_and_neither_is_one_of_two_directories() {
+fn only_single_top_directory_is_stripped() {
     let table = [
         (vec![file("run", "")], None, vec!["run 644 "]),
         (vec![file("a/x", ""), file("b", "")], None, vec!["a/ 755", "a/x 644 ", "b 644 "]),
@@ -96,7 +96,7 @@ fn a_lone_file_at_the_top_is_not_stripped_and_neither_is_one_of_two_directories(
 }
 
 #[test]
-fn the_manifest_is_the_one_at_the_top_of_the_release() {
+fn manifest_is_read_from_release_top() {
     let nested = [file("a/release.toml", "nested"), file("release.toml", "top")];
     let deeper = [file("a/b/release.toml", "deeper"), file("a/release.toml", "top")];
     for pieces in [nested.to_vec(), deeper.to_vec()] {
@@ -108,7 +108,7 @@ fn the_manifest_is_the_one_at_the_top_of_the_release() {
 }
 
 #[test]
-fn what_cannot_be_a_manifest_is_refused() {
+fn invalid_manifest_is_refused() {
     let table = [
         (vec![file("release.toml", vec![b'#'; 65537])], "is longer than 64 KiB"),
         (vec![file("x/release.toml", [0xff])], "is not UTF-8"),
@@ -124,7 +124,7 @@ fn what_cannot_be_a_manifest_is_refused() {
 }
 
 #[test]
-fn thousands_of_files_and_long_names() {
+fn many_files_and_long_names_unpack() {
     let mut pieces: Vec<Piece> =
         (0..3000).map(|n| file(format!("emqx/{}/{n}", n % 50), n.to_string())).collect();
     let long = format!("emqx/{}/{}", "d".repeat(200), "f".repeat(255));
@@ -139,7 +139,7 @@ fn thousands_of_files_and_long_names() {
 }
 
 #[test]
-fn pax_records_name_entries_and_unknown_ones_say_nothing() {
+fn unknown_pax_records_are_ignored() {
     let bench = Bench::new();
     let pieces = [
         global(&[("comment", b"a commit"), ("mtime", b"1.5")]),
@@ -153,7 +153,7 @@ fn pax_records_name_entries_and_unknown_ones_say_nothing() {
 }
 
 #[test]
-fn archives_may_consist_of_several_streams() {
+fn archive_of_several_streams_unpacks() {
     let tar = tar(&[file("a", "1"), file("b", "2")]);
     let halves = tar.split_at(700);
     let twice = |pack: fn(&[u8]) -> Vec<u8>| [pack(halves.0), pack(halves.1)].concat();
@@ -163,14 +163,14 @@ fn archives_may_consist_of_several_streams() {
     }
 }
 
-/// One raw block in a frame that asks for a window of this many bytes, as a power of two.
+/// Returns one raw block in a frame that needs a window of 2^`log` bytes.
 fn windowed(log: u8, data: &[u8]) -> Vec<u8> {
     let block = (data.len() << 3 | 1).to_le_bytes();
     [&[0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3], &block[..3], data].concat()
 }
 
 #[test]
-fn a_zstd_frame_may_ask_for_128_mib_and_no_more() {
+fn zstd_window_over_128_mib_is_refused() {
     let tar = tar(&[file("a", "1")]);
     let bench = Bench::new();
     assert_eq!(bench.unpacked(&bench.archive("x.tar.zst", &windowed(27, &tar))).1, ["a 644 1"]);
@@ -179,7 +179,7 @@ fn a_zstd_frame_may_ask_for_128_mib_and_no_more() {
 }
 
 #[test]
-fn what_is_no_file_is_not_opened() {
+fn only_regular_files_are_opened() {
     let bench = Bench::new();
     let fifo = bench.path().join("x.tar");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -195,7 +195,7 @@ fn what_is_no_file_is_not_opened() {
 }
 
 #[test]
-fn an_archive_that_changes_meanwhile_is_not_unpacked() {
+fn changed_archive_is_not_unpacked() {
     for (name, bytes) in every_format(&[file("a", "1"), file("b", "2")]) {
         let bench = Bench::new();
         let archive = bench.archive(name, &bytes);
@@ -208,9 +208,9 @@ fn an_archive_that_changes_meanwhile_is_not_unpacked() {
     }
 }
 
-/// As on a file system that does not tell upper from lower case.
+/// An existing name has the same effect as a file system that does not distinguish upper and lower case.
 #[test]
-fn a_target_that_is_not_empty_is_not_written_over() {
+fn unpack_does_not_overwrite_existing_file() {
     for existing in ["file", "link"] {
         let bench = Bench::new();
         let at = bench.target().join(existing);
@@ -230,7 +230,7 @@ fn a_target_that_is_not_empty_is_not_written_over() {
 }
 
 #[test]
-fn everything_is_given_to_the_owner() {
+fn unpack_sets_owner() {
     let root = nix::unistd::geteuid().is_root();
     let (uid, gid) = if root {
         (12345, 54321)
@@ -249,7 +249,7 @@ fn everything_is_given_to_the_owner() {
     }
 }
 
-/// Interrupts after so many questions, and notes what it is told.
+/// Interrupts after `left` queries and records the reported progress.
 struct Countdown {
     left: std::cell::Cell<u32>,
     told: Vec<(u64, u64)>,
@@ -267,7 +267,7 @@ impl Progress for Countdown {
 }
 
 #[test]
-fn progress_is_told_in_bytes_of_the_archive_and_any_pass_can_be_interrupted() {
+fn survey_reports_progress_and_can_be_interrupted() {
     let noise: Vec<u8> =
         (0..3_000_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
     for (name, bytes) in every_format(&[file("a", &noise), file("b", "")]) {
@@ -296,7 +296,7 @@ fn progress_is_told_in_bytes_of_the_archive_and_any_pass_can_be_interrupted() {
 }
 
 #[test]
-fn types_and_ends_that_old_tools_write_are_read() {
+fn old_tar_types_and_ends_are_read() {
     let bench = Bench::new();
     let pieces = [typed(0, "old", "1"), typed(b'7', "contiguous", "2")];
     let bytes = [open_tar(&pieces), vec![0; 10240]].concat();

@@ -1,10 +1,10 @@
-//! What GNU tar and gzip make.
+//! Archives that GNU tar and gzip make.
 
 use std::process::Command;
 
 use super::bench::{Bench, listing};
 
-/// Packs a directory of everything that a release may hold, and returns what it holds.
+/// Packs a directory with every kind of entry that a release may contain, and returns its listing.
 fn packed(bench: &Bench, options: &[&str], name: &str) -> Vec<String> {
     let long = "l".repeat(99);
     let script = format!(
@@ -29,7 +29,7 @@ fn sh(bench: &Bench, script: &str) {
 }
 
 #[test]
-fn every_format_of_gnu_tar_is_read() {
+fn gnu_tar_formats_are_read() {
     for (format, name) in [("gnu", "x.tar"), ("pax", "x.tar"), ("ustar", "x.tar"), ("gnu", "x.tar.gz")] {
         let bench = Bench::new();
         let format = format!("--format={format}");
@@ -42,7 +42,7 @@ fn every_format_of_gnu_tar_is_read() {
 }
 
 #[test]
-fn a_name_longer_than_a_header_holds_is_read() {
+fn long_tar_name_is_read() {
     for format in ["--format=gnu", "--format=pax"] {
         let bench = Bench::new();
         let dirs = vec!["d".repeat(90); 4].join("/");
@@ -54,7 +54,7 @@ fn a_name_longer_than_a_header_holds_is_read() {
 }
 
 #[test]
-fn sparse_files_and_pipes_of_gnu_tar_are_refused() {
+fn sparse_files_and_pipes_are_refused() {
     for format in ["--format=gnu", "--format=pax"] {
         let bench = Bench::new();
         sh(
@@ -70,7 +70,7 @@ fn sparse_files_and_pipes_of_gnu_tar_are_refused() {
 }
 
 #[test]
-fn what_gzip_packs_is_read_and_what_it_finds_broken_is_not() {
+fn gzip_archive_is_read_and_checked() {
     let bench = Bench::new();
     sh(&bench, "mkdir a && echo 1 >a/x && echo 2 >a/y && tar -cf x.tar a && gzip x.tar");
     let bytes = std::fs::read(bench.path().join("x.tar.gz")).unwrap();

@@ -1,4 +1,4 @@
-//! Copying an installed tree, and finding what was done to one.
+//! Copies of an installed tree, and differences between a tree and its record.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -36,7 +36,7 @@ fn copied(bench: &Bench, from: &Path) -> Result<Copied> {
 }
 
 #[test]
-fn a_copy_keeps_everything_but_sockets_and_dangerous_modes() {
+fn copy_drops_sockets_and_special_modes() {
     let bench = Bench::new();
     let from = installed(&bench);
     nix::unistd::mkfifo(&from.join("bin/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -59,7 +59,7 @@ fn a_copy_keeps_everything_but_sockets_and_dangerous_modes() {
 }
 
 #[test]
-fn what_cannot_be_copied_is_named() {
+fn failed_copy_names_path() {
     let bench = Bench::new();
     let error = copied(&bench, bench.path()).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
@@ -69,7 +69,7 @@ fn what_cannot_be_copied_is_named() {
 }
 
 #[test]
-fn every_change_to_a_tree_is_found() {
+fn compare_finds_every_change() {
     let bench = Bench::new();
     let dir = installed(&bench);
     let before = scan(&dir).unwrap();

@@ -1,11 +1,11 @@
-//! The corpus has what every rule asks for, in every format.
+//! Tests that the corpus has the required cases of every rule in every format.
 
 use std::collections::BTreeSet;
 
 use super::CASES;
 use super::corpus::{RULES, Rule, Verdict, write_all};
 
-/// How many cases of a rule in a format are to be refused, and how many to be accepted.
+/// Returns how many cases of a rule in a format must be refused and how many must be accepted.
 fn count(rule: &Rule, format: &str) -> (usize, usize) {
     let of = CASES.iter().filter(|case| case.rule == rule.line && case.format == format);
     let (bad, good): (Vec<_>, Vec<_>) = of.partition(|case| matches!(case.verdict, Verdict::Reject(_)));
@@ -24,7 +24,7 @@ fn every_rule_has_cases_in_every_format() {
 }
 
 #[test]
-fn every_case_has_a_rule_a_reason_and_a_name_of_its_own() {
+fn cases_have_rule_reason_and_unique_name() {
     let lines: BTreeSet<&str> = RULES.iter().map(|rule| rule.line).collect();
     assert_eq!(lines.len(), RULES.len());
     let mut names = BTreeSet::new();
@@ -46,7 +46,7 @@ fn every_case_has_a_rule_a_reason_and_a_name_of_its_own() {
 }
 
 #[test]
-fn the_corpus_can_be_written() {
+fn corpus_can_be_written() {
     let dir = tempfile::tempdir().unwrap();
     write_all(dir.path()).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), CASES.len());

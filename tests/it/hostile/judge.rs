@@ -1,18 +1,18 @@
-//! One case: what the command says of it, and what it leaves.
+//! Runs one case and checks the output of the command and the files that it leaves.
 
 use super::corpus::{Case, Verdict, bombs};
 use super::place::{Place, VERSION};
 use super::released;
 use crate::support::Run;
 
-/// Tenure's own that even a refused command makes: its directory, the lock, and three empty directories. The
-/// root's own time changes with them.
+/// Returns whether even a refused command creates this path: Tenure's directory, the lock or one of three empty
+/// directories. The modification time of the root changes with them.
 fn own(path: &str) -> bool {
     let empty = [".tenure/receipts", ".tenure/staging", ".tenure/trash"];
     matches!(path, "" | ".tenure" | ".tenure/lock") || empty.contains(&path)
 }
 
-/// The commands take turns: each of them unpacks.
+/// Alternates between two commands, because both unpack.
 fn command(number: usize) -> &'static str {
     if number.is_multiple_of(2) { "unpack" } else { "install" }
 }
@@ -21,11 +21,11 @@ pub fn refused(number: usize, case: &Case) -> Result<(), String> {
     let Verdict::Reject(why) = case.verdict else { return Ok(()) };
     let place = Place::new(case.format, &case.bytes);
     is_refused(&place, &[command(number), VERSION], why)?;
-    // What a dry run foretells is what happens.
+    // A dry run must predict the same result.
     if number.is_multiple_of(3) { is_refused(&place, &["unpack", "--dry-run", VERSION], why) } else { Ok(()) }
 }
 
-/// The command is refused with these words, and leaves everything as it was.
+/// Checks that the command is refused with these words and changes nothing.
 pub fn is_refused(place: &Place, args: &[&str], why: &str) -> Result<(), String> {
     let before = place.marks();
     let run = place.run(args);
@@ -43,7 +43,7 @@ pub fn is_refused(place: &Place, args: &[&str], why: &str) -> Result<(), String>
     if differing.is_empty() { Ok(()) } else { Err(format!("changed: {differing:#?}")) }
 }
 
-/// It ended with this code, and without anything that a terminal obeys.
+/// Checks that the command exited with this code and printed no control characters.
 fn said(run: &Run, code: i32) -> Result<(), String> {
     if run.code != Some(code) {
         return Err(format!("ended with {:?}, not {code}: {}{}", run.code, run.stdout, run.stderr));
@@ -78,11 +78,11 @@ pub fn accepted(number: usize, case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-/// The kinds of faults with which a release is unpacked all the same.
+/// The codes of faults that do not prevent unpacking.
 const ADVICE: [&str; 4] = ["mode-lost", "name-clash", "interpreter-missing", "file-written"];
 
-/// A vendor is told of a fault exactly where unpacking is refused, but for the limits of one host; and nothing is
-/// written meanwhile.
+/// Checks that `lint` reports a fault exactly if unpacking is refused, except for the limits of a host, and that it
+/// writes nothing.
 pub fn foretold(_: usize, case: &Case) -> Result<(), String> {
     let place = Place::new(case.format, &case.bytes);
     let before = place.marks();

@@ -1,4 +1,4 @@
-//! What depends on the host: absolute names that lead somewhere, free space, and limits by default.
+//! Cases that depend on the host: absolute names of existing files, free space, and default limits.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,7 +9,7 @@ use super::corpus::{ALL, table};
 use super::judge::is_refused;
 use super::place::{Place, VERSION};
 
-/// Names and targets that are those of a canary on this host.
+/// Returns entries whose absolute names or targets are canaries on this host.
 fn absolute(place: &Place) -> Vec<(Vec<Piece>, &'static str)> {
     let canaries = place.around().join("canaries");
     let at = |name: &str| canaries.join(name).to_str().unwrap().to_owned();
@@ -26,7 +26,7 @@ fn absolute(place: &Place) -> Vec<(Vec<Piece>, &'static str)> {
 }
 
 #[test]
-fn absolute_names_of_canaries_lead_nowhere() {
+fn absolute_names_do_not_reach_canaries() {
     for format in ALL {
         let place = Place::empty("", format);
         for (pieces, why) in absolute(&place) {
@@ -42,9 +42,9 @@ fn absolute_names_of_canaries_lead_nowhere() {
     }
 }
 
-/// Without settings it is the free space that counts.
+/// Without settings, the free space is the limit.
 #[test]
-fn what_claims_more_than_the_disk_has_is_refused() {
+fn claims_beyond_free_space_are_refused() {
     let size = [0x80, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0];
     let claims = [file("a", "alpha"), file("b", "").patch(super::corpus::tar::SIZE_AT, size)];
     for format in &ALL[..4] {
@@ -59,13 +59,13 @@ fn what_claims_more_than_the_disk_has_is_refused() {
     place.run(&["unpack", VERSION]).code(2).stderr_has("not enough space for 1.2.3");
 }
 
-/// A zip64 field with one size.
+/// Returns a zip64 field with one size.
 fn wide(size: u64) -> Vec<u8> {
     super::corpus::zip::extra(1, &size.to_le_bytes())
 }
 
-/// Writes a zip that lists so many empty files with names of this length, which are there or not, without
-/// holding it in memory.
+/// Writes a zip that lists `count` empty files with names of this length, without holding it in memory. `present`
+/// decides whether the files have local headers.
 fn large_zip(place: &Place, count: u32, length: usize, present: bool) {
     let path = place.root().join("releases").join(&place.archive);
     let mut out = io::BufWriter::new(File::create(path).unwrap());
@@ -96,7 +96,7 @@ fn large_zip(place: &Place, count: u32, length: usize, present: bool) {
 
 #[test]
 #[ignore = "takes long: a directory of 90 MiB"]
-fn a_million_listed_entries_take_little_memory() {
+fn million_listed_entries_use_little_memory() {
     let place = Place::empty("", "zip");
     large_zip(&place, 1_000_000, 48, false);
     is_refused(&place, &["unpack", VERSION], "has no header").unwrap();
@@ -104,7 +104,7 @@ fn a_million_listed_entries_take_little_memory() {
 
 #[test]
 #[ignore = "takes long: a directory of 90 MiB"]
-fn long_listed_names_take_little_memory() {
+fn long_listed_names_use_little_memory() {
     let place = Place::empty("", "zip");
     large_zip(&place, 1_450, 65_000, false);
     is_refused(&place, &["unpack", VERSION], "has no header").unwrap();
@@ -112,7 +112,7 @@ fn long_listed_names_take_little_memory() {
 
 #[test]
 #[ignore = "takes long: a million entries"]
-fn a_million_files_of_a_tar_take_little_memory() {
+fn million_files_of_tar_use_little_memory() {
     let place = Place::empty("", "tar.zst");
     long_names(&place, 999_000, 56, '-');
     place.run(&["unpack", "--dry-run", VERSION]).code(0);
@@ -122,16 +122,16 @@ fn a_million_files_of_a_tar_take_little_memory() {
 
 #[test]
 #[ignore = "takes long: a million entries"]
-fn a_million_files_of_a_zip_take_little_memory() {
+fn million_files_of_zip_use_little_memory() {
     let place = Place::empty("", "zip");
     large_zip(&place, 999_000, 54, true);
     place.run(&["unpack", "--dry-run", VERSION]).code(0);
-    // The list of entries grows by copies: more is reserved than used.
+    // The list of entries grows by copying, so it reserves more memory than it uses.
     place.run_within(384, &["unpack", VERSION]).code(0);
     place.run(&["verify", VERSION]).code(0);
 }
 
-/// Writes a tar.zst of entries whose names are as long as may be, without holding it in memory.
+/// Writes a tar.zst of `count` empty files with long names, without holding it in memory.
 fn long_names(place: &Place, count: usize, length: usize, between: char) {
     let path = place.root().join("releases").join(&place.archive);
     let mut packed = zstd::Encoder::new(File::create(path).unwrap(), 1).unwrap();
@@ -146,7 +146,7 @@ fn long_names(place: &Place, count: usize, length: usize, between: char) {
 
 #[test]
 #[ignore = "takes long: a million entries"]
-fn a_million_entries_are_refused_in_little_memory() {
+fn million_entries_are_refused_in_little_memory() {
     let place = Place::empty("", "tar.zst");
     long_names(&place, 1_000_001, 8, '/');
     is_refused(&place, &["unpack", VERSION], "it has more than 1000000 entries").unwrap();
@@ -154,14 +154,14 @@ fn a_million_entries_are_refused_in_little_memory() {
 
 #[test]
 #[ignore = "takes long: 80 MB of names"]
-fn names_of_more_than_memory_is_for_are_refused() {
+fn names_over_64_mib_are_refused() {
     let place = Place::empty("", "tar.zst");
     long_names(&place, 400_000, 200, '/');
     is_refused(&place, &["unpack", VERSION], "the names in the archive are longer than 64 MiB together")
         .unwrap();
 }
 
-/// Writes one file of 4 GiB of zeros, packed.
+/// Writes one compressed file of 4 GiB of zeros.
 fn zeros(place: &Place) {
     let path = place.root().join("releases").join(&place.archive);
     let mut head = file("zeros", "").claims(4 << 30).tar();
@@ -185,7 +185,7 @@ fn copy(mut tar: impl Read, out: File, archive: &str) {
 
 #[test]
 #[ignore = "takes long: bombs of 4 GiB"]
-fn four_gigabytes_of_zeros_are_refused_at_once() {
+fn four_gib_of_zeros_are_refused() {
     for format in ["tar.gz", "tar.zst"] {
         let place = Place::empty("[limits]\nsize = \"1 GiB\"\n", format);
         zeros(&place);

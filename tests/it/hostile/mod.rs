@@ -1,6 +1,6 @@
-//! Hostile and damaged archives, and their good twins, through the real binary.
+//! Hostile and damaged archives, and their valid counterparts, through the real binary.
 //!
-//! What is refused leaves nothing; what is accepted is on disk exactly as it was packed.
+//! A refused archive leaves nothing. An accepted archive is on disk exactly as it was packed.
 
 #[path = "../../../fixtures/hostile/mod.rs"]
 pub mod corpus;
@@ -16,7 +16,7 @@ use self::corpus::{Case, Verdict};
 
 static CASES: LazyLock<Vec<Case>> = LazyLock::new(corpus::cases);
 
-/// Calls `judge` with each case that is wanted and its number, on two threads, and fails with all it says.
+/// Calls `judge` with each wanted case and its number, on two threads. Panics with all messages if a case fails.
 fn each(wanted: impl Fn(&Case) -> bool, judge: impl Fn(usize, &Case) -> Result<(), String> + Sync) {
     let cases: Vec<(usize, &Case)> = CASES.iter().enumerate().filter(|(_, case)| wanted(case)).collect();
     let next = AtomicUsize::new(0);
@@ -35,16 +35,16 @@ fn each(wanted: impl Fn(&Case) -> bool, judge: impl Fn(usize, &Case) -> Result<(
 }
 
 #[test]
-fn what_is_refused_leaves_nothing() {
+fn refused_archive_leaves_nothing() {
     each(|case| matches!(case.verdict, Verdict::Reject(_)), judge::refused);
 }
 
 #[test]
-fn what_is_accepted_is_whole() {
+fn accepted_archive_unpacks_exactly() {
     each(|case| matches!(case.verdict, Verdict::Accept(_)), judge::accepted);
 }
 
 #[test]
-fn vendors_are_told_of_what_would_be_refused() {
+fn lint_predicts_refused_archives() {
     each(|_| true, judge::foretold);
 }

@@ -1,4 +1,4 @@
-//! A root, canaries around it and in it, and what of all that a command changed.
+//! A root with canaries in and around it, and the changes that a command makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,29 +11,29 @@ use crate::support::{Host, Run, in_shell};
 /// The version of every archive.
 pub const VERSION: &str = "1.2.3";
 
-/// The root of a host, whose parent holds canaries, with one archive.
+/// The root of a host with one archive, and with canaries in the root and in its parent.
 pub struct Place {
     pub host: Host,
     pub archive: String,
 }
 
-/// Everything at and around a root, each with all that `stat` tells but the time of the last reading.
+/// The metadata, without access times, and the contents of all files in and around a root.
 pub type Marks = BTreeMap<PathBuf, String>;
 
 impl Place {
-    /// A place with the limits of the corpus.
+    /// Returns a place with the limits of the corpus.
     pub fn new(format: &str, bytes: &[u8]) -> Self {
         Self::with(SETTINGS, format, bytes)
     }
 
-    /// A place with these settings beside the usual ones.
+    /// Returns a place with these settings in addition to the usual ones.
     pub fn with(settings: &str, format: &str, bytes: &[u8]) -> Self {
         let place = Self::empty(settings, format);
         place.put(bytes);
         place
     }
 
-    /// The same without its archive.
+    /// Returns such a place without its archive.
     pub fn empty(settings: &str, format: &str) -> Self {
         let host = Host::in_memory();
         let archive = format!("emqx-{VERSION}.{format}");
@@ -57,7 +57,7 @@ impl Place {
         self.host.root()
     }
 
-    /// The directory that the root is in, where canaries are.
+    /// Returns the directory that contains the root and canaries.
     pub fn around(&self) -> &Path {
         self.root().parent().unwrap()
     }
@@ -66,25 +66,25 @@ impl Place {
         self.root().join("releases").join(VERSION)
     }
 
-    /// Runs a command that may take 256 MiB of memory, whatever the archive.
+    /// Runs a command with at most 256 MiB of memory.
     pub fn run(&self, args: &[&str]) -> Run {
         self.run_within(256, args)
     }
 
-    /// Runs a command that may reserve this many MiB of memory; with less than it needs, it ends by a signal.
+    /// Runs a command that may reserve this many MiB of memory. A command that needs more ends by a signal.
     pub fn run_within(&self, mib: usize, args: &[&str]) -> Run {
         let mut shell = in_shell(&format!("ulimit -d {}", mib << 10), &self.host.command(args));
         Run::of(shell.output().unwrap(), &shell)
     }
 
-    /// All there is but the release.
+    /// Returns the marks of everything except the release.
     pub fn marks(&self) -> Marks {
         let mut marks = Marks::new();
         mark(self.around(), &self.release(), &mut marks);
         marks
     }
 
-    /// What differs between two looks, but for what may.
+    /// Returns the differences between two sets of marks, except at paths for which `may` returns true.
     pub fn differing(&self, before: &Marks, after: &Marks, may: &dyn Fn(&str) -> bool) -> Vec<String> {
         let paths: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
         let inside = |path: &PathBuf| match path.strip_prefix(self.root()) {

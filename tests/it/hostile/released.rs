@@ -1,4 +1,4 @@
-//! A release on disk against what it should be.
+//! Comparison of a release on disk with the expected tree.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::corpus::{Node, Tree};
 
-/// The directory holds exactly this.
+/// Checks that the directory contains exactly this tree.
 pub fn is(dir: &Path, expected: &Tree) -> Result<(), String> {
     let mut found = Tree::new();
     walk(&File::open(dir).unwrap(), "", &mut found);
@@ -26,7 +26,7 @@ fn shown(node: &Node) -> String {
     format!("{node:?}").chars().take(200).collect()
 }
 
-/// By descriptors: a path may be longer than the kernel takes.
+/// Walks by descriptors, because a path may be longer than the kernel accepts.
 fn walk(dir: &File, prefix: &str, found: &mut Tree) {
     let here = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
     for entry in fs::read_dir(&here).unwrap() {
