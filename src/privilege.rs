@@ -112,7 +112,7 @@ pub fn check_process(pid_file: &Path, pid: u32, releases: &Path) -> Result<()> {
     let Some(users) = process::users_of(pid) else { return Ok(()) };
     let mut strangers = trail.others().filter(|owner| !users.contains(&owner.uid));
     let Some(owner) = strangers.next() else { return Ok(()) };
-    if process::executable(pid).is_some_and(|program| program.starts_with(releases)) {
+    if process::executable_of(pid).is_some_and(|program| program.starts_with(releases)) {
         return Ok(());
     }
     let users = users.map(process::user_name);

@@ -185,12 +185,6 @@ pub fn in_other_namespace(pid: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u
     found.next().filter(|_| found.next().is_none())
 }
 
-/// Returns the executable of a process, or `None` if this user may not read it.
-#[must_use]
-pub fn executable(pid: u32) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/exe")).ok()
-}
-
 /// Returns the users besides root that may signal a process: its real and saved user (kill(2)). `None` if it is gone.
 #[must_use]
 pub fn users_of(pid: u32) -> Option<[u32; 2]> {

@@ -226,9 +226,8 @@ impl Root {
         [self.staging(), self.trash(), beside.join("staging"), beside.join("trash")]
     }
 
-    /// Refuses a directory that contains releases/ but was never made a root, like those of other tools. In a root,
-    /// Tenure or the operator has written something, or `permanent` leads to a release. A root therefore remains a
-    /// root if .tenure/ is deleted.
+    /// Refuses a directory that contains releases/ but was never made a root, like those of other tools. A root has
+    /// .tenure/ or tenure.toml, or its `permanent` leads to a release.
     ///
     /// # Errors
     /// Returns a `Refused` error with the command that makes the directory a root.
@@ -238,10 +237,9 @@ impl Root {
             return Ok(());
         }
         let path = self.path().display();
-        Err(Error::refused(format!(
-            "cannot change {path}: it contains releases/, but it is not a Tenure root"
-        ))
-        .hint(format!("to make it a root, run `tenure init --root {path}`")))
+        let why = "it contains releases/, but it is not a Tenure root";
+        Err(Error::refused(format!("cannot change {path}: {why}"))
+            .hint(format!("to make it a root, run `tenure init --root {path}`")))
     }
 
     /// Returns whether there is a root at `path`.
