@@ -96,7 +96,7 @@ impl Migration {
     /// Returns the error for a command that has to wait for the migration.
     fn held_up(&self) -> Error {
         self.undone().hint(match self.stage {
-            Stage::Failed => "`tenure status` tells why; once that is mended `tenure migrate` runs it again",
+            Stage::Failed => "run `tenure status` to see the cause; fix it, then run `tenure migrate`",
             _ => "`tenure migrate` waits for its end",
         })
     }

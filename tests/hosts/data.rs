@@ -85,7 +85,7 @@ fn migration_runs_in_its_own_unit() {
     greeter.answers("5.1.0");
     greeter.sh("tenure --root /srv/greeter status").code(1).stdout_has("it is truncated");
     let run = greeter.sh("tenure --root /srv/greeter upgrade --restart 5.2.0").code(2);
-    run.stderr_has("hint: `tenure status` tells why; once that is mended `tenure migrate` runs it again\n");
+    run.stderr_has("hint: run `tenure status` to see the cause; fix it, then run `tenure migrate`\n");
     greeter.tenure("migrate");
     assert_eq!(told(&greeter).lines().collect::<Vec<_>>()[1..], ["5.0.1 5.1.0 root"; 3]);
     greeter.tenure("upgrade --restart 5.2.0");

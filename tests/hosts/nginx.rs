@@ -115,7 +115,7 @@ fn nginx_moves_hot_and_survives_bad_releases() {
         (nginx.answer().as_str(), nginx.states()),
         ("1.22.1", vec!["1.22.2 old".into(), "1.22.1 permanent".into()])
     );
-    load.lost_none("nginx, to a release that starts for nobody");
+    load.lost_none("nginx, to a release whose hook fails");
 
     let load = nginx.load(URL);
     nginx.once_on_trial("touch /srv/nginx/run/sick");

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 /// Invalid settings, each with words of its error.
 const WRONG: [(&str, &str); 4] = [
     ("name = 'emqx'\n[helth]\ntcp = '127.0.0.1:1'\n", "tenure.toml, line 2: unknown field `helth`"),
-    ("name = 'emqx'\n[trust]\nkeys = ['x']\n", "tenure.toml, line 3: \"x\" is no minisign public key"),
+    ("name = 'emqx'\n[trust]\nkeys = ['x']\n", "tenure.toml, line 3: \"x\" is not a minisign public key"),
     ("name = 'emqx'\n[limits]\nsize = 'much'\n", "tenure.toml, line 3"),
     ("name = \n", "tenure.toml, line 1"),
 ];

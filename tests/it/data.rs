@@ -165,7 +165,7 @@ fn failed_migration_is_reported_and_rerun() {
     run.stdout_has("Data: format 2\nData migration: to data format 3 by 5.0.1, failed at ")
         .stdout_has("Problem: the data migration failed: ")
         .stdout_has("it ended with exit status 7: so far so good; the index is torn")
-        .stdout_has("hint: mend the cause; `tenure migrate` runs it again");
+        .stdout_has("hint: fix the cause, then run `tenure migrate`; until then upgrades are refused");
     refused(
         host.run(["upgrade", "5.0.2"]),
         "error: a data migration is not done: to data format 3 by 5.0.1, failed",

@@ -106,7 +106,7 @@ fn failed_rollback_is_retried_by_guard() {
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
     // While the guard retries, a command is in progress.
     let seen = std::cell::RefCell::new(None);
-    serving.until("nobody is at work", || {
+    serving.until("the guard has given up", || {
         let run = serving.host.run(["status"]);
         let code = run.code;
         *seen.borrow_mut() = Some(run);

@@ -106,7 +106,7 @@ fn looked_at() -> Host {
 }
 
 /// Runs a command as another user and returns its output.
-fn told_to_nobody(host: &Host, args: &[&str]) -> String {
+fn as_nobody(host: &Host, args: &[&str]) -> String {
     let out = host.command(args).uid(NOBODY).gid(NOBODY).output().unwrap();
     String::from_utf8(out.stdout).unwrap()
 }
@@ -118,13 +118,13 @@ fn unreadable_lock_is_not_reported_as_interruption() {
     let record = r#"{"transaction":"t","command":"upgrade 5.0.1","by":"root","started":"2026-01-01T00:00:00Z","plan":{"from":"5.0.0","to":"5.0.1","steps":[]}}"#;
     fs::write(host.root().join(".tenure/journal"), format!("{record}\n")).unwrap();
     host.run(["status"]).code(1).stdout_has("was interrupted");
-    let status = told_to_nobody(&host, &["status"]);
+    let status = as_nobody(&host, &["status"]);
     assert!(status.contains("Under way or interrupted: upgrade 5.0.1, begun 2026"), "{status}");
     assert!(status.contains("Problem: cannot determine whether a command is running on "), "{status}");
     assert!(status.ends_with("  hint: run it as root\n") && !status.contains("was interrupted"), "{status}");
-    let page = told_to_nobody(&host, &["status", "--format", "prometheus"]);
+    let page = as_nobody(&host, &["status", "--format", "prometheus"]);
     assert!(page.contains("tenure_problems{") && !page.contains("tenure_interrupted{"), "{page}");
-    let checks = told_to_nobody(&host, &["check", "5.0.0"]);
+    let checks = as_nobody(&host, &["check", "5.0.0"]);
     assert!(checks.contains("FAILED  lock: cannot determine whether a command is running on "), "{checks}");
 }
 
@@ -138,12 +138,12 @@ fn status_reports_processes_hidden_from_user() {
     let service = format!("[service]\nmanager = \"command\"\nstart = {command}\nstop = {command}\n");
     fs::write(settings, format!("{service}pid-file = {pid:?}\n")).unwrap();
     host.run(["status"]).code(1).stdout_has("shows no release").stdout_has("hint: a restart of the service");
-    let status = told_to_nobody(&host, &["status"]);
+    let status = as_nobody(&host, &["status"]);
     assert!(status.contains(" runs, and `current` points to 5.0.0\n"), "{status}");
     assert!(status.ends_with("  hint: run it as root\n"), "{status}");
     fs::write(host.root().join("tenure.toml"), service).unwrap();
     host.run(["status"]).stdout_has("Service: the service does not run\n");
-    let status = told_to_nobody(&host, &["status"]);
+    let status = as_nobody(&host, &["status"]);
     assert!(
         status.contains("cannot determine whether the service is up: this user cannot see what the processes of other users run"),
         "{status}"

@@ -62,7 +62,7 @@ fn progress_follows_terminal_width() {
         terminal.go_on();
         terminal.until("it is done", |screen| screen.contains(DONE));
         let screen = terminal.screen();
-        assert!(!screen.contains("left") && screen.ends_with(DONE), "what is left of it:\n{screen}");
+        assert!(!screen.contains("left") && screen.ends_with(DONE), "the progress is still shown:\n{screen}");
     }
 }
 

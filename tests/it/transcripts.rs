@@ -453,7 +453,7 @@ fn adopt_refuses_another_release() {
         .stderr_has("another version: 4.9.1, not 4.9.0");
     adopt(manifest, "other").code(2).stderr_has("another product: emqx, not other");
     adopt(&format!("{manifest}nme = 'x'\n"), "emqx").code(2).stderr_has("release.toml, line 3");
-    assert!(!none.exists(), "nothing is made for what is refused");
+    assert!(!none.exists(), "a refused command creates nothing");
     adopt(manifest, "emqx").ok();
 }
 
@@ -467,7 +467,7 @@ fn init_creates_root() {
     host.run(["adopt", "--root", root, "--name", "../x", app, "1.0.0"])
         .code(2)
         .stderr_has("not a product name");
-    assert!(!new.exists(), "nothing is made for what is refused");
+    assert!(!new.exists(), "a refused command creates nothing");
     host.run(["init", "--root", root, "--name", "emqx"]).ok().stdout_has("Made a root: ");
     host.run(["init", "--root", root, "--name", "emqx"]).ok().stdout_has("Already a root: ");
     host.run(["init", "--root", root, "--name", "other"]).code(2).stderr_has("tenure.toml");

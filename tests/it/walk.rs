@@ -243,7 +243,7 @@ fn bad_release_stops_at_last_good_one() {
         .host
         .run(["upgrade", "--multi-hop", "--restart", "5.2.0"])
         .code(2)
-        .stderr_has("hint: `--replace`");
+        .stderr_has("hint: use `--replace`");
     let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "--replace", "5.2.0"]).ok();
     run.stdout_has("Release 5.1.0 is replaced").stdout_has("Hop 1 of 2: 5.0.1 to 5.1.0\n");
     assert_eq!(serving.answers().as_deref(), Some("5.2.0"));
@@ -259,7 +259,7 @@ fn unhealthy_service_stops_before_next_hop() {
     serving.pack(&Greeter { manifest, hot: &hot, conf: "sick-after-ms = 3000\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(1);
     run.stderr_has("error: stopped at hop 1 of 3, from 5.0.0 to 5.0.1; 5.0.1 is current and permanent\n")
-        .stderr_has("caused by: the service is not well on 5.0.1, which was made permanent: ");
+        .stderr_has("caused by: the service is not healthy on 5.0.1, which was made permanent: ");
     assert_eq!(states(&serving.host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 permanent", "5.0.0 old"]);
     // An operator can continue: an earlier failure is not blamed on the upgrade.
     serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
