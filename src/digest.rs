@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_are_read() {
+    fn both_digest_file_formats_are_read() {
         let hex = "0123456789abcdef".repeat(4);
         assert_eq!(find(&hex, "a.zip"), Some(hex.as_str()));
         assert_eq!(find(&format!("{hex}\n"), "a.zip"), Some(hex.as_str()));

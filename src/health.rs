@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_several_in_a_row() {
+    fn verdict_needs_consecutive_samples() {
         use Sample::Healthy as Good;
         use Verdict::{Healthy, Open, Unhealthy};
         assert_eq!(judged(false, &[Good, Good]), [Open, Healthy]);
@@ -331,25 +331,25 @@ mod tests {
         assert_eq!(
             judged(false, &[BAD(), DUNNO(), BAD()]),
             [Open, Open, Unhealthy],
-            "no answer is no good one"
+            "an unknown sample does not reset the bad ones"
         );
         assert_eq!(judged(false, &[Good, DUNNO(), Good]), [Open, Open, Open]);
         assert_eq!(judged(false, &[DUNNO(), DUNNO(), DUNNO()]), [Open, Open, Open]);
     }
 
     #[test]
-    fn a_starting_service_need_not_be_ready() {
+    fn starting_service_may_be_unready() {
         use Verdict::{Open, Unhealthy};
         let not_ready = || Sample::NotReady("refused".into());
         assert_eq!(judged(true, &[not_ready(), not_ready(), not_ready()]), [Open, Open, Open]);
         assert_eq!(judged(false, &[not_ready(), not_ready()]), [Open, Unhealthy]);
         let then_ill = [not_ready(), Sample::Healthy, not_ready(), not_ready()];
         assert_eq!(judged(true, &then_ill), [Open, Open, Open, Unhealthy]);
-        assert_eq!(judged(true, &[BAD(), BAD()]), [Open, Unhealthy], "a wrong answer counts at once");
+        assert_eq!(judged(true, &[BAD(), BAD()]), [Open, Unhealthy], "an unhealthy sample counts at once");
     }
 
     #[test]
-    fn lengths_of_time_are_those_of_people() {
+    fn spans_are_parsed() {
         let parsed = |text: &str| text.parse::<Span>().map(|span| span.0);
         assert_eq!(parsed("1h 30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(parsed("500ms").unwrap(), Duration::from_millis(500));
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_a_host_and_a_port() {
+    fn addresses_have_host_and_port() {
         let fine = |table: &str| toml::from_str::<Health>(table).is_ok();
         for http in ["x", "127.0.0.1:8080/healthz?a=b", "[::1]", "[::1]:80/", "user:word@x:1/"] {
             assert!(fine(&format!("http = 'http://{http}'")), "{http}");

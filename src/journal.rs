@@ -14,7 +14,7 @@ const LIMIT: u64 = 1 << 26;
 
 /// An open journal. Dropping this value does not close the journal; only [`close`] does.
 #[derive(Debug)]
-#[must_use = "what is not written into a journal cannot be recovered from"]
+#[must_use = "steps that are not in the journal cannot be recovered"]
 pub struct Journal<'a> {
     root: &'a Root,
     /// The file written to, even if the name of the journal leads to another file meanwhile.

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_value_is_told_in_the_words_of_toml() {
+    fn wrong_value_is_reported_in_toml_terms() {
         for (value, wanted) in [
             ("hooks = 3", "integer `3`, expected a table"),
             ("hooks = {check = 'x'}", "string \"x\", expected a list"),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_parsed() {
+    fn known_keys_are_parsed() {
         let m = Manifest::parse(
             MANIFEST,
             "name='emqx'\nversion='5.0.1'\n[upgrade]\nhot-from=['~5.0', '>=4.4.2, <5']\n",
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_shows_every_key() {
+    fn example_contains_every_key() {
         Manifest::parse(MANIFEST, EXAMPLE).unwrap();
         for table in ["", "[upgrade]", "[requires]", "[files]", "[data]", "[hooks]", "[health]", "[timeouts]"]
         {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_is_a_program_of_the_release() {
+    fn hook_is_a_program_in_the_release() {
         let hook = |argv: &str| {
             Manifest::parse(MANIFEST, &format!("name='a'\nversion='1.0.0'\n[hooks]\nhot-upgrade={argv}\n"))
         };
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn health_is_asked_in_one_way() {
+    fn health_has_one_probe() {
         let health = |table: &str| {
             Manifest::parse(MANIFEST, &format!("name='a'\nversion='1.0.0'\n[health]\n{table}\n"))
         };
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_cannot_be_honoured_is_not_ignored() {
+    fn invalid_rules_are_refused() {
         for rule in
             ["[data]\nformat=3", "[data]\nwrites=3\nreads=[2]", "[data]\nreads=[2]", "[hooks]\nafter=['x']"]
         {

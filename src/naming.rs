@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_name_holds_exactly_its_version() {
+    fn file_name_matches_only_its_version() {
         let table = [
             ("emqx-5.0.1.zip", "5.0.1", true),
             ("emqx-5.0.1.tgz", "5.0.1", true),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_name_any_product_will_do() {
+    fn without_product_any_name_matches() {
         let v = "1.2.3".parse().unwrap();
         assert!(holds("a-b-1.2.3.zip", None, &v));
         assert!(holds("mongo-4-tools-1.2.3-el8.tar.zst", None, &v));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_read_from_a_file_name() {
+    fn version_is_read_from_file_name() {
         let table = [
             ("emqx-5.0.1.zip", Some("5.0.1")),
             ("emqx-5.0.1-el8.zip", Some("5.0.1")),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_named_so_that_it_is_read_as_itself() {
+    fn file_name_must_parse_back_to_its_version() {
         let table = [
             ("emqx-5.0.1.zip", "emqx", "5.0.1", Ok(())),
             ("emqx-5.0.1-el8.zip", "emqx", "5.0.1", Ok(())),
@@ -186,7 +186,7 @@ mod tests {
                 "a-1.0.0-1.zip",
                 "a",
                 "1.0.0",
-                Err("-ANYTHING behind the version, but no number and none of alpha,"),
+                Err("-ANYTHING after the version, but not a number or one of alpha,"),
             ),
         ];
         for (file, product, version, expected) in table {

@@ -208,7 +208,7 @@ mod tests {
         for path in ["", "c", "a", "a/b", "a/b/file"] {
             assert!(found.contains(&top.join(path).as_path()), "{path}: {found:?}");
         }
-        assert!(!found.contains(&top.join("outer").as_path()), "nobody else can replace it: {found:?}");
+        assert!(!found.contains(&top.join("outer").as_path()), "no other user can replace it: {found:?}");
         assert!(trail.ends_in.is_none());
         let missing = Trail::of(&top.join("c/inner/none/file")).unwrap();
         assert_eq!(missing.ends_in.unwrap().path, top.join("a/b"));
@@ -231,7 +231,7 @@ mod tests {
         assert!(error.hints()[0].starts_with("run `chmod go-w "), "{error:?}");
         mode(0o1777);
         assert!(refused("open/link").is_none());
-        assert!(refused("open/none").is_some(), "another user could make it");
+        assert!(refused("open/none").is_some(), "another user could create it");
         let trail = Trail::of(&top.join("open/link")).unwrap();
         assert!(paths(&trail).contains(&top.join("open/link").as_path()), "its owner can replace the link");
         fs::set_permissions(top.join("a/b/file"), fs::Permissions::from_mode(0o666)).unwrap();

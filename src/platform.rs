@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_system_is_known_by_its_own_file() {
+    fn system_is_read_from_os_release() {
         let rocky =
             os("NAME=\"Rocky Linux\"\nVERSION_ID=\"8.10\"\nID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n");
         assert_eq!((rocky.to_string().as_str(), rocky.names.len()), ("rocky 8.10", 4));
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn this_host_is_some() {
+    fn this_host_has_arch_and_os() {
         let host = this(0).unwrap();
         assert!(!host.arch.is_empty() && !host.os.names.is_empty());
     }

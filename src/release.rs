@@ -294,13 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_known_good_is_the_one_displaced_last() {
+    fn last_known_good_was_displaced_last() {
         let s = snapshot("5.0.3", "5.0.3", &[("5.0.0", Some(7)), ("5.0.1", Some(2)), ("5.0.3", Some(9))]);
         assert_eq!(s.last_known_good().map(ToString::to_string).as_deref(), Some("5.0.0"));
     }
 
     #[test]
-    fn a_broken_link_is_named_with_a_hint() {
+    fn broken_link_is_named_with_a_hint() {
         let mut s = snapshot("5.0.0", "5.0.0", &[("5.0.0", None)]);
         assert!(s.sound().is_ok());
         s.current = Link::Broken(LinkFault::Absolute("/x".into()));
@@ -310,6 +310,6 @@ mod tests {
         s.current = Link::Missing;
         assert!(s.sound().is_err());
         s.permanent = Link::Missing;
-        assert!(s.sound().is_ok(), "a new root has neither");
+        assert!(s.sound().is_ok(), "a new root has neither link");
     }
 }

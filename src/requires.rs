@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_is_met_by_its_name_and_version() {
+    fn requirement_compares_name_and_version() {
         let rocky =
             Named { names: vec!["rocky".into(), "rhel".into()], version: Some("8.10".parse().unwrap()) };
         for (text, met) in [
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_version_of_a_system_is_like_the_same_as_this_one() {
+    fn next_system_version_keeps_related_names() {
         let named = |names: &[&str], version: &str| Named {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             version: Some(version.parse().unwrap()),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_system_is_refused() {
+    fn invalid_system_names_are_refused() {
         for text in ["", ">= 8", "debian >= twelve", "debian 12", "a b"] {
             assert!(NamedRequirement::try_from(text.to_owned()).is_err(), "{text}");
         }
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_not_met_is_told() {
+    fn all_unmet_requirements_are_reported() {
         let platform =
             Platform { arch: "x86_64".into(), os: "debian 12".parse().unwrap(), libc: None, free: 1 << 20 };
         let requires = Requires {

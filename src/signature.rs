@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_signed_name_is_read_from_the_comment() {
+    fn signed_name_is_read_from_trusted_comment() {
         assert_eq!(signed_as("timestamp:1\tfile:a-1.0.0.zip\thashed").as_deref(), Some("a-1.0.0.zip"));
         assert_eq!(signed_as("timestamp:1 file:dist/a-1.0.0.zip").as_deref(), Some("a-1.0.0.zip"));
         assert_eq!(signed_as("release of today"), None);

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_signed_is_verified() {
+    fn signature_is_verified() {
         let dir = tempfile::tempdir().unwrap();
         let keys = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
         let file = dir.path().join("key");

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_told_in_order() {
+    fn differences_are_listed_in_order() {
         let same = |path| file(path, 0o644, "0");
         let recorded =
             [file("a", 0o644, "a"), file("b", 0o644, "a"), same("gone"), same("gone-2"), same("same")];
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_out_of_order_is_damaged() {
+    fn unsorted_record_is_damaged() {
         let [a, b] = [file("a", 0, "0"), file("b", 0, "0")];
         for record in [[b.clone(), a.clone()], [a.clone(), a.clone()]] {
             let error = compared(&record, &[a.clone(), b.clone()]).unwrap_err().to_string();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_is_sorted_by_whole_paths() {
+    fn scan_is_sorted_by_whole_paths() {
         let dir = tempfile::tempdir().unwrap();
         let paths = ["a", "a-", "a--b", "a-/x", "a-b", "a/b", "a/b/c", "a/b0", "a0", "b"];
         for path in paths.iter().rev() {
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_one_flat_line_that_reads_back() {
+    fn entries_round_trip_as_flat_json() {
         let link = TreeEntry { path: "a \"b".into(), mode: 0, node: Node::Symlink { target: "c".into() } };
         for (entry, text) in [
             (

@@ -210,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn the_text_survives() {
+    fn version_text_round_trips() {
         for text in ["5.0.1", "7.2.4-52", "1.0.0-rc.1+build.5", "0.0.0"] {
             assert_eq!(v(text).to_string(), text);
         }
     }
 
     #[test]
-    fn what_is_no_version_is_refused() {
+    fn invalid_versions_are_refused() {
         for text in ["", "../x", "5.0", "v5.0.1", "5.0.1/", "banana", "5.0.1 ", "05.0.1", "5.0.1-", "."] {
             let error = text.parse::<Version>().unwrap_err();
             assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn builds_after_the_hyphen_are_ordered_as_numbers() {
+    fn numeric_prereleases_are_ordered_as_numbers() {
         assert!(v("7.2.4-52") < v("7.2.4-64"));
         assert!(v("7.2.4-9") < v("7.2.4-52"));
         assert!(v("7.2.4-64") < v("7.2.4"));

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pax_records_are_split_by_their_length_alone() {
+    fn pax_records_are_split_by_length() {
         let table: [(&[u8], Option<Vec<PaxRecord<'_>>>); 12] = [
             (b"", Some(vec![])),
             (b"9 path=a\n", Some(vec![("path", b"a")])),

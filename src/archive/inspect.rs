@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn implied_directories_count_and_the_stripped_one_does_not() {
+    fn implied_directories_are_counted_except_the_top() {
         let verdict = |top: Option<&str>, entries: u64| (top.map(String::from), entries);
         let dir = |name| entry(EntryType::Directory, name, "");
         assert_eq!(inspect(&[file("a/b/c")]).unwrap(), verdict(Some("a"), 2));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_through_each_other() {
+    fn links_are_followed_through_other_links() {
         let table: [(&[(&str, &str)], bool); 13] = [
             (&[("l", "absent")], true),
             (&[("l", ".")], true),
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_links_is_as_long_as_the_kernel_allows() {
+    fn long_link_chains_are_refused() {
         let chain = |length: usize| {
             let links = (0..length).map(|n| link(&format!("l{n}"), &format!("l{}", n + 1)));
             inspect(&links.chain([file("f")]).collect::<Vec<_>>())

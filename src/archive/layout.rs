@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_not_without_limit() {
+    fn names_have_a_total_limit() {
         let mut layout = Layout { text: TEXT_MAX - 2, ..Layout::default() };
         layout.insert("a", PathUse::DIRECTORY).unwrap();
         let error = layout.insert("b", PathUse::Symlink { target: "c".into() }).unwrap_err();

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_followed_by_their_text() {
+    fn targets_are_resolved_as_text() {
         let table = [
             (0, "a/b", true),
             (0, "..", false),

@@ -50,6 +50,6 @@ mod tests {
         assert_eq!(wrapped(&long, 48), expected);
         assert_eq!(wrapped(&long, 20), long, "a terminal that is too narrow");
         let word = format!("Root: {}\n", "x".repeat(60));
-        assert_eq!(wrapped(&word, 50), word, "a path stays behind its label");
+        assert_eq!(wrapped(&word, 50), word, "a long word is not broken");
     }
 }

@@ -17,7 +17,7 @@ fn on_disk(format: DataFormat, migration: Option<(DataFormat, Stage)>) -> OnDisk
 }
 
 #[test]
-fn a_release_starts_on_what_it_reads() {
+fn release_starts_on_formats_it_reads() {
     let (low, high) = (v("5.0.0"), v("5.1.0"));
     let admits = |data: &OnDisk, to: &Version, declared: Option<&Formats>| {
         let from = if *to == low { &high } else { &low };
@@ -32,28 +32,28 @@ fn a_release_starts_on_what_it_reads() {
     let done = on_disk(3, Some((3, Stage::Done)));
     assert!(admits(&done, &low, None).unwrap_err().contains("does not say"));
     let above = done.admits(&v("5.3.0"), &v("5.2.0"), None, false);
-    assert!(above.is_ok(), "it came after the migration");
+    assert!(above.is_ok(), "5.2.0 came after the migration");
     assert!(admits(&done, &high, None).is_ok());
     assert!(admits(&done, &high, Some(&new)).is_ok());
 }
 
 #[test]
-fn below_a_migration_to_nobody_knows_what_no_release_starts() {
+fn unknown_migration_target_refuses_lower_release() {
     let (low, high, next) = (v("5.0.0"), v("5.1.0"), formats(3, &[3]));
     for (stage, left) in [(Stage::Failed, migrated(Some(2))), (Stage::Done, migrated(None))] {
         let due = Migration::due("x".into(), "then".into(), &high, Some(&low), None);
         let data = OnDisk { formats: left, migration: Some(Migration { stage, ..due }) };
         for declared in [None, Some(formats(2, &[2, 3]))] {
             let refused = data.admits(&high, &low, declared.as_ref(), false).unwrap_err().in_one_line();
-            assert!(refused.contains("nobody says to which format 5.1.0 migrates it"), "{refused}");
+            assert!(refused.contains("no manifest says to which format 5.1.0 migrates it"), "{refused}");
         }
         let up = data.admits(&high, &v("5.2.0"), Some(&next), false);
-        assert_eq!(up.is_ok(), stage == Stage::Done, "the one above knows");
+        assert_eq!(up.is_ok(), stage == Stage::Done, "5.2.0 declares its formats");
     }
 }
 
 #[test]
-fn a_migration_that_is_not_done_keeps_all_from_moving_but_down() {
+fn unfinished_migration_restricts_moves() {
     let (low, high) = (v("5.0.0"), v("5.2.0"));
     let both = formats(2, &[2, 3]);
     for stage in [Stage::Due, Stage::Running, Stage::Failed] {
@@ -77,7 +77,7 @@ fn a_migration_that_is_not_done_keeps_all_from_moving_but_down() {
 }
 
 #[test]
-fn what_becomes_of_data() {
+fn permanent_release_determines_formats() {
     let (low, high) = (v("5.0.0"), v("5.1.0"));
     let three = formats(3, &[2, 3]);
     let written = |formats: &[DataFormat]| Becoming::Formats(formats.iter().copied().collect());
@@ -87,7 +87,7 @@ fn what_becomes_of_data() {
     let two = on_disk(2, None);
     assert_eq!(becomes(&two, Some(&low), &high, true), Becoming::Migrated(Some(3)));
     assert_eq!(becomes(&two, Some(&low), &high, false), written(&[3]));
-    assert_eq!(becomes(&two, Some(&high), &low, false), written(&[2, 3]), "not all is rewritten");
+    assert_eq!(becomes(&two, Some(&high), &low, false), written(&[2, 3]), "the earlier format remains");
     assert_eq!(becomes(&two, Some(&high), &low, true), Becoming::Migrated(Some(3)));
     assert_eq!(becomes(&on_disk(3, None), Some(&low), &high, true), Becoming::Same);
     assert_eq!(
@@ -100,7 +100,7 @@ fn what_becomes_of_data() {
     assert_eq!(becomes(&mixed, Some(&low), &high, false), written(&[3]));
     assert_eq!(becomes(&mixed, Some(&high), &low, false), written(&[2, 3]));
     let failed = on_disk(1, Some((2, Stage::Failed)));
-    assert_eq!(becomes(&failed, Some(&high), &low, false), written(&[1, 3]), "2 is the migration's");
+    assert_eq!(becomes(&failed, Some(&high), &low, false), written(&[1, 3]), "the migration produces 2");
     assert_eq!(two.becomes(Some(&low), &high, None, true), Becoming::Migrated(None));
     assert_eq!(two.becomes(Some(&high), &low, None, true), written(&[2]));
     assert_eq!(two.becomes(Some(&low), &high, None, false), written(&[2]));

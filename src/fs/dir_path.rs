@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_down_find_the_same_and_never_leave_the_root() {
+    fn both_open_methods_agree_and_stay_in_root() {
         let (_dir, root) = ground();
         let file = OFlag::O_RDONLY;
         for (below, flags, expected) in [
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spot_is_a_name_in_a_directory_of_the_root() {
+    fn parent_and_name_stay_in_root() {
         let (_dir, root) = ground();
         for (below, expected) in [
             ("new", Ok("new")),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_place_stays_where_it_is() {
+    fn held_directory_survives_rename() {
         let (_dir, root) = ground();
         let held = root.join("a").held().unwrap().unwrap();
         fs::rename(root.path().join("a"), root.path().join("moved")).unwrap();
@@ -274,6 +274,6 @@ mod tests {
         let error = root.join("a").held().unwrap_err().in_one_line();
         assert!(error.contains(&root.join("a").display().to_string()), "{error}");
         let error = root.join("a/b").held().unwrap_err().in_one_line();
-        assert!(error.contains("a link"), "{error}");
+        assert!(error.contains("a symlink"), "{error}");
     }
 }

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_moved_in_part_is_put_together_again() {
+    fn partly_moved_tree_is_restored() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path();
         let place = DirPath::of(File::open(top).unwrap().into(), top.to_owned());

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deep_and_read_only_trees_go() {
+    fn deep_and_read_only_trees_are_purged() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().join("trash");
         let mut deep = top.join("x");
@@ -170,7 +170,7 @@ mod tests {
             true
         })
         .unwrap();
-        assert!(gone >= 2, "the bytes of what was deleted: {gone}");
+        assert!(gone >= 2, "bytes of the deleted files: {gone}");
         assert_eq!(fs::read_dir(top).unwrap().count(), 0);
         assert!(dir.path().join("canary").exists());
         std::os::unix::fs::symlink(dir.path(), dir.path().join("linked")).unwrap();

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_leaves_where_its_text_climbs_too_far() {
+    fn links_that_leave_the_tree_are_detected() {
         let leaves = |path, target| leaves(Path::new(path), Path::new(target));
         for (path, target) in [("a", ".."), ("a", "b/../../c"), ("d/a", "../../b"), ("a", "/etc")] {
             assert!(leaves(path, target), "{path} -> {target}");

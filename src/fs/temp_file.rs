@@ -16,7 +16,7 @@ use super::{DirPath, effective_uid};
 const NAME: &str = ".tenure-draft.";
 
 /// A new file under a temporary name. A drop without publishing removes the file; a crash leaves it.
-#[must_use = "what is not published is removed"]
+#[must_use = "the file is removed on drop unless it is published"]
 #[derive(Debug)]
 pub struct TempFile {
     spare: Spare,

@@ -326,14 +326,13 @@ mod tests {
     }
 
     #[test]
-    fn a_private_directory_is_new_or_private_already() {
+    fn private_dir_refuses_other_modes_and_kinds() {
         let (dir, root) = ground();
         private_dir(&root.join("new")).unwrap();
         assert_eq!(mode(&dir.path().join("new")), PRIVATE);
         private_dir(&root.join("new")).unwrap();
         private_dir(&root.join("closed")).unwrap();
-        for (name, why) in [("open", "others can enter"), ("link", "a link"), ("closed/file", "no directory")]
-        {
+        for (name, why) in [("open", "can enter it"), ("link", "a symlink"), ("closed/file", "or a file")] {
             let error = private_dir(&root.join(name)).unwrap_err().in_one_line();
             assert!(error.contains(why), "{name}: {error}");
         }
@@ -341,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_already_is_given_to_nobody() {
+    fn ensure_dir_keeps_existing_owner_and_mode() {
         let (dir, root) = ground();
         let other = Owner { gid: effective_owner().gid + 1, ..effective_owner() };
         for name in ["open", "closed"] {

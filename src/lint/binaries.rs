@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_is_for_the_architecture_of_the_release() {
+    fn binaries_match_architecture_of_release() {
         let mixed = [("a", "x86_64"), ("b", "x86_64"), ("c", "aarch64")];
         assert_eq!(told(&mixed, &[]), ["c"]);
         assert_eq!(told(&mixed, &["aarch64"]), ["a", "b"]);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chosen_by_its_architecture_is_none_of_another() {
+    fn binaries_match_architecture_in_their_path() {
         let prebuilt = [
             ("bin/node", "x86_64"),
             ("m/prebuilds/android-arm64/addon.node", "aarch64"),

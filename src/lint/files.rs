@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_needs_an_interpreter() {
+    fn script_needs_an_interpreter() {
         for (line, fine) in [
             ("#!/bin/sh -e", true),
             ("#!/usr/bin/env bash", true),
@@ -196,13 +196,13 @@ mod tests {
             let told = checked(&release(&files(true), &[("x", head.clone())]), &[]);
             assert_eq!(told.is_empty(), fine, "{line}: {told:?}");
             let plain = release(&files(false), &[("x", head)]);
-            assert_eq!(checked(&plain, &[]), [], "nobody runs it");
+            assert_eq!(checked(&plain, &[]), [], "it is not executable");
             assert_eq!(check(&plain, None, &[], ["./x"].into_iter()).is_empty(), fine, "{line}: a hook");
         }
     }
 
     #[test]
-    fn an_interpreter_is_none_of_another_version() {
+    fn interpreter_of_other_version_is_reported() {
         let head = FileMagic::of(b"#!/srv/app/releases/1.0.1/bin/node").unwrap();
         let release = release(&[("bin/node", true), ("x", true)], &[("x", head)]);
         assert_eq!(told(&checked(&release, &[])), [("interpreter-missing", "x")]);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_have_no_path_into_the_release() {
+    fn path_of_hooks_excludes_the_release() {
         let files = [("bin/node", true), ("bin/ruby", false), ("x", true)];
         let by = |program: &str| FileMagic::of(format!("#!/usr/bin/env {program}").as_bytes()).unwrap();
         let run = |program: &str, hook: Option<&str>| {
@@ -218,14 +218,14 @@ mod tests {
                 .pop()
                 .map(|it| it.message)
         };
-        assert_eq!(run("node", None), None, "the service may set its own");
+        assert_eq!(run("node", None), None, "the service may set its own PATH");
         let told = run("node", Some("x")).unwrap();
         assert!(told.ends_with("which is not on the PATH of hooks"), "{told}");
-        assert!(run("ruby", None).is_some(), "it cannot be run");
+        assert!(run("ruby", None).is_some(), "bin/ruby is not executable");
     }
 
     #[test]
-    fn what_is_written_to_is_told() {
+    fn usually_written_files_are_reported() {
         let files = [
             ("bin/X", false),
             ("bin/x", false),

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_is_told_by_its_first_line() {
+    fn scripts_are_recognised_by_shebang() {
         for (text, interpreter, argument) in [
             ("#!/bin/sh\necho", "/bin/sh", ""),
             ("#! /usr/bin/env  python3 -u \n", "/usr/bin/env", "python3 -u"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn env_is_given_one_argument() {
+    fn env_gets_one_argument() {
         for (line, runner) in [
             ("#!/usr/bin/env bash", Interpreter::Named("bash")),
             ("#!/usr/bin/env -S bash -e", Interpreter::Named("bash")),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_is_told_by_its_header() {
+    fn binaries_are_recognised_by_elf_header() {
         let elf = |class, order, kind: [u8; 2], machine: [u8; 2]| {
             let mut bytes = vec![0x7f, b'E', b'L', b'F', class, order];
             bytes.resize(16, 0);

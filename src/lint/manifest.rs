@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hot_release_of_scripts_needs_the_hook_that_tells_its_version() {
+    fn hot_script_release_needs_running_version_hook() {
         let script = FileMagic::of(b"#!/bin/sh\n").unwrap();
         let things = [("bin/run".to_owned(), FileType::File { executable: true })].into();
         let release =
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_at_once() {
+    fn all_faults_are_reported_at_once() {
         let text = "nme = 'a'\nversion = '2.0.0'\n[upgrade]\nhot-form = ['~1.0']\nfrom = ['banana']\n\
                     [requires]\narch = ['amd64']\nfree-space = 'much'\n[hooks]\nhot-upgrade = ['/bin/sh']\n\
                     hot-downgrade = ['bin/absent']\n[helth]\ninterval = '1s'\n[health]\nhttp = 'x'\n\
@@ -314,13 +314,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_toml_has_one_fault() {
+    fn invalid_toml_has_one_fault() {
         assert_eq!(places("name = 'a'\nversion = \n"), [at("manifest-syntax", 2)]);
         assert_eq!(places("name = 'a'\nname = 'b'\n").len(), 1);
     }
 
     #[test]
-    fn a_range_is_about_lower_releases() {
+    fn ranges_contain_lower_releases() {
         let ranges = |ranges: &str| {
             places(&format!("name = 'a'\nversion = '5.0.1'\n[upgrade]\nfrom = [{ranges}]\n")).len()
         };
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_not_missing() {
+    fn invalid_value_is_not_reported_missing() {
         let data = |data: &str| places(&format!("name='a'\nversion='1.0.0'\n[data]\n{data}\n"));
         assert_eq!(data("writes='x'"), [at("manifest-value", 4)]);
         assert_eq!(data("reads=[1]")[0].0, "manifest-missing");
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_is_there_and_can_be_run() {
+    fn hook_exists_and_is_executable() {
         let hook = |argv: &str| {
             places(&format!(
                 "name='a'\nversion='1.0.0'\n[health]\ncommand={argv}\n[hooks]\nrunning-version={argv}\n"
@@ -355,12 +355,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_the_beginning_of_a_file_name() {
+    fn product_name_is_checked() {
         assert_eq!(places("name = 'a b'\nversion = '1.0.0'\n"), [at("manifest-value", 1)]);
     }
 
     #[test]
-    fn a_release_is_packed_under_a_name_that_tells_its_version() {
+    fn file_name_must_identify_the_version() {
         let named = |name: &str, version: &str| places(&format!("name = '{name}'\nversion = '{version}'\n"));
         assert_eq!(named("a", "2.0.0-rc.1"), []);
         for (name, version) in [("a", "2.0.0-hotfix.1"), ("a-2.0.0", "1.0.0")] {

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_told_by_its_word() {
+    fn codes_serialize_as_their_words() {
         for code in [Code::ArchiveUnfit, Code::ModeLost, Code::HookNotExecutable, Code::FileWritten] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.word());
         }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_architecture_is_one_of_uname() {
+    fn architectures_are_those_of_uname() {
         for fine in ["x86_64", "aarch64", "armv7l", "ppc64le", "s390x", "riscv64", "i586"] {
             assert_eq!(told(&format!("arch = ['{fine}']")), [""; 0], "{fine}");
         }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_c_library_is_one_that_hosts_have() {
+    fn c_library_must_be_known() {
         assert_eq!(told("libc = ['glibc >= 2.36', 'GLIBC', 'musl']"), [""; 0]);
         assert_eq!(
             told("libc = ['gilbc >= 2.36']"),

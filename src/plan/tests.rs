@@ -133,7 +133,7 @@ fn recovers_everywhere(start: &Snapshot, plan: &Plan) {
 
 proptest! {
     #[test]
-    fn an_install_arrives_or_goes_back(now in root(), request in request(), motion in motion()) {
+    fn install_finishes_or_rolls_back(now in root(), request in request(), motion in motion()) {
         let target = request.target.clone();
         if let Ok(plan) = install(&now, &request, along(&now, &target, motion)) {
             let end = walk(&now, &plan.steps);
@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn the_other_commands_arrive_or_go_back(now in root(), motion in motion(), version in prop::sample::select(VERSIONS.to_vec()), keep in 0..4_usize) {
+    fn other_commands_finish_or_roll_back(now in root(), motion in motion(), version in prop::sample::select(VERSIONS.to_vec()), keep in 0..4_usize) {
         let (version, nothing) = (v(version), BTreeSet::new());
         let plans = [
             confirm(&now, PlanFacts::default()),
@@ -163,14 +163,14 @@ proptest! {
         for plan in plans.iter().flatten() {
             let end = walk(&now, &plan.steps);
             for link in [&now.current, &now.permanent].into_iter().filter_map(Link::version) {
-                prop_assert!(end.releases.contains_key(link), "a release that is linked to was removed");
+                prop_assert!(end.releases.contains_key(link), "a linked release was removed");
             }
             recovers_everywhere(&now, plan);
         }
     }
 
     #[test]
-    fn prune_keeps_the_number_and_the_last_known_good(now in root(), keep in 0..4_usize) {
+    fn prune_keeps_number_and_last_known_good(now in root(), keep in 0..4_usize) {
         if let Ok(plan) = prune(&now, keep, &BTreeSet::new(), &BTreeMap::new()) {
             let spare = |s: &Snapshot| {
                 s.states().filter(|(_, state)| matches!(state, ReleaseState::Old | ReleaseState::Unpacked)).count()
@@ -184,7 +184,7 @@ proptest! {
 }
 
 #[test]
-fn the_service_moves_between_the_links() {
+fn service_moves_between_link_switches() {
     let now = Snapshot {
         current: Link::To(v("5.0.0")),
         permanent: Link::To(v("5.0.0")),

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_are_hot_and_nothing_else() {
+    fn only_patch_hops_are_hot() {
         for (a, b, hot) in [
             ("5.0.0", "5.0.1", true),
             ("5.0.9", "5.0.1", true),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_higher_release_may_declare_otherwise() {
+    fn higher_release_overrides_the_hot_rule() {
         let ranges = [">=4.9.0, <5".parse().unwrap()];
         assert_eq!(hop(&v("4.9.1"), &v("5.0.0"), Some(&ranges)), HopKind::Hot);
         assert_eq!(hop(&v("5.0.0"), &v("4.9.1"), Some(&ranges)), HopKind::Hot);

@@ -103,15 +103,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_from_where_it_is_reached() {
+    fn refusal_names_the_allowed_ranges() {
         let range = |text: &str| text.parse::<Range>().unwrap();
         let told = |ranges: &[Range]| {
             let (from, to) = ("1.0.0".parse().unwrap(), "2.0.0".parse().unwrap());
             Paths::default().allow(&from, &to, Some(ranges), &BTreeSet::new()).unwrap_err().to_string()
         };
-        let words = "cannot go from 1.0.0 to 2.0.0: it is reached from";
-        assert_eq!(told(&[]), format!("{words} no release, as it declares"));
+        let words = "cannot go from 1.0.0 to 2.0.0: it can be reached from";
+        assert_eq!(told(&[]), format!("{words} no release, as its manifest declares"));
         let two = [range("~1.4"), range("~1.5")];
-        assert_eq!(told(&two), format!("{words} `~1.4` or `~1.5` only, as it declares"));
+        assert_eq!(told(&two), format!("{words} `~1.4` or `~1.5` only, as its manifest declares"));
     }
 }

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn it_runs_in_a_clean_environment_and_its_output_is_kept() {
+    fn environment_is_clean_and_output_is_kept() {
         let (end, said) = shell("env | sort | grep -v PWD; echo oops >&2; exit 3", GRACE * 10);
         assert_eq!(end.good(GRACE).unwrap_err().to_string(), "it ended with exit status 3");
         let lines: Vec<&str> = said.lines().collect();
@@ -254,20 +254,20 @@ mod tests {
     }
 
     #[test]
-    fn past_its_time_the_whole_group_is_ended() {
+    fn timeout_kills_the_process_group() {
         let script = "trap '' TERM; sleep 600 & echo $!; wait; sleep 600";
         let (end, said) = shell(script, Duration::from_millis(200));
         assert_eq!(end, ProgramEnd::Late);
         let child: u32 = said.trim().parse().unwrap();
         let begun = Instant::now();
         while super::super::is_alive(child) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{child} lives on");
+            assert!(begun.elapsed() < Duration::from_secs(60), "{child} is still alive");
             clock::sleep(POLL_INTERVAL);
         }
     }
 
     #[test]
-    fn a_group_of_which_all_have_ended_is_not_waited_for() {
+    fn group_of_zombies_is_not_alive() {
         let output = output_in_memory().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "read line"]).process_group(0).stdin(Stdio::piped()).stdout(output);
@@ -288,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn what_it_leaves_behind_is_not_waited_for() {
+    fn background_process_is_not_awaited() {
         let (end, said) = shell("sleep 30 & echo $!", Duration::from_secs(25));
         assert!(end.good(GRACE).is_ok());
         super::super::signal(said.trim().parse().unwrap(), Signal::SIGKILL).unwrap();
     }
 
     #[test]
-    fn the_tail_of_an_output_is_harmless() {
+    fn output_tail_is_short_and_escaped() {
         let (_, said) = shell("yes 0123456789 | head -n 1000; printf 'end\\033[2J'", GRACE * 10);
         assert!(said.len() <= 2048 + 8 && said.ends_with("end\\u{1b}[2J"), "{said}");
     }

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listening_socket_is_found_and_a_connection_is_not() {
+    fn only_listening_sockets_are_found() {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = tcp.local_addr().unwrap().port();
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_kernel_are_read() {
+    fn kernel_socket_lines_are_parsed() {
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 123 1 0 100";
         assert_eq!(tcp_listener(line), Some((123, Socket::Port(8080))));
         assert_eq!(tcp_listener(&line.replace(" 0A ", " 01 ")), None);

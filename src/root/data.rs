@@ -18,7 +18,7 @@ const POST: &str = "post";
 
 /// The migration lock, held while a migration runs or its state is recorded. The kernel releases it with the process.
 #[derive(Debug)]
-#[must_use = "it is free again when this is dropped"]
+#[must_use = "the lock is released when this is dropped"]
 pub struct MigrationPost(File);
 
 impl Root {

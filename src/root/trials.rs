@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn history_tells_how_each_trial_ended() {
+    fn trial_outcomes_follow_from_history() {
         let first = "install - 1.0.0 1.0.0 done";
         let trial = "upgrade 1.0.0 1.0.1 1.0.0 done";
         let cases: &[(&[&str], &[&str])] = &[
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_is_told_with_its_end() {
+    fn trial_is_displayed_with_its_outcome() {
         let entries = ["upgrade 1.0.0 1.0.1 1.0.0 done", "revert 1.0.1 1.0.0 1.0.0 done ill"].map(entry);
         assert_eq!(
             trials(&entries)[0].1.to_string(),

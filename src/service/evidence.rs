@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_listen_tell_what_runs() {
+    fn listeners_determine_the_running_release() {
         let (old, new) = (v("5.0.0"), v("5.0.1"));
         let release = |version: &Version| Running::Release(version.clone());
         let both = Running::Several(vec![old.clone(), new.clone()]);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_shows_once_it_listens_where_another_one_does() {
+    fn release_shows_once_it_listens() {
         let new = v("5.0.1");
         for (members, shows) in [
             (&[("5.0.1", false, true), ("5.0.0", true, false)][..], false),

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_known_by_its_path() {
+    fn release_is_found_by_path() {
         let releases = Path::new("/srv/releases");
         let of = |place: &str| release_in(releases, Path::new(place));
         assert_eq!(of("/srv/releases/5.0.0/bin/emqx"), Some(v("5.0.0")));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_may_say_more_than_the_version() {
+    fn hook_output_may_precede_the_version() {
         assert_eq!(parsed("5.0.1\n"), Running::Release(v("5.0.1")));
         assert_eq!(parsed("node is up\nrelease \"5.0.1\""), Running::Release(v("5.0.1")));
         assert!(

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_is_parsed() {
+    fn known_keys_are_parsed() {
         let s = Settings::parse(
             SETTINGS,
             "name='emqx'\nuser='emqx'\n[service]\nmanager='none'\n[space]\nreserve='4 GiB'\nshare='hardlink'\n\
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named_with_its_line_and_its_neighbour() {
+    fn unknown_key_is_reported_with_nearest_key() {
         let error = Settings::parse("tenure.toml", "name='a'\n\n[retention]\nkep = 3\n").unwrap_err();
         assert!(
             error.to_string().starts_with("cannot use tenure.toml, line 4: unknown field `kep`"),
@@ -212,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn control_characters_are_escaped() {
         let error = Settings::parse("tenure.toml", "[service]\nmanager = \"n\t\\u001b[2J\"\n").unwrap_err();
         assert!(error.to_string().contains(r"n\t\u{1b}[2J"), "{error}");
     }
 
     #[test]
-    fn a_key_is_one_or_the_settings_are_refused() {
+    fn invalid_trusted_keys_are_refused() {
         let key = "RWQXsmJXI0GQ4xM4CJCUwPrpKwfSAQKDHVzIg+x9rBQSp+kaVx25Y9Jb";
         let parse = |key: &str| Settings::parse(SETTINGS, &format!("[trust]\nkeys = ['{key}']\n"));
         assert_eq!(parse(key).unwrap().trust.keys.len(), 1);
@@ -226,17 +226,17 @@ mod tests {
             let error = parse(wrong).unwrap_err().to_string();
             assert!(error.contains("line 2") && error.contains("not a minisign public key"), "{error}");
         }
-        assert!(Settings::parse(SETTINGS, "[trust]\n").is_err(), "trust in nobody is not meant");
+        assert!(Settings::parse(SETTINGS, "[trust]\n").is_err(), "[trust] requires a key");
     }
 
     #[test]
-    fn a_rule_that_cannot_be_honoured_is_not_ignored() {
+    fn invalid_rules_are_refused() {
         assert!(Settings::parse(SETTINGS, "[service]\nmanager='systemd'\n").is_err());
         assert!(Settings::parse(SETTINGS, "name='../x'\n").is_err());
     }
 
     #[test]
-    fn a_product_is_named_by_a_rule_that_is_told() {
+    fn invalid_product_name_hint_states_the_rule() {
         for fine in ["a", "emqx-enterprise", "x_1.2+b", &"x".repeat(128)] {
             check_product(fine).unwrap();
         }

@@ -114,12 +114,12 @@ mod tests {
     const SERVICE: &str = "[service]\nmanager = 'systemd'\nunit = 'x'\n";
 
     fn salvage(text: &str) -> (Settings, Unread) {
-        assert!(Settings::parse("tenure.toml", text).is_err(), "{text} is right");
+        assert!(Settings::parse("tenure.toml", text).is_err(), "{text} is valid");
         Settings::salvage(text)
     }
 
     #[test]
-    fn one_wrong_key_costs_no_other_one() {
+    fn wrong_key_leaves_other_keys_usable() {
         for wrong in [
             "[helth]\ntcp = '127.0.0.1:1'\n",
             "[retention]\nkep = 3\n",
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_known_in_part_or_not_at_all() {
+    fn service_is_salvaged_only_with_its_manager() {
         let (settings, unread) = salvage(&format!("{SERVICE}hot = 'relaod'\n"));
         assert_eq!(settings.service.manager, Some(Manager::Systemd("x".into())));
         assert_eq!((settings.service.hot, unread), (None, Unread::default()));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_may_have_been_declared_where_a_word_at_the_top_is_unknown() {
+    fn unknown_top_level_key_may_be_the_user() {
         for (text, unread) in
             [("usr = 'x'\n", true), ("user = 5\n", true), ("= \n", true), ("[helth]\ntcp = 'x:1'\n", false)]
         {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_without_what_is_asked_leaves_that_of_the_release() {
+    fn health_without_probe_is_dropped() {
         assert_eq!(salvage("[health]\nhtp = 'http://127.0.0.1/'\ninterval = '1s'\n").0.health, None);
         let (settings, _) = salvage("[health]\ntcp = '127.0.0.1:1'\nintervall = '1s'\n");
         assert!(settings.health.is_some());

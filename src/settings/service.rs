@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn each_manager_has_what_it_needs() {
+    fn each_manager_requires_its_keys() {
         let systemd = service("manager = 'systemd'\nunit = 'emqx.service'\nhot = 'signal:USR2'").unwrap();
         assert_eq!(systemd.manager, Some(Manager::Systemd("emqx.service".into())));
         assert_eq!(systemd.hot, Some(Hot::Signal(Signal::SIGUSR2)));

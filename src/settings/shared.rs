@@ -78,7 +78,7 @@ mod tests {
     use crate::settings::{SETTINGS, Settings};
 
     #[test]
-    fn a_directory_is_one_name_at_the_top() {
+    fn shared_directory_is_one_top_level_name() {
         let parsed = |list: &str| Settings::parse(SETTINGS, &format!("[shared]\ndirectories = {list}\n"));
         assert_eq!(parsed("['etc', 'data']").unwrap().shared.directories.len(), 2);
         for (list, why) in [

@@ -34,7 +34,7 @@ fn product_must_match_its_release() {
     assert_eq!(version.as_deref(), Some("5.0.1\n"), "{told}");
     for (conf, why) in [
         (("name=acme", "name=acm"), "acme-5.0.1.tar.zst is of another product than acm,"),
-        (("name=acme", "name=acme+x"), "acme+x, which ./conf is about, is no name of a service"),
+        (("name=acme", "name=acme+x"), "acme+x, which ./conf names, is not the name of a service"),
         (("program=bin/acme", "program=bin/acmed"), "release has no bin/acmed,"),
         (
             ("shared=\"etc data log\"", "shared=\"etc log\""),

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_umask_is_in_a_mode() {
+    fn modes_do_not_depend_on_umask() {
         for (mode, expected) in [
             (0o644, 0o644),
             (0o600, 0o644),

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_told_as_near_as_can_be() {
+    fn times_are_clamped_to_zip_range() {
         for (time, told) in [
             (0, "1980-01-01 00:00:00"),
             (315_532_800, "1980-01-01 00:00:00"),
