@@ -26,7 +26,7 @@ fn quiet_hides_notes_and_verbose_shows_steps() {
     assert_eq!(
         lines,
         [
-            "check: trial: none is under way",
+            "check: trial: no release is on trial",
             "check: owner: OWNER",
             "check: archive: it is installed",
             "check: path: 5.0.1 can be reached from 5.0.0",

@@ -140,7 +140,7 @@ fn running_migration_blocks_switch() {
         .stdout_has("FAILED  data: a data migration is not done");
     host.run(["upgrade", "5.0.2"])
         .code(2)
-        .stderr_has("has not the digest")
+        .stderr_has("does not match the digest")
         .stderr_has("a data migration is not done");
     fs::remove_file(digest).unwrap();
     // `migrate` only waits for the running migration.
@@ -565,7 +565,7 @@ fn trial_makes_backup_on_confirm() {
     migrating(&host, "backup = ['bin/tell']\n");
     host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
     assert!(told(&host).is_empty());
-    host.run(["confirm", "--backup-command", "false"]).code(1).stderr_has("cannot make a backup");
+    host.run(["confirm", "--backup-command", "false"]).code(1).stderr_has("cannot make the backup");
     assert_eq!(host.link("permanent").unwrap(), "releases/5.0.0");
     host.run(["confirm"]).ok().stdout_has("Made a backup.\n");
     until(&host, "done");
@@ -696,7 +696,7 @@ fn invalid_data_formats_are_refused() {
     let host = host();
     fs::create_dir_all(host.root().join(".tenure/data"));
     fs::write(host.root().join(".tenure/data/record"), "torn").unwrap();
-    host.run(["status"]).code(1).stdout_has("which tells the format of the data");
+    host.run(["status"]).code(1).stdout_has("the record of the data format");
     host.archive("5.0.1");
     host.run(["upgrade", "5.0.1"]).code(2).stderr_has("`tenure migrate --restored FORMAT` writes it again");
     host.run(["boot"]).ok();

@@ -51,7 +51,10 @@ fn run(serving: &Serving, command: &str) -> Run {
     let path = format!("{}:/usr/bin:/bin", tenure.parent().unwrap().display());
     let (root, dir) = (serving.host.root().to_str().unwrap(), serving.dir());
     let command = command.replace("/usr/lib/emqx", root).replace("--name emqx", "--name greeter");
-    let command = command.replace("/opt", "..").replace("10m", "1s").replace("1h", "1s");
+    let command = command
+        .replace("/opt/emqx-as-it-was 5.0.0", "../emqx-as-it-was 4.9.0")
+        .replace("10m", "1s")
+        .replace("1h", "1s");
     let mut sh = Command::new("sh");
     sh.env_clear().env("PATH", path).env("TENURE_ROOT", root).env("page", dir.join("page"));
     // What vendors do happens in the directory of their build.

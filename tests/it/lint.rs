@@ -98,9 +98,9 @@ release.toml:10: `hot-downgrade` runs \"lib/version\", which is not executable [
   hint: set its executable bit: `chmod 755`
 bin/tool: is run by \"ruby\", which is neither in the release nor on every host [interpreter-missing]
   hint: ship the interpreter and run the script by it, or write for /bin/sh
-lib/nif.so: is for armv7l, where the manifest requires amd64 or x86_64 [arch-differs]
+lib/nif.so: is for armv7l, but the manifest requires amd64 or x86_64 [arch-differs]
   hint: ship the binary for the release's architecture, or name its own in [requires] arch
-data: holds 2 files, where services usually write [file-written]
+data: contains 2 files, where services usually write [file-written]
   hint: write it to a directory that tenure.toml lists in [shared] directories, which outlives releases
 lib/x.pid: is named like a file that a service writes [file-written]
   hint: write it to a directory that tenure.toml lists in [shared] directories, which outlives releases
@@ -248,7 +248,7 @@ fn fatal_fault_hides_no_other() {
     assert_eq!(vendor.faults("emqx-5.0.1.tar"), [null, fault("archive-unfit", "")]);
     fs::create_dir(vendor.dir()).unwrap();
     let empty =
-        "build: it contains no file [archive-unfit]\n  hint: name the directory that holds the release";
+        "build: it contains no file [archive-unfit]\n  hint: name a directory that contains only the release";
     vendor.lint("build").code(2).stdout_has(empty);
     symlink("/etc", vendor.dir().join("l")).unwrap();
     symlink("..", vendor.dir().join("m")).unwrap();

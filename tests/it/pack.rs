@@ -81,13 +81,13 @@ impl Vendor {
 #[test]
 fn verbose_pack_reports_each_step() {
     let vendor = Vendor::new();
-    for known in ["not there yet", "there already"] {
+    for known in ["does not exist yet", "exists already"] {
         let run = vendor.pack(&["--verbose", "build"]).ok();
         let told = [
             "check: directory: unpacking would refuse nothing in it: ",
             "check: release: emqx 5.0.1, by release.toml",
             "step: pack into emqx-5.0.1.tar.zst, ",
-            "step: read emqx-5.0.1.tar.zst back, ",
+            "step: read emqx-5.0.1.tar.zst back and check it by the rules of unpacking",
             "check: archive: it holds the same as the directory; ",
         ];
         let is_told = run.stderr.lines().zip(told).all(|(line, begin)| line.starts_with(begin));
@@ -239,8 +239,8 @@ fn output_option_sets_path_and_name() {
         (&["--output", "emqx-5.0.1.rar"], "is not a name for an archive"),
         (&["--output", "emqx-5.0.1.tar.xz"], "is not a name for an archive that `pack` creates"),
         (&["--output", "absent/"], "is not a name for an archive"),
-        (&["--output", "emqx-5.0.1.zip", "--format", "tar.gz"], "another kind of archive"),
-        (&["--output", "build"], "lies in the directory that it is made of"),
+        (&["--output", "emqx-5.0.1.zip", "--format", "tar.gz"], "does not match the requested format"),
+        (&["--output", "build"], "is in the directory that is packed"),
         (&["--name", "other"], "declares another name"),
         (&["--release", "5.0.2"], "declares another version"),
     ] {
@@ -270,7 +270,7 @@ fn pack_replaces_archive_only_with_force() {
     assert_ne!(vendor.bytes("emqx-5.0.1.tar.zst"), before);
     assert_eq!(vendor.names(), ["build", "emqx-5.0.1.tar.zst", "emqx-5.0.1.tar.zst.sha256"]);
     fs::write(vendor.path("emqx-5.0.1.tar.zst.sha256"), "another").unwrap();
-    vendor.refused(&["build"], "emqx-5.0.1.tar.zst.sha256 is there already");
+    vendor.refused(&["build"], "emqx-5.0.1.tar.zst.sha256 exists already");
     fs::remove_file(vendor.path("emqx-5.0.1.tar.zst.sha256")).unwrap();
     vendor.pack(&["build"]).ok().stdout_has("Already packed");
     vendor.host.run(["lint", vendor.path("emqx-5.0.1.tar.zst").to_str().unwrap()]).ok();
@@ -288,7 +288,7 @@ fn invalid_release_is_not_packed() {
     fs::create_dir(vendor.path("empty")).unwrap();
     vendor.refused(
         &["empty", "--name", "a", "--release", "1.0.0"],
-        "it contains no file\nhint: name the directory",
+        "it contains no file\nhint: name a directory",
     );
     fs::write(vendor.path("file"), "").unwrap();
     vendor.pack(&["file"]).code(2).stderr_has("it is not a directory");
@@ -352,7 +352,7 @@ fn dry_run_writes_nothing() {
     vendor.pack(&["build", "--dry-run"]).ok().stdout_has("Already packed emqx 5.0.1: emqx-5.0.1.tar.zst, ");
     assert_eq!(vendor.pack(&["build", "--dry-run", "--json"]).ok().json()["changed"], false);
     fs::write(vendor.path("build/none"), "more").unwrap();
-    vendor.refused(&["build", "--dry-run"], "is there already, and is another one");
+    vendor.refused(&["build", "--dry-run"], "exists already and is different");
     vendor.pack(&["build", "--dry-run", "--force"]).ok().stdout_has("Would pack emqx 5.0.1: ");
     assert_eq!(vendor.names(), before);
     assert_eq!(hex(&vendor.bytes("emqx-5.0.1.tar.zst")), sum, "nothing was changed");

@@ -325,7 +325,9 @@ fn plan_uses_named_releases() {
         .code(2)
         .stderr_has("error: release 4.0.5 is not installed, and releases/ has no archive of it\n");
     host.run(["plan", "3.12.5"]).ok().stdout("Release 3.12.5 is the starting point.\n");
-    host.run(["plan", "3.11.0"]).code(2).stderr_has("error: cannot plan a way from 3.12.5 down to 3.11.0\n");
+    host.run(["plan", "3.11.0"])
+        .code(2)
+        .stderr_has("error: cannot plan an upgrade path from 3.12.5 to 3.11.0: 3.11.0 is lower\n");
     host.run(["plan", "4.0.5", "--from", "3.14.2", "--available", "4.0.5"])
         .ok()
         .stdout("From 3.14.2 to 4.0.5 in 1 hop:\n  1. 4.0.5, by a restart\n");

@@ -38,7 +38,7 @@ fn product_must_match_its_release() {
         (("program=bin/acme", "program=bin/acmed"), "release has no bin/acmed,"),
         (
             ("shared=\"etc data log\"", "shared=\"etc log\""),
-            "data: holds a file, where services usually write",
+            "data: contains a file, where services usually write",
         ),
     ] {
         let (version, told) = built(&[conf]);

@@ -315,7 +315,7 @@ fn stopped_service_stays_stopped() {
     let serving = Serving::down("");
     serving.pack(&Greeter::well("5.0.1"));
     let run = serving.host.run(["upgrade", "5.0.1"]).ok();
-    run.stderr_has("warning: the service is down: the links move without it");
+    run.stderr_has("warning: the service is down: only the links are switched");
     assert_eq!(serving.answers(), None);
     serving.up();
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));

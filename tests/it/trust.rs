@@ -204,7 +204,7 @@ fn adopt_is_refused_with_trusted_keys() {
 fn signature_by_another_key_is_refused() {
     let vendor = Vendor::new();
     vendor.sign(&KeyPair::generate_unencrypted_keypair().unwrap(), "timestamp:1");
-    vendor.refused("by a key that tenure.toml does not name");
+    vendor.refused("by a key that is not in tenure.toml");
     // Another key with the key ID of the trusted one.
     let mut forged = KeyPair::generate_unencrypted_keypair().unwrap();
     let mut bytes = forged.sk.to_bytes();
@@ -259,7 +259,7 @@ fn legacy_signature_is_refused() {
         trusted comment: timestamp:1 file:emqx-5.0.9.zip\n\
         BdxMt/TjxMk24Z5KNabfw4jlWRKbm4Im1ujqWCarnA3qNv/Tbd9pfBWHBBaqblJ8DOEttBrzsOIIHC6Sx7kbAw==\n";
     fs::write(vendor.archive().with_extension("zip.minisig"), signature).unwrap();
-    vendor.refused("is of the old kind");
+    vendor.refused("is of the legacy type");
 }
 
 /// Packs and signs the directory of a small release into releases/. `key` is the file of the secret key.
@@ -293,7 +293,7 @@ fn packed_and_signed_archive_is_trusted() {
     // A signature by another key is replaced only with `--force`.
     let other = KeyPair::generate_unencrypted_keypair().unwrap();
     fs::write(vendor.host.root().join("key"), other.sk.to_box(None).unwrap().into_string()).unwrap();
-    vendor.host.run(again).code(2).stderr_has("emqx-5.0.1.zip.minisig is there already");
+    vendor.host.run(again).code(2).stderr_has("emqx-5.0.1.zip.minisig exists already");
     vendor.host.run([&again[..], &["--force"]].concat()).ok();
     assert_ne!(fs::read_to_string(&signature).unwrap(), signed);
 }
@@ -420,7 +420,7 @@ const WRONG: &[Wrong] = &[
     ),
     (
         |_, _, build| drop(build.file("release.toml", "name = \"emqx\"\nversion = \"5.0.9\"\n").write()),
-        " holds ",
+        " contains ",
     ),
 ];
 

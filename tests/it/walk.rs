@@ -113,7 +113,7 @@ fn problems_of_all_hops_are_reported_first() {
 fn multi_hop_refuses_downgrade_and_trial() {
     let host = host();
     host.run(["upgrade", "5.0.1"]).ok();
-    host.run(["downgrade", "--multi-hop", "5.0.0"]).code(2).stderr_has("error: a way down is one hop");
+    host.run(["downgrade", "--multi-hop", "5.0.0"]).code(2).stderr_has("error: a downgrade is one hop");
     host.run(["install", "--multi-hop", "5.0.0"]).code(2).stderr_has("hint: remove `--multi-hop`\n");
     host.run(["upgrade", "--multi-hop", "5.0.0"]).code(2).stderr_has("release 5.0.0 is lower than 5.0.1");
     host.run(["upgrade", "--no-permanent", "--restart", "5.1.0"]).ok();
@@ -161,7 +161,7 @@ fn finished_preparation_is_not_repeated() {
         "Prepared successfully: \"5.1.0\"\n\
          Release 5.2.0 not found, attempting to unpack releases/emqx-5.2.0.zip\n\
          Unpacked successfully: \"5.2.0\"\nPrepared successfully: \"5.2.0\"\n\
-         All of the way from 5.0.0 to 5.2.0 is ready, 3 hops; nothing was switched.\n",
+         The upgrade path from 5.0.0 to 5.2.0 is prepared, 3 hops; nothing was switched.\n",
     );
     assert_eq!(states(&host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 unpacked", "5.0.0 permanent"]);
     let run = host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();

@@ -105,7 +105,7 @@ fn has_user(root: &Root) -> bool {
 
 /// Refuses to replace a trial with a deadline by a third release, because its user waits for its end.
 fn trial(root: &Root, now: &Snapshot, target: &Version) -> Result<std::result::Result<String, Error>> {
-    let Some((on_trial, permanent)) = now.trial() else { return Ok(Ok("none is under way".to_owned())) };
+    let Some((on_trial, permanent)) = now.trial() else { return Ok(Ok("no release is on trial".to_owned())) };
     let Some(trial) = root.trial(now)? else {
         return Ok(Ok(format!("{on_trial} is on trial; the next start runs {permanent}")));
     };

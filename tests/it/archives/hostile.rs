@@ -27,9 +27,9 @@ fn shared() -> Vec<(Vec<Piece>, &'static str)> {
         (vec![file("a", "1"), file("./a", "2")], r#"entry "a" is there twice"#),
         (vec![file("a", ""), link("a", "b")], r#"entry "a" is there twice"#),
         (vec![link("a", "b"), file("a", "")], r#"entry "a" is there twice"#),
-        (vec![file("a", ""), dir("a")], r#"entry "a" is there both as a directory"#),
-        (vec![file("a/b", ""), file("a", "")], r#"entry "a" is there both as a directory"#),
-        (vec![file("a/b", ""), link("a", "c")], r#"entry "a" is there both as a directory"#),
+        (vec![file("a", ""), dir("a")], r#"entry "a" appears both as a directory"#),
+        (vec![file("a/b", ""), file("a", "")], r#"entry "a" appears both as a directory"#),
+        (vec![file("a/b", ""), link("a", "c")], r#"entry "a" appears both as a directory"#),
         (vec![file("a", ""), file("a/b", "")], r#"entry "a/b" is below the file "a""#),
         (vec![link("a", "b"), file("a/c/d", "")], r#"entry "a/c/d" is below the symlink "a""#),
         (vec![link("l", "/etc")], r#"entry "l" links to "/etc", which is absolute"#),
@@ -138,7 +138,7 @@ fn extensions() -> Vec<(Vec<Piece>, &'static str)> {
         (vec![global(&[("linkpath", b"b")]), ok()], r#""linkpath" applies to all entries"#),
         (vec![typed(b'L', "l", &big), ok()], "more than 64 KiB stand"),
         (vec![typed(b'K', "l", "a\0"), typed(b'K', "l", "b\0"), ok()], "an extension header appears twice"),
-        (vec![ok(), typed(b'L', "l", "b\0")], "ends with the extension of an entry"),
+        (vec![ok(), typed(b'L', "l", "b\0")], "ends after an extension header"),
     ]
 }
 
@@ -174,8 +174,8 @@ fn hostile_zips_are_refused() {
     type Twist = fn(&mut Fields);
     let table: [(Twist, &str); 13] = [
         (|f| f.flags |= 1, r#"entry "e" is encrypted"#),
-        (|f| f.method = 12, r#"entry "e" is compressed by a method that is not read here"#),
-        (|f| f.method = 99, r#"entry "e" is compressed by a method that is not read here"#),
+        (|f| f.method = 12, r#"entry "e" uses the unsupported compression method"#),
+        (|f| f.method = 99, r#"entry "e" uses the unsupported compression method"#),
         (|f| f.crc ^= 1, r#"entry "e" is damaged: its checksum is wrong"#),
         (|f| f.size += 1, r#"entry "e" is truncated"#),
         (|f| f.size -= 1, r#"entry "e" is longer than its header says"#),

@@ -221,7 +221,7 @@ fn unpack_does_not_overwrite_existing_file() {
         for pieces in [vec![file(existing, "new")], vec![file(format!("{existing}/x"), "")]] {
             let error = bench.unpack(&bench.archive("x.tar", &tar(&pieces))).unwrap_err();
             let expected =
-                format!("entry {existing:?} is there already, by a name that is the same to this file");
+                format!("entry {existing:?} exists already under a name that this file system does not");
             assert!(error.to_string().contains(&expected), "{error:?}");
         }
         assert!(!bench.path().join("outside").exists());
