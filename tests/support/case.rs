@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tenure::ops;
+
 use super::stepper::{self, Ended};
 use super::{Host, Run, assert_same};
 
@@ -133,25 +135,24 @@ impl Case {
     pub fn is_remembered(&self, host: &Host, run: &Run, at: &str) {
         let found = outcomes(host).split_off(self.remembered);
         let says = |text: &str| run.stderr.contains(text);
-        let expected: &[&[&str]] = match (says("recovered"), says("rolled it back")) {
-            (true, true) => &[&["taken-back", "done"]],
-            (true, false) => &[&["finished"], &["done"]],
-            (false, _) => &[&["done"]],
+        use tenure::root::Outcome::{Done, Finished, TakenBack};
+        let expected: &[&[tenure::root::Outcome]] = match (says("recovered"), says("rolled it back")) {
+            (true, true) => &[&[TakenBack, Done]],
+            (true, false) => &[&[Finished], &[Done]],
+            (false, _) => &[&[Done]],
         };
         assert!(expected.iter().any(|e| *e == found), "{at}: history {found:?} after {run:#?}");
     }
 }
 
 /// Returns the outcome of each transaction, oldest first. Asserts that no transaction occurs twice.
-fn outcomes(host: &Host) -> Vec<String> {
-    let history = host.run(["history", "--json"]).ok().json();
-    let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap().to_owned();
-    let entries = history["entries"].as_array().unwrap();
-    let mut names: Vec<_> = entries.iter().map(|entry| text(entry, "transaction")).collect();
+fn outcomes(host: &Host) -> Vec<tenure::root::Outcome> {
+    let entries = host.opened().history().unwrap();
+    let mut names: Vec<_> = entries.iter().map(|entry| &entry.transaction).collect();
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), entries.len(), "told of twice: {history:#}");
-    entries.iter().map(|entry| text(entry, "outcome")).collect()
+    assert_eq!(names.len(), entries.len(), "a transaction occurs twice: {entries:#?}");
+    entries.iter().map(|entry| entry.outcome).collect()
 }
 
 /// Returns whether a transaction was interrupted, so that the next command has to recover.
@@ -164,10 +165,12 @@ pub fn links(host: &Host) -> [Option<String>; 2] {
     ["current", "permanent"].map(|name| host.link(name))
 }
 
+/// Returns the releases and their states as `versions` lists them. A sweep asks thousands of times, which takes too long
+/// by the binary.
 pub fn listed(host: &Host, at: &str) -> Vec<(String, String)> {
-    let run = host.run(["versions"]);
-    assert_eq!(run.code, Some(0), "{at}: {run:#?}");
-    run.listed()
+    let listed = ops::versions(&host.opened()).unwrap_or_else(|error| panic!("{at}: {error}"));
+    let text = |release: &ops::ListedRelease| (release.version.to_string(), release.state.to_string());
+    listed.releases.iter().map(text).collect()
 }
 
 /// Returns the tree of the root without the contents of receipts, which contain times.

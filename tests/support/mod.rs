@@ -77,6 +77,11 @@ impl Host {
         Self { dir: Some(dir), root }
     }
 
+    /// Opens the root by the library.
+    pub fn opened(&self) -> tenure::root::Root {
+        tenure::root::Root::find(Some(self.root()), self.root()).unwrap()
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }
