@@ -40,7 +40,61 @@ pub fn boot() -> Result<String> {
     id.map(|id| id.trim().to_owned()).context(|| "cannot determine the boot of this host")
 }
 
+/// Calls `poll` with the time left, and again after each `interval`, until it returns a value. Returns `None` if it has
+/// not returned one when `time` has passed; the last call then has no time left.
+///
+/// # Errors
+/// Returns the first error of `poll`.
+pub fn poll_until<T>(
+    time: Duration,
+    interval: Duration,
+    mut poll: impl FnMut(Duration) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let until = since_boot() + time;
+    loop {
+        let left = until.saturating_sub(since_boot());
+        if let Some(value) = poll(left)? {
+            return Ok(Some(value));
+        }
+        if left.is_zero() {
+            return Ok(None);
+        }
+        sleep(interval.min(left));
+    }
+}
+
 /// Blocks the current thread for `time`.
 pub fn sleep(time: Duration) {
     std::thread::sleep(time);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn poll_ends_with_value_error_or_time() {
+        let interval = Duration::from_millis(1);
+        let mut calls = 0;
+        let third = poll_until(Duration::from_secs(60), interval, |_| {
+            calls += 1;
+            Ok((calls == 3).then_some(calls))
+        });
+        assert_eq!(third.unwrap(), Some(3));
+        let failed =
+            poll_until(Duration::from_secs(60), interval, |_| Err::<Option<()>, _>(Error::failed("x")));
+        assert!(failed.is_err());
+        let mut last = Duration::MAX;
+        let none = poll_until(Duration::from_millis(5), interval, |left| {
+            last = left;
+            Ok(None::<()>)
+        });
+        assert_eq!((none.unwrap(), last), (None, Duration::ZERO));
+        assert_eq!(
+            poll_until(Duration::ZERO, interval, |_| Ok(Some(1))).unwrap(),
+            Some(1),
+            "one call without time"
+        );
+    }
 }

@@ -139,11 +139,10 @@ pub fn begin_migration(root: &Root, from: &BTreeSet<DataFormat>, migration: Migr
         Some(_) => return Ok(()),
     }
     detach::migration(root, &id)?;
-    let until = clock::since_boot() + PATIENCE;
-    while stage(&root.recorded_data()?) == Some(Stage::Due) && clock::since_boot() < until {
-        clock::sleep(POLL_INTERVAL);
-    }
-    Ok(())
+    clock::poll_until(PATIENCE, POLL_INTERVAL, |_| {
+        Ok((stage(&root.recorded_data()?) != Some(Stage::Due)).then_some(()))
+    })
+    .map(drop)
 }
 
 /// Ends the programs that a killed migrator left running, when its migration is skipped or replaced. No migrator may
@@ -168,16 +167,8 @@ fn record(root: &Root, change: impl FnOnce(&mut OnDisk)) -> Result<()> {
 /// # Errors
 /// Returns an error if a migration is running.
 pub fn migration_post(root: &Root) -> Result<MigrationPost> {
-    let until = clock::since_boot() + PATIENCE;
-    loop {
-        if let Some(post) = root.migration_post()? {
-            return Ok(post);
-        }
-        if clock::since_boot() >= until {
-            return Err(
-                Error::failed("a data migration is running").hint("run `tenure status` to see its state")
-            );
-        }
-        clock::sleep(POLL_INTERVAL);
-    }
+    let taken = clock::poll_until(PATIENCE, POLL_INTERVAL, |_| root.migration_post())?;
+    taken.ok_or_else(|| {
+        Error::failed("a data migration is running").hint("run `tenure status` to see its state")
+    })
 }

@@ -39,7 +39,7 @@ impl Overdue {
         };
         let why = self.trial.why_overdue();
         Error::refused(format!("cannot confirm {version}: its trial ended at {ends}: {why}{state}"))
-            .hint(format!("run `tenure install --confirm-within 10m {version}` to try it again"))
+            .hint(format!("run `tenure install --retry --confirm-within 10m {version}` to try it again"))
     }
 }
 
@@ -78,17 +78,17 @@ fn is_judged(root: &Root, trial: &Trial) -> Result<bool> {
 /// Waits until the guard has judged the trial, or is late.
 fn await_verdict(root: &Root, trial: &Trial, reporter: &mut dyn Reporter) -> Result<()> {
     let Health { interval, timeout, .. } = root.health(&trial.version)?;
-    let until = clock::since_boot() + interval + timeout + GRACE;
     let is_on = |now: &Snapshot| -> Result<bool> {
         Ok(root.trial(now)?.is_some_and(|now| now.transaction == trial.transaction))
     };
-    while clock::since_boot() < until && (root.at_work().is_some() || is_on(&root.observe()?)?) {
-        reporter
-            .waiting("Waiting for the guard to judge the trial", until.saturating_sub(clock::since_boot()));
-        reporter.go_on()?;
-        clock::sleep(POLL_INTERVAL);
-    }
-    Ok(())
+    let judged = clock::poll_until(interval + timeout + GRACE, POLL_INTERVAL, |left| {
+        if root.at_work().is_none() && !is_on(&root.observe()?)? {
+            return Ok(Some(()));
+        }
+        reporter.waiting("Waiting for the guard to judge the trial", left);
+        reporter.go_on().map(|()| None)
+    });
+    judged.map(drop)
 }
 
 fn roll_back<'a>(mut session: Session<'a>, trial: Trial, reporter: &mut dyn Reporter) -> Result<Session<'a>> {

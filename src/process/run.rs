@@ -108,21 +108,18 @@ pub fn ask(path: &Path, arguments: &[String], within: Duration) -> Result<String
 /// Returns an error if the program cannot be started, or on interruption, which also ends the process group.
 pub fn run(program: &Program<'_>, progress: &dyn Progress) -> Result<ProgramEnd> {
     let mut child = start(program)?;
-    let until = clock::since_boot() + program.within;
-    loop {
-        if let Some(status) = child.try_wait().context(|| "cannot wait for a program")? {
-            return Ok(ProgramEnd::Exited(status));
+    let ended = clock::poll_until(program.within, POLL_INTERVAL, |_| {
+        let status = child.try_wait().context(|| "cannot wait for a program")?;
+        if status.is_none() {
+            progress.go_on()?;
         }
-        if let Err(interrupted) = progress.go_on() {
-            end(&mut child);
-            return Err(interrupted);
-        }
-        if clock::since_boot() >= until {
-            end(&mut child);
-            return Ok(ProgramEnd::Late);
-        }
-        clock::sleep(POLL_INTERVAL);
+        Ok(status)
+    });
+    if let Ok(Some(status)) = ended {
+        return Ok(ProgramEnd::Exited(status));
     }
+    end(&mut child);
+    ended.map(|_| ProgramEnd::Late)
 }
 
 fn start(program: &Program<'_>) -> Result<Child> {
@@ -159,11 +156,10 @@ pub(super) fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
     let Ok(group) = i32::try_from(leader).map(Pid::from_raw) else { return };
     // The group may be gone already.
     let _ = killpg(group, Signal::SIGTERM);
-    let until = clock::since_boot() + GRACE;
-    while clock::since_boot() < until && is_group_alive(leader) {
+    let _ = clock::poll_until(GRACE, POLL_INTERVAL, |_| {
         meanwhile();
-        clock::sleep(POLL_INTERVAL);
-    }
+        Ok((!is_group_alive(leader)).then_some(()))
+    });
     let _ = killpg(group, Signal::SIGKILL);
 }
 
@@ -178,10 +174,8 @@ pub fn end_all(processes: &[Identity]) {
     // The wait follows SIGKILL too: the kernel takes a moment to close the files of a killed process.
     for sent in [Signal::SIGTERM, Signal::SIGKILL] {
         signal(sent);
-        let until = clock::since_boot() + GRACE;
-        while clock::since_boot() < until && processes.iter().any(|process| process.is_alive()) {
-            clock::sleep(POLL_INTERVAL);
-        }
+        let is_over = || !processes.iter().any(|process| process.is_alive());
+        let _ = clock::poll_until(GRACE, POLL_INTERVAL, |_| Ok(is_over().then_some(())));
     }
 }
 

@@ -54,18 +54,15 @@ impl RootLock {
         let place = root.lock();
         // Only the owner may open the file, because a reader of the file could lock it as well.
         let file = disk::open_kept(&place, &root.staging(), 0o600, root.owner())?;
-        let until = clock::since_boot() + wait;
-        loop {
+        let locked = clock::poll_until(wait, POLL_INTERVAL, |_| {
             progress.go_on()?;
             match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if clock::since_boot() < until => clock::sleep(POLL_INTERVAL),
-                Err(TryLockError::WouldBlock) => return Err(busy(root)),
-                Err(TryLockError::Error(e)) => {
-                    return Err(e).context(|| format!("cannot lock {}", place.display()));
-                }
+                Ok(()) => Ok(Some(())),
+                Err(TryLockError::WouldBlock) => Ok(None),
+                Err(TryLockError::Error(e)) => Err(e).context(|| format!("cannot lock {}", place.display())),
             }
-        }
+        })?;
+        locked.ok_or_else(|| busy(root))?;
         let (pid, since) = (process::own_id(), clock::since_boot().as_secs());
         let holder = Holder { pid, command: command.into(), since, restarting: false };
         let lock = Self { file, holder: RefCell::new(holder) };
@@ -137,5 +134,5 @@ fn busy(root: &Root) -> Error {
         format!(": `{}`, pid {}, for {}", holder.command, holder.pid, humantime::format_duration(age))
     });
     Error::new(Kind::Busy, format!("another Tenure command is running on {}{who}", root.path().display()))
-        .hint("`--wait 60` waits up to a minute for it to end")
+        .hint("use `--wait 60` to wait up to a minute for it to end")
 }

@@ -68,7 +68,7 @@ fn late_confirm_is_refused_and_rolls_back() {
     let run = serving.host.run(["confirm"]).code(2);
     run.stderr_has("error: cannot confirm 5.0.1: its trial ended at 2")
         .stderr_has(&format!("Z: {why}; it was rolled back, and 5.0.0 is current\n"))
-        .stderr_has("hint: run `tenure install --confirm-within 10m 5.0.1` to try it again\n");
+        .stderr_has("hint: run `tenure install --retry --confirm-within 10m 5.0.1` to try it again\n");
     is_rolled_back(&serving, why);
     load.lost_none("confirmed after the deadline");
 }
