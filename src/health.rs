@@ -106,11 +106,11 @@ impl std::str::FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |why: &dyn fmt::Display| {
-            Error::refused(format!("{text:?} is not a length of time: {why}"))
+            Error::refused(format!("{text:?} is not a valid duration: {why}"))
                 .hint("write `10s`, `5m` or `1h 30m`")
         };
         match humantime::parse_duration(text) {
-            Ok(Duration::ZERO) => Err(refuse(&"it is nothing")),
+            Ok(Duration::ZERO) => Err(refuse(&"it is zero")),
             // More than a year is a typing error, and sums of durations must not overflow.
             Ok(time) if time > Duration::from_secs(366 * 86_400) => Err(refuse(&"it is over a year")),
             Ok(time) => Ok(Self(time)),
@@ -240,6 +240,17 @@ pub enum Sample {
     NotReady(String),
     /// The health cannot be determined, with the reason.
     CannotTell(String),
+    /// Too many health checks were made (429), which says nothing about the release either, and passes.
+    #[serde(rename = "cannot-tell")]
+    Throttled(String),
+}
+
+impl Sample {
+    /// Returns whether the sample says anything about the health of the service.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        !matches!(self, Self::CannotTell(_) | Self::Throttled(_))
+    }
 }
 
 impl fmt::Display for Sample {
@@ -247,7 +258,7 @@ impl fmt::Display for Sample {
         match self {
             Self::Healthy => f.write_str("healthy"),
             Self::Unhealthy(why) | Self::NotReady(why) => write!(f, "unhealthy: {why}"),
-            Self::CannotTell(why) => write!(f, "health unknown: {why}"),
+            Self::CannotTell(why) | Self::Throttled(why) => write!(f, "health unknown: {why}"),
         }
     }
 }
@@ -294,12 +305,12 @@ impl Judge {
     }
 
     /// Adds one sample. A service that may be `starting` is not judged unhealthy for not being ready before its first
-    /// good sample. A `CannotTell` sample is not bad, but ends a run of good samples.
+    /// good sample. A sample that does not tell is not bad, but ends a run of good samples.
     pub fn take(&mut self, sample: &Sample, starting: bool) -> Verdict {
         match sample {
             Sample::Healthy => (self.good, self.bad, self.was_good) = (self.good + 1, 0, true),
             Sample::Unhealthy(_) | Sample::NotReady(_) => (self.good, self.bad) = (0, self.bad + 1),
-            Sample::CannotTell(_) => self.good = 0,
+            Sample::CannotTell(_) | Sample::Throttled(_) => self.good = 0,
         }
         let is_excused = starting && !self.was_good && matches!(sample, Sample::NotReady(_));
         match (self.good >= self.healthy_after, self.bad >= self.unhealthy_after) {

@@ -70,7 +70,8 @@ fn http(url: &str, within: Duration) -> Sample {
         Ok(200..=399) => Sample::Healthy,
         Ok(503) => Sample::NotReady(format!("{url} answers 503")),
         Ok(status @ 500..=599) => Sample::Unhealthy(format!("{url} answers {status}")),
-        // Too many requests, not found, forbidden: the service answers, but the status says nothing about its health.
+        Ok(429) => Sample::Throttled(format!("{url} answers 429")),
+        // Not found, forbidden: the service answers, but the status says nothing about its health.
         Ok(status) => Sample::CannotTell(format!("{url} answers {status}")),
         Err(ureq::Error::Timeout(_)) => Sample::NotReady(late(url, within)),
         Err(ureq::Error::Io(e)) => unreached(url, &e),

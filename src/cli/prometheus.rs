@@ -79,7 +79,7 @@ impl Page {
         let healthy = service.and_then(|service| match service.health {
             Some(Sample::Healthy) => Some(1),
             Some(Sample::Unhealthy(_) | Sample::NotReady(_)) => Some(0),
-            Some(Sample::CannotTell(_)) | None => None,
+            Some(Sample::CannotTell(_) | Sample::Throttled(_)) | None => None,
         });
         let help = "Whether the service is healthy; absent if unknown, and while it is down.";
         self.one("tenure_service_healthy", help, healthy);

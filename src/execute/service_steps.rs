@@ -111,7 +111,7 @@ impl ServiceSteps<'_> {
             let sample = self.look(&service, version, &health, motion, progress)?;
             let waited = clock::since_boot().saturating_sub(begun);
             let verdict = judge.take(&sample, was_failing || waited < startup);
-            silent = if matches!(sample, Sample::CannotTell(_)) { silent + 1 } else { 0 };
+            silent = if sample.tells() { 0 } else { silent + 1 };
             let is_enough = motion.baseline == Baseline::Known && silent >= health.healthy_after;
             if !was_failing && let Some(how) = vitals.lost(&service, progress)? {
                 return Err(ended(version, &how));
@@ -121,8 +121,8 @@ impl ServiceSteps<'_> {
             }
             // An answer such as 404 does not tell whether a service is healthy. But a new release that gives no other
             // answer has not proved healthy.
-            let is_untold =
-                silent >= health.unhealthy_after && waited >= startup && health.probe != Probe::Runs;
+            let is_answer = matches!(sample, Sample::CannotTell(_)) && health.probe != Probe::Runs;
+            let is_untold = is_answer && silent >= health.unhealthy_after && waited >= startup;
             let is_decided = is_given_up(motion.baseline, verdict, is_untold);
             if is_decided || waited >= within && sample != Sample::Healthy {
                 let within = (!is_decided).then_some(within);
@@ -178,25 +178,16 @@ fn is_given_up(baseline: Baseline, verdict: Verdict, is_untold: bool) -> bool {
 /// Returns the result of a wait that ended without a healthy service. `within` is the timeout; `None` if the wait
 /// ended before it.
 fn conclude(version: &Version, sample: &Sample, baseline: Baseline, within: Option<Duration>) -> Result<()> {
-    if baseline == Baseline::Failing || baseline == Baseline::Known && matches!(sample, Sample::CannotTell(_))
-    {
+    if baseline == Baseline::Failing || baseline == Baseline::Known && !sample.tells() {
         return Ok(());
     }
     let when =
         within.map_or_else(String::new, |time| format!(" within {}", humantime::format_duration(time)));
-    Err(Error::failed(format!("release {version} did not prove healthy{when}"))
+    Err(Error::failed(format!("release {version} did not become healthy{when}"))
         .because(Error::failed(sample.to_string())))
 }
 
 /// Sleeps in short intervals, so that an interruption takes effect soon.
 fn pause(time: Duration, progress: &dyn Progress) -> Result<()> {
-    let until = clock::since_boot() + time;
-    loop {
-        progress.go_on()?;
-        let left = until.saturating_sub(clock::since_boot());
-        if left.is_zero() {
-            return Ok(());
-        }
-        clock::sleep(left.min(Duration::from_millis(50)));
-    }
+    clock::poll_until(time, Duration::from_millis(50), |_| progress.go_on().map(|()| None::<()>)).map(drop)
 }

@@ -42,7 +42,7 @@ fn closed_port_is_unhealthy() {
         .host
         .run(["upgrade", "5.0.1"])
         .ok()
-        .stderr_has("warning: the service is failing on 5.0.0 already");
+        .stderr_has("warning: the service is already failing on 5.0.0");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn health_command_decides() {
         let ill = format!("#!/bin/sh\nif [ \"$TENURE_ACTION\" = health ]; then {ill}; fi\n{hot}");
         serving.pack(&Greeter { hot: &ill, ..Greeter::well("5.0.2") });
         let run = serving.host.run(["upgrade", "5.0.2"]).code(3);
-        run.stderr_has("error: release 5.0.2 did not prove healthy").stderr_has(what);
+        run.stderr_has("error: release 5.0.2 did not become healthy").stderr_has(what);
         assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
         assert_eq!(states(&serving)[0], "5.0.1 permanent");
     }
@@ -73,20 +73,24 @@ fn inconclusive_answers_roll_back() {
     let serving = told_by(&format!("{HTTP}PORT/no-such-page\""));
     serving.host.run(["status"]).ok().stdout_has("/no-such-page answers 404");
     serving.pack(&Greeter::well("5.0.1"));
-    let upgrade = |when: &str| {
+    let upgrade = |when: &str, status: &str| {
         let run = serving.host.run(["upgrade", "--retry", "5.0.1"]).code(3);
         let words =
-            format!("error: release 5.0.1 did not prove healthy{when}: rolled back; 5.0.0 is running\n");
-        run.stderr_has(&words).stderr_has("answers 404");
+            format!("error: release 5.0.1 did not become healthy{when}: rolled back; 5.0.0 is running\n");
+        run.stderr_has(&words).stderr_has(status);
         assert_eq!(states(&serving), ["5.0.0 permanent"]);
         assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
     };
     // While the release may still be starting, such an answer counts as not ready.
     serving.changed("[health]\n", "[health]\nstartup = \"1h\"\n");
-    upgrade(" within 600ms");
-    serving.changed("health = \"600ms\"", "health = \"1h\"");
+    upgrade(" within 600ms", "answers 404");
     serving.changed("startup = \"1h\"\n", "");
-    upgrade("");
+    // A server that limits the rate of health checks may answer again.
+    serving.changed("/no-such-page", "/busy");
+    upgrade(" within 600ms", "answers 429");
+    serving.changed("health = \"600ms\"", "health = \"1h\"");
+    serving.changed("/busy", "/no-such-page");
+    upgrade("", "answers 404");
 }
 
 #[test]
@@ -99,8 +103,8 @@ fn failed_rollback_is_retried_by_guard() {
     serving.pack(&Greeter::well("5.1.0"));
     fs::write(&lock, "").unwrap();
     let run = serving.host.run(["upgrade", "--restart", "5.1.0"]).code(4);
-    run.stderr_has("error: cannot move the service back to 5.0.0, after this failed: ")
-        .stderr_has("hint: look at the service and its log; `tenure status` shows the release that runs\n")
+    run.stderr_has("error: cannot move the service back to 5.0.0 during the rollback of this failure: ")
+        .stderr_has("hint: check the service and its log; run `tenure status` to see the release that runs\n")
         .stderr_has("hint: fix the cause, then run `tenure boot`\n");
     // The links are rolled back even if the service is not, so its next start runs the old release.
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
