@@ -63,6 +63,11 @@ const GROUPS: [(&str, &[&str]); 3] = [
     ("Build releases", &["lint", "pack", "manifest"]),
 ];
 
+/// Returns whether a command is one of those that operate a service, which may change something.
+pub fn operates(name: &str) -> bool {
+    GROUPS.iter().any(|(group, names)| *group == "Operate" && names.contains(&name))
+}
+
 /// The command line, with a help that lists the commands in groups.
 pub fn command() -> clap::Command {
     let command = Cli::command();

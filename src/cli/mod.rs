@@ -107,7 +107,8 @@ fn usage(text: &str) -> Error {
     tips.fold(Error::new(Kind::Usage, format!("{head} {list}").trim()), Error::hint)
 }
 
-/// Removes hidden commands from clap's lists, and all suggestions except the nearest.
+/// Removes hidden commands from clap's lists, and all suggestions except the nearest. A command that changes something is
+/// never suggested, because a suggestion is easily run without a second look.
 fn suggest_what_is_shown(error: &mut clap::Error) {
     let command = args::command();
     let is_shown =
@@ -121,7 +122,7 @@ fn suggest_what_is_shown(error: &mut clap::Error) {
     if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) {
         let far = |name: &String| strsim::osa_distance(given, name);
         let nearest = meant.iter().map(far).min();
-        meant.retain(|name| Some(far(name)) == nearest);
+        meant.retain(|name| Some(far(name)) == nearest && !args::operates(name));
     }
     for (kind, names) in [(ContextKind::ValidSubcommand, all), (ContextKind::SuggestedSubcommand, meant)] {
         if !names.is_empty() {
@@ -147,7 +148,7 @@ fn dispatch(cli: Cli, invocation: Invocation, console: &mut Console) -> Result<S
             let version = parse(&version)?;
             let common = common(invocation, change, console)?;
             let absolute =
-                std::path::absolute(place()?).context(|| "cannot determine where the root is to be")?;
+                std::path::absolute(place()?).context(|| "cannot determine the path of the root")?;
             ops::adoptable(&dir, &absolute, &version, name.as_deref())?;
             let root = root_to_adopt_into(find, &place()?, name.as_deref(), common.mode)?;
             Shown::of(console.style(), &ops::adopt(&root, &Adopt { common, from: dir, version }, console)?)
@@ -268,7 +269,9 @@ fn root_to_adopt_into(
     }
     match (found, mode) {
         (Ok(root), _) if name.is_none() || root.settings().name.as_deref() == name => Ok(root),
-        (Err(error), Mode::DryRun) => Err(error.hint("make the root first; then the plan can be shown")),
+        (Err(error), Mode::DryRun) => {
+            Err(error.hint("create the root with `tenure init`, then repeat the dry run"))
+        }
         (found, _) => {
             let place = found.map_or_else(|_| place.to_owned(), |root| root.path().to_owned());
             Root::create(&place, name).map(|(root, _)| root)
