@@ -87,9 +87,9 @@ pub(super) fn source(
         return Ok(Some(ReleaseSource { archive: the_one(root, version, candidates)?, first: None }));
     };
     let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
-    let is_replaced = want.replace == Replace::Yes && !in_use && !root.settings().trust.keys.is_empty();
+    let is_replaced = want.replace == Replace::Yes && !in_use;
     let differing = match differing(root, version, &candidates, progress)? {
-        None if is_replaced && !trust::is_signed(root, version, progress)? => {
+        None if is_replaced && is_unproven(root, version, progress)? => {
             candidates.first().map(|candidate| candidate.shown.clone())
         }
         differing => differing,
@@ -105,6 +105,13 @@ pub(super) fn source(
         }
         Replace::No => Err(changed(version, &differing, in_use)),
     }
+}
+
+/// Returns whether an installed release lacks what only its archive can give it: a record of its files, or a signature
+/// that the settings demand.
+fn is_unproven(root: &Root, version: &Version, progress: &mut dyn Progress) -> Result<bool> {
+    let demands_signature = !root.settings().trust.keys.is_empty();
+    Ok(root.receipt(version).is_none() || demands_signature && !trust::is_signed(root, version, progress)?)
 }
 
 /// Returns the archives of a release in releases/.
@@ -166,7 +173,7 @@ fn absent(root: &Root, version: &Version) -> Error {
     )))
     .hint(match nearest(version, &here) {
         Some(near) => format!("copy the archive there, or did you mean {near}?"),
-        None => "copy the archive there; `tenure versions` lists the installed releases".to_owned(),
+        None => "copy the archive there; run `tenure versions` to see the installed releases".to_owned(),
     })
 }
 

@@ -123,7 +123,7 @@ fn boot_restores_removed_links() {
     for removed in [&both[..], &both[1..]] {
         remove(removed);
         let before = host.tree();
-        let hint = "hint: `tenure boot` points it to 5.0.1 again, which was permanent last, and does not touch the service\n";
+        let hint = "hint: run `tenure boot` to restore the link to 5.0.1, the last permanent release, without touching the service\n";
         for command in [&["install", "5.0.0"][..], &["uninstall", "5.0.1"], &["prune"]] {
             refused(&host, command, 2, &["the link `permanent` is unusable: it is missing", hint]);
         }
@@ -139,12 +139,12 @@ fn boot_restores_removed_links() {
     // During a trial, only the previous permanent release is known to be good.
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
     remove(&both[1..]);
-    refused(&host, &["prune"], 2, &["tenure revert` goes back to 5.0.1", "tenure confirm"]);
+    refused(&host, &["prune"], 2, &["tenure revert` to go back to 5.0.1", "tenure confirm"]);
     host.run(["revert"]).ok().stderr_has("the link `permanent` was removed");
     assert_eq!(host.link("current").as_deref(), Some("releases/5.0.1"));
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
     remove(&both[1..]);
-    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.0: 5.0.1 starts\n");
+    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.0; the service starts with 5.0.1\n");
     // `boot` does not need a release that is gone together with its links.
     remove(&both);
     fs::rename(host.root().join("releases/5.0.1"), host.root().join("releases/away")).unwrap();
@@ -329,7 +329,9 @@ fn release_in_use_is_not_removed() {
     refused(&host, &["uninstall", "5.0.0"], 2, &["in use by sleep", &pid]);
     host.archive("5.0.2");
     host.run(["upgrade", "5.0.2"]).ok();
-    host.run(["prune", "--keep", "0"]).ok().stdout_has("Kept release: 5.0.0, a process runs from it");
+    host.run(["prune", "--keep", "0"])
+        .ok()
+        .stdout_has("Kept release: 5.0.0, it is in use or is a mount point");
     running.kill().unwrap();
     running.wait().unwrap();
     host.run(["uninstall", "5.0.0"]).ok();
@@ -357,7 +359,7 @@ fn non_text_state_does_not_block_commands() {
         fs::write(host.root().join(".tenure").join(file), b"\xff\xfe\n").unwrap();
     }
     assert_eq!(host.versions()[2], ("5.0.0".to_owned(), "old".to_owned()), "a damaged mark is still one");
-    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2: 5.0.1 starts\n");
+    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2; the service starts with 5.0.1\n");
     assert_eq!(host.run(["history", "--json"]).ok().json()["entries"].as_array().unwrap().len(), 1);
     host.run(["status"]).ok();
     fs::write(host.root().join(".tenure/receipts/5.0.0/tenured"), vec![b'x'; 5000]).unwrap();
@@ -444,4 +446,16 @@ fn failure_to_write_names_its_cause() {
     let run = Run::of(limited.output().unwrap(), &limited).code(1);
     run.stderr_has("cannot write \"emqx/a\"").stderr_has("File too large");
     assert_same(&host.tree(), &before, "nothing is left");
+}
+
+/// The hint of `verify` for a release without a record works.
+#[test]
+fn release_without_record_is_replaced_and_verified() {
+    let host = host();
+    host.run(["unpack", "5.0.1"]).ok();
+    fs::remove_dir_all(host.root().join(".tenure/receipts/5.0.1")).unwrap();
+    host.run(["verify", "5.0.1"]).code(2).stderr_has("hint: `tenure unpack --replace 5.0.1` unpacks it");
+    host.run(["unpack", "5.0.1"]).ok().stdout_has("already unpacked");
+    host.run(["unpack", "--replace", "5.0.1"]).ok().stdout_has("Unpacked successfully");
+    host.run(["verify", "5.0.1"]).ok();
 }
