@@ -1,10 +1,14 @@
-//! Every command of `tenure` in README.md and docs/ works, on a root whose service runs.
+//! Every command of `tenure` in README.md and docs/ works on a root whose service runs, and the reference names every key.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use minisign::KeyPair;
+
+use tenure::manifest::Manifest;
+use tenure::policy::Paths;
+use tenure::settings::Settings;
 
 use crate::support::Run;
 use crate::support::serving::{Greeter, Serving};
@@ -78,4 +82,40 @@ fn commands_in_the_docs_work() {
             assert_eq!(run.code, Some(0), "{file}: {command}: {run:#?}");
         }
     }
+}
+
+/// Returns the keys that a parser expects in a table, as its error for an unknown key lists them.
+fn keys<T: std::fmt::Debug>(parse: impl Fn(&str) -> tenure::error::Result<T>, table: &str) -> Vec<String> {
+    let error = parse(&format!("{table}\nno-such-key = 1\n")).unwrap_err().to_string();
+    let quoted = error.split('`').skip(1).step_by(2).map(str::to_owned);
+    quoted.filter(|key| key != "no-such-key").collect()
+}
+
+#[test]
+fn reference_names_every_key() {
+    let reference = include_str!("../../docs/reference.md");
+    let (settings, rest) = reference.split_once("## release.toml").unwrap();
+    let (manifest, paths) = rest.split_once("## paths.toml").unwrap();
+    let tables = |names: &[&str]| -> Vec<String> {
+        names.iter().map(|name| if name.is_empty() { String::new() } else { format!("[{name}]") }).collect()
+    };
+    let mut checked = 0;
+    let mut names = |text: &str, keys: Vec<String>| {
+        assert!(!keys.is_empty());
+        for key in keys {
+            assert!(text.contains(&format!("{key}`")) || text.contains(&format!("[{key}]")), "{key}");
+            checked += 1;
+        }
+    };
+    for table in tables(&["", "service", "retention", "space", "limits", "trust", "shared"]) {
+        names(settings, keys(|text| Settings::parse("tenure.toml", text), &table));
+    }
+    for table in tables(&["", "upgrade", "requires", "files", "data", "hooks", "health", "timeouts"]) {
+        names(manifest, keys(|text| Manifest::parse("release.toml", text), &table));
+    }
+    let path = "[[path]]".to_owned();
+    for key in keys(|text| Paths::parse("paths.toml", text), &path) {
+        assert!(paths.contains(&format!("{key} =")), "{key}");
+    }
+    assert!(checked > 45, "{checked}");
 }
