@@ -87,8 +87,8 @@ pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
     for (reader, hint) in [(Some(product), begin), (None, rename)] {
         let read = version_of(file_name, reader);
         if read.as_ref() != Some(version) {
-            let read = read.map_or_else(|| "no version".to_owned(), |read| read.to_string());
-            let what = format!("{file_name:?} is the name of an archive of {read}, not of {version}");
+            let read = read.map_or_else(|| "a name without a version".to_owned(), |read| read.to_string());
+            let what = format!("the file name {file_name:?} is parsed as {read}, not as {version}");
             return Err(Error::refused(what).hint(hint));
         }
     }

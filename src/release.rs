@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::version::Version;
 
 /// A hint for a command that a trial blocks.
-pub const END_TRIAL: &str = "`tenure confirm` makes it permanent, `tenure revert` ends the trial";
+pub const END_TRIAL: &str = "run `tenure confirm` to make it permanent, or `tenure revert` to end the trial";
 
 /// The state of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,10 +225,11 @@ impl Snapshot {
         let Some(lost) = &self.lost else { return error };
         match current {
             Some(current) if current != lost => error
-                .hint(format!("`tenure revert` goes back to {lost}, which was permanent last"))
-                .hint(format!("`tenure confirm` makes the current release, {current}, permanent")),
+                .hint(format!("run `tenure revert` to go back to {lost}, the last permanent release"))
+                .hint(format!("run `tenure confirm` to make the current release, {current}, permanent")),
             _ => error.hint(format!(
-                "`tenure boot` points it to {lost} again, which was permanent last, and does not touch the service"
+                "run `tenure boot` to restore the link to {lost}, the last permanent release, without touching the \
+                 service"
             )),
         }
     }
@@ -252,10 +253,10 @@ impl Snapshot {
             )),
             (Link::Missing, LinkName::Permanent, current) if self.lost.is_some() => self.restorable(error, current),
             (_, LinkName::Current, Some(permanent)) => {
-                error.hint(format!("`tenure revert` points it to the permanent release, {permanent}"))
+                error.hint(format!("run `tenure revert` to point it to the permanent release, {permanent}"))
             }
             (_, LinkName::Permanent, Some(current)) => {
-                error.hint(format!("`tenure confirm` makes the current release, {current}, permanent"))
+                error.hint(format!("run `tenure confirm` to make the current release, {current}, permanent"))
             }
             (_, _, None) => error.hint(format!("point it to a release: ln -sfn releases/VERSION {file}")),
         })

@@ -98,7 +98,7 @@ pub struct RequirementFinding {
 const OF_ARCH: &str = "get the archive for this architecture from the vendor";
 const OF_SYSTEM: &str = "upgrade the system first, or stay on a release that runs on this host; \
                          `tenure check --os` checks the installed releases against a version of the system";
-const OF_SPACE: &str = "make room: `tenure prune` removes releases that are no longer needed";
+const OF_SPACE: &str = "run `tenure prune` to remove releases that are no longer needed";
 
 impl Requires {
     /// Checks a host against the requirements. Returns one finding for each declared requirement.

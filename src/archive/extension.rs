@@ -126,7 +126,7 @@ fn no_entry_in(records: &[PaxRecord<'_>]) -> Result<()> {
 
 fn read_data(size: u64, reader: &mut dyn Read) -> Result<Vec<u8>> {
     if size > SIZE_MAX {
-        return Err(malformed("more than 64 KiB stand"));
+        return Err(malformed("the data is larger than 64 KiB"));
     }
     let mut data = Vec::new();
     let padded = size.next_multiple_of(512);

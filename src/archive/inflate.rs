@@ -150,7 +150,7 @@ impl Inflater {
         let used = usize::try_from(self.state.total_in() - before_in).unwrap_or_default();
         let made = usize::try_from(self.state.total_out() - before_out).unwrap_or_default();
         if used == 0 && made == 0 && !input.is_empty() && status != Status::StreamEnd {
-            return Err(violation(name, "is damaged: its data leads nowhere"));
+            return Err(violation(name, "is damaged: its data cannot be decoded"));
         }
         Ok((used, made, status == Status::StreamEnd))
     }

@@ -47,7 +47,7 @@ impl Inspector {
             (EntryKind::Directory, Some(_)) | (_, Some(PathUse::Directory { .. })) => {
                 return Err(violation(path.as_bytes(), "appears both as a directory and as something else"));
             }
-            (_, Some(_)) => return Err(violation(path.as_bytes(), "is there twice")),
+            (_, Some(_)) => return Err(violation(path.as_bytes(), "appears twice")),
             (_, None) => {}
         }
         let place = self.place(entry)?;
@@ -158,7 +158,7 @@ impl Inspector {
                 break;
             }
         }
-        Err("leads through too many links")
+        Err("passes through too many symlinks")
     }
 }
 
@@ -267,7 +267,7 @@ mod tests {
             inspect(&links.chain([file("f")]).collect::<Vec<_>>())
         };
         assert!(chain(41).is_ok());
-        assert!(chain(42).unwrap_err().to_string().ends_with("leads through too many links"));
+        assert!(chain(42).unwrap_err().to_string().ends_with("passes through too many symlinks"));
         let long = vec!["d/.."; 300].join("/");
         assert!(inspect(&[file("d/f"), link("l", &long)]).is_err());
     }

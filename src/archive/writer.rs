@@ -227,10 +227,9 @@ fn settle(fd: impl AsFd, mode: u32, owner: Option<Owner>, path: &str) -> Result<
 /// The rules admit no name twice, so an existing name differs only in case.
 fn taken(path: &str, errno: Errno) -> Error {
     match errno {
-        Errno::EEXIST => violation(
-            path.as_bytes(),
-            "exists already under a name that this file system does not distinguish",
-        ),
+        Errno::EEXIST => {
+            violation(path.as_bytes(), "already exists under a name that this file system treats as the same")
+        }
         other => Error::failed(cannot_create(path)).because(other),
     }
 }

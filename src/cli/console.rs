@@ -284,7 +284,7 @@ impl Reporter for Console {
 
     fn packing(&mut self, archive: &str) {
         self.bar.about("Packing");
-        self.detail(|| format!("step: pack into {archive}, which appears after it was verified"));
+        self.detail(|| format!("step: pack into a temporary file; {archive} is created after verification"));
     }
 
     fn reading_back(&mut self, archive: &str) {
@@ -326,9 +326,9 @@ impl Reporter for Console {
 
     fn recovered(&mut self, recovered: &Recovered) {
         let how = match (recovered.toward, self.command) {
-            (Toward::Forward, _) => "finished it",
-            (Toward::Back, "boot") => "rolled it back; boot does not start the service",
-            (Toward::Back, _) => "rolled it back",
+            (Toward::Forward, _) => "finished",
+            (Toward::Back, "boot") => "rolled back; boot does not start the service",
+            (Toward::Back, _) => "rolled back",
         };
         self.tell(Level::Notice, &format!("note: recovered an interrupted `{}`: {how}", recovered.command));
         recovered.steps.iter().for_each(|step| self.detail(|| format!("recovered: {step}")));

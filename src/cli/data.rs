@@ -42,7 +42,10 @@ impl Human for Migrated {
             false => format!("The data is in {}.\n", named(&self.formats)),
         };
         match (&self.migration, self.changed, self.dry_run) {
-            (_, true, true) => format!("Would migrate the data by {}.\nNothing was changed.\n", self.version),
+            (_, true, true) => format!(
+                "Would migrate the data with the migrate hook of {}.\nNothing was changed.\n",
+                self.version
+            ),
             (Some(migration), true, _) => said(migration),
             (Some(migration @ Migration { stage: Stage::Due | Stage::Running, .. }), ..) => said(migration),
             (_, false, _) => format!("{format}There is nothing to migrate.\n"),

@@ -296,7 +296,7 @@ impl Human for InstallResult {
             _ => format!("Installed Release: {version}\n"),
         };
         let until = self.until.as_ref().map_or_else(String::new, |until| {
-            format!("On trial until {until}: `tenure confirm` makes it permanent\n")
+            format!("On trial until {until}; run `tenure confirm` to make it permanent\n")
         });
         text + &until + &self.migration.as_ref().map_or_else(String::new, goes_on)
     }
@@ -316,7 +316,7 @@ impl Human for Reverted {
 impl Human for Booted {
     fn human(&self) -> String {
         match &self.ended_trial_of {
-            Some(trial) => format!("Ended the trial of {trial}: {} starts\n", self.version),
+            Some(trial) => format!("Ended the trial of {trial}; the service starts with {}\n", self.version),
             None => String::new(),
         }
     }
@@ -345,7 +345,8 @@ impl Human for Pruned {
                 (item, _) => format!("Removed archive: {item}, {size}\n"),
             }
         });
-        let spared = self.in_use.iter().map(|v| format!("Kept release: {v}, a process runs from it\n"));
+        let spared =
+            self.in_use.iter().map(|v| format!("Kept release: {v}, it is in use or is a mount point\n"));
         let text: String = removed.chain(spared).collect();
         if text.is_empty() { "Nothing to remove.\n".into() } else { text }
     }

@@ -14,7 +14,7 @@ const MOMENT: Duration = Duration::from_millis(200);
 
 /// The columns of the spinner and the blank after it, and of the elapsed time.
 const SPINNER: usize = 2;
-const ELAPSED: usize = ", for 59m by now".len();
+const ELAPSED: usize = ", 59m elapsed".len();
 
 /// One line on standard error that is redrawn.
 pub struct ProgressLine {
@@ -91,7 +91,7 @@ impl ProgressLine {
 
     /// Shows work that does not report its progress, with the elapsed time.
     pub fn work(&mut self, on_what: &str) {
-        let bar = self.spin(What::Work(on_what.to_owned()), "{spinner} {msg}, for {elapsed} by now");
+        let bar = self.spin(What::Work(on_what.to_owned()), "{spinner} {msg}, {elapsed} elapsed");
         bar.set_message(shortened(on_what, SPINNER + ELAPSED));
         // The work makes no calls meanwhile, so a timer moves the spinner.
         bar.enable_steady_tick(TICK);

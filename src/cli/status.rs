@@ -18,7 +18,7 @@ pub fn show(root: &Root, format: StatusFormat, console: &Console) -> Result<Show
     match (format, console.style()) {
         (StatusFormat::Text, style) => Shown::of(style, &ops::status(root, console)?),
         (StatusFormat::Prometheus, Style::Json) => {
-            Err(Error::new(Kind::Usage, "`--format prometheus` and `--json` exclude each other"))
+            Err(Error::new(Kind::Usage, "cannot combine `--format prometheus` with `--json`"))
         }
         (StatusFormat::Prometheus, style) => Shown::of(style, &Metrics(ops::status(root, console)?)),
     }
@@ -81,7 +81,7 @@ fn begun(unfinished: &Unfinished) -> String {
         (_, Some(pid)) => format!("Under way: {command}, pid {pid}\n"),
         (None, None) => format!("Under way or interrupted: {command}, begun {started} by {by}\n"),
         (Some(_), None) => format!(
-            "Interrupted: {command}, begun {started} by {by}; the next command that changes something recovers from it\n"
+            "Interrupted: {command}, begun {started} by {by}; the next command that changes something recovers\n"
         ),
     }
 }

@@ -134,7 +134,7 @@ fn source_date_epoch() -> Result<Option<u64>> {
             "SOURCE_DATE_EPOCH is {}, which is not a number of seconds since 1970",
             text.display()
         ))
-        .hint("leave it unset, or set it as `git log -1 --format=%ct` prints it")
+        .hint("unset SOURCE_DATE_EPOCH, or set it to the output of `git log -1 --format=%ct`")
     })
 }
 

@@ -97,7 +97,7 @@ impl Migration {
     fn held_up(&self) -> Error {
         self.undone().hint(match self.stage {
             Stage::Failed => "run `tenure status` to see the cause; fix it, then run `tenure migrate`",
-            _ => "`tenure migrate` waits for its end",
+            _ => "run `tenure migrate` to wait for its end",
         })
     }
 }
@@ -125,7 +125,7 @@ impl fmt::Display for Migration {
         }
         let ended = self.ended.as_deref().unwrap_or("an unknown time");
         match stage {
-            Stage::Due => write!(f, "to begin since {started}"),
+            Stage::Due => write!(f, "pending since {started}"),
             Stage::Running => write!(f, "running since {started}"),
             Stage::Done => write!(f, "done at {ended}"),
             Stage::Failed => write!(f, "failed at {ended}"),
@@ -256,19 +256,19 @@ impl OnDisk {
         };
         let found = match unsaid {
             Some(Migration { version, to: None, .. }) => {
-                format!("no manifest says to which format {version} migrates it")
+                format!("the manifest of {version} does not declare the format after its migration")
             }
             Some(Migration { version, .. }) => {
-                format!("no manifest says from which format {version} migrates it")
+                format!("the format before the migration by {version} is unknown")
             }
             None => format!("{} on disk", are(&on_disk)),
         };
         Err(Error::refused(format!("release {release} cannot start on the data: it {says}, and {found}"))
             .hint(match from < release {
                 true => format!(
-                    "`tenure plan {release}` shows the way over releases that read it, where there is one"
+                    "run `tenure plan {release}` to look for an upgrade path over releases that read the data"
                 ),
-                false => "go to a release that reads it; or restore a backup, and say so: \
+                false => "install a release that reads the data; or restore a backup and run \
                       `tenure migrate --restored FORMAT`"
                     .to_owned(),
             }))

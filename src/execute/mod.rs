@@ -172,7 +172,7 @@ fn is_past_return(plan: &Plan, begun: &[Step], now: &Snapshot) -> bool {
 fn stuck(step: &Step, error: Error) -> Error {
     Error::new(Kind::Stuck, format!("cannot {step}"))
         .because(error)
-        .hint("look at the service and its log; `tenure status` shows the release that runs")
+        .hint("check the service and its log; run `tenure status` to see the release that runs")
         .hint("fix the cause, then run `tenure revert`")
 }
 
@@ -205,12 +205,12 @@ fn forward(
 fn turn_around(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Result<()> {
     for step in undo(begun) {
         context.apply(&step, &mut NoProgress).map_err(|e| {
-            let what = format!("cannot {step}, after this failed: {}", failure.in_one_line());
+            let what =
+                format!("cannot {step} during the rollback of this failure: {}", failure.in_one_line());
             let error = Error::new(Kind::Stuck, what).because(e);
             let error = match step.concerns_service() {
-                true => {
-                    error.hint("look at the service and its log; `tenure status` shows the release that runs")
-                }
+                true => error
+                    .hint("check the service and its log; run `tenure status` to see the release that runs"),
                 false => error,
             };
             error.hint("fix the cause, then run `tenure boot`")
@@ -303,7 +303,7 @@ pub fn recover_pending(
         JournalState::Damaged => {
             let aside = journal::set_aside(root)?;
             reporter.warn(&format!(
-                "the journal was damaged and is now {}; look at `tenure status`",
+                "the journal was damaged and was moved to {}; run `tenure status` to check the root",
                 aside.display()
             ));
             None

@@ -74,7 +74,9 @@ impl StepContext<'_> {
         }
         let staged = self.parts();
         if !disk::is_dir(&staged.tree) {
-            return Err(Error::failed("cannot unpack a release again that an interrupted command unpacked"));
+            return Err(Error::failed(
+                "cannot finish an interrupted unpacking: the release is no longer in staging",
+            ));
         }
         shared::appear(self.root, &staged)?;
         // A receipt left by a release that was removed without Tenure does not describe this release.

@@ -94,7 +94,7 @@ impl Code {
     fn hint(self) -> &'static str {
         match self {
             Self::ArchiveUnfit => "pack it again: `tenure pack DIR`",
-            Self::DigestDiffers => "write the digest again after you have checked the archive",
+            Self::DigestDiffers => "check the archive, then run `sha256sum ARCHIVE >ARCHIVE.sha256`",
             Self::NameDiffers => {
                 "name the archive NAME-VERSION as its manifest says, or correct the manifest"
             }
@@ -106,7 +106,7 @@ impl Code {
                 "give the privilege by the service manager, or by a program outside the release"
             }
             Self::ManifestSyntax | Self::ManifestUnknown | Self::ManifestValue | Self::ManifestMissing => {
-                "`tenure manifest --example` shows every key"
+                "run `tenure manifest --example` to see every key"
             }
             Self::RangeNever => "correct the range, or remove it",
             Self::ArchUnknown => "write what `uname -m` prints",
@@ -114,7 +114,9 @@ impl Code {
                 "ship the program, or remove the hook; paths begin at the top of the release"
             }
             Self::HookNotExecutable => "set its executable bit: `chmod 755`",
-            Self::InterpreterMissing => "ship the interpreter and run the script by it, or write for /bin/sh",
+            Self::InterpreterMissing => {
+                "ship the interpreter and name it in the shebang, or write the script for /bin/sh"
+            }
             Self::ArchDiffers => {
                 "ship the binary for the release's architecture, or name its own in [requires] arch"
             }

@@ -56,7 +56,7 @@ pub fn adopt(root: &Root, options: &Adopt, reporter: &mut dyn Reporter) -> Resul
             "cannot adopt {} as {version}: that release is installed",
             from.display()
         ))
-        .hint("`tenure versions` lists the installed releases"));
+        .hint("run `tenure versions` to see the installed releases"));
     }
     fetch::free_name(root, version)?;
     if options.common.mode == Mode::Act {

@@ -106,7 +106,7 @@ impl<'a> SpaceBudget<'a> {
         let entries = set.entries.unwrap_or(ENTRIES_MAX);
         let over = |what: String, key: &str| {
             Error::refused(format!("cannot unpack {archive}: it has more than {what}"))
-                .hint(format!("`[limits] {key}` in tenure.toml may allow more"))
+                .hint(format!("raise `[limits] {key}` in tenure.toml if you trust the archive"))
         };
         match (excess, set.size) {
             (Excess::Entries, _) if entries <= self.files() => over(format!("{entries} entries"), "entries"),
@@ -162,7 +162,7 @@ impl<'a> SpaceBudget<'a> {
             "not enough space for {version} on {place}: {needed}; {free} free{}, {reserve} in reserve",
             self.before()
         ))
-        .hint("`tenure prune` removes releases that are no longer needed")
+        .hint("run `tenure prune` to remove releases that are no longer needed")
     }
 
     /// Returns how many bytes a release and its receipt may take.

@@ -165,7 +165,7 @@ fn follow(root: &Root, version: &Version, reporter: &mut dyn Reporter) -> Result
                 Kind::Stuck,
                 format!("the trial of {version} has not ended, and no guard runs"),
             )
-            .hint("`tenure status` shows what runs; `tenure revert` ends the trial"));
+            .hint("run `tenure status` to see which release runs, or `tenure revert` to end the trial"));
         }
         clock::sleep(POLL_INTERVAL);
     }

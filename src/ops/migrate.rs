@@ -67,7 +67,7 @@ fn begin(root: &Root, options: &Migrate, reporter: &mut dyn Reporter) -> Result<
     now.sound()?;
     let version = now.permanent.version().cloned().ok_or_else(|| {
         Error::refused("cannot migrate: no release is permanent")
-            .hint("`tenure install VERSION` installs one")
+            .hint("run `tenure install VERSION` to install a release")
     })?;
     now.without_trial(|| "cannot migrate".to_owned())?;
     let acts = options.common.mode == Mode::Act;

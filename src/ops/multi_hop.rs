@@ -104,7 +104,7 @@ fn start(now: &Snapshot, request: &Request) -> Result<Version> {
         }
         Some(current) => Ok(current.clone()),
         None => Err(Error::refused("cannot plan an upgrade path: no release is current")
-            .hint(format!("`tenure install {target}` installs the first"))),
+            .hint(format!("run `tenure install {target}` to install the first release"))),
     }
 }
 

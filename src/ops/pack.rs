@@ -140,7 +140,7 @@ fn fit(from: &Path, reporter: &mut dyn Reporter) -> Result<Whole> {
         (Some(whole), None) => {
             lost.iter().for_each(|finding| reporter.warn(&told(finding)));
             let (entries, bytes) = (whole.survey.entries(), whole.survey.bytes());
-            let found = format!("unpacking would refuse nothing in it: {entries} entries with {bytes} bytes");
+            let found = format!("all entries pass the unpacking rules: {entries} entries with {bytes} bytes");
             reporter.checked("directory", &found);
             Ok(whole)
         }
@@ -174,7 +174,7 @@ fn release(options: &Pack<'_>, manifest: Option<&str>) -> Result<(String, Versio
     match (declared.or_else(|| options.name.clone()), of.or_else(|| options.version.clone())) {
         (Some(name), Some(version)) => settings::check_product(&name).map(|()| (name, version)),
         _ => Err(Error::refused(format!("cannot determine which release {} is", options.dir.display()))
-            .hint(format!("give it a {MANIFEST}, or say `--name NAME --release VERSION`"))),
+            .hint(format!("add a {MANIFEST}, or use `--name NAME --release VERSION`"))),
     }
 }
 
@@ -264,8 +264,7 @@ impl ArchivePath {
         let sha256 = reading.sha256;
         let changed = self.sha256(reporter)?.as_ref() != Some(&sha256);
         let known = if changed { "which does not exist yet" } else { "which exists already" };
-        reporter
-            .checked("archive", &format!("it holds the same as the directory; SHA-256 {sha256}, {known}"));
+        reporter.checked("archive", &format!("its contents match the directory; SHA-256 {sha256}, {known}"));
         let mut beside = vec![(DIGEST, format!("{sha256}  {}\n", self.file))];
         if let Some((key, time)) = options.sign.filter(|(key, _)| changed || !self.is_signed(key, reporter)) {
             file.rewind().context(|| "cannot read the archive")?;

@@ -146,7 +146,7 @@ pub(super) fn ailment(root: &Root, current: &Version, reporter: &mut dyn Reporte
 fn baseline(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporter) -> Result<Baseline> {
     let Some(sample) = failing(service, current, reporter)? else { return Ok(Baseline::Sound) };
     reporter.warn(&format!(
-        "the service is failing on {current} already ({sample}): the new release is not blamed for that"
+        "the service is already failing on {current} ({sample}); the new release need not be healthy"
     ));
     Ok(Baseline::Failing)
 }

@@ -253,7 +253,8 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
             JournalState::Nothing => return Ok(None),
             JournalState::Damaged => {
                 let message = format!("the journal {} is damaged", root.journal().display());
-                let hints = vec!["the next command sets it aside".into()];
+                let hints =
+                    vec!["run `tenure boot`, or any command that changes something, to move it aside".into()];
                 problems.push(Problem { state: RootState::Broken, message, hints });
                 return Ok(None);
             }

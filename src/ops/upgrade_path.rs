@@ -184,7 +184,7 @@ fn forbidden(
         match before.leaves.as_ref().filter(|formats| !after.starts_on(formats)) {
         None => Ok(()),
         Some(formats) => Err(Error::refused(format!(
-            "{to} cannot start on the data that it would find: {} on disk by then",
+            "{to} cannot start on the data: {} on disk at that point",
             are(formats)
         ))
         .hint(format!(
@@ -206,7 +206,7 @@ fn no_way(map: &Map<'_>, from: &Version, to: &Version, why: Option<Error>) -> Er
     }
     if missing.is_empty() {
         return error.hint(format!(
-            "no other release would complete a path, as far as the rules say: ask the vendor how to upgrade from {from}"
+            "ask the vendor how to upgrade from {from}; by the known rules, no other release completes a path"
         ));
     }
     let known_by = |Missing { version, ranges }: &Missing| match ranges.as_slice() {
@@ -214,7 +214,7 @@ fn no_way(map: &Map<'_>, from: &Version, to: &Version, why: Option<Error>) -> Er
         ranges => format!("{version}, or another one in {}", ranges.join(" and ")),
     };
     let missing: Vec<String> = missing.iter().map(known_by).collect();
-    error.hint(format!("this release would complete a path: {}", missing.join("; ")))
+    error.hint(format!("add the missing releases to complete a path: {}", missing.join("; ")))
 }
 
 fn declared(manifest: Option<&Manifest>) -> DeclaredPaths {
@@ -264,6 +264,6 @@ fn with_way(error: Error, root: &Root, from: &Version, to: &Version, reporter: &
             let hops: Vec<String> = hops.iter().map(|hop| hop.to.to_string()).collect();
             error.hint(format!("use this path: {}; `tenure plan {to}` shows each hop", hops.join(", then ")))
         }
-        Err(_) => error.hint(format!("`tenure plan {to}` shows which release would complete a path")),
+        Err(_) => error.hint(format!("run `tenure plan {to}` to see which releases would complete a path")),
     }
 }

@@ -56,7 +56,7 @@ pub fn verify(root: &Root, version: Option<&Version>, progress: &mut dyn Progres
         Some(version) if now.releases.contains_key(version) => vec![version],
         Some(version) => {
             return Err(Error::refused(format!("cannot verify {version}: it is not installed"))
-                .hint("`tenure versions` lists the installed releases"));
+                .hint("run `tenure versions` to see the installed releases"));
         }
         None => now.releases.keys().rev().collect(),
     };

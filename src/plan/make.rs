@@ -70,12 +70,12 @@ impl Request {
             Some(running) => policy::direction(self.direction, running, &self.target),
             None if self.direction == Direction::Down => {
                 Err(Error::refused("cannot downgrade: no release is installed yet")
-                    .hint(format!("`tenure install {}` installs the first", self.target)))
+                    .hint(format!("run `tenure install {}` to install the first release", self.target)))
             }
-            None if self.permanence != Permanence::Permanent => {
-                Err(Error::refused("cannot start a trial: there is no permanent release to return to")
-                    .hint(format!("`tenure install {}` installs it for good", self.target)))
-            }
+            None if self.permanence != Permanence::Permanent => Err(Error::refused(
+                "cannot start a trial: there is no permanent release to return to",
+            )
+            .hint(format!("run `tenure install {}` to install it as the permanent release", self.target))),
             None => Ok(()),
         }
     }
@@ -198,7 +198,7 @@ pub fn confirm(now: &Snapshot, along: PlanFacts) -> Result<Plan> {
     let Some(current) = now.current.version() else {
         now.sound()?;
         return Err(Error::refused("nothing to confirm: no release is current")
-            .hint("`tenure install VERSION` installs one"));
+            .hint("run `tenure install VERSION` to install a release"));
     };
     if now.permanent.version() == Some(current) {
         return Ok(Plan::default());
@@ -232,7 +232,8 @@ pub fn revert(now: &Snapshot, motion: Option<ServiceMove>) -> Result<Plan> {
 pub fn boot(now: &Snapshot) -> Result<Plan> {
     let Some(rightful) = now.rightful().cloned() else {
         now.sound()?;
-        return Err(Error::refused("no release is permanent").hint("`tenure install VERSION` installs one"));
+        return Err(Error::refused("no release is permanent")
+            .hint("run `tenure install VERSION` to install a release"));
     };
     let point = |link| {
         let from = now.link(link).version().cloned();
@@ -260,13 +261,13 @@ pub fn uninstall(now: &Snapshot, version: &Version) -> Result<Plan> {
             let error = refuse("it is not installed".into());
             Err(match nearest(version, now.releases.keys()) {
                 Some(near) => error.hint(format!("{near} is installed")),
-                None => error.hint("`tenure versions` lists the installed releases"),
+                None => error.hint("run `tenure versions` to see the installed releases"),
             })
         }
         Some(ReleaseState::Current) => Err(refuse("it is running, on trial".into())
-            .hint("`tenure revert` goes back to the permanent release")),
+            .hint("run `tenure revert` to go back to the permanent release")),
         Some(ReleaseState::Permanent) if on_trial => Err(refuse("the next start runs it".into())
-            .hint("`tenure confirm` makes the current release permanent instead")),
+            .hint("run `tenure confirm` to make the current release permanent instead")),
         Some(ReleaseState::Permanent) => {
             Err(refuse("it is running".into()).hint("install another release first"))
         }

@@ -238,9 +238,9 @@ impl fmt::Display for Step {
             Self::Migrate { version, to: None, .. } => {
                 write!(f, "migrate the data by the hook of {version}, in the background")
             }
-            Self::Unpublish { version } => write!(f, "take back releases/{version}"),
+            Self::Unpublish { version } => write!(f, "remove releases/{version} again"),
             Self::Trash { item } => write!(f, "remove {item}"),
-            Self::Restore { item } => write!(f, "bring back {item}"),
+            Self::Restore { item } => write!(f, "restore {item}"),
             Self::RecordPermanent { version } => write!(f, "record that {version} has been permanent"),
             Self::SwitchLink { link, from, to } => {
                 write!(f, "point {} at {}, now {}", link.file_name(), release(to), release(from))

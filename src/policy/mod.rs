@@ -38,8 +38,9 @@ pub enum HopKind {
 /// Returns a `Refused` error that names both versions and the command for that direction.
 pub fn direction(direction: Direction, running: &Version, target: &Version) -> Result<()> {
     let refuse = |relation: &str, other: &str| {
-        Err(Error::refused(format!("release {target} is {relation} than {running}, which is current"))
-            .hint(format!("`tenure {other} {target}` moves that way, `tenure install {target}` either way")))
+        Err(Error::refused(format!("release {target} is {relation} than {running}, which is current")).hint(
+            format!("run `tenure {other} {target}`, or `tenure install {target}` for either direction"),
+        ))
     };
     match (direction, target.cmp(running)) {
         (Direction::Up, Ordering::Less) => refuse("lower", "downgrade"),
@@ -77,9 +78,8 @@ pub fn hot_rule(running: &Version, target: &Version, hot_from: Option<&[Range]>)
         }
         None => "only a patch of the same major and minor version is a hot upgrade".to_owned(),
     };
-    Err(Error::refused(format!("cannot move hot from {running} to {target}: {why}")).hint(format!(
-        "`--restart` makes it a restart upgrade: the service is stopped and started into {target}"
-    )))
+    Err(Error::refused(format!("cannot move hot from {running} to {target}: {why}"))
+        .hint(format!("use `--restart` to stop the service and start it in {target}")))
 }
 
 #[cfg(test)]

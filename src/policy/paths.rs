@@ -79,10 +79,9 @@ impl Paths {
         let open = |rule: &&&PathRule| fitting(rule) && rule.is_open_to(to, here);
         match about.iter().any(|rule| open(&rule)) {
             true => Ok(()),
-            false => refuse(format!(
-                "by releases/{PATHS} only the highest available release in {} can be reached from it",
-                rule.to
-            )),
+            false => {
+                refuse(format!("releases/{PATHS} allows only the highest available release in {}", rule.to))
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ impl Root {
             if let Some(migration) = known.migration.as_mut().filter(|m| is_open(m.stage)) {
                 let cut_short = match migration.stage {
                     Stage::Due => "it never began",
-                    _ => "it is truncated",
+                    _ => "it was interrupted: its process ended",
                 };
                 migration.stage = Stage::Failed;
                 migration.error = Some(cut_short.to_owned());

@@ -154,7 +154,7 @@ fn other(releases: &Path, pid: u32, alone: bool, listeners: &mut Listeners) -> O
 fn silent(pid: u32) -> String {
     match process::executable_of(pid) {
         None => format!("this user cannot see what process {pid} runs"),
-        Some(program) => format!("process {pid} ({}) shows no release", program.display()),
+        Some(program) => format!("process {pid} ({}) cannot be matched to a release", program.display()),
     }
 }
 

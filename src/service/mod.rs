@@ -222,7 +222,7 @@ impl<'a> Service<'a> {
                 from.max(to),
                 if to > from { "hot-upgrade" } else { "hot-downgrade" }
             ))
-            .hint(format!("`--restart` makes it a restart upgrade: the service is stopped and started into {to}"))
+            .hint(format!("use `--restart` to stop the service and start it in {to}"))
             .hint("or set `hot` in the table [service] of tenure.toml")),
         }
     }

@@ -277,7 +277,7 @@ impl Service<'_> {
         let error = match (way, is_shown) {
             (Method::Reload | Method::Signal(_), false) => error
                 .hint(format!(
-                    "the service took the {} and did not execute the program of {to}: use `--restart`",
+                    "use `--restart`: the service received the {} but did not execute the program of {to}",
                     if *way == Method::Reload { "reload" } else { "signal" }
                 ))
                 .hint("remove `hot` from the table [service] of tenure.toml if the service cannot move hot"),

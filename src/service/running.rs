@@ -45,7 +45,14 @@ impl fmt::Display for Running {
 pub fn parsed(said: &str) -> Running {
     let word = said.lines().last().and_then(|line| line.split_whitespace().last()).unwrap_or_default();
     let version = word.trim_matches('"').parse();
-    version.map_or_else(|_| Running::Unknown(format!("running-version said {said:?}")), Running::Release)
+    version.map_or_else(
+        |_| {
+            Running::Unknown(format!(
+                "the running-version hook printed {said:?}, which does not end in a version"
+            ))
+        },
+        Running::Release,
+    )
 }
 
 /// Returns the live process whose id is in a pid file; `None` if there is none. A service in its own pid namespace

@@ -53,7 +53,7 @@ fn upgrades_and_trials(init: Init) {
     greeter.tenure("uninstall 5.0.1");
     load.lost_none(&format!("the greeter under {init:?}, 10 reloads"));
 
-    greeter.sh("tenure --root /srv/greeter upgrade 5.1.0").code(2).stderr_has("hint: `--restart`");
+    greeter.sh("tenure --root /srv/greeter upgrade 5.1.0").code(2).stderr_has("hint: use `--restart`");
     greeter.tenure("upgrade --restart 5.1.0");
     assert_eq!(
         (greeter.answer().as_str(), greeter.states()),

@@ -304,7 +304,7 @@ fn failed_unpack_leaves_package_recoverable() {
     greeter.ok("cp /etc/greeter/tenure.toml /tmp && printf '[space]\\nreserve = \"900 TB\"\\n' >>/etc/greeter/tenure.toml");
     let run = apt(&greeter, "install greeter=5.0.1").code(100);
     run.stdout_has("error: not enough space for 5.0.1")
-        .stdout_has("hint: `greeter prune` removes releases")
+        .stdout_has("hint: run `greeter prune` to remove releases")
         .stdout_has("greeter: 5.0.1 is not installed, and 5.0.0 stays permanent")
         .stdout_has("hint: once the cause is fixed, run `dpkg --configure greeter`");
     assert_eq!((greeter.answer().as_str(), dpkg(&greeter, "greeter").as_str()), ("5.0.0", "iF  5.0.1"));
@@ -376,7 +376,7 @@ fn data_migration_blocks_package_changes() {
     for words in ["install greeter=5.0.2", "install greeter=5.0.0", "remove greeter"] {
         let run = apt(&greeter, words).code(100);
         run.stdout_has("greeter: a data migration is running")
-            .stdout_has("`greeter migrate` waits for its end");
+            .stdout_has("run `greeter migrate` to wait for its end");
         in_step(&greeter, "5.0.1");
     }
     greeter.ok("rm /run/hold");

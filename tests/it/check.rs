@@ -165,7 +165,9 @@ fn running_trial_fails_check() {
     let why = "5.0.1 is on trial, to be confirmed within 1h, until ";
     let run = host.run(["check", "5.0.2"]).code(2);
     run.stdout_has(&format!("FAILED  trial: {why}"))
-        .stdout_has("        hint: `tenure confirm` makes it permanent, `tenure revert` ends the trial\n")
+        .stdout_has(
+            "        hint: run `tenure confirm` to make it permanent, or `tenure revert` to end the trial\n",
+        )
         .stdout_has("\n2 checks failed for 5.0.2.\n");
     // The upgrade reports both problems, although the archive is unusable.
     let run = host.run(["upgrade", "5.0.2"]).code(2);
@@ -190,7 +192,7 @@ fn check_reports_lock_user_and_owner() {
     lock.lock().unwrap();
     let run = host.run(["check", "5.0.1"]).code(2);
     run.stdout_has("FAILED  lock: another Tenure command is running on ")
-        .stdout_has("        hint: `--wait 60` waits");
+        .stdout_has("        hint: use `--wait 60` to wait");
     drop(lock);
     let settings = "name = \"emqx\"\nuser = \"nobody-of-this-name\"\n[space]\nreserve = \"0 B\"\n";
     fs::write(host.root().join("tenure.toml"), settings).unwrap();

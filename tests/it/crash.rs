@@ -223,7 +223,7 @@ fn did_all_or_nothing(case: &Case, host: &Host, fate: Fate, nth: usize) {
         Ended::Exited { code: 0, .. } => {
             // The next command may have leftovers to remove, but nothing to roll back.
             let next = host.run(["uninstall", "9.9.9"]).code(2);
-            assert!(!next.stderr.contains("rolled it back"), "{at}: exit code 0, and then: {next:#?}");
+            assert!(!next.stderr.contains("rolled back"), "{at}: exit code 0, and then: {next:#?}");
             case.is_at_end(host, &at);
         }
         // The change is complete; only the output failed.

@@ -36,7 +36,7 @@ fn boot_succeeds_with_wrong_settings() {
     for (text, error) in WRONG {
         let host = on_trial();
         settings(&host, text);
-        let run = host.run(["boot"]).ok().stdout("Ended the trial of 5.0.1: 5.0.0 starts\n");
+        let run = host.run(["boot"]).ok().stdout("Ended the trial of 5.0.1; the service starts with 5.0.0\n");
         run.stderr_has("warning: cannot use ").stderr_has(error);
         assert_eq!(host.link("current").as_deref(), Some("releases/5.0.0"));
         host.run(["boot", "--dry-run"]).ok().stderr_has(error);
@@ -147,7 +147,10 @@ fn boot_succeeds_with_wrong_manifests_and_paths() {
     errors.iter().fold(run, |run, error| run.stdout_has(error));
     host.run(["status", "--format", "prometheus"]).ok().stdout_has("tenure_problems{");
     host.run(["upgrade", "5.0.3"]).code(2);
-    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.1: 5.0.0 starts\n").stderr_has(errors[0]);
+    host.run(["boot"])
+        .ok()
+        .stdout("Ended the trial of 5.0.1; the service starts with 5.0.0\n")
+        .stderr_has(errors[0]);
     for (command, current) in [("revert", "5.0.0"), ("confirm", "5.0.1")] {
         let host = on_trial();
         damage(&host);

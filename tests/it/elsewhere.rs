@@ -46,7 +46,7 @@ fn a_whole_life(host: &Host) {
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["upgrade", "--no-permanent", "5.0.2"]).ok();
     assert_eq!(host.link("current").as_deref(), Some("releases/5.0.2"));
-    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2: 5.0.1 starts\n").stderr("");
+    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2; the service starts with 5.0.1\n").stderr("");
     host.run(["downgrade", "5.0.0"]).ok();
     host.run(["uninstall", "5.0.2"]).ok().stderr("");
     host.run(["unpack", "5.0.2"]).ok();

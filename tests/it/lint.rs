@@ -97,7 +97,7 @@ release.toml:9: `hot-upgrade` runs \"bin/up\", which is not in the release [hook
 release.toml:10: `hot-downgrade` runs \"lib/version\", which is not executable [hook-not-executable]
   hint: set its executable bit: `chmod 755`
 bin/tool: is run by \"ruby\", which is neither in the release nor on every host [interpreter-missing]
-  hint: ship the interpreter and run the script by it, or write for /bin/sh
+  hint: ship the interpreter and name it in the shebang, or write the script for /bin/sh
 lib/nif.so: is for armv7l, but the manifest requires amd64 or x86_64 [arch-differs]
   hint: ship the binary for the release's architecture, or name its own in [requires] arch
 data: contains 2 files, where services usually write [file-written]

@@ -190,7 +190,10 @@ fn unknown_release_is_reported_as_unknown() {
     is(&serving.host, "unknown");
     let told = status(&serving.host);
     assert_eq!((&told["service"]["up"], &told["drift"]), (&true.into(), &Value::Null));
-    assert!(told["service"]["runs"]["unknown"].as_str().unwrap().contains("shows no release"), "{told:#}");
+    assert!(
+        told["service"]["runs"]["unknown"].as_str().unwrap().contains("cannot be matched to a release"),
+        "{told:#}"
+    );
     assert!(!metrics(&serving.host).contains_key("tenure_drift{}"));
     fs::write(&file, pid.to_string()).unwrap();
     other.kill().unwrap();
@@ -270,7 +273,7 @@ fn prometheus_and_json_exclude_each_other() {
         [["status", "--format", "prometheus", "--json"], ["--json", "status", "--format", "prometheus"]]
     {
         let error = host.run(args).code(64).json();
-        assert_eq!(error["error"]["message"], "`--format prometheus` and `--json` exclude each other");
+        assert_eq!(error["error"]["message"], "cannot combine `--format prometheus` with `--json`");
     }
     host.run(["status", "--format", "text"]).ok().stdout(&host.run(["status"]).ok().stdout);
     host.run(["status", "--format", "text", "--json"]).ok().json();

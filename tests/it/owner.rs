@@ -137,7 +137,10 @@ fn status_reports_processes_hidden_from_user() {
     let (settings, command) = (host.root().join("tenure.toml"), r#"["true"]"#);
     let service = format!("[service]\nmanager = \"command\"\nstart = {command}\nstop = {command}\n");
     fs::write(settings, format!("{service}pid-file = {pid:?}\n")).unwrap();
-    host.run(["status"]).code(1).stdout_has("shows no release").stdout_has("hint: a restart of the service");
+    host.run(["status"])
+        .code(1)
+        .stdout_has("cannot be matched to a release")
+        .stdout_has("hint: restart the service to run");
     let status = as_nobody(&host, &["status"]);
     assert!(status.contains(" runs, and `current` points to 5.0.0\n"), "{status}");
     assert!(status.ends_with("  hint: run it as root\n"), "{status}");

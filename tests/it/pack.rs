@@ -84,11 +84,11 @@ fn verbose_pack_reports_each_step() {
     for known in ["does not exist yet", "exists already"] {
         let run = vendor.pack(&["--verbose", "build"]).ok();
         let told = [
-            "check: directory: unpacking would refuse nothing in it: ",
+            "check: directory: all entries pass the unpacking rules: ",
             "check: release: emqx 5.0.1, by release.toml",
-            "step: pack into emqx-5.0.1.tar.zst, ",
+            "step: pack into a temporary file; emqx-5.0.1.tar.zst ",
             "step: read emqx-5.0.1.tar.zst back and check it by the rules of unpacking",
-            "check: archive: it holds the same as the directory; ",
+            "check: archive: its contents match the directory; ",
         ];
         let is_told = run.stderr.lines().zip(told).all(|(line, begin)| line.starts_with(begin));
         assert!(is_told && run.stderr.lines().count() == told.len(), "{run:?}");
@@ -250,7 +250,7 @@ fn output_option_sets_path_and_name() {
     vendor.refused(&["dist"], "cannot determine which release dist is");
     vendor.refused(&["dist", "--name", "a b", "--release", "1.0.0"], "is not a product name");
     let read_as = |name: &str, version: &str, read: &str| {
-        let words = format!("is the name of an archive of {read}, not of {version}");
+        let words = format!("is parsed as {read}, not as {version}");
         vendor.refused(&["dist", "--name", name, "--release", version], &words);
     };
     read_as("x", "2.0.0-hotfix.1", "2.0.0");
@@ -309,7 +309,7 @@ fn faults() -> Vec<Fault> {
         (
             "loop",
             |dir| symlink("l", dir.join("l")).unwrap(),
-            "l links to \"l\", which leads through too many",
+            "l links to \"l\", which passes through too many",
         ),
         ("name", |dir| fs::write(dir.join("a\nb"), "").unwrap(), "contains a control character"),
         (

@@ -270,7 +270,7 @@ fn forbidden_hop_is_refused_with_path() {
     );
     host.run(["upgrade", "--restart", "3.14.3"]).ok();
     let run = host.run(["upgrade", "--restart", "4.0.1"]).code(2);
-    run.stderr_has("only the highest available release in ~4.0 can be reached from it\n");
+    run.stderr_has("allows only the highest available release in ~4.0\n");
     host.run(["upgrade", "--restart", "4.0.5"]).ok();
     // A downgrade does not follow the upgrade rules.
     host.run(["downgrade", "--restart", "3.13.6"]).ok();
@@ -315,12 +315,10 @@ fn plan_uses_named_releases() {
     host.run(["plan", "4.0.5", "--available", "3.13.6,4.0.5"]).code(2).stderr(
         "error: no upgrade path from 3.12.5 to 4.0.5 with the available releases\n\
          caused by: cannot go from 3.12.5 to 4.0.5: by releases/paths.toml it can be reached from `>=3.14.1, <4.0` or `~4.0` only\n\
-         hint: this release would complete a path: 3.14.1, or another one in ~3.14 and >=3.14.1, <4.0\n",
+         hint: add the missing releases to complete a path: 3.14.1, or another one in ~3.14 and >=3.14.1, <4.0\n",
     );
     let run = host.run(["plan", "4.0.5", "--from", "3.9.0", "--available", "4.0.5"]).code(2);
-    run.stderr_has(
-        "hint: no other release would complete a path, as far as the rules say: ask the vendor how to upgrade from 3.9.0\n",
-    );
+    run.stderr_has("hint: ask the vendor how to upgrade from 3.9.0; by the known rules, no other release completes a path\n");
     host.run(["plan", "4.0.5"])
         .code(2)
         .stderr_has("error: release 4.0.5 is not installed, and releases/ has no archive of it\n");
@@ -341,7 +339,7 @@ fn plan_and_upgrade_agree_on_highest_release() {
     let host = host(&["3.14.3", "4.0.1", "4.0.5"]);
     fs::write(host.root().join("releases/paths.toml"), WEKA).unwrap();
     host.run(["install", "3.14.3"]).ok();
-    let why = "only the highest available release in ~4.0 can be reached from it\n";
+    let why = "allows only the highest available release in ~4.0\n";
     for args in [&["upgrade"][..], &["upgrade", "--multi-hop"], &["plan"]] {
         host.run([args, &["--restart", "4.0.1"][usize::from(args[0] == "plan")..]].concat())
             .code(2)

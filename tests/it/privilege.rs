@@ -448,9 +448,12 @@ fn pid_file_accepts_only_process_of_its_owner() {
         eve.root().display(),
         of_root.0.id()
     );
-    let run = eve.named(&["status"]).code(1).stdout_has(&format!("up: {words}\n  hint: have root write "));
+    let run = eve
+        .named(&["status"])
+        .code(1)
+        .stdout_has(&format!("up: {words}\n  hint: write the pid file as root "));
     assert!(!run.stdout.contains("a restart of the service"), "{run:#?}");
-    eve.named(&["upgrade", "1.0.1"]).code(2).stderr_has("hint: have root write the pid file");
+    eve.named(&["upgrade", "1.0.1"]).code(2).stderr_has("hint: write the pid file as root");
     eve.named(&["revert"]).ok();
     assert!(fs::read_to_string(format!("/proc/{}/stat", of_root.0.id())).unwrap().contains(" S "));
     // Accepted: Eve's processes, any owner's process of a release, and any process if root owns the pid file.

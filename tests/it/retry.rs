@@ -31,7 +31,7 @@ fn failed_release_is_refused_without_retry() {
     serving.pack(&Greeter { conf: SICK, ..Greeter::well("5.0.1") });
     host.run(["upgrade", "5.0.1"]).code(3);
     let why = format!(
-        "release 5.0.1 did not prove healthy: unhealthy: http://127.0.0.1:{}/healthz answers 503",
+        "release 5.0.1 did not become healthy: unhealthy: http://127.0.0.1:{}/healthz answers 503",
         serving.port
     );
     assert_eq!(failed(&serving), [("5.0.1".to_owned(), why.clone())]);

@@ -39,7 +39,7 @@ fn restart_upgrade_restarts_service() {
     let serving = Serving::start("");
     serving.pack(&Greeter { manifest: "", ..Greeter::well("5.1.0") });
     let pid = serving.pid();
-    serving.host.run(["upgrade", "5.1.0"]).code(2).stderr_has("hint: `--restart`");
+    serving.host.run(["upgrade", "5.1.0"]).code(2).stderr_has("hint: use `--restart`");
     serving.host.run(["upgrade", "--restart", "5.1.0"]).ok();
     assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
     assert_ne!(serving.pid(), pid);
@@ -78,7 +78,7 @@ fn release_without_hot_method_is_refused() {
     let before = serving.host.tree();
     serving.host.run(["upgrade", "5.0.1"]).code(2).stderr(
         "error: cannot move hot from 5.0.0 to 5.0.1: release 5.0.1 has no hot-upgrade hook, and the settings name no other method\n\
-         hint: `--restart` makes it a restart upgrade: the service is stopped and started into 5.0.1\n\
+         hint: use `--restart` to stop the service and start it in 5.0.1\n\
          hint: or set `hot` in the table [service] of tenure.toml\n",
     );
     assert_eq!(serving.host.tree(), before);
@@ -114,7 +114,7 @@ fn unhealthy_release_is_rolled_back() {
     let load = serving.load();
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
     serving.host.run(["upgrade", "5.0.1"]).code(3).stderr(&format!(
-        "error: release 5.0.1 did not prove healthy: rolled back; 5.0.0 is running\n\
+        "error: release 5.0.1 did not become healthy: rolled back; 5.0.0 is running\n\
          caused by: unhealthy: http://127.0.0.1:{}/healthz answers 503\n",
         serving.port
     ));
@@ -141,7 +141,7 @@ fn earlier_failure_is_not_blamed_on_release() {
     serving.changed("health = \"20s\"", "health = \"200ms\"");
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "5.0.1"]).ok();
-    run.stderr_has("warning: the service is failing on 5.0.0 already");
+    run.stderr_has("warning: the service is already failing on 5.0.0");
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
 }
 
@@ -158,7 +158,7 @@ fn ineffective_reload_is_detected() {
             "caused by: after 0 s the service runs 5.0.0; process {pid} (greeter) of 5.0.0 listens on port {}\n",
             serving.port
         ))
-        .stderr_has("hint: the service took the reload and did not execute the program of 5.0.1: use `--restart`\n");
+        .stderr_has("hint: use `--restart`: the service received the reload but did not execute the program of 5.0.1\n");
     is_back(&serving);
 }
 
@@ -241,7 +241,7 @@ fn wrong_answer_fails_after_restart() {
     serving.changed("health = \"20s\"", "health = \"10m\"");
     serving.pack(&Greeter { conf: "broken-after-ms = 1\n", ..Greeter::well("5.0.1") });
     serving.host.run(["upgrade", "--restart", "5.0.1"]).code(3).stderr(&format!(
-        "error: release 5.0.1 did not prove healthy: rolled back; 5.0.0 is running\n\
+        "error: release 5.0.1 did not become healthy: rolled back; 5.0.0 is running\n\
          caused by: unhealthy: http://127.0.0.1:{}/healthz answers 500\n",
         serving.port
     ));
@@ -332,7 +332,7 @@ fn ordered_start_keeps_new_release() {
     assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
     assert_eq!(states(&serving), ["5.1.0 current", "5.0.0 permanent"]);
     // Any other start ends the trial.
-    serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.1.0: 5.0.0 starts\n");
+    serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.1.0; the service starts with 5.0.0\n");
     assert_eq!(states(&serving), ["5.1.0 unpacked", "5.0.0 permanent"]);
     let run = serving.host.run(["status"]).code(1);
     run.stdout_has("Problem: the service runs 5.1.0, and `current` points to 5.0.0\n");

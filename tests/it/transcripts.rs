@@ -202,7 +202,7 @@ fn hot_from_allows_minor_upgrade() {
 #[test]
 fn boot_ends_trial() {
     let host = all_states();
-    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2: 5.0.1 starts\n");
+    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2; the service starts with 5.0.1\n");
     assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
     host.run(["boot"]).ok().stdout("");
     Host::new().run(["boot"]).code(2).stderr_has("no release is permanent");

@@ -294,7 +294,7 @@ fn service_restart_ends_trial() {
     serving.pack(&Greeter::well("5.0.1"));
     let upgrade = ["upgrade", "--confirm-within", "1h", "5.0.1"];
     serving.host.run(upgrade).ok();
-    serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.0.1: 5.0.0 starts\n");
+    serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.0.1; the service starts with 5.0.0\n");
     serving.until("the guards have left", || guards(&serving.host).is_empty());
     assert_eq!(states(&serving), ["5.0.1 unpacked", "5.0.0 permanent"]);
     assert!(!serving.host.root().join(".tenure/trial").exists());
@@ -328,7 +328,7 @@ fn trial_without_service_is_reverted() {
         .ok()
         .stdout("Installed versions:\n* 5.0.1\tunpacked, failed its trial\n* 5.0.0\tpermanent\n");
     for wrong in ["0s", "soon", "10"] {
-        host.run(["upgrade", "--confirm-within", wrong, "5.0.1"]).code(64).stderr_has("not a length of time");
+        host.run(["upgrade", "--confirm-within", wrong, "5.0.1"]).code(64).stderr_has("not a valid duration");
     }
     host.run(["upgrade", "--confirm-within", "1h", "--watch", "1h", "5.0.1"]).code(64);
 }

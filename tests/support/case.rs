@@ -136,7 +136,7 @@ impl Case {
         let found = outcomes(host).split_off(self.remembered);
         let says = |text: &str| run.stderr.contains(text);
         use tenure::root::Outcome::{Done, Finished, TakenBack};
-        let expected: &[&[tenure::root::Outcome]] = match (says("recovered"), says("rolled it back")) {
+        let expected: &[&[tenure::root::Outcome]] = match (says("recovered"), says("rolled back")) {
             (true, true) => &[&[TakenBack, Done]],
             (true, false) => &[&[Finished], &[Done]],
             (false, _) => &[&[Done]],

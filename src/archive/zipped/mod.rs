@@ -169,7 +169,7 @@ impl Reader<'_, '_> {
     /// Returns the data of an entry that is not a file.
     fn short(&mut self, listed: &CentralEntry) -> Result<Vec<u8>> {
         if listed.packed > SHORT_MAX {
-            return Err(violation(&listed.name, "is larger than its data needs"));
+            return Err(violation(&listed.name, "is not a file but has more than 64 KiB of compressed data"));
         }
         let mut data = Vec::new();
         let packed = self.take(listed.packed)?;

@@ -113,8 +113,8 @@ fn staged<'a>(
     }
     let lock = RootLock::take(root, &session.common.invocation.command, session.common.wait, reporter)?;
     if journal::is_open(root)? {
-        return Err(Error::refused("the release cannot be asked while another command is not at its end")
-            .hint("the next command that changes something recovers from it; `tenure status` shows that command"));
+        return Err(Error::refused("cannot run the check hook: another command was interrupted")
+            .hint("run `tenure status` to see that command; the next command that changes something recovers from it"));
     }
     let want = ArchiveRequest::of(target, Replace::No, Mode::Act);
     Ok(Some((fetch(root, &session.now, want, reporter)?, lock)))

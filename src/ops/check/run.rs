@@ -194,7 +194,7 @@ fn service(motion: Result<Option<ServiceMove>>, mode: Mode) -> (Vec<CheckOutcome
         Err(error) => (Err(error), None),
     };
     let health = motion.as_ref().filter(|_| mode == Mode::Act).map(|motion| match motion.baseline {
-        Baseline::Failing => "the service is failing already; the new release is not blamed for that",
+        Baseline::Failing => "the service is already failing; the new release need not be healthy",
         _ => "the service is not failing",
     });
     let health = health.map(|health| ("health", Ok(health.to_owned())));
