@@ -186,15 +186,15 @@ impl<'a> Service<'a> {
         self.condition(progress).map(|condition| !condition.up || condition.ended.is_some())
     }
 
-    /// Returns the state of the service. During a move, a `Refused` error counts as its end: a start script may run
-    /// for a moment before it executes the service, and a rollback must not stop there.
+    /// Returns the state of the service. During a move, a `Refused` error counts as its end, although a process runs: a
+    /// start script may run for a moment before it executes the service, and a rollback must not stop there.
     ///
     /// # Errors
     /// Returns an error if the manager does not know the service.
     fn condition(&self, progress: &dyn Progress) -> Result<Condition> {
         match self.manager.condition(&self.tools(progress)) {
             Err(error) if error.kind() == Kind::Refused && self.transaction.is_some() => {
-                Ok(Condition { ended: Some(error.in_one_line()), ..Condition::default() })
+                Ok(Condition { up: true, ended: Some(error.in_one_line()), ..Condition::default() })
             }
             other => other.context(|| "cannot determine whether the service is up"),
         }

@@ -499,6 +499,13 @@ fn service_user_pid_file_allows_start_script() {
     let run = root.named(&["upgrade", "--restart", "1.0.2"]).code(3);
     run.stderr_has("the service ended: cannot use the pid file ").stderr_has("1.0.1 is running");
     root.named(&["status"]).ok();
+    // A service that was down is down again, although the process of the bad release cannot be told from others.
+    let pid = || fs::read_to_string(root.around().join("run/pid")).unwrap().trim().to_owned();
+    let is_alive = |pid: &str| Path::new("/proc").join(pid).join("exe").exists();
+    Command::new("kill").arg(pid()).status().unwrap();
+    let retry = ["upgrade", "--restart", "--start", "--retry", "1.0.2"];
+    root.named(&retry).code(1).stderr_has("the service is down, as before");
+    assert!(!is_alive(&pid()), "{}", pid());
 }
 
 #[test]
