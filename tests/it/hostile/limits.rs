@@ -2,12 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::corpus::tar::{Piece, dir, file, hard, link, tar};
 use super::corpus::zip::{Entry, Parts, zip};
 use super::corpus::{ALL, table};
 use super::judge::is_refused;
 use super::place::{Place, VERSION};
+
+/// Lets the tests with a million entries run one after the other: /dev/shm has room for no more files at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Returns entries whose absolute names or targets are canaries on this host.
 fn absolute(place: &Place) -> Vec<(Vec<Piece>, &'static str)> {
@@ -97,6 +104,7 @@ fn large_zip(place: &Place, count: u32, length: usize, present: bool) {
 #[test]
 #[ignore = "takes long: a directory of 90 MiB"]
 fn million_listed_entries_use_little_memory() {
+    let _alone = alone();
     let place = Place::empty("", "zip");
     large_zip(&place, 1_000_000, 48, false);
     is_refused(&place, &["unpack", VERSION], "has no header").unwrap();
@@ -113,6 +121,7 @@ fn long_listed_names_use_little_memory() {
 #[test]
 #[ignore = "takes long: a million entries"]
 fn million_files_of_tar_use_little_memory() {
+    let _alone = alone();
     let place = Place::empty("", "tar.zst");
     long_names(&place, 999_000, 56, '-');
     place.run(&["unpack", "--dry-run", VERSION]).code(0);
@@ -123,6 +132,7 @@ fn million_files_of_tar_use_little_memory() {
 #[test]
 #[ignore = "takes long: a million entries"]
 fn million_files_of_zip_use_little_memory() {
+    let _alone = alone();
     let place = Place::empty("", "zip");
     large_zip(&place, 999_000, 54, true);
     place.run(&["unpack", "--dry-run", VERSION]).code(0);
@@ -147,6 +157,7 @@ fn long_names(place: &Place, count: usize, length: usize, between: char) {
 #[test]
 #[ignore = "takes long: a million entries"]
 fn million_entries_are_refused_in_little_memory() {
+    let _alone = alone();
     let place = Place::empty("", "tar.zst");
     long_names(&place, 1_000_001, 8, '/');
     is_refused(&place, &["unpack", VERSION], "it has more than 1000000 entries").unwrap();
