@@ -70,7 +70,7 @@ fn relup_upgrade_keeps_state() {
     assert!(count(&counter) > before, "it lost its count");
     counter.tenure("revert");
     counter.is_back("1.1.0", "1.0.0");
-    counter.try_out("--confirm-within 8s", "1.1.0", "1.0.0");
+    counter.try_out("--confirm-within 20s", "1.1.0", "1.0.0");
     counter.is_back("1.1.0", "1.0.0");
     // The trial was not confirmed in time, which counts as a failure.
     for (command, version) in
