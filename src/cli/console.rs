@@ -16,7 +16,7 @@ use tenure::progress::Progress;
 use tenure::release::ReleaseState;
 use tenure::version::Version;
 
-use super::human::{self, Human};
+use super::human::{self, Form, Human};
 use super::json;
 use super::progress_bar::ProgressLine;
 use super::wrap::wrapped;
@@ -53,9 +53,7 @@ enum Level {
 /// A formatted result.
 pub struct Shown {
     text: String,
-    /// Whether the text is a program for a shell, which is printed without escapes.
-    is_script: bool,
-    is_prose: bool,
+    form: Form,
     code: u8,
 }
 
@@ -65,12 +63,11 @@ impl Shown {
     /// # Errors
     /// Returns an error if the result cannot be serialized, which does not happen for the existing types.
     pub fn of<T: Human + Serialize>(style: Style, result: &T) -> Result<Self> {
-        let text = match style {
-            Style::Human => result.human(),
-            Style::Json => json::document(result)?,
+        let (text, form) = match style {
+            Style::Human => (result.human(), T::FORM),
+            Style::Json => (json::document(result)?, Form::Lines),
         };
-        let is = |kind: bool| kind && style == Style::Human;
-        Ok(Self { text, is_script: is(T::IS_SCRIPT), is_prose: is(T::IS_PROSE), code: result.code() })
+        Ok(Self { text, form, code: result.code() })
     }
 }
 
@@ -140,12 +137,13 @@ impl Console {
         self.bar.clear();
         // `--quiet` hides the report of a change, but not a result that the caller asked for.
         if self.loudness != Loudness::Quiet || !self.changing || self.style == Style::Json {
-            match (shown.is_script, terminal_size_of(io::stdout())) {
-                (true, _) => self.write(&shown.text),
-                (false, Some((width, _))) if shown.is_prose => {
-                    self.print(&wrapped(&shown.text, width.0.into()));
-                }
-                (false, _) => self.print(&shown.text),
+            match shown.form {
+                Form::Script => self.write(&shown.text),
+                Form::Lines => self.print(&shown.text),
+                Form::Prose => self.print(&match terminal_size_of(io::stdout()) {
+                    Some((width, _)) => wrapped(&shown.text, width.0.into()),
+                    None => shown.text.clone(),
+                }),
             }
         }
         match self.unwritten.take() {

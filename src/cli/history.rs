@@ -5,10 +5,10 @@ use std::time::Duration;
 use tenure::ops::{History, Remembered};
 use tenure::root::{HistoryEntry, Outcome, TrialOutcome};
 
-use super::human::Human;
+use super::human::{Form, Human};
 
 impl Human for History {
-    const IS_PROSE: bool = true;
+    const FORM: Form = Form::Prose;
 
     fn human(&self) -> String {
         self.entries.iter().map(remembered).collect()

@@ -17,13 +17,21 @@ use tenure::version::Version;
 
 use super::data::goes_on;
 
+/// The form of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A program for a shell, which is printed without escapes.
+    Script,
+    /// Lines that are printed as they are, for programs too.
+    Lines,
+    /// Text for a person. A terminal breaks its lines between words.
+    Prose,
+}
+
 /// A result that can be formatted as text.
 pub trait Human {
-    /// Whether the text is a program for a shell rather than text for a person.
-    const IS_SCRIPT: bool = false;
-
-    /// Whether its lines may be broken at the width of a terminal.
-    const IS_PROSE: bool = false;
+    /// The form of the text.
+    const FORM: Form = Form::Lines;
 
     /// Returns the text for stdout, which ends with a newline or is empty.
     fn human(&self) -> String;
@@ -47,7 +55,7 @@ pub struct CompletionScript {
 }
 
 impl Human for CompletionScript {
-    const IS_SCRIPT: bool = true;
+    const FORM: Form = Form::Script;
 
     fn human(&self) -> String {
         self.script.clone()
@@ -129,7 +137,7 @@ pub fn listed(version: &Version, state: ReleaseState, failed: bool) -> String {
 }
 
 impl Human for CheckReport {
-    const IS_PROSE: bool = true;
+    const FORM: Form = Form::Prose;
 
     fn human(&self) -> String {
         let line = |told: &CheckRow| {

@@ -10,7 +10,7 @@ use tenure::version::Version;
 
 use super::args::StatusFormat;
 use super::console::{Console, Shown, Style};
-use super::human::{Human, listed};
+use super::human::{Form, Human, listed};
 use super::prometheus::Metrics;
 
 /// Determines the status of a root and formats it.
@@ -25,7 +25,7 @@ pub fn show(root: &Root, format: StatusFormat, console: &Console) -> Result<Show
 }
 
 impl Human for Status {
-    const IS_PROSE: bool = true;
+    const FORM: Form = Form::Prose;
 
     fn human(&self) -> String {
         let shown = |v: &Option<Version>| v.as_ref().map_or_else(|| "none".into(), ToString::to_string);

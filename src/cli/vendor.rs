@@ -19,7 +19,7 @@ use tenure::version::Version;
 
 use super::args::Command;
 use super::console::{Console, Shown};
-use super::human::Human;
+use super::human::{Form, Human};
 
 /// The arguments of `pack`.
 #[derive(Debug, Args)]
@@ -165,7 +165,7 @@ impl Human for Example {
 }
 
 impl Human for Linted {
-    const IS_PROSE: bool = true;
+    const FORM: Form = Form::Prose;
 
     fn human(&self) -> String {
         let line = |Finding { code, place, message, hint }: &Finding| {
