@@ -83,6 +83,19 @@ impl Prepared {
         assert!(sh.status().unwrap().success());
     }
 
+    /// Moves the pid file to a new directory beside the root, and returns that directory.
+    fn move_pid_file(&self, name: &str) -> PathBuf {
+        let dir = self.around().join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::rename(self.root().join("pid"), dir.join("pid")).unwrap();
+        let settings = self.root().join("tenure.toml");
+        let text = fs::read_to_string(&settings).unwrap().replace("/root/pid", &format!("/{name}/pid"));
+        let text =
+            text.replace("pid)", &format!("../{name}/pid)")).replace(">pid", &format!(">../{name}/pid"));
+        fs::write(settings, text).unwrap();
+        dir
+    }
+
     fn root(&self) -> &Path {
         self.host.root()
     }
@@ -479,13 +492,7 @@ fn pid_file_accepts_only_process_of_its_owner() {
 #[ignore = "needs root; run by .ci/run"]
 fn service_user_pid_file_allows_start_script() {
     let root = Prepared::by(0);
-    let (file, settings) = (root.root().join("pid"), root.root().join("tenure.toml"));
-    let run = root.around().join("run");
-    fs::create_dir(&run).unwrap();
-    fs::rename(&file, run.join("pid")).unwrap();
-    give(&run, EVE);
-    let text = fs::read_to_string(&settings).unwrap().replace("/root/pid", "/run/pid");
-    fs::write(&settings, text.replace("pid)", "../run/pid)").replace(">pid", ">../run/pid")).unwrap();
+    give(&root.move_pid_file("run"), EVE);
     root.release("1.0.2");
     let script = |version: &str, text: &str| {
         let bin = root.root().join("releases").join(version).join("bin");
@@ -512,19 +519,14 @@ fn service_user_pid_file_allows_start_script() {
 #[ignore = "needs root; run by .ci/run"]
 fn writable_pid_file_is_not_used() {
     let root = Prepared::by(0);
-    let (file, settings) = (root.root().join("pid"), root.root().join("tenure.toml"));
-    let open = root.around().join("open");
-    fs::create_dir(&open).unwrap();
-    fs::rename(&file, open.join("pid")).unwrap();
-    let text = fs::read_to_string(&settings).unwrap().replace("/root/pid", "/open/pid");
-    fs::write(&settings, text).unwrap();
+    let open = root.move_pid_file("open");
     root.named(&["status"]).ok();
     mode(&open, 0o777);
     let run = root.named(&["status"]).code(1).stdout_has("cannot use the pid file ");
     run.stdout_has(&format!("other users can write {} (mode 0777", open.display()));
     mode(&open, 0o1777);
     root.named(&["status"]).ok();
-    fs::rename(open.join("pid"), &file).unwrap();
+    fs::rename(open.join("pid"), root.root().join("pid")).unwrap();
 }
 
 #[test]
