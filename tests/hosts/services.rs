@@ -10,12 +10,6 @@ use crate::services_load::{Clients, Seen, ask};
 use crate::support::Run;
 use crate::support::booted::Booted;
 
-const PACKAGES: &str =
-    "systemd,systemd-sysv,dbus,nginx-light,haproxy,gunicorn,redis-server,prometheus,nodejs,python3";
-
-/// Debian 13 is the first release whose systemd supports Type=notify-reload.
-const PACKAGES_OF_TRIXIE: &str = "systemd,systemd-sysv,dbus,haproxy";
-
 /// The release from which every move starts.
 pub const OLD: &str = "5.0.10";
 pub const NEW: &str = "5.0.11";
@@ -33,8 +27,7 @@ pub struct Served<'a> {
 impl<'a> Served<'a> {
     /// Starts the service with the old release and unpacks the new one.
     pub fn start(kind: &'a Kind, manager: Manager) -> Self {
-        let packages = if kind.debian == "trixie" { PACKAGES_OF_TRIXIE } else { PACKAGES };
-        let mut host = Booted::with_packages(kind.debian, packages);
+        let mut host = Booted::with_packages(kind.debian.suite, kind.debian.packages);
         host.put("/etc/systemd/system/served.service", unit(kind), 0o644);
         host.put("/etc/systemd/system/served.socket", "[Socket]\nListenStream=127.0.0.1:8080\n", 0o644);
         host.boot();

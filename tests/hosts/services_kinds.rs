@@ -39,11 +39,26 @@ pub enum Manager {
 
 pub const BOTH: &[Manager] = &[Manager::Systemd, Manager::Command];
 
+/// A system: a suite of Debian, and the packages that are installed.
+#[derive(Clone, Copy)]
+pub struct Debian {
+    pub suite: &'static str,
+    pub packages: &'static str,
+}
+
+pub const BOOKWORM: Debian = Debian {
+    suite: "bookworm",
+    packages: "systemd,systemd-sysv,dbus,nginx-light,haproxy,gunicorn,redis-server,prometheus,nodejs,python3",
+};
+
+/// The first suite whose systemd supports Type=notify-reload.
+pub const TRIXIE: Debian = Debian { suite: "trixie", packages: "systemd,systemd-sysv,dbus,haproxy" };
+
 /// A service to test.
 pub struct Kind {
     pub name: &'static str,
     /// The Debian release of the host.
-    pub debian: &'static str,
+    pub debian: Debian,
     /// The command line for the unit and for the command manager.
     pub start: &'static str,
     /// Whether the service daemonizes and writes its own pid file.
@@ -150,7 +165,7 @@ pub fn answers_version(_: &Path) -> Option<String> {
 
 pub const NGINX: Kind = Kind {
     name: "nginx",
-    debian: "bookworm",
+    debian: BOOKWORM,
     start: "/srv/nginx/current/sbin/nginx -p /srv/nginx/current/ -c conf/nginx.conf",
     forks: true,
     unit: "Type=forking",
@@ -209,7 +224,7 @@ http {{ access_log off; server {{ listen 127.0.0.1:8080 backlog=4096; {server} }
 
 pub const HAPROXY: Kind = Kind {
     name: "haproxy",
-    debian: "bookworm",
+    debian: BOOKWORM,
     start: "/srv/haproxy/current/sbin/haproxy -Ws -f /srv/haproxy/current/etc/haproxy.cfg",
     forks: false,
     unit: "Type=notify",
@@ -258,7 +273,7 @@ frontend web
 
 pub const GUNICORN: Kind = Kind {
     name: "gunicorn",
-    debian: "bookworm",
+    debian: BOOKWORM,
     start: "/usr/bin/env PYTHONDONTWRITEBYTECODE=1 /usr/bin/gunicorn -c /srv/gunicorn/current/gunicorn.conf.py app:app",
     forks: false,
     unit: "Type=notify",
@@ -317,7 +332,7 @@ pub fn gunicorn_app(tree: &Tree<'_>, dir: &str, more: &str) {
 
 pub const REDIS: Kind = Kind {
     name: "redis",
-    debian: "bookworm",
+    debian: BOOKWORM,
     start: "/srv/redis/current/bin/redis-server /srv/redis/current/etc/redis.conf",
     forks: false,
     unit: "Type=notify",
@@ -361,7 +376,7 @@ fn redis(tree: &Tree<'_>) {
 
 pub const PROMETHEUS: Kind = Kind {
     name: "prometheus",
-    debian: "bookworm",
+    debian: BOOKWORM,
     start: "/srv/prometheus/current/bin/prometheus --config.file=/srv/prometheus/current/etc/prometheus.yml \
             --storage.tsdb.path=/run/prometheus/data --web.listen-address=127.0.0.1:8080",
     forks: false,
@@ -401,7 +416,7 @@ fn prometheus(tree: &Tree<'_>) {
 
 pub const NODE: Kind = Kind {
     name: "node",
-    debian: "bookworm",
+    debian: BOOKWORM,
     start: "/usr/bin/node /srv/node/current/master.js",
     forks: false,
     unit: "Type=simple",
@@ -467,7 +482,7 @@ pub fn told_by_hook(tree: &Tree<'_>, name: &str) {
 
 pub const PYTHON: Kind = Kind {
     name: "python",
-    debian: "bookworm",
+    debian: BOOKWORM,
     start: "/usr/bin/python3 /srv/python/current/app.py",
     forks: false,
     unit: "Type=simple",

@@ -11,7 +11,7 @@ use crate::services_load::ask;
 /// A program of the release that writes its version into a file and does not listen.
 const WORKER: Kind = Kind {
     name: "worker",
-    debian: "bookworm",
+    debian: kinds::BOOKWORM,
     start: "/srv/worker/current/bin/python /srv/worker/current/app.py",
     forks: false,
     unit: "Type=simple",
@@ -104,7 +104,7 @@ server.server_close()
 
 const FD_STORE: Kind = Kind {
     name: "stored",
-    debian: "bookworm",
+    debian: kinds::BOOKWORM,
     start: "/srv/stored/current/bin/python /srv/stored/current/app.py",
     forks: false,
     unit: "Type=notify\nFileDescriptorStoreMax=2",
@@ -134,7 +134,7 @@ const ACTIVATED: Kind = Kind {
 /// The new process listens on the same port as the old one. The hook then ends the old process.
 const REUSE_PORT: Kind = Kind {
     name: "reuse",
-    debian: "bookworm",
+    debian: kinds::BOOKWORM,
     start: "/srv/reuse/current/bin/python /srv/reuse/current/app.py",
     forks: false,
     unit: "",
@@ -286,7 +286,7 @@ fn gunicorn_usr2_survives_bad_releases() {
 
 /// systemd sends the signal and waits until the service reports that it has reloaded.
 const NOTIFY_RELOAD: Kind = Kind {
-    debian: "trixie",
+    debian: kinds::TRIXIE,
     unit: "Type=notify-reload\nReloadSignal=SIGUSR2",
     hot: "hot = \"reload\"",
     managers: &[Manager::Systemd],
