@@ -11,7 +11,7 @@ pub const DIGEST: &str = ".sha256";
 /// The largest digest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// Checks an archive against the digest file beside it. Returns `false` if there is no digest file.
+/// Checks an archive against the digest file beside it. Returns `false` if the digest file is missing.
 ///
 /// # Errors
 /// Returns a `Refused` error if the digests differ, or if the file does not contain a digest for this archive.

@@ -85,7 +85,7 @@ impl Read for Input<'_, '_> {
 /// Returns a reader that decompresses a tar of this format.
 ///
 /// # Errors
-/// Returns an error if there is no memory for a decoder.
+/// Returns an error if memory for a decoder cannot be allocated.
 pub fn decoded<'a>(
     input: impl BufRead + Send + 'a,
     format: ArchiveFormat,

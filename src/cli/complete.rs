@@ -53,7 +53,7 @@ pub enum Shell {
     Fish,
 }
 
-/// Answers the request of a shell and returns true. Returns false if there is no request.
+/// Answers the request of a shell. Returns whether this process was started with such a request.
 pub fn answer(words: &[OsString]) -> bool {
     let here = std::env::current_dir().ok();
     let asked = CompleteEnv::with_factory(args::command).var(VARIABLE).shells(SHELLS);

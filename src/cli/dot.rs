@@ -15,10 +15,10 @@ use super::human::Human;
 #[serde(transparent)]
 struct Graph(UpgradePath);
 
-/// Returns the graph. If there is no upgrade path, text output shows the graph before the error.
+/// Returns the graph. Without an upgrade path, text output shows the graph before the error.
 ///
 /// # Errors
-/// Returns an error if there is no upgrade path.
+/// Returns an error if the releases have no upgrade path.
 pub fn show(mut found: UpgradePath, console: &mut Console) -> Result<Shown> {
     let none = found.none.take();
     let graph = Shown::of(console.style(), &Graph(found))?;

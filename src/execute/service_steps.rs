@@ -165,7 +165,7 @@ fn ended(version: &Version, how: &str) -> Error {
     Error::failed(format!("release {version} did not stay up")).because(Error::failed(how))
 }
 
-/// Returns whether the wait ends before its timeout. After a rollback it does not: there is no other release to
+/// Returns whether the wait ends before its timeout. A wait after a rollback does not, because no release is left to
 /// return to.
 fn is_given_up(baseline: Baseline, verdict: Verdict, is_untold: bool) -> bool {
     match baseline {

@@ -37,7 +37,7 @@ pub fn switch_link(dir: &DirPath, name: &str, target: &Path, staging: &DirPath, 
     }
     let (parent, new) = spare.parent_and_name().tell(context)?;
     match rename_with(&parent, new, &parent, name, RenameFlags::EXCHANGE) {
-        // There is no link yet, or the file system cannot exchange names.
+        // The link does not exist yet, or the file system cannot exchange names.
         Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => {
             renameat(&parent, new, &parent, name).tell(context)?;
         }

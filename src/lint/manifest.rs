@@ -135,7 +135,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Returns the place of a key in a table, as `release.toml:LINE`.
+    /// Returns the place of a key in a table: `release.toml:LINE`.
     fn of(&self, table: &str, key: &str) -> String {
         let at = self.root.get(table).and_then(|table| {
             let (key, _) = table.get_ref().as_table()?.get_key_value(key)?;

@@ -24,7 +24,8 @@ pub enum Code {
     ArchiveUnfit,
     /// The digest file beside the archive does not contain the digest of the archive.
     DigestDiffers,
-    /// The file name of the archive does not match the manifest, or contains no version if there is no manifest.
+    /// The file name of the archive does not match the manifest, or it does not contain the version that a missing
+    /// manifest would give.
     NameDiffers,
     /// A name that is not safe, or occurs twice.
     EntryUnsafe,

@@ -66,7 +66,7 @@ fn found(fetched: &mut Fetch<'_>) -> Vec<CheckOutcome> {
     let brings: Vec<String> = fetched.steps.iter().map(ToString::to_string).collect();
     let digest = match has_digest {
         true => format!("SHA-256 {sha256}, as the file beside it says"),
-        false => format!("SHA-256 {sha256}; there is no digest beside it"),
+        false => format!("SHA-256 {sha256}; a digest file to compare it with is missing"),
     };
     let signature = match is_signed {
         true => "by a trusted key",
