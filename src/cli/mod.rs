@@ -88,6 +88,8 @@ fn misused(mut error: clap::Error, style: Style) -> u8 {
         }
         (_, Style::Human) => {
             let text = error.to_string().replace("\n\n  tip: ", "\nhint: ").replace("\n  tip: ", "\nhint: ");
+            // A removed suggestion leaves its line.
+            let text = text.replace("\n\n\n", "\n\n");
             let _ = io::stderr().write_all(plain(&text, style).as_bytes());
             Kind::Usage.code()
         }

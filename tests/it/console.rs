@@ -65,6 +65,7 @@ fn missing_version_suggests_nearest() {
     for wrong in ["upgrdae", "uninstal", "prun", "revrt", "migrater"] {
         let run = host.run([wrong, "5.0.1"]).code(64);
         assert!(!run.stderr.contains("hint"), "{run:#?}");
+        run.stderr_has(&format!("error: unrecognized subcommand '{wrong}'\n\nUsage: "));
     }
     // Messages name the product's own command, which wraps this one.
     let mut command = host.command(["downgrade", "5.0.1"]);
