@@ -27,6 +27,10 @@ const ENDED_FOR: Duration = Duration::from_millis(500);
 /// The same for a service that has not been seen since its start: a start command may return early.
 const UNSEEN_FOR: Duration = Duration::from_secs(3);
 
+/// How long the answers of a hook must agree while processes of both releases run: old and new workers may answer in
+/// turn.
+const AGREED_FOR: Duration = Duration::from_secs(1);
+
 /// A move of a service from one release to another.
 #[derive(Clone, Copy)]
 pub struct Move<'a> {
@@ -228,11 +232,13 @@ impl Service<'_> {
     ) -> Result<()> {
         let (to, begun) = (move_.to, clock::since_boot());
         let sign_timeout = self.sign_timeout(to)?.unwrap_or(within).min(within);
-        let mut is_shown = false;
+        let (mut is_shown, mut agreed_since) = (false, None);
         loop {
             let condition = self.condition(progress)?;
             let running = self.running_towards(to, &condition, progress)?;
-            if condition.ended.is_none() && is_there(move_, &running) {
+            if condition.ended.is_some() || !is_there(move_, &running) {
+                agreed_since = None;
+            } else if self.is_settled(move_, &condition, &mut agreed_since)? {
                 return Ok(());
             }
             if let Some(how) = vitals.ended(&condition) {
@@ -251,6 +257,23 @@ impl Service<'_> {
             progress.go_on()?;
             clock::sleep(POLL_INTERVAL);
         }
+    }
+
+    /// Returns whether the service keeps running the release that it was just seen to run. If a hook tells it while
+    /// processes of both releases run, the hook must have told the same for [`AGREED_FOR`].
+    fn is_settled(
+        &self,
+        move_: &Move<'_>,
+        condition: &Condition,
+        agreed_since: &mut Option<Duration>,
+    ) -> Result<bool> {
+        let now = clock::since_boot();
+        let agreed = now.saturating_sub(*agreed_since.get_or_insert(now));
+        if agreed >= AGREED_FOR || move_.from == move_.to || self.sign_timeout(move_.to)?.is_some() {
+            return Ok(true);
+        }
+        let evidence = super::Evidence::look_at_managed(self.root.releases().path(), condition);
+        Ok(!(evidence.has(move_.from) && evidence.has(move_.to)))
     }
 
     /// Returns whether the service has begun to run the release.

@@ -454,17 +454,19 @@ process.on('SIGTERM', () => process.exit(0));
 fork();
 ";
 
+/// One of the two workers listens later than the other, so that old and new workers answer in turn for a while.
 const WORKER: &str = "
-const http = require('http');
+const cluster = require('cluster'), http = require('http');
 const fault = 'FAULT';
 if (fault === 'Exits') process.exit(1);
 if (fault === 'LosesParent') process.kill(process.ppid, 'SIGKILL');
 if (fault === 'ExitsLater') setTimeout(() => process.kill(process.ppid, 'SIGTERM'), 5000);
-http.createServer((request, answer) => {
+const server = http.createServer((request, answer) => {
   if (fault === 'NeverAnswers') return;
   answer.writeHead(fault === 'Answers500' ? 500 : 200);
   answer.end('VERSION\\n');
-}).listen(8080, '127.0.0.1');
+});
+setTimeout(() => server.listen(8080, '127.0.0.1'), 300 * (cluster.worker.id % 2));
 ";
 
 fn node(tree: &Tree<'_>) {
