@@ -112,7 +112,7 @@ const FD_STORE: Kind = Kind {
     options: "--restart",
     health: "http = \"http://127.0.0.1:8080/healthz\"",
     lossless: true,
-    moves: 20,
+    moves: 10,
     managers: &[Manager::Systemd],
     ask: answers_version,
     build: |tree| {
