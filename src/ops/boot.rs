@@ -7,12 +7,13 @@ use serde::Serialize;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{Reporter, Scope};
-use crate::plan::{self, Restart};
-use crate::release::Snapshot;
+use crate::plan;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::{Common, Mode, Report, Session, guard_trial, late, service_move};
+use super::late;
+use super::session::{Common, Mode, Report, Session, guard_trial};
+use super::trial_end::{Reverted, permanent, restores, revert_in};
 
 /// How long `boot` waits for the lock before it checks whether the lock holder waits for `boot`.
 const TURN: Duration = Duration::from_millis(200);
@@ -24,17 +25,6 @@ pub struct Booted {
     pub version: Version,
     /// The release whose trial ended.
     pub ended_trial_of: Option<Version>,
-}
-
-/// The result of `revert`.
-#[derive(Clone, Debug, Serialize)]
-pub struct Reverted {
-    /// The permanent release, which is current again.
-    pub version: Version,
-    /// The release that was current before; `None` if the link `current` was broken.
-    pub from: Option<Version>,
-    /// Whether anything was changed.
-    pub changed: bool,
 }
 
 /// Finishes a pending recovery and points `current` to the permanent release, before the service starts.
@@ -95,19 +85,6 @@ fn report(error: &Error, reporter: &mut dyn Reporter) {
     }
 }
 
-/// Warns that the link `permanent` is restored after a user removed it.
-fn restores(now: &Snapshot, reporter: &mut dyn Reporter) {
-    if let Some(lost) = &now.lost {
-        reporter.warn(&format!(
-            "the link `permanent` was removed: it points to {lost} again, which was permanent last"
-        ));
-    }
-}
-
-fn permanent(now: &Snapshot) -> Result<Version> {
-    now.rightful().cloned().ok_or_else(|| Error::refused("no release is permanent"))
-}
-
 /// Ends a trial now. A named release must be the one on trial. If no trial is under way and the named release is not
 /// permanent, its trial is over already.
 ///
@@ -123,20 +100,4 @@ pub fn revert(
     let session = Session::begin_damaged(root, common, reporter)?;
     version.map_or(Ok(()), |version| late::revertible(&session.now, version))?;
     revert_in(session, reporter)
-}
-
-/// Like [`revert`], in a given session.
-pub(super) fn revert_in(session: Session<'_>, reporter: &mut dyn Reporter) -> Result<Report<Reverted>> {
-    let version = permanent(&session.now).or_else(|e| plan::boot(&session.now).and(Err(e)))?;
-    let from = session.now.current.version().cloned();
-    let motion = match from.as_ref() == Some(&version) {
-        true => None,
-        false => service_move::back(session.root, from.as_ref(), &version, Restart::Forbidden, reporter)?,
-    };
-    let plan = plan::revert(&session.now, motion)?;
-    restores(&session.now, reporter);
-    if session.acts_on(&plan) {
-        reporter.opening(&version, session.now.state(&version));
-    }
-    session.finish(plan, None, reporter, |plan| Reverted { version, from, changed: !plan.steps.is_empty() })
 }

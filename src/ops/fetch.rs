@@ -1,25 +1,25 @@
 //! Fetches a release: unpacks its archive into staging and checks it.
 
+use std::fs::File;
 use std::sync::Arc;
 
-use crate::archive::{self, Archive, BaseRelease, Inspection, Reading};
+use crate::archive::{self, Archive, BaseRelease, Inspection, Reading, Sharing};
 use crate::digest;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{self, Archived, Reporter, Staged, Staging};
 use crate::fs as disk;
-use crate::manifest::Manifest;
-use crate::naming;
+use crate::manifest::{MANIFEST, Manifest};
 use crate::plan::Step;
 use crate::progress::Progress;
 use crate::release::Snapshot;
 use crate::root::Root;
+use crate::settings::Share;
 use crate::signature::{self, Signed, VerifiedSignature};
 use crate::version::Version;
 
-use super::Mode;
 use super::disk_space::{Reservation, SpaceBudget};
-use super::share;
-use super::source::{ArchiveFile, ArchiveRequest, ReleaseSource, manifest, source};
+use super::session::Mode;
+use super::source::{ArchiveFile, ArchiveRequest, ReleaseSource, manifest, named_as, source};
 
 /// A fetched release, or the findings about it in a dry run.
 #[derive(Default)]
@@ -217,11 +217,11 @@ impl<'a> ArchiveJob<'_, 'a> {
         staging: Option<&Staging<'_>>,
         progress: &mut dyn Progress,
     ) -> Result<InspectionResult> {
-        let twins = staging.and_then(|staging| share::twins(self.root, now, staging));
-        let inspected = self.inspect(staging.map(|staging| (staging, twins.clone())), progress)?;
-        match (staging, twins, &inspected) {
-            (Some(staging), Some(twins), Ok(sound))
-                if !share::may_keep(self.root, &twins, sound.inspected.manifest.as_ref()) =>
+        let base = staging.and_then(|staging| base_release(self.root, now, staging));
+        let inspected = self.inspect(staging.map(|staging| (staging, base.clone())), progress)?;
+        match (staging, base, &inspected) {
+            (Some(staging), Some(base), Ok(sound))
+                if !may_keep_links(self.root, &base, sound.inspected.manifest.as_ref()) =>
             {
                 staging.again()?;
                 self.inspect(Some((staging, None)), progress)
@@ -251,8 +251,8 @@ impl<'a> ArchiveJob<'_, 'a> {
             |also, may_be_signed| match (may_be_signed, staging, tell) {
                 (false, _, Detail::First) => Ok(None),
                 (false, _, Detail::All) => archive.sha256(also, progress).map(|sha256| Some((sha256, None))),
-                (true, Some((staging, twins)), _) => {
-                    staging.unpack(archive, twins, [&limits, &beyond], also, progress).map(told)
+                (true, Some((staging, base)), _) => {
+                    staging.unpack(archive, base, [&limits, &beyond], also, progress).map(told)
                 }
                 (true, None, _) => archive.inspect(None, &limits, &beyond, also, progress).map(told),
             },
@@ -329,22 +329,6 @@ fn foreign(digest: Option<Error>, signature: Option<Error>) -> FailedChecks<'sta
     }
 }
 
-/// Refuses a signed archive that was renamed: it could bring back a release that was abandoned for a reason.
-pub(super) fn named_as(
-    root: &Root,
-    version: &Version,
-    candidate: &ArchiveFile,
-    signed_as: Option<String>,
-) -> Result<()> {
-    match signed_as {
-        Some(name) if !naming::holds(&name, root.settings().name.as_deref(), version) => Err(Error::refused(
-            format!("{} was signed as {}, which is not {version}", candidate.shown, name.escape_debug()),
-        )
-        .hint("the archive was renamed: get the one of this version from the vendor")),
-        _ => Ok(()),
-    }
-}
-
 /// Separates a refusal by a rule from a failure.
 fn refusal<T>(outcome: Result<T>) -> Result<std::result::Result<T, Error>> {
     match outcome {
@@ -364,4 +348,43 @@ pub(super) fn free_name(root: &Root, version: &Version) -> Result<()> {
         .hint("move it out of releases/"));
     }
     Ok(())
+}
+
+/// The maximum number of files to compare; their records are held in memory.
+const FILES_MAX: usize = 200_000;
+
+/// Returns the files of the current release, or else of the permanent one; `None` if sharing is off or impossible.
+/// That is not an error: sharing only saves space and time.
+fn base_release(root: &Root, now: &Snapshot, staging: &Staging<'_>) -> Option<Arc<BaseRelease>> {
+    let share = root.settings().space.share;
+    let version = now.current.version().or(now.permanent.version()).filter(|_| share != Share::None)?;
+    let may_link = || share == Share::Hardlink || immutable(root.manifest(version).ok().flatten().as_ref());
+    let sharing = if staging.shares_blocks(&sample(root, version)?) {
+        Sharing::Blocks
+    } else if may_link() {
+        Sharing::Links
+    } else {
+        return None;
+    };
+    let release = disk::open_dir(&root.release(version)).ok()?;
+    let tree = root.recorded_tree(version).ok().flatten()?.take(FILES_MAX + 1);
+    let tree = tree.collect::<Result<Vec<_>>>().ok().filter(|tree| tree.len() <= FILES_MAX)?;
+    Some(Arc::new(BaseRelease::new(release, sharing, tree, root.recorded_packed(version))))
+}
+
+/// Returns a file on the disk of the release whose blocks a new one may share.
+fn sample(root: &Root, version: &Version) -> Option<File> {
+    let inside = || disk::open_file(&root.release(version).join(MANIFEST)).ok();
+    if root.is_spread() { inside().or_else(|| root.tree_file(version)) } else { root.tree_file(version) }
+}
+
+/// Returns whether a new release may keep its hard links. If its own manifest does not declare the files immutable,
+/// writes to them would also change the old release.
+fn may_keep_links(root: &Root, base: &BaseRelease, manifest: Option<&Manifest>) -> bool {
+    let linked = base.sharing() == Sharing::Links && base.shared() > 0;
+    !linked || root.settings().space.share == Share::Hardlink || immutable(manifest)
+}
+
+fn immutable(manifest: Option<&Manifest>) -> bool {
+    manifest.is_some_and(|manifest| manifest.files.immutable)
 }

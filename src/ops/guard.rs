@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::clock;
 use crate::detach;
 use crate::error::{Error, Kind, Result};
-use crate::execute::{Invocation, Reporter, Scope};
+use crate::execute::{Reporter, Scope};
 use crate::health::{Judge, Sample, Verdict};
 use crate::journal;
 use crate::plan::TrialEnd;
@@ -17,7 +17,9 @@ use crate::progress::Progress;
 use crate::root::{Root, Trial};
 use crate::service::Service;
 
-use super::{Common, Mode, Session, boot, data, install};
+use super::session::{Common, Mode, Session, by_guard};
+use super::trial_end::revert_in;
+use super::{data, install};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -209,7 +211,7 @@ impl Guard {
         if !session.is_on(trial)? {
             return Ok(None);
         }
-        boot::revert_in(session, reporter)?;
+        revert_in(session, reporter)?;
         Ok(Some(format!("reverted: {why}")))
     }
 
@@ -236,11 +238,6 @@ impl Guard {
     }
 
     fn invocation(&self, command: &str, why: Option<String>) -> Common {
-        Common { invocation: invocation(command, why), mode: Mode::Act, wait: Duration::ZERO }
+        Common { invocation: by_guard(command, why), mode: Mode::Act, wait: Duration::ZERO }
     }
-}
-
-/// Returns the invocation of a command by the guard, or by another command in its place.
-pub(super) fn invocation(command: &str, why: Option<String>) -> Invocation {
-    Invocation { command: command.to_owned(), by: "the guard".to_owned(), why }
 }

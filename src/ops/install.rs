@@ -1,4 +1,4 @@
-//! `install`, `upgrade`, `downgrade` and `confirm`: make a release current, then permanent.
+//! `install`, `upgrade`, `downgrade`, `confirm` and `--prepare-only`: prepare a release, make it current, then permanent.
 
 use std::time::Duration;
 
@@ -17,9 +17,11 @@ use crate::root::{Root, TrialOutcome, TrialRecord};
 use crate::service::{Running, Service};
 use crate::version::Version;
 
-use super::prepare::ready;
-use super::source::Replace;
-use super::{Common, Report, Session, data, late};
+use super::fetch::fetch;
+use super::preflight::Preflight;
+use super::session::{Common, Report, Session};
+use super::source::{ArchiveRequest, Replace};
+use super::{data, late};
 
 /// How long a watched trial may be without a guard. A guard that is killed is replaced at once.
 const UNATTENDED: Duration = Duration::from_secs(15);
@@ -85,18 +87,19 @@ pub(super) fn install_in(
     request.allowed(&session.now)?;
     let was = session.now.state(target);
     let on_disk = root.data(&session.now)?;
-    let ready = ready(&session, &on_disk, options, reporter)?;
-    watchable(root, request, ready.motion.as_ref(), reporter)?;
-    let plan = plan::install(&session.now, request, ready.along(&session.now, &on_disk, options))?;
+    let preflight = Preflight::run(&session, &on_disk, request, want(options), reporter)?;
+    watchable(root, request, preflight.service_move.as_ref(), reporter)?;
+    let facts = preflight.facts(&session.now, &on_disk, request, options.backup_command.as_deref());
+    let plan = plan::install(&session.now, request, facts)?;
     if session.acts_on(&plan) {
         if on_disk.unfinished().is_some_and(|migration| migration.stage == Stage::Failed) {
             execute::end_left_over(&on_disk);
         }
-        reporter.opening(target, was.filter(|_| ready.fetched.staged.is_none()));
+        reporter.opening(target, was.filter(|_| preflight.staged().is_none()));
     }
     let previous = session.now.current.version().cloned();
     let permanent = request.permanence == Permanence::Permanent || was == Some(ReleaseState::Permanent);
-    let mut report = session.finish(plan, ready.fetched.staged.as_ref(), reporter, |plan| InstallResult {
+    let mut report = session.finish(plan, preflight.staged(), reporter, |plan| InstallResult {
         version: target.clone(),
         was,
         state: if permanent { ReleaseState::Permanent } else { ReleaseState::Current },
@@ -257,4 +260,71 @@ pub(super) fn confirm_in(
         result.migration = migrating(root, &version)?;
     }
     Ok(report)
+}
+
+fn want(options: &Install) -> ArchiveRequest<'_> {
+    ArchiveRequest::of(&options.request.target, options.replace, options.common.mode)
+}
+
+/// The result of a preparation without a switch.
+#[derive(Clone, Debug, Serialize)]
+pub struct Prepared {
+    /// The release.
+    pub version: Version,
+    /// The state of the release.
+    pub state: ReleaseState,
+    /// Whether anything was changed.
+    pub changed: bool,
+}
+
+/// Does everything of an upgrade short of the switch.
+///
+/// # Errors
+/// Returns the errors of `install`.
+pub fn prepare(root: &Root, options: &Install, reporter: &mut dyn Reporter) -> Result<Report<Prepared>> {
+    let session = Session::begin(root, &options.common, reporter)?;
+    prepare_in(session, options, reporter)
+}
+
+/// Prepares a release for a later hop, from a release that does not run yet. The checks run before that hop.
+///
+/// # Errors
+/// Returns an error if the release cannot be unpacked or prepared.
+pub(super) fn prepare_ahead(
+    session: Session<'_>,
+    options: &Install,
+    reporter: &mut dyn Reporter,
+) -> Result<Report<Prepared>> {
+    let target = &options.request.target;
+    let fetched = fetch(session.root, &session.now, want(options), reporter)?;
+    let fetched = fetched.declared(session.root, target)?;
+    let preflight = Preflight::unchecked(session.root, &session.now, target, fetched);
+    finish_prepared(session, &preflight, options, reporter)
+}
+
+/// Works like [`prepare`].
+pub(super) fn prepare_in(
+    session: Session<'_>,
+    options: &Install,
+    reporter: &mut dyn Reporter,
+) -> Result<Report<Prepared>> {
+    options.request.allowed(&session.now)?;
+    let on_disk = session.root.data(&session.now)?;
+    let preflight = Preflight::run(&session, &on_disk, &options.request, want(options), reporter)?;
+    finish_prepared(session, &preflight, options, reporter)
+}
+
+fn finish_prepared(
+    session: Session<'_>,
+    preflight: &Preflight<'_>,
+    options: &Install,
+    reporter: &mut dyn Reporter,
+) -> Result<Report<Prepared>> {
+    let version = options.request.target.clone();
+    let state = session.now.state(&version).unwrap_or(ReleaseState::Unpacked);
+    session.finish(preflight.ahead(), preflight.staged(), reporter, |plan| Prepared {
+        version,
+        state,
+        changed: !plan.steps.is_empty(),
+    })
 }

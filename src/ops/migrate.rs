@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::root::{HistoryEntry, Outcome, Root};
 use crate::version::Version;
 
-use super::{Common, Mode, Session};
+use super::session::{Common, Mode, Session};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 

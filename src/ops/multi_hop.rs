@@ -11,15 +11,16 @@ use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::check::CheckOutcome;
+use super::checks::{self, CheckOutcome};
 use super::disk_space::Reservation;
 use super::fetch::Fetch;
-use super::install::{install_in, migrating};
+use super::install::{Install, install_in, migrating, prepare_ahead, prepare_in};
 use super::migrate::{failed, follow};
-use super::prepare::{Ready, prepare_ahead, prepare_in};
+use super::preflight::{CheckedState, Preflight, all_or_nothing};
+use super::session::{Mode, Report, Session};
 use super::source::ArchiveRequest;
 use super::upgrade_path::{PathQuery, route};
-use super::{Install, Mode, Report, Session, check, data, retry, service_move};
+use super::{data, service_move};
 
 /// How far a multi-hop upgrade goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub struct Walked {
 
 /// One hop, with the options of its upgrade.
 struct HopPlan {
-    leg: Hop,
+    hop: Hop,
     options: Install,
 }
 
@@ -66,27 +67,26 @@ pub fn walk(
     let session = Session::begin(root, &options.common, reporter)?;
     let from = start(&session.now, &options.request)?;
     let version = options.request.target.clone();
-    let journey = PathQuery { to: version.clone(), from: Some(from.clone()), available: None, graph: false };
-    let hops = route(root, &journey, reporter)?.hops;
+    let query = PathQuery { to: version.clone(), from: Some(from.clone()), available: None, graph: false };
+    let hops = route(root, &query, reporter)?.hops;
     let data = settled(&session, &hops, options.common.mode, reporter)?;
-    let (strides, plan) = survey(&session, options, data, hops.clone(), reporter)?;
+    let (plans, plan) = check_hops(&session, options, data, hops.clone(), reporter)?;
     let plan = if extent == Extent::Ahead { ahead(plan) } else { plan };
     let walked = |switched, migration| Walked { from: from.clone(), version, hops, switched, migration };
     if options.common.mode == Mode::DryRun {
         return session.finish(plan, None, reporter, |_| walked(false, None));
     }
-    prepare(&session, &strides, reporter)?;
+    prepare(&session, &plans, reporter)?;
     if extent == Extent::Ahead {
         return session.finish(Plan::default(), None, reporter, |_| walked(false, None));
     }
     // A service that was failing before is not blamed on a hop. After a single hop, the health is not checked.
-    let was_well = strides.len() < 2 || service_move::ailment(root, &from, reporter)?.is_none();
-    for (at, stride) in strides.iter().enumerate() {
-        reporter.hop(&stride.leg, at + 1, strides.len());
-        let left =
-            if at + 1 < strides.len() { RemainingSpace::More { was_well } } else { RemainingSpace::Nothing };
-        go(&session, stride, left, reporter)
-            .map_err(|error| stopped(root, error, &stride.leg, at, strides.len()))?;
+    let was_healthy = plans.len() < 2 || service_move::ailment(root, &from, reporter)?.is_none();
+    for (at, hop_plan) in plans.iter().enumerate() {
+        reporter.hop(&hop_plan.hop, at + 1, plans.len());
+        let left = if at + 1 < plans.len() { NextHop::More { was_healthy } } else { NextHop::Nothing };
+        make_hop(&session, hop_plan, left, reporter)
+            .map_err(|error| stopped(root, error, &hop_plan.hop, at, plans.len()))?;
     }
     let migration = migrating(root, &options.request.target)?;
     session.finish(Plan::default(), None, reporter, |_| walked(true, migration))
@@ -120,15 +120,15 @@ fn settled(session: &Session<'_>, hops: &[Hop], mode: Mode, reporter: &mut dyn R
 }
 
 /// Checks each hop against the state that the hops before it will leave. Returns the hops and the whole plan.
-fn survey(
+fn check_hops(
     session: &Session<'_>,
     options: &Install,
     data: OnDisk,
     hops: Vec<Hop>,
     reporter: &mut dyn Reporter,
 ) -> Result<(Vec<HopPlan>, Plan)> {
-    let (found, claimed) = look_through(session, options, &hops, reporter);
-    let mut ahead = Ahead {
+    let (found, claimed) = check_archives(session, options, &hops, reporter);
+    let mut ahead = PredictedRoot {
         request: &options.request,
         root: session.root,
         now: session.now.clone(),
@@ -136,51 +136,48 @@ fn survey(
         claimed,
         plan: Plan { from: session.now.current.version().cloned(), to: None, steps: Vec::new() },
     };
-    let (mut strides, mut failed) = (Vec::new(), Vec::new());
+    let (mut plans, mut failed) = (Vec::new(), Vec::new());
     if !hops.is_empty() {
-        let standing = check::standing(session.root, &session.now, &options.request)?;
+        let standing = checks::standing(session.root, &session.now, &options.request)?;
         failed.extend(standing.into_iter().filter_map(|(_, outcome)| outcome.err()));
     }
-    for (at, (leg, looked)) in hops.into_iter().zip(found).enumerate() {
-        match ahead.look(&leg, looked, options_for(options, &leg, at == 0), reporter) {
-            Ok(options) => strides.push(HopPlan { leg, options }),
-            Err(errors) => failed.extend(errors.into_iter().map(|error| at_hop(&leg, &error))),
+    for (at, (hop, preflight)) in hops.into_iter().zip(found).enumerate() {
+        match ahead.check_hop(&hop, preflight, options_for(options, &hop, at == 0), reporter) {
+            Ok(options) => plans.push(HopPlan { hop, options }),
+            Err(errors) => failed.extend(errors.into_iter().map(|error| at_hop(&hop, &error))),
         }
     }
-    check::all_or_nothing(&options.request.target, failed)?;
-    Ok((strides, ahead.plan))
+    all_or_nothing(&options.request.target, failed)?;
+    Ok((plans, ahead.plan))
 }
 
-/// The findings about the archive of one release, or the error that prevents them.
-type HopChecks<'a> = Result<(Vec<CheckOutcome>, Option<Fetch<'a>>)>;
-
 /// Inspects all archives, each of which must fit beside those before it. Also returns their total space.
-fn look_through<'a>(
+fn check_archives<'a>(
     session: &Session<'a>,
     options: &Install,
     hops: &[Hop],
     reporter: &mut dyn Reporter,
-) -> (Vec<HopChecks<'a>>, Reservation) {
+) -> (Vec<Result<Preflight<'a>>>, Reservation) {
     let mut claimed = Reservation::default();
-    let look = |leg: &Hop| {
-        let want = ArchiveRequest { claimed, ..ArchiveRequest::of(&leg.to, options.replace, Mode::DryRun) };
-        let looked = check::check_archive(session.root, &session.now, want, reporter);
-        let fetched = looked.as_ref().ok().and_then(|(_, fetched)| fetched.as_ref());
-        claimed = claimed.and(fetched.map(|fetched| fetched.claim).unwrap_or_default());
-        looked
+    let look = |hop: &Hop| {
+        let want = ArchiveRequest { claimed, ..ArchiveRequest::of(&hop.to, options.replace, Mode::DryRun) };
+        let mut preflight = Preflight::default();
+        preflight.check_archive(session.root, &session.now, want, reporter)?;
+        claimed = claimed.and(preflight.fetched.as_ref().map(|fetched| fetched.claim).unwrap_or_default());
+        Ok(preflight)
     };
     (hops.iter().map(look).collect(), claimed)
 }
 
-fn options_for(options: &Install, leg: &Hop, is_first: bool) -> Install {
+fn options_for(options: &Install, hop: &Hop, is_first: bool) -> Install {
     let mut options = options.clone();
-    options.request.target = leg.to.clone();
+    options.request.target = hop.to.clone();
     // Only the hops that need a restart get one.
     options.request.restart = match options.request.restart {
         Restart::Asked => Restart::IfNeeded,
         other => other,
     };
-    // `Ahead::failed_before` checks this for the whole path.
+    // `PredictedRoot::failed_before` checks this for the whole path.
     options.request.retry = Retry::Yes;
     // The operator's backup is made once, before the first hop.
     options.backup_command = options.backup_command.filter(|_| is_first);
@@ -188,7 +185,7 @@ fn options_for(options: &Install, leg: &Hop, is_first: bool) -> Install {
 }
 
 /// The predicted state of the root.
-struct Ahead<'a> {
+struct PredictedRoot<'a> {
     /// The request for the whole path.
     request: &'a Request,
     root: &'a Root,
@@ -199,26 +196,23 @@ struct Ahead<'a> {
     plan: Plan,
 }
 
-impl<'a> Ahead<'a> {
+impl<'a> PredictedRoot<'a> {
     /// Checks the next hop, then updates the state as if the hop were made.
-    fn look(
+    fn check_hop(
         &mut self,
-        leg: &Hop,
-        looked: HopChecks<'a>,
+        hop: &Hop,
+        preflight: Result<Preflight<'a>>,
         options: Install,
         reporter: &mut dyn Reporter,
     ) -> std::result::Result<Install, Vec<Error>> {
-        let declared = looked.as_ref().ok().and_then(|(_, fetched)| fetched.as_ref());
-        let manifest = declared.and_then(|fetched| fetched.manifest.clone());
-        let steps = looked.map_err(|error| vec![error]).and_then(|(mut found, fetched)| {
-            found.extend(self.failed_before(&leg.to, fetched.as_ref()));
-            let fetched = fetched.map(|fetched| Fetch { claim: self.claimed, ..fetched });
-            self.steps(&options, found, fetched, reporter)
-        });
+        let manifest = preflight.as_ref().ok().and_then(Preflight::manifest).cloned();
+        let steps = preflight
+            .map_err(|error| vec![error])
+            .and_then(|preflight| self.steps(&options, preflight, reporter));
         // Do this even if a check failed, so that the problems of later hops are reported too.
-        self.pass(leg, manifest.as_ref());
+        self.arrive(hop, manifest.as_ref());
         self.plan.steps.extend(steps?);
-        self.plan.to = Some(leg.to.clone());
+        self.plan.to = Some(hop.to.clone());
         Ok(options)
     }
 
@@ -226,41 +220,43 @@ impl<'a> Ahead<'a> {
     fn steps(
         &self,
         options: &Install,
-        found: Vec<CheckOutcome>,
-        fetched: Option<Fetch<'_>>,
+        mut preflight: Preflight<'_>,
         reporter: &mut dyn Reporter,
     ) -> std::result::Result<Vec<Step>, Vec<Error>> {
         let one = |error| vec![error];
-        let (root, now, data, request) = (self.root, &self.now, &self.data, &options.request);
-        let (further, motion) =
-            check::run_checks(root, now, data, request, fetched.as_ref(), Mode::DryRun, reporter)
-                .map_err(one)?;
-        let outcomes = found.into_iter().chain(further);
-        let failed: Vec<Error> = outcomes.filter_map(|(_, outcome)| outcome.err()).collect();
+        let (now, on_disk, request) = (&self.now, &self.data, &options.request);
+        preflight.checks.extend(self.failed_before(&request.target, preflight.fetched.as_ref()));
+        if let Some(fetched) = &mut preflight.fetched {
+            fetched.claim = self.claimed;
+        }
+        let state = CheckedState { root: self.root, now, on_disk, request, mode: Mode::DryRun };
+        preflight.check_release(state, reporter).map_err(one)?;
+        let failed = std::mem::take(&mut preflight.checks).into_iter();
+        let failed: Vec<Error> = failed.filter_map(|(_, outcome)| outcome.err()).collect();
         if !failed.is_empty() {
             return Err(failed);
         }
-        let ready = Ready::of(root, now, &request.target, fetched.unwrap_or_default(), motion);
-        let plan = plan::install(now, request, ready.along(now, data, options));
-        plan.map(|plan| plan.steps).map_err(one)
+        let facts = preflight.facts(now, on_disk, request, options.backup_command.as_deref());
+        plan::install(now, request, facts).map(|plan| plan.steps).map_err(one)
     }
 
     /// Runs the check of a single upgrade, but with a hint that retries the whole path.
     fn failed_before(&self, target: &Version, fetched: Option<&Fetch<'_>>) -> Option<CheckOutcome> {
         let request = Request { target: target.clone(), ..self.request.clone() };
         let sha256 = fetched.and_then(|fetched| fetched.sha256.as_deref());
-        retry::failed_before(self.root, &self.now, &request, sha256, &retry::command_of_walk(self.request))
+        let again = checks::retry_command_of_path(self.request);
+        checks::failed_before(self.root, &self.now, &request, sha256, &again)
     }
 
-    fn pass(&mut self, leg: &Hop, manifest: Option<&Manifest>) {
+    fn arrive(&mut self, hop: &Hop, manifest: Option<&Manifest>) {
         let formats = std::mem::take(&mut self.data.formats);
-        self.data = data::after(formats, &self.now, &leg.to, manifest);
-        self.now.arrive(&leg.to);
+        self.data = data::after(formats, &self.now, &hop.to, manifest);
+        self.now.arrive(&hop.to);
     }
 }
 
-fn at_hop(leg: &Hop, error: &Error) -> Error {
-    error.refused_in_one_line(&format!("from {} to {}: ", leg.from, leg.to))
+fn at_hop(hop: &Hop, error: &Error) -> Error {
+    error.refused_in_one_line(&format!("from {} to {}: ", hop.from, hop.to))
 }
 
 /// Returns the part of a plan that switches nothing.
@@ -270,12 +266,12 @@ fn ahead(plan: Plan) -> Plan {
 }
 
 /// Unpacks and prepares the releases of all hops. Only the first hop is checked here.
-fn prepare(session: &Session<'_>, strides: &[HopPlan], reporter: &mut dyn Reporter) -> Result<()> {
-    for (at, HopPlan { options, leg }) in strides.iter().enumerate() {
+fn prepare(session: &Session<'_>, plans: &[HopPlan], reporter: &mut dyn Reporter) -> Result<()> {
+    for (at, HopPlan { options, hop }) in plans.iter().enumerate() {
         let session = session.again()?;
         match at {
             0 => prepare_in(session, options, reporter)?,
-            _ => prepare_ahead(session, options, reporter).map_err(|error| unready(error, &leg.to))?,
+            _ => prepare_ahead(session, options, reporter).map_err(|error| unready(error, &hop.to))?,
         };
     }
     Ok(())
@@ -283,31 +279,31 @@ fn prepare(session: &Session<'_>, strides: &[HopPlan], reporter: &mut dyn Report
 
 /// What follows a hop.
 #[derive(Clone, Copy)]
-enum RemainingSpace {
+enum NextHop {
     /// The hop is the last one.
     Nothing,
-    /// Another hop; `was_well` tells whether the service was healthy before the first one.
-    More { was_well: bool },
+    /// Another hop; `was_healthy` tells whether the service was healthy before the first one.
+    More { was_healthy: bool },
 }
 
 /// Makes one hop. If another hop follows, waits for the migration and checks that the service is still healthy.
-fn go(
+fn make_hop(
     session: &Session<'_>,
-    stride: &HopPlan,
-    left: RemainingSpace,
+    hop_plan: &HopPlan,
+    left: NextHop,
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
-    install_in(session.again()?, &stride.options, reporter)?;
-    reporter.arrived(&stride.leg);
-    let RemainingSpace::More { was_well } = left else { return Ok(()) };
+    install_in(session.again()?, &hop_plan.options, reporter)?;
+    reporter.arrived(&hop_plan.hop);
+    let NextHop::More { was_healthy } = left else { return Ok(()) };
     let known = follow(session.root, reporter)?;
     reporter.go_on()?;
     if let Some(migration) = known.migration.filter(|migration| migration.stage == Stage::Failed) {
         return Err(failed(&migration));
     }
-    let to = &stride.leg.to;
+    let to = &hop_plan.hop.to;
     match service_move::ailment(session.root, to, reporter)? {
-        Some(why) if was_well => {
+        Some(why) if was_healthy => {
             Err(Error::failed(format!("the service is not healthy on {to}, which was made permanent: {why}")))
         }
         _ => Ok(()),
@@ -324,7 +320,7 @@ fn unready(error: Error, version: &Version) -> Error {
 }
 
 /// Adds where the upgrade stopped: at the release before the hop, or after it if a problem was found later.
-fn stopped(root: &Root, error: Error, leg: &Hop, at: usize, of: usize) -> Error {
+fn stopped(root: &Root, error: Error, hop: &Hop, at: usize, of: usize) -> Error {
     let kind = match error.kind() {
         // Earlier hops were made, so something has changed.
         Kind::Refused if at > 0 => Kind::Failed,
@@ -340,7 +336,7 @@ fn stopped(root: &Root, error: Error, leg: &Hop, at: usize, of: usize) -> Error 
         }
         _ => String::new(),
     };
-    let what = format!("stopped at hop {} of {of}, from {} to {}{stands}", at + 1, leg.from, leg.to);
+    let what = format!("stopped at hop {} of {of}, from {} to {}{stands}", at + 1, hop.from, hop.to);
     let stopped = Error::new(kind, what).because(error);
     match kind {
         Kind::Stuck => stopped,

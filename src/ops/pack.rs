@@ -19,8 +19,8 @@ use crate::signature;
 use crate::signing::SigningKey;
 use crate::version::Version;
 
-use super::Mode;
 use super::lint::{TOP, unlimited};
+use super::session::Mode;
 
 /// The default time of the entries: the earliest time that a zip can store, 1980-01-01.
 const TIME: u64 = 315_532_800;

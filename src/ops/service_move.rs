@@ -12,8 +12,7 @@ use crate::root::Root;
 use crate::service::Service;
 use crate::version::Version;
 
-use super::Mode;
-use super::fetch::Fetch;
+use super::session::Mode;
 
 /// Returns how the service moves to the requested release; `None` if there is no service, or if it is down.
 ///
@@ -23,7 +22,7 @@ pub(super) fn choose_method(
     root: &Root,
     now: &Snapshot,
     request: &Request,
-    fetched: &Fetch<'_>,
+    manifest: Option<&Manifest>,
     mode: Mode,
     reporter: &mut dyn Reporter,
 ) -> Result<Option<ServiceMove>> {
@@ -34,13 +33,13 @@ pub(super) fn choose_method(
     }
     let higher = match request.restart {
         Restart::Asked => None,
-        Restart::IfNeeded | Restart::Forbidden => higher(root, current, target, fetched)?,
+        Restart::IfNeeded | Restart::Forbidden => higher(root, current, target, manifest)?,
     };
     if request.restart == Restart::Forbidden {
         policy::hot_rule(current, target, hot_from(higher.as_ref()))?;
     }
     let Some(service) = up(root, request.start, reporter)? else { return Ok(None) };
-    service.telling(target, fetched.manifest.as_ref(), reporter)?;
+    service.telling(target, manifest, reporter)?;
     let way = match request.restart {
         Restart::Asked => Method::Restart,
         Restart::IfNeeded => hot(&service, current, target, higher.as_ref()).unwrap_or(Method::Restart),
@@ -120,10 +119,15 @@ pub(super) fn is_down(root: &Root, reporter: &mut dyn Reporter) -> Result<bool> 
 }
 
 /// Returns the manifest of the higher release, the only one that can know both.
-fn higher(root: &Root, current: &Version, target: &Version, fetched: &Fetch<'_>) -> Result<Option<Manifest>> {
+fn higher(
+    root: &Root,
+    current: &Version,
+    target: &Version,
+    manifest: Option<&Manifest>,
+) -> Result<Option<Manifest>> {
     match current > target {
         true => root.manifest(current),
-        false => Ok(fetched.manifest.clone()),
+        false => Ok(manifest.cloned()),
     }
 }
 

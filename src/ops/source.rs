@@ -1,4 +1,4 @@
-//! Finds the one archive that holds a release.
+//! Finds the one archive that contains a release, and checks whether a trusted key signed it.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,11 +15,12 @@ use crate::process;
 use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
-use crate::signature::SIGNATURE;
+use crate::signature::{self, SIGNATURE};
 use crate::version::{Version, nearest};
 
 use super::disk_space::Reservation;
-use super::{Mode, trust};
+use super::remove;
+use super::session::Mode;
 
 /// Whether to unpack a release again over an installed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,7 @@ pub(super) fn source(
         Replace::Yes if in_use => Err(Error::refused(format!("cannot replace {version}: it is {state}"))
             .hint("install another release first")),
         Replace::Yes => {
-            super::uninstall::refuse_running(root, version, "replace")?;
+            remove::refuse_running(root, version, "replace")?;
             let first = Some(Step::Trash { item: Item::Release(version.clone()) });
             Ok(Some(ReleaseSource { archive: the_one(root, version, candidates)?, first }))
         }
@@ -111,7 +112,7 @@ pub(super) fn source(
 /// that the settings demand.
 fn is_unproven(root: &Root, version: &Version, progress: &mut dyn Progress) -> Result<bool> {
     let demands_signature = !root.settings().trust.keys.is_empty();
-    Ok(root.receipt(version).is_none() || demands_signature && !trust::is_signed(root, version, progress)?)
+    Ok(root.receipt(version).is_none() || demands_signature && !is_signed(root, version, progress)?)
 }
 
 /// Returns the archives of a release in releases/.
@@ -301,4 +302,80 @@ pub(super) fn version_in(root: &Root, path: &Path, progress: &mut dyn Progress) 
         candidate.shown
     ))
     .hint(format!("name the file {name}-VERSION.zip, or with another ending of an archive")))
+}
+
+/// Returns the signature of an installed release that is to become current, or why it is not valid; `None` if no key
+/// is trusted, or if the release is already current or permanent.
+///
+/// # Errors
+/// Returns an error if its archive cannot be read.
+pub(super) fn signature(
+    root: &Root,
+    now: &Snapshot,
+    version: &Version,
+    progress: &mut dyn Progress,
+) -> Result<Option<std::result::Result<String, Error>>> {
+    let is_next = matches!(now.state(version), Some(ReleaseState::Unpacked | ReleaseState::Old));
+    if root.settings().trust.keys.is_empty() || !is_next {
+        return Ok(None);
+    }
+    Ok(Some(match is_signed(root, version, progress)? {
+        true => Ok("it was unpacked from an archive that a trusted key signed".to_owned()),
+        false => Err(unsigned(root, version)),
+    }))
+}
+
+/// Returns whether a currently trusted key signed the archive of a release. The proof is the receipt, or else that
+/// archive if it is still in releases/ with its signature.
+///
+/// # Errors
+/// Returns an error if the archive cannot be read.
+fn is_signed(root: &Root, version: &Version, progress: &mut dyn Progress) -> Result<bool> {
+    let keys = &root.settings().trust.keys;
+    let Some(receipt) = root.receipt(version) else { return Ok(false) };
+    if receipt.signed_by.is_some_and(|by| keys.iter().any(|key| key.text() == by)) {
+        return Ok(true);
+    }
+    for candidate in beside(root, version)? {
+        let archive = candidate.open()?;
+        let vouched =
+            signature::verify_signature(&candidate.origin, keys, |also, _| archive.sha256(also, progress))?;
+        let is_same = receipt.sha256.as_ref() == Some(&vouched.made);
+        let named = vouched.signed.and_then(|signed| named_as(root, version, &candidate, signed.name));
+        if is_same && named.is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn unsigned(root: &Root, version: &Version) -> Error {
+    let why = match root.receipt(version).map(|receipt| receipt.archive) {
+        None => "it was not unpacked by Tenure".to_owned(),
+        Some(None) => "it was copied from a directory".to_owned(),
+        Some(Some(archive)) => {
+            format!("{archive} is not known to be signed by a key in `[trust] keys` of tenure.toml")
+        }
+    };
+    Error::refused(format!("cannot make {version} current: {why}")).hint(format!(
+        "get the archive of {version} and its .minisig from the vendor into {}, then run `tenure install --replace \
+         {version}`",
+        root.releases().display()
+    ))
+}
+
+/// Refuses a signed archive that was renamed: it could bring back a release that was abandoned for a reason.
+pub(super) fn named_as(
+    root: &Root,
+    version: &Version,
+    candidate: &ArchiveFile,
+    signed_as: Option<String>,
+) -> Result<()> {
+    match signed_as {
+        Some(name) if !naming::holds(&name, root.settings().name.as_deref(), version) => Err(Error::refused(
+            format!("{} was signed as {}, which is not {version}", candidate.shown, name.escape_debug()),
+        )
+        .hint("the archive was renamed: get the one of this version from the vendor")),
+        _ => Ok(()),
+    }
 }

@@ -20,9 +20,9 @@ use crate::service::{Running, Service};
 use crate::version::Version;
 
 use super::disk_space::reserve;
-use super::history::{Remembered, remembered};
 use super::migrate::failed;
 use super::state::RootState;
+use super::versions::{Remembered, remembered};
 
 /// A command that is running or was interrupted.
 #[derive(Clone, Debug, Serialize)]

@@ -12,8 +12,8 @@ use crate::root::Root;
 use crate::version::Version;
 
 use super::fetch::fetch;
+use super::session::{Common, Report, Session};
 use super::source::{ArchiveRequest, Replace, version_in};
-use super::{Common, Report, Session};
 
 /// The release to unpack.
 #[derive(Clone, Debug)]

@@ -15,7 +15,6 @@ use crate::release::Snapshot;
 use crate::root::Root;
 use crate::version::Version;
 
-use super::fetch::Fetch;
 use super::source::manifest_of;
 
 /// The location of a release.
@@ -67,11 +66,11 @@ pub struct UpgradePath {
 /// # Errors
 /// Returns a `Refused` error that names releases that would open a path if there is none, unless all hops were
 /// requested.
-pub fn route(root: &Root, journey: &PathQuery, reporter: &mut dyn Reporter) -> Result<UpgradePath> {
+pub fn route(root: &Root, query: &PathQuery, reporter: &mut dyn Reporter) -> Result<UpgradePath> {
     root.ruled()?;
     let now = root.observe()?;
-    let to = journey.to.clone();
-    let from = journey.from.clone().or_else(|| now.current.version().cloned()).ok_or_else(|| {
+    let to = query.to.clone();
+    let from = query.from.clone().or_else(|| now.current.version().cloned()).ok_or_else(|| {
         Error::refused("cannot plan an upgrade path: no release is current")
             .hint("use `--from VERSION` to name the starting release")
     })?;
@@ -82,11 +81,11 @@ pub fn route(root: &Root, journey: &PathQuery, reporter: &mut dyn Reporter) -> R
         .hint(format!("a downgrade is one hop: `tenure downgrade --dry-run {to}` shows it")));
     }
     let mut releases = here(root, &now)?;
-    for version in journey.available.iter().flatten().chain([&from]) {
+    for version in query.available.iter().flatten().chain([&from]) {
         releases.entry(version.clone()).or_insert(Location::Named);
     }
     if !releases.contains_key(&to) {
-        return Err(nowhere(journey));
+        return Err(nowhere(query));
     }
     let known = Known::of(root, &now, (&from, &to), &releases, reporter)?;
     let paths = root.paths()?;
@@ -96,15 +95,15 @@ pub fn route(root: &Root, journey: &PathQuery, reporter: &mut dyn Reporter) -> R
         known.unread.iter().fold(no_way(&map, &from, &to, why), Error::hint)
     });
     let (hops, none) = match way {
-        Err(error) if journey.graph => (Vec::new(), Some(error)),
+        Err(error) if query.graph => (Vec::new(), Some(error)),
         way => (way?, None),
     };
     if none.is_none() {
         known.unread.iter().for_each(|left_out| reporter.warn(left_out));
     }
     releases.retain(|version, _| (&from..=&to).contains(&version));
-    let mut allowed = if journey.graph { map.legs().collect() } else { Vec::new() };
-    allowed.retain(|leg| leg.from >= from && leg.to <= to);
+    let mut allowed = if query.graph { map.hops().collect() } else { Vec::new() };
+    allowed.retain(|hop| hop.from >= from && hop.to <= to);
     Ok(UpgradePath { from, to, hops, releases, allowed, none })
 }
 
@@ -245,12 +244,12 @@ pub(super) fn allowed(
     root: &Root,
     now: &Snapshot,
     target: &Version,
-    fetched: &Fetch<'_>,
+    manifest: Option<&Manifest>,
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
     let Some(current) = now.current.version().filter(|current| *current < target) else { return Ok(()) };
     let here = here(root, now)?.into_keys().collect();
-    let own = declared(fetched.manifest.as_ref());
+    let own = declared(manifest);
     root.paths()?
         .allow(current, target, own.from.as_deref(), &here)
         .map_err(|error| with_way(error, root, current, target, reporter))
@@ -258,8 +257,8 @@ pub(super) fn allowed(
 
 /// Adds a hint about an allowed path, as `plan` shows it.
 fn with_way(error: Error, root: &Root, from: &Version, to: &Version, reporter: &mut dyn Reporter) -> Error {
-    let journey = PathQuery { to: to.clone(), from: Some(from.clone()), available: None, graph: false };
-    match route(root, &journey, reporter) {
+    let query = PathQuery { to: to.clone(), from: Some(from.clone()), available: None, graph: false };
+    match route(root, &query, reporter) {
         Ok(UpgradePath { hops, .. }) => {
             let hops: Vec<String> = hops.iter().map(|hop| hop.to.to_string()).collect();
             error.hint(format!("use this path: {}; `tenure plan {to}` shows each hop", hops.join(", then ")))

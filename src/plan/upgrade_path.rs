@@ -175,12 +175,12 @@ impl<'a> Map<'a> {
     }
 
     /// Returns all allowed hops.
-    pub fn legs(&self) -> impl Iterator<Item = Hop> {
+    pub fn hops(&self) -> impl Iterator<Item = Hop> {
         let pairs = (0..self.stops.len()).flat_map(|to| (0..to).map(move |from| (from, to)));
-        pairs.filter(|(from, to)| self.leads(self.at(*from, 0), *to)).map(|(from, to)| self.leg(from, to))
+        pairs.filter(|(from, to)| self.leads(self.at(*from, 0), *to)).map(|(from, to)| self.hop(from, to))
     }
 
-    fn leg(&self, from: usize, to: usize) -> Hop {
+    fn hop(&self, from: usize, to: usize) -> Hop {
         let (from, to) = (self.stops[from].0, self.stops[to].0);
         let hot_from = self.declared.get(to).and_then(|declared| declared.hot_from.as_deref());
         Hop { from: from.clone(), to: to.clone(), way: policy::hop(from, to, hot_from) }
@@ -198,7 +198,7 @@ impl<'a> Map<'a> {
         let distances = self.distances(from, to);
         let distance = |(stop, formats): At| distances[stop][formats];
         let mut at = self.at(from, 0);
-        let mut legs = Vec::new();
+        let mut hops = Vec::new();
         while at.0 != to {
             let wanted = distance(at)?;
             let closer = |next: &usize| {
@@ -206,10 +206,10 @@ impl<'a> Map<'a> {
                 self.leads(at, *next) && behind == Some(wanted)
             };
             let next = (at.0 + 1..=to).rev().find(closer)?;
-            legs.push(self.leg(at.0, next));
+            hops.push(self.hop(at.0, next));
             at = self.at(next, at.1);
         }
-        Some(legs)
+        Some(hops)
     }
 
     /// Returns the distance from before a stop, given the distance from the stop itself.
@@ -248,8 +248,8 @@ impl<'a> Map<'a> {
         lowest.sort();
         lowest.dedup();
         let map = Map::with(self.rules, self.declared, &lowest);
-        let legs = map.route(from, to).unwrap_or_default();
-        let pairs = legs.windows(2).filter(|pair| !self.declared.contains_key(&pair[0].to));
+        let hops = map.route(from, to).unwrap_or_default();
+        let pairs = hops.windows(2).filter(|pair| !self.declared.contains_key(&pair[0].to));
         pairs.map(|pair| self.described(&pair[0], &pair[1])).collect()
     }
 

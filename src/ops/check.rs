@@ -1,8 +1,5 @@
 //! `check`: runs the checks of an upgrade and reports all results at once. An upgrade runs the same checks.
 
-mod archive;
-mod run;
-
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -15,13 +12,11 @@ use crate::requires::{Named, Platform, Requires};
 use crate::root::{Root, RootLock};
 use crate::version::Version;
 
+use super::checks::{CHECK_HOOK, CheckOutcome};
 use super::fetch::{Fetch, fetch};
+use super::preflight::{CheckedState, Preflight};
+use super::session::{Common, Mode, Session};
 use super::source::{ArchiveRequest, Replace};
-use super::{Common, Mode, Session};
-
-pub(super) use archive::check_archive;
-use run::CHECK_HOOK;
-pub(super) use run::{CheckOutcome, all_or_nothing, require_all, run_checks, standing};
 
 /// The result of one check.
 #[derive(Clone, Debug, Serialize)]
@@ -61,30 +56,30 @@ pub fn check(
 ) -> Result<CheckReport> {
     let session = Session::begin(root, common, reporter)?;
     let (now, target) = (&session.now, &request.target);
-    let mut outcomes =
-        vec![("lock", unlocked(root)?), ("links", request.allowed(now).map(|()| running(now)))];
-    outcomes.extend(standing(root, now, request)?);
+    let mut preflight = Preflight::default();
+    preflight.checks.push(("lock", unlocked(root)?));
+    preflight.checks.push(("links", request.allowed(now).map(|()| running(now))));
+    preflight.check_root(root, now, request)?;
     let want = ArchiveRequest::of(target, Replace::No, Mode::DryRun);
-    let (found, fetched) = check_archive(root, now, want, reporter)?;
-    let is_sound = found.iter().all(|(_, outcome)| outcome.is_ok());
-    outcomes.extend(found);
-    let staged = match &fetched {
+    let is_sound = preflight.check_archive(root, now, want, reporter)?;
+    let staged = match &preflight.fetched {
         Some(fetched) if is_sound => staged(root, &session, fetched, target, reporter),
         _ => Ok(None),
     };
     // If the release cannot be unpacked for its check hook, the other checks still run.
-    let (fetched, _lock) = match staged {
-        Ok(Some((staged, lock))) => (Some(staged), Some(lock)),
-        Ok(None) => (fetched, None),
+    let mut _lock = None;
+    match staged {
+        Ok(Some((staged, lock))) => (preflight.fetched, _lock) = (Some(staged), Some(lock)),
+        Ok(None) => {}
         Err(error) => {
-            outcomes.push((CHECK_HOOK, Err(error)));
-            (fetched, None)
+            preflight.checks.push((CHECK_HOOK, Err(error)));
+            preflight.fetched = None;
         }
-    };
-    let (further, _) =
-        run_checks(root, now, &root.data(now)?, request, fetched.as_ref(), Mode::Act, reporter)?;
-    outcomes.extend(further);
-    let checks: Vec<CheckRow> = outcomes.into_iter().map(told).collect();
+    }
+    let on_disk = root.data(now)?;
+    let state = CheckedState { root, now, on_disk: &on_disk, request, mode: Mode::Act };
+    preflight.check_release(state, reporter)?;
+    let checks: Vec<CheckRow> = preflight.checks.into_iter().map(told).collect();
     let ok = checks.iter().all(|told| told.ok);
     Ok(CheckReport { version: target.clone(), from: now.current.version().cloned(), ok, checks })
 }

@@ -1,14 +1,13 @@
-//! Runs the checks that a release must pass before a switch.
+//! The checks of a release: each returns its finding, or the error that prevents the switch.
 
-use crate::data::OnDisk;
 use crate::error::{Error, Kind, Result};
-use crate::execute::Reporter;
 use crate::fs::{self as disk, DirPath};
 use crate::health::Baseline;
 use crate::hook::{Hook, HookContext, Task};
 use crate::manifest::Manifest;
-use crate::plan::{Request, ServiceMove};
+use crate::plan::{Request, Restart, Retry, ServiceMove};
 use crate::platform;
+use crate::policy::Direction;
 use crate::privilege;
 use crate::process;
 use crate::progress::Progress;
@@ -18,75 +17,21 @@ use crate::root::Root;
 use crate::tree::Owner;
 use crate::version::Version;
 
-use super::super::disk_space::Reservation;
-use super::super::fetch::Fetch;
-use super::super::source::ArchiveRequest;
-use super::super::{Mode, Session, data, retry, service_move, upgrade_path};
-use super::archive::check_archive;
+use super::disk_space::Reservation;
+use super::fetch::{ArchiveFacts, Fetch};
+use super::session::Mode;
 
 /// The name of a check, and its finding or the error that prevents the switch.
-pub type CheckOutcome = (&'static str, std::result::Result<String, Error>);
+pub(super) type CheckOutcome = (&'static str, std::result::Result<String, Error>);
 
 /// The name of the check that the hook of the release makes.
-pub const CHECK_HOOK: &str = "check hook";
-
-/// Runs all checks. If all pass, returns the release, fetched as far as `want` says, and how the service moves to it.
-///
-/// # Errors
-/// Returns the failed check if there is only one, otherwise a `Refused` error with all failed checks.
-pub fn require_all<'a>(
-    session: &Session<'a>,
-    on_disk: &OnDisk,
-    request: &Request,
-    want: ArchiveRequest<'_>,
-    reporter: &mut dyn Reporter,
-) -> Result<(Fetch<'a>, Option<ServiceMove>)> {
-    let (root, now) = (session.root, &session.now);
-    let mut outcomes = standing(root, now, request)?;
-    let (found, fetched) = check_archive(root, now, want, reporter)?;
-    outcomes.extend(found);
-    let (further, motion) = run_checks(root, now, on_disk, request, fetched.as_ref(), want.mode, reporter)?;
-    outcomes.extend(further);
-    let mut failed = Vec::new();
-    for (what, outcome) in outcomes {
-        match outcome {
-            Ok(found) => reporter.checked(what, &found),
-            Err(error) => failed.push(error),
-        }
-    }
-    all_or_nothing(&request.target, failed).map(|()| (fetched.unwrap_or_default(), motion))
-}
-
-/// Combines the errors of all failed checks into one.
-///
-/// # Errors
-/// Returns the only error as it is, and several as one `Refused` error.
-pub fn all_or_nothing(target: &Version, mut failed: Vec<Error>) -> Result<()> {
-    match failed.len() {
-        0 => Ok(()),
-        1 => Err(failed.remove(0)),
-        count => {
-            let as_one = |later: Option<Error>, error: Error| {
-                let first = error.refused_in_one_line("");
-                Some(match later {
-                    Some(later) => first.because(later),
-                    None => first,
-                })
-            };
-            let all = Error::refused(format!("cannot switch to {target}: {count} checks failed"));
-            Err(match failed.into_iter().rev().fold(None, as_one) {
-                Some(failed) => all.because(failed),
-                None => all,
-            })
-        }
-    }
-}
+pub(super) const CHECK_HOOK: &str = "check hook";
 
 /// Runs the checks that do not depend on the contents of the release.
 ///
 /// # Errors
 /// Returns an error if the root cannot be read.
-pub fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<CheckOutcome>> {
+pub(super) fn standing(root: &Root, now: &Snapshot, request: &Request) -> Result<Vec<CheckOutcome>> {
     let mut outcomes = vec![("trial", trial(root, now, &request.target)?)];
     outcomes.extend(owner(root, now)?.map(|outcome| ("owner", outcome)));
     outcomes.extend(spread(root).map(|outcome| ("releases", outcome)));
@@ -145,68 +90,95 @@ fn owner(root: &Root, now: &Snapshot) -> Result<Option<std::result::Result<Strin
     }))
 }
 
-/// Runs the checks that depend on the manifest of the release, changes nothing, and returns how the service moves. If
-/// the manifest is unknown, returns only the errors that do not depend on it.
-///
-/// # Errors
-/// Returns an error if the root or a manifest cannot be read.
-pub fn run_checks(
-    root: &Root,
-    now: &Snapshot,
-    on_disk: &OnDisk,
-    request: &Request,
-    fetched: Option<&Fetch<'_>>,
-    mode: Mode,
-    reporter: &mut dyn Reporter,
-) -> Result<(Vec<CheckOutcome>, Option<ServiceMove>)> {
-    let target = &request.target;
-    let Some(fetched) = fetched else {
-        let held_up = data::held_up(on_disk, now, target).map(|error| ("data", Err(error)));
-        return Ok((held_up.into_iter().collect(), None));
+/// Returns the findings about the archive, its digest, its signature and the space that it takes.
+pub(super) fn archive(fetched: &mut Fetch<'_>) -> Vec<CheckOutcome> {
+    let Some(ArchiveFacts { sha256, has_digest, is_signed, room }) = fetched.looked.take() else {
+        return vec![("archive", Ok("it is installed".to_owned()))];
     };
-    let manifest = fetched.manifest.as_ref();
-    let reached = || match now.current.version() {
-        Some(current) if current < target => format!("{target} can be reached from {current}"),
-        _ => "it is not an upgrade".to_owned(),
+    let brings: Vec<String> = fetched.steps.iter().map(ToString::to_string).collect();
+    let digest = match has_digest {
+        true => format!("SHA-256 {sha256}, as the file beside it says"),
+        false => format!("SHA-256 {sha256}; a digest file to compare it with is missing"),
     };
-    let path = upgrade_path::allowed(root, now, target, fetched, reporter).map(|()| reached());
-    let mut outcomes = vec![("path", path)];
-    let again = retry::command(now, request);
-    outcomes.extend(retry::failed_before(root, now, request, fetched.sha256.as_deref(), &again));
-    if !has_run(now, target) {
-        outcomes.extend(requirements(root, manifest, fetched.claim)?);
-    }
-    outcomes.push(("data", data::admitted(on_disk, now, target, manifest)));
-    if mode == Mode::Act {
-        outcomes.extend(check_hook(root, now, target, fetched, reporter));
-    }
-    let (further, motion) =
-        service(service_move::choose_method(root, now, request, fetched, mode, reporter), mode);
-    outcomes.extend(further);
-    Ok((outcomes, motion))
+    let signature = match is_signed {
+        true => "by a trusted key",
+        false => "not needed: tenure.toml names no trusted keys",
+    };
+    vec![
+        ("archive", Ok(format!("would {}", brings.join("; ")))),
+        ("digest", Ok(digest)),
+        ("signature", Ok(signature.to_owned())),
+        ("space", room),
+    ]
 }
 
-/// Returns the checks of how the service moves and of its health.
-fn service(motion: Result<Option<ServiceMove>>, mode: Mode) -> (Vec<CheckOutcome>, Option<ServiceMove>) {
-    let (way, motion) = match motion {
-        Ok(Some(motion)) => (Ok(format!("the service moves {}", motion.way)), Some(motion)),
-        Ok(None) => (Ok("no service is moved".to_owned()), None),
-        Err(error) => (Err(error), None),
+/// Returns the earlier failure of the requested release; `None` if it did not fail, or is current or permanent.
+/// `sha256` is that of the archive to unpack. `again` is the command that retries it.
+pub(super) fn failed_before(
+    root: &Root,
+    now: &Snapshot,
+    request: &Request,
+    sha256: Option<&str>,
+    again: &str,
+) -> Option<CheckOutcome> {
+    let target = &request.target;
+    let state = now.state(target);
+    if matches!(state, Some(ReleaseState::Current | ReleaseState::Permanent)) {
+        return None;
+    }
+    let failure = root.failure(target)?;
+    let installed = state.and_then(|_| root.receipt(target)?.sha256);
+    let found = format!("failed here on {}: {}", failure.when, failure.why);
+    let outcome = if !failure.is_about(sha256.or(installed.as_deref())) {
+        Ok(format!("another archive of it {found}"))
+    } else if request.retry == Retry::Yes {
+        Ok(format!("it {found}; it is tried again"))
+    } else {
+        let verb = match verb(now, request) {
+            "install" => "install".to_owned(),
+            verb => format!("{verb} to"),
+        };
+        Err(Error::refused(format!("cannot {verb} {target}: it {found}"))
+            .hint(format!("run `{again}` to try it again")))
     };
-    let health = motion.as_ref().filter(|_| mode == Mode::Act).map(|motion| match motion.baseline {
-        Baseline::Failing => "the service is already failing; the new release need not be healthy",
-        _ => "the service is not failing",
-    });
-    let health = health.map(|health| ("health", Ok(health.to_owned())));
-    ([("service", way)].into_iter().chain(health).collect(), motion)
+    Some(("failed-before", outcome))
+}
+
+/// Returns the command that retries the release, in either direction.
+pub(super) fn retry_command(now: &Snapshot, request: &Request) -> String {
+    format!("tenure {} --retry{} {}", verb(now, request), restart_option(request), request.target)
+}
+
+/// Returns the command that retries several hops.
+pub(super) fn retry_command_of_path(request: &Request) -> String {
+    format!("tenure upgrade --multi-hop --retry{} {}", restart_option(request), request.target)
+}
+
+fn verb(now: &Snapshot, request: &Request) -> &'static str {
+    match (request.direction, now.current.version()) {
+        (Direction::Up, _) => "upgrade",
+        (Direction::Down, _) => "downgrade",
+        (Direction::Either, Some(current)) if *current < request.target => "upgrade",
+        (Direction::Either, Some(_)) => "downgrade",
+        (Direction::Either, None) => "install",
+    }
+}
+
+fn restart_option(request: &Request) -> &'static str {
+    match request.restart {
+        Restart::Asked => " --restart",
+        Restart::IfNeeded => " --restart-if-needed",
+        Restart::Forbidden => "",
+    }
 }
 
 /// Returns whether the release has run here. It must be able to run again, especially on a rollback.
-fn has_run(now: &Snapshot, target: &Version) -> bool {
+pub(super) fn has_run(now: &Snapshot, target: &Version) -> bool {
     matches!(now.state(target), Some(ReleaseState::Permanent | ReleaseState::Old))
 }
 
-fn check_hook(
+/// Runs the check hook of a release, from the staged release or in place; `None` if there is no hook to run.
+pub(super) fn check_hook(
     root: &Root,
     now: &Snapshot,
     target: &Version,
@@ -233,7 +205,15 @@ fn check_hook(
     Some((CHECK_HOOK, said.map(|said| last(said).unwrap_or_else(|| "it passed".to_owned()))))
 }
 
-fn requirements(root: &Root, manifest: Option<&Manifest>, claim: Reservation) -> Result<Vec<CheckOutcome>> {
+/// Checks the requirements of the release against this host.
+///
+/// # Errors
+/// Returns an error if the host cannot be determined.
+pub(super) fn requirements(
+    root: &Root,
+    manifest: Option<&Manifest>,
+    claim: Reservation,
+) -> Result<Vec<CheckOutcome>> {
     let Some(requires) = manifest.map(|manifest| &manifest.requires).filter(|r| **r != Requires::default())
     else {
         return Ok(Vec::new());
@@ -248,4 +228,22 @@ fn outcome(finding: RequirementFinding) -> CheckOutcome {
     let refuse =
         || Error::refused(format!("this host has {found}, and the release needs {needed}")).hint(hint);
     (check, if ok { Ok(found) } else { Err(refuse()) })
+}
+
+/// Returns the checks of how the service moves and of its health, and how it moves.
+pub(super) fn service(
+    motion: Result<Option<ServiceMove>>,
+    mode: Mode,
+) -> (Vec<CheckOutcome>, Option<ServiceMove>) {
+    let (way, motion) = match motion {
+        Ok(Some(motion)) => (Ok(format!("the service moves {}", motion.way)), Some(motion)),
+        Ok(None) => (Ok("no service is moved".to_owned()), None),
+        Err(error) => (Err(error), None),
+    };
+    let health = motion.as_ref().filter(|_| mode == Mode::Act).map(|motion| match motion.baseline {
+        Baseline::Failing => "the service is already failing; the new release need not be healthy",
+        _ => "the service is not failing",
+    });
+    let health = health.map(|health| ("health", Ok(health.to_owned())));
+    ([("service", way)].into_iter().chain(health).collect(), motion)
 }

@@ -1,6 +1,9 @@
-//! Rolls back a trial past its deadline. The first command that finds it does so, even if every guard was killed.
+//! Ends a trial: by `revert`, or because its deadline has passed. The first command that finds an overdue trial rolls
+//! it back, even if every guard was killed.
 
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::clock;
 use crate::error::{Context, Error, Result};
@@ -11,7 +14,8 @@ use crate::release::Snapshot;
 use crate::root::{Root, Trial};
 use crate::version::Version;
 
-use super::{Common, Mode, Session, boot, guard, service_move};
+use super::service_move;
+use super::session::{Common, Mode, Overdue, Report, Session, by_guard, guard_trial};
 
 /// The interval between two checks whether the guard has judged the trial.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -19,35 +23,69 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The time that the guard may take beyond one health check.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A trial past its deadline that was rolled back, or would be in a dry run.
-pub(super) struct Overdue {
-    trial: Trial,
-    /// The release that is current after the rollback.
-    permanent: Option<Version>,
-    /// The plan of the rollback in a dry run.
-    pub plan: Plan,
+/// The result of `revert`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reverted {
+    /// The permanent release, which is current again.
+    pub version: Version,
+    /// The release that was current before; `None` if the link `current` was broken.
+    pub from: Option<Version>,
+    /// Whether anything was changed.
+    pub changed: bool,
 }
 
-impl Overdue {
-    /// Returns the error of a command that confirms this trial.
-    pub fn refuse_confirm(&self, mode: Mode) -> Error {
-        let Trial { version, ends, .. } = &self.trial;
-        let state = match (mode, &self.permanent) {
-            (Mode::Act, Some(permanent)) => format!("; it was rolled back, and {permanent} is current"),
-            (Mode::DryRun, Some(permanent)) => format!("; it would first be rolled back to {permanent}"),
-            (_, None) => String::new(),
-        };
-        let why = self.trial.why_overdue();
-        Error::refused(format!("cannot confirm {version}: its trial ended at {ends}: {why}{state}"))
-            .hint(format!("run `tenure install --retry --confirm-within 10m {version}` to try it again"))
+impl<'a> Session<'a> {
+    /// Takes the lock, recovers from an interrupted command, and rolls back a trial past its deadline. Refuses
+    /// invalid settings, because the command could not apply their rules.
+    pub fn begin(root: &'a Root, common: &'a Common, reporter: &mut dyn Reporter) -> Result<Self> {
+        root.ruled()?;
+        Self::begin_damaged(root, common, reporter)
     }
+
+    /// Begins a session like `begin`, but accepts invalid settings.
+    pub fn begin_damaged(root: &'a Root, common: &'a Common, reporter: &mut dyn Reporter) -> Result<Self> {
+        let session = end_overdue(Self::begin_with(root, common, Scope::All, reporter)?, reporter)?;
+        if session.lock.is_some() {
+            guard_trial(root)?;
+        }
+        Ok(session)
+    }
+}
+
+/// Ends a trial now: the permanent release becomes current again.
+pub(super) fn revert_in(session: Session<'_>, reporter: &mut dyn Reporter) -> Result<Report<Reverted>> {
+    let version = permanent(&session.now).or_else(|e| plan::boot(&session.now).and(Err(e)))?;
+    let from = session.now.current.version().cloned();
+    let motion = match from.as_ref() == Some(&version) {
+        true => None,
+        false => service_move::back(session.root, from.as_ref(), &version, Restart::Forbidden, reporter)?,
+    };
+    let plan = plan::revert(&session.now, motion)?;
+    restores(&session.now, reporter);
+    if session.acts_on(&plan) {
+        reporter.opening(&version, session.now.state(&version));
+    }
+    session.finish(plan, None, reporter, |plan| Reverted { version, from, changed: !plan.steps.is_empty() })
+}
+
+/// Warns that the link `permanent` is restored after a user removed it.
+pub(super) fn restores(now: &Snapshot, reporter: &mut dyn Reporter) {
+    if let Some(lost) = &now.lost {
+        reporter.warn(&format!(
+            "the link `permanent` was removed: it points to {lost} again, which was permanent last"
+        ));
+    }
+}
+
+pub(super) fn permanent(now: &Snapshot) -> Result<Version> {
+    now.rightful().cloned().ok_or_else(|| Error::refused("no release is permanent"))
 }
 
 /// Rolls back a trial past its deadline. Returns a session with the resulting state.
 ///
 /// # Errors
 /// Returns an error if the rollback fails.
-pub(super) fn end<'a>(session: Session<'a>, reporter: &mut dyn Reporter) -> Result<Session<'a>> {
+fn end_overdue<'a>(session: Session<'a>, reporter: &mut dyn Reporter) -> Result<Session<'a>> {
     let Some(trial) = overdue(session.root, &session.now)? else { return Ok(session) };
     if !is_judged(session.root, &trial)? {
         return roll_back(session, trial, reporter);
@@ -103,9 +141,9 @@ fn roll_back<'a>(mut session: Session<'a>, trial: Trial, reporter: &mut dyn Repo
             plan
         }
         Mode::Act => {
-            let invocation = guard::invocation("revert", Some(why.clone()));
+            let invocation = by_guard("revert", Some(why.clone()));
             let invocation = Common { invocation, ..session.common.clone() };
-            boot::revert_in(session.ordered(&invocation)?, reporter).context(|| {
+            revert_in(session.ordered(&invocation)?, reporter).context(|| {
                 format!("cannot roll back the trial of {}, whose deadline has passed", trial.version)
             })?;
             session.now = root.observe()?;
