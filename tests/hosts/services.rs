@@ -52,7 +52,7 @@ impl<'a> Served<'a> {
         let startup = if hot.is_empty() { "startup = \"3s\"\n" } else { "" };
         let text = format!(
             "name = \"{name}\"\n[service]\n{service}{hot}\n[health]\n{health}\n{startup}interval = \"50ms\"\n\
-             timeout = \"1500ms\"\n[timeouts]\nhealth = \"60s\"\nhook = \"15s\"\nstop = \"30s\"\n"
+             timeout = \"1500ms\"\n[timeouts]\nhealth = \"60s\"\nhook = \"15s\"\nstop = \"15s\"\n"
         );
         self.on.put(&format!("/srv/{name}/tenure.toml"), text, 0o644);
     }
