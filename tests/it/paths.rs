@@ -20,8 +20,8 @@ fn hops(table: &str, here: &[&str], from: &str, to: &str) -> Option<Vec<String>>
     let paths = Paths::parse("paths.toml", table).unwrap();
     let declared =
         here.iter().chain([&from, &to]).map(|version| (v(version), DeclaredPaths::default())).collect();
-    let legs = Map::new(&paths, &declared).route(&v(from), &v(to))?;
-    Some(legs.into_iter().map(|leg| leg.to.to_string()).collect())
+    let hops = Map::new(&paths, &declared).route(&v(from), &v(to))?;
+    Some(hops.into_iter().map(|hop| hop.to.to_string()).collect())
 }
 
 /// Returns whether one hop is allowed. Asserts that the rule and the map agree.
@@ -30,7 +30,7 @@ fn is_allowed(table: &str, here: &[&str], from: &str, to: &str) -> bool {
     let releases: BTreeSet<Version> = here.iter().chain([&from, &to]).map(|version| v(version)).collect();
     let allowed = paths.allow(&v(from), &v(to), None, &releases).is_ok();
     let declared = releases.iter().map(|version| (version.clone(), DeclaredPaths::default())).collect();
-    let on_the_map = Map::new(&paths, &declared).legs().any(|leg| leg.from == v(from) && leg.to == v(to));
+    let on_the_map = Map::new(&paths, &declared).hops().any(|hop| hop.from == v(from) && hop.to == v(to));
     assert_eq!(allowed, on_the_map, "{from} to {to}");
     allowed
 }
