@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
-use super::{Code, FileMagic, FileType, Finding, Release};
+use super::finding::{Code, Finding};
+use super::release::{FileMagic, FileType, Release};
 
 /// The words for architectures in the names of files and directories, by uname's word.
 const WORDS: [(&str, &[&str]); 8] = [

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::version::Version;
 
-use super::{Code, FileMagic, FileType, Finding, Interpreter, Release, Shebang, binaries};
+use super::binaries;
+use super::finding::{Code, Finding};
+use super::release::{FileMagic, FileType, Interpreter, Release, Shebang};
 
 /// The interpreters on every host, in /bin or /usr/bin: those of the packages that Debian calls essential.
 const STANDARD: [&str; 9] = ["sh", "bash", "env", "awk", "sed", "perl", "cat", "false", "true"];

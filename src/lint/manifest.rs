@@ -13,7 +13,9 @@ use crate::naming;
 use crate::settings;
 use crate::version::Range;
 
-use super::{Code, FileMagic, FileType, Finding, Release, requires};
+use super::finding::{Code, Finding};
+use super::release::{FileMagic, FileType, Release};
+use super::requires;
 
 type Key<'a> = Spanned<Cow<'a, str>>;
 
