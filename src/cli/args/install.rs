@@ -1,31 +1,30 @@
-//! Defines the arguments of `install`, `upgrade` and `downgrade`, and makes a request of them.
+//! `install`, `upgrade` and `downgrade`: the arguments, and the request that they make.
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
 use tenure::error::Result;
-use tenure::execute::Invocation;
 use tenure::health::Span;
 use tenure::manifest::Timeouts;
 use tenure::ops::{self, Extent, Replace};
 use tenure::plan::{Permanence, Request, Restart, Retry, TrialEnd};
 use tenure::policy::Direction;
-use tenure::root::Root;
 
-use super::args::Change;
-use super::complete;
-use super::console::{Console, Shown};
-use super::{common, parse};
+use crate::cli::caller::{Caller, Change, parse};
+use crate::cli::completions;
+use crate::cli::console::Console;
+use crate::cli::view::Shown;
 
 const TRIAL: &str = "Trial";
 const SERVICE: &str = "Service";
 const PREPARATION: &str = "Preparation";
+const TIMEOUTS: &str = "Timeouts";
 
 /// The arguments of install, upgrade and downgrade.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
     /// The release to switch to
-    #[arg(value_name = "VERSION", add = ArgValueCandidates::new(complete::releases))]
+    #[arg(value_name = "VERSION", add = ArgValueCandidates::new(completions::releases))]
     pub version: String,
 
     /// Leave the release on trial until it is confirmed or the service restarts
@@ -47,14 +46,11 @@ pub struct InstallArgs {
     pub watch: Option<Span>,
 
     #[command(flatten)]
-    pub restarting: Restarting,
+    pub allowed: Allowed,
 
     /// Start the service if it is down
     #[arg(long, conflicts_with = "prepare_only", help_heading = SERVICE)]
     pub start: bool,
-
-    #[command(flatten)]
-    pub retry: RetryArgs,
 
     /// Upgrade along the path that `tenure plan` shows
     ///
@@ -77,8 +73,23 @@ pub struct InstallArgs {
     #[command(flatten)]
     pub change: Change,
 
-    #[command(flatten)]
-    pub timeouts: TimeoutArgs,
+    /// How long to wait for the service to become healthy [default: 60s]
+    ///
+    /// `health` in the table [timeouts] of tenure.toml or release.toml sets another default.
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS)]
+    pub health_timeout: Option<Span>,
+
+    /// How long the service manager may take to stop and start the service [default: 90s]
+    ///
+    /// `stop` in the table [timeouts] of tenure.toml or release.toml sets another default.
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS)]
+    pub stop_timeout: Option<Span>,
+
+    /// How long a hook may run [default: 60s]
+    ///
+    /// `hook` in the table [timeouts] of tenure.toml or release.toml sets another default.
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS)]
+    pub hook_timeout: Option<Span>,
 }
 
 impl InstallArgs {
@@ -86,26 +97,22 @@ impl InstallArgs {
     ///
     /// # Errors
     /// Returns the errors of `ops::install`, and a `Usage` error if VERSION is not a version.
-    pub fn run(
-        self,
-        root: &Root,
-        invocation: Invocation,
-        direction: Direction,
-        console: &mut Console,
-    ) -> Result<Shown> {
+    pub fn run(self, direction: Direction, caller: &Caller, console: &mut Console) -> Result<Shown> {
+        let root = caller.find_root()?;
         // All fields are named, so that a new option cannot be forgotten here.
         let Self {
             version,
             no_permanent,
             confirm_within,
             watch,
-            restarting,
+            allowed,
             start,
-            retry,
             multi_hop,
             prepare_only,
             backup: Backup { backup_command },
-            timeouts,
+            health_timeout: health,
+            stop_timeout: stop,
+            hook_timeout: hook,
             replace,
             change,
         } = self;
@@ -118,27 +125,26 @@ impl InstallArgs {
                 (true, ..) => Permanence::Trial,
                 _ => Permanence::Permanent,
             },
-            restart: restarting.rule(),
+            restart: allowed.restart(),
             start,
             // `--prepare-only` does not try the release yet.
-            retry: if prepare_only { Retry::Yes } else { retry.rule() },
+            retry: if prepare_only { Retry::Yes } else { allowed.retry() },
         };
-        let common = common(invocation, change, console)?;
+        let common = caller.change(change, console)?;
         let options = ops::Install { common, request, replace: replace.rule(), backup_command };
-        let root = root.clone().within(timeouts.limits());
-        let style = console.style();
+        let root = root.within(Timeouts { health, stop, hook, ..Timeouts::default() });
         match (multi_hop, prepare_only) {
-            (true, true) => Shown::of(style, &ops::walk(&root, &options, Extent::Ahead, console)?),
-            (true, false) => Shown::of(style, &ops::walk(&root, &options, Extent::Whole, console)?),
-            (false, true) => Shown::of(style, &ops::prepare(&root, &options, console)?),
-            (false, false) => Shown::of(style, &ops::install(&root, &options, console)?),
+            (true, true) => caller.shown(&ops::walk(&root, &options, Extent::Ahead, console)?),
+            (true, false) => caller.shown(&ops::walk(&root, &options, Extent::Whole, console)?),
+            (false, true) => caller.shown(&ops::prepare(&root, &options, console)?),
+            (false, false) => caller.shown(&ops::install(&root, &options, console)?),
         }
     }
 }
 
-/// Whether the service may be stopped.
+/// What an upgrade, and its check, may do.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Restarting {
+pub struct Allowed {
     /// Stop the service and start it in the new release
     ///
     /// Needed for everything but a patch release, unless the release declares `hot-from`.
@@ -148,61 +154,25 @@ pub struct Restarting {
     /// Upgrade hot if allowed, otherwise restart
     #[arg(long, conflicts_with = "restart", help_heading = SERVICE)]
     pub restart_if_needed: bool,
+
+    /// Accept a release that failed on this host before
+    #[arg(long)]
+    pub retry: bool,
 }
 
-impl Restarting {
-    /// Returns the rule that the flags select.
-    pub fn rule(self) -> Restart {
+impl Allowed {
+    /// Returns whether the service may be stopped.
+    pub fn restart(self) -> Restart {
         match (self.restart, self.restart_if_needed) {
             (true, _) => Restart::Asked,
             (_, true) => Restart::IfNeeded,
             _ => Restart::Forbidden,
         }
     }
-}
 
-/// Whether a release is tried again.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct RetryArgs {
-    /// Accept a release that failed on this host before
-    #[arg(long)]
-    pub retry: bool,
-}
-
-impl RetryArgs {
-    /// Returns the rule that the flag selects.
-    pub fn rule(self) -> Retry {
+    /// Returns whether a release that failed is tried again.
+    pub fn retry(self) -> Retry {
         if self.retry { Retry::Yes } else { Retry::No }
-    }
-}
-
-/// How long things may take, this once.
-#[derive(Clone, Copy, Debug, Args)]
-#[command(next_help_heading = "Timeouts")]
-pub struct TimeoutArgs {
-    /// How long to wait for the service to become healthy [default: 60s]
-    ///
-    /// `health` in the table [timeouts] of tenure.toml or release.toml sets another default.
-    #[arg(long, value_name = "TIME")]
-    pub health_timeout: Option<Span>,
-
-    /// How long the service manager may take to stop and start the service [default: 90s]
-    ///
-    /// `stop` in the table [timeouts] of tenure.toml or release.toml sets another default.
-    #[arg(long, value_name = "TIME")]
-    pub stop_timeout: Option<Span>,
-
-    /// How long a hook may run [default: 60s]
-    ///
-    /// `hook` in the table [timeouts] of tenure.toml or release.toml sets another default.
-    #[arg(long, value_name = "TIME")]
-    pub hook_timeout: Option<Span>,
-}
-
-impl TimeoutArgs {
-    fn limits(self) -> Timeouts {
-        let Self { health_timeout: health, stop_timeout: stop, hook_timeout: hook } = self;
-        Timeouts { health, stop, hook, ..Timeouts::default() }
     }
 }
 
