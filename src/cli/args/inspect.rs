@@ -144,6 +144,9 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub allowed: Allowed,
     /// Check which installed releases run on another system, for example "debian 13"
+    ///
+    /// The system is named by `ID` and `VERSION_ID` of os-release(5). If it is another version of this host's system, it
+    /// also has the names in `ID_LIKE` of this host.
     #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["restart", "restart_if_needed", "retry"])]
     pub os: Option<String>,
 }
@@ -181,6 +184,8 @@ pub struct PlanArgs {
     #[arg(long, value_name = "VERSION", add = ArgValueCandidates::new(completions::releases))]
     pub from: Option<String>,
     /// Further releases to consider, beside the installed ones and the archives in releases/
+    ///
+    /// Separate several versions by commas.
     #[arg(long, value_name = "VERSION", value_delimiter = ',')]
     pub available: Vec<String>,
     /// The output format
@@ -193,7 +198,7 @@ pub struct PlanArgs {
 pub enum PlanFormat {
     /// One line per hop
     Text,
-    /// A graph of all releases and hops for Graphviz
+    /// A graph of all releases and allowed hops for Graphviz, with the path marked
     Dot,
 }
 

@@ -35,13 +35,15 @@ pub struct InstallArgs {
 
     /// Revert after this time, for example 10m, unless the release is confirmed
     ///
-    /// The deadline holds even if this command, its terminal or the host ends.
+    /// The deadline holds even if this command or its terminal ends, or if the host restarts. A release that is on
+    /// trial already gets this deadline.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["no_permanent", "watch"], help_heading = TRIAL)]
     pub confirm_within: Option<Span>,
 
     /// Watch the health for this time, for example 10m, then make the release permanent
     ///
-    /// The release is reverted as soon as it is unhealthy.
+    /// The release is reverted as soon as it is unhealthy. The command waits for the end of the trial; the trial
+    /// continues without it.
     #[arg(long, value_name = "TIME", conflicts_with = "no_permanent", help_heading = TRIAL)]
     pub watch: Option<Span>,
 
@@ -49,12 +51,18 @@ pub struct InstallArgs {
     pub allowed: Allowed,
 
     /// Start the service if it is down
+    ///
+    /// If the release does not stay up, the service is stopped again.
     #[arg(long, conflicts_with = "prepare_only", help_heading = SERVICE)]
     pub start: bool,
 
     /// Upgrade along the path that `tenure plan` shows
     ///
-    /// Each hop is healthy and permanent before the next begins. After an interruption, the same command continues.
+    /// All archives are read, every hop is checked, and all releases are unpacked and prepared before the first hop. Each
+    /// hop is healthy, permanent and migrated before the next begins. After a failure the service stays on the last good
+    /// hop, which the error names. After an interruption, the same command continues from there. With `--restart`, hops
+    /// that need a restart are restarted, and the others are hot. A backup command runs once, before the first hop. With
+    /// `--prepare-only`, no release is switched to. A downgrade refuses this option.
     #[arg(long, conflicts_with_all = ["no_permanent", "confirm_within", "watch"])]
     pub multi_hop: bool,
 
@@ -75,19 +83,22 @@ pub struct InstallArgs {
 
     /// How long to wait for the service to become healthy [default: 60s]
     ///
-    /// `health` in the table [timeouts] of tenure.toml or release.toml sets another default.
+    /// `health` in the table [timeouts] of tenure.toml, or else of release.toml, sets another default. Instead of 60
+    /// seconds, the default is `startup` of the table [health] if that is longer.
     #[arg(long, value_name = "TIME", help_heading = TIMEOUTS)]
     pub health_timeout: Option<Span>,
 
     /// How long the service manager may take to stop and start the service [default: 90s]
     ///
-    /// `stop` in the table [timeouts] of tenure.toml or release.toml sets another default.
+    /// A reload has the same limit. `stop` in the table [timeouts] of tenure.toml, or else of release.toml, sets another
+    /// default.
     #[arg(long, value_name = "TIME", help_heading = TIMEOUTS)]
     pub stop_timeout: Option<Span>,
 
     /// How long a hook may run [default: 60s]
     ///
-    /// `hook` in the table [timeouts] of tenure.toml or release.toml sets another default.
+    /// It is the limit of a hook that has no timeout of its own. `hook` in the table [timeouts] of tenure.toml, or else of
+    /// release.toml, sets another default.
     #[arg(long, value_name = "TIME", help_heading = TIMEOUTS)]
     pub hook_timeout: Option<Span>,
 }
@@ -147,15 +158,24 @@ impl InstallArgs {
 pub struct Allowed {
     /// Stop the service and start it in the new release
     ///
-    /// Needed for everything but a patch release, unless the release declares `hot-from`.
+    /// A release with another major or minor version needs this, unless the manifest of the higher release allows a hot
+    /// move by `hot-from`.
     #[arg(long, help_heading = SERVICE)]
     pub restart: bool,
 
     /// Upgrade hot if allowed, otherwise restart
+    ///
+    /// It is meant for callers that cannot ask an operator, such as the scripts of a package.
     #[arg(long, conflicts_with = "restart", help_heading = SERVICE)]
     pub restart_if_needed: bool,
 
     /// Accept a release that failed on this host before
+    ///
+    /// A release is marked as failed if the service could not be moved to it or was not healthy on it. It is also marked
+    /// if its trial was rolled back because it became unhealthy or was not confirmed in time. Without this option such a
+    /// release is refused. The mark belongs to the archive that the release came from, or to every archive if that is
+    /// unknown. It is removed once the release is permanent; `uninstall` and `prune` keep it. An interrupted command, a
+    /// restart of the service and a revert by a person leave no mark.
     #[arg(long)]
     pub retry: bool,
 }
@@ -181,7 +201,8 @@ impl Allowed {
 pub struct Backup {
     /// Run this shell command to back up the data before the data changes
     ///
-    /// If the command fails, nothing is changed. The default is the backup hook of the release, if it migrates data.
+    /// The command runs in the root, as the caller, before the switch and before any change of the data. If it fails,
+    /// nothing is switched. The default is the backup hook of the release, if the release changes the format of the data.
     #[arg(long, value_name = "COMMAND", help_heading = PREPARATION)]
     pub backup_command: Option<String>,
 }
@@ -190,6 +211,8 @@ pub struct Backup {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct ReplaceArgs {
     /// Unpack the release again if its archive was rebuilt and the release is not in use
+    ///
+    /// An archive counts as rebuilt if it is not the one that the release was unpacked from.
     #[arg(long, help_heading = PREPARATION)]
     pub replace: bool,
 }

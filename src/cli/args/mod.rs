@@ -2,6 +2,8 @@
 
 mod inspect;
 mod install;
+#[cfg(test)]
+mod man_page;
 mod operate;
 mod vendor;
 
@@ -31,10 +33,14 @@ pub struct Cli {
     pub root: Option<PathBuf>,
 
     /// Print one JSON document instead of text
+    ///
+    /// The document is on standard output, for errors too. tenure.schema.json describes the document of each command.
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
 
     /// Print each check and step, and how long it took, on standard error
+    ///
+    /// If standard error is the journal of systemd, each line has its priority.
     #[arg(short, long, global = true, conflicts_with = "quiet", help_heading = GLOBAL)]
     pub verbose: bool,
 

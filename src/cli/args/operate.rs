@@ -230,6 +230,8 @@ pub struct MigrateArgs {
     #[arg(long)]
     pub background: bool,
     /// Record that a backup was restored and the data is in this format; run nothing
+    ///
+    /// The history shows who recorded it.
     #[arg(long, value_name = "FORMAT", conflicts_with = "background")]
     pub restored: Option<u32>,
     #[command(flatten)]

@@ -47,7 +47,8 @@ pub struct PackArgs {
 
     /// The archive to write, or its directory [default: the working directory]
     ///
-    /// In a directory the archive is named NAME-VERSION.
+    /// The file name of an archive must contain this product and version. In a directory the archive is named
+    /// NAME-VERSION.
     #[arg(long, value_name = "FILE|DIR")]
     pub output: Option<PathBuf>,
 
@@ -65,15 +66,20 @@ pub struct PackArgs {
 
     /// Sign the archive with this minisign secret key
     ///
-    /// The signature is written beside the archive, with the extension .minisig.
+    /// The signature covers the hash and the name of the archive. It is written beside the archive, with the extension
+    /// .minisig. Signatures contain random bytes and differ each time; an existing good signature is kept.
     #[arg(long, value_name = "KEYFILE")]
     pub sign: Option<PathBuf>,
 
     /// Read the password of the key from this file instead of the terminal
+    ///
+    /// The password is the first line of the file.
     #[arg(long, value_name = "FILE", requires = "sign")]
     pub password_file: Option<PathBuf>,
 
     /// Overwrite a different archive of this name
+    ///
+    /// Its digest and its signature are overwritten as well.
     #[arg(long)]
     pub force: bool,
 
