@@ -21,7 +21,7 @@ use super::view::{Human, Shown, Style};
 pub struct Caller {
     here: PathBuf,
     /// The root that the caller names.
-    named: Option<PathBuf>,
+    given_root: Option<PathBuf>,
     pub style: Style,
     pub invocation: Invocation,
 }
@@ -43,10 +43,10 @@ impl Caller {
     ///
     /// # Errors
     /// Returns an error if the working directory cannot be determined.
-    pub fn new(words: &[OsString], named: Option<PathBuf>, style: Style) -> Result<Self> {
+    pub fn new(words: &[OsString], given_root: Option<PathBuf>, style: Style) -> Result<Self> {
         let here = std::env::current_dir().context(|| "cannot determine the working directory")?;
-        let invocation = Invocation { command: typed(words), by: by(), why: None };
-        Ok(Self { here, named: named.or_else(root_of_environment), style, invocation })
+        let invocation = Invocation { command: command_line(words), by: user(), why: None };
+        Ok(Self { here, given_root: given_root.or_else(root_of_environment), style, invocation })
     }
 
     /// Finds the root.
@@ -54,7 +54,7 @@ impl Caller {
     /// # Errors
     /// Returns the errors of [`Root::find`].
     pub fn find_root(&self) -> Result<Root> {
-        Root::find(self.named.as_deref(), &self.here)
+        Root::find(self.given_root.as_deref(), &self.here)
     }
 
     /// Returns the directory for a new root.
@@ -62,8 +62,8 @@ impl Caller {
     /// # Errors
     /// Returns a `Refused` error if no directory is named and a root that belongs to another user is here.
     pub fn place(&self) -> Result<PathBuf> {
-        match &self.named {
-            Some(named) => Ok(named.clone()),
+        match &self.given_root {
+            Some(given) => Ok(given.clone()),
             None => check_found(&self.here).map(|()| self.here.clone()),
         }
     }
@@ -107,7 +107,7 @@ pub fn parse_optional(version: Option<&str>) -> Result<Option<Version>> {
 }
 
 /// Returns the command as the user typed it, without the program.
-fn typed(words: &[OsString]) -> String {
+fn command_line(words: &[OsString]) -> String {
     let words: Vec<_> = words.iter().skip(1).map(|word| word.to_string_lossy()).collect();
     in_one_line(&words.join(" "))
 }
@@ -124,7 +124,7 @@ pub fn root_of_environment() -> Option<PathBuf> {
 }
 
 /// Returns the user who gives the command, and the user behind sudo.
-fn by() -> String {
+fn user() -> String {
     let user = process::whoami();
     match std::env::var("SUDO_USER") {
         Ok(behind) if user == "root" && !behind.is_empty() => {

@@ -17,7 +17,7 @@ use tenure::root::Root;
 use tenure::version::Version;
 
 use super::progress_bar::ProgressLine;
-use super::view::{Form, Shown, Style, changes, error_document, plain, wrapped};
+use super::view::{Form, Shown, Style, changes, error_document, escape_controls, wrap};
 
 /// The amount of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Console {
                 Form::Script => self.write(&shown.text),
                 Form::Lines => self.print(&shown.text),
                 Form::Prose => self.print(&match terminal_size_of(io::stdout()) {
-                    Some((width, _)) => wrapped(&shown.text, width.0.into()),
+                    Some((width, _)) => wrap(&shown.text, width.0.into()),
                     None => shown.text.clone(),
                 }),
             }
@@ -159,7 +159,7 @@ impl Console {
 
     fn print(&mut self, text: &str) {
         let text = self.as_given_here(text);
-        self.write(&plain(&text, self.style));
+        self.write(&escape_controls(&text, self.style));
     }
 
     fn write(&mut self, text: &str) {
@@ -176,7 +176,7 @@ impl Console {
 
     /// Prints a message beside the result. A write error is ignored, because it cannot be reported anywhere.
     fn tell(&self, level: Level, text: &str) {
-        let text = plain(&self.as_given_here(text), Style::Human);
+        let text = escape_controls(&self.as_given_here(text), Style::Human);
         let text = match self.journal {
             true => text.lines().map(|line| format!("<{}>{line}\n", level as u8)).collect(),
             false => format!("{text}\n"),
@@ -205,11 +205,11 @@ impl Progress for Console {
     }
 
     fn waiting(&mut self, for_what: &str, left: Duration) {
-        self.bar.wait(&plain(for_what, Style::Human), left);
+        self.bar.wait(&escape_controls(for_what, Style::Human), left);
     }
 
     fn working(&mut self, on_what: &str) {
-        self.bar.work(&plain(on_what, Style::Human));
+        self.bar.work(&escape_controls(on_what, Style::Human));
     }
 
     fn interrupted(&self) -> bool {

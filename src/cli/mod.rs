@@ -19,7 +19,7 @@ use tenure::error::{Error, Kind};
 use args::{Cli, Operate};
 use caller::Caller;
 use console::{Console, Loudness, known_as};
-use view::{Style, plain};
+use view::{Style, escape_controls};
 
 /// Runs the command line and returns the exit code.
 pub fn run(words: &[OsString]) -> u8 {
@@ -27,9 +27,9 @@ pub fn run(words: &[OsString]) -> u8 {
         return 0;
     }
     let style = if words.iter().any(|word| word == "--json") { Style::Json } else { Style::Human };
-    let (cli, name) = match parsed(words) {
+    let (cli, name) = match parse(words) {
         Ok(parsed) => parsed,
-        Err(error) => return misused(error, style),
+        Err(error) => return show_clap_error(error, style),
     };
     let loudness = match (cli.verbose, cli.quiet) {
         (true, _) => Loudness::Verbose,
@@ -45,7 +45,7 @@ pub fn run(words: &[OsString]) -> u8 {
 }
 
 /// Parses the words. Returns the name of the command as well. The usage names the product's own command if there is one.
-fn parsed(words: &[OsString]) -> std::result::Result<(Cli, String), clap::Error> {
+fn parse(words: &[OsString]) -> std::result::Result<(Cli, String), clap::Error> {
     let command = args::command();
     let mut command = match known_as() {
         Some(name) => command.bin_name(name),
@@ -58,8 +58,8 @@ fn parsed(words: &[OsString]) -> std::result::Result<(Cli, String), clap::Error>
 }
 
 /// Prints the message of clap and returns the exit code: 0 for help and version, else that of wrong usage.
-fn misused(mut error: clap::Error, style: Style) -> u8 {
-    suggest_what_is_shown(&mut error);
+fn show_clap_error(mut error: clap::Error, style: Style) -> u8 {
+    filter_suggestions(&mut error);
     match (error.kind(), style) {
         (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
             // A caller that closed stdout does not need the error.
@@ -70,18 +70,18 @@ fn misused(mut error: clap::Error, style: Style) -> u8 {
             let text = error.to_string().replace("\n\n  tip: ", "\nhint: ").replace("\n  tip: ", "\nhint: ");
             // A removed suggestion leaves its line.
             let text = text.replace("\n\n\n", "\n\n");
-            let _ = io::stderr().write_all(plain(&text, style).as_bytes());
+            let _ = io::stderr().write_all(escape_controls(&text, style).as_bytes());
             Kind::Usage.code()
         }
         (_, Style::Json) => {
-            let error = usage(&error.to_string()).hint("`tenure --help` shows the usage");
+            let error = usage_error(&error.to_string()).hint("`tenure --help` shows the usage");
             Console::new(style, Loudness::Normal, String::new()).fail(&error)
         }
     }
 }
 
 /// Turns a message of clap into an error: its first paragraph, with the list in it, and its tips as hints.
-fn usage(text: &str) -> Error {
+fn usage_error(text: &str) -> Error {
     let (first, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut lines = first.trim_start_matches("error: ").lines().map(str::trim);
     let (head, list) = (lines.next().unwrap_or_default(), lines.collect::<Vec<_>>().join(", "));
@@ -91,7 +91,7 @@ fn usage(text: &str) -> Error {
 
 /// Removes hidden commands from clap's lists, and all suggestions except the nearest. A command that changes something is
 /// never suggested, because a suggestion is easily run without a second look.
-fn suggest_what_is_shown(error: &mut clap::Error) {
+fn filter_suggestions(error: &mut clap::Error) {
     let command = args::command();
     let is_shown =
         |name: &String| command.find_subcommand(name).is_some_and(|command| !command.is_hide_set());

@@ -11,7 +11,7 @@ use tenure::ops::{DiskSpace, RootState, Status};
 use tenure::root::HistoryEntry;
 
 use super::args::Operate;
-use super::view::{Human, Style, plain};
+use super::view::{Human, Style, escape_controls};
 
 /// A status as metrics. The exit code is always 0: the metrics report problems, and a script that keeps the old file
 /// after a failure would hide them.
@@ -162,7 +162,7 @@ impl Page {
 }
 
 fn label(name: &str, value: &impl Display) -> String {
-    let value = plain(&value.to_string(), Style::Human).replace('\t', r"\t");
+    let value = escape_controls(&value.to_string(), Style::Human).replace('\t', r"\t");
     let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
     format!("{name}=\"{value}\"")
 }

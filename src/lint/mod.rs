@@ -19,20 +19,20 @@ pub use release::{FileMagic, FileType, Interpreter, Release, Shebang};
 pub fn lint(release: &Release) -> Vec<Finding> {
     let (manifest, mut findings) = match &release.manifest {
         Some(text) => manifest::check(text, release),
-        None => (None, unnamed(release).into_iter().collect()),
+        None => (None, check_file_name(release).into_iter().collect()),
     };
     let empty = &[][..];
     let arch = manifest.as_ref().map_or(empty, |manifest| &manifest.requires.arch);
     let hooks = manifest.iter().flat_map(manifest::programs).map(|(_, _, argv)| argv.program());
-    let told = || naming::version_of(release.archive.as_ref()?, None);
-    let version = manifest.as_ref().map(|manifest| manifest.version.clone()).or_else(told);
+    let named = || naming::version_of(release.archive.as_ref()?, None);
+    let version = manifest.as_ref().map(|manifest| manifest.version.clone()).or_else(named);
     findings.extend(files::check(release, version.as_ref(), arch, hooks));
     findings
 }
 
 /// Without a manifest, the file name must contain the version of the release.
-fn unnamed(release: &Release) -> Option<Finding> {
-    if release.things.contains_key(MANIFEST) {
+fn check_file_name(release: &Release) -> Option<Finding> {
+    if release.entries.contains_key(MANIFEST) {
         return None;
     }
     let archive = release.archive.as_ref().filter(|archive| naming::version_of(archive, None).is_none())?;

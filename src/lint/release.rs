@@ -1,4 +1,4 @@
-//! The facts about a release that linting needs: its entries, and what the first bytes of its programs tell.
+//! The facts about a release that linting needs: its entries, and the kinds of its programs by their first bytes.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -25,9 +25,9 @@ pub struct Release {
     /// The text of the manifest.
     pub manifest: Option<String>,
     /// All entries by path.
-    pub things: BTreeMap<String, FileType>,
+    pub entries: BTreeMap<String, FileType>,
     /// The kinds of the programs, according to their first bytes, by path.
-    pub heads: BTreeMap<String, FileMagic>,
+    pub programs: BTreeMap<String, FileMagic>,
 }
 
 /// The maximum number of path components, including those of symlinks, that are followed for one path.
@@ -42,7 +42,7 @@ impl Release {
         for _ in 0..STEPS_MAX {
             match ahead.pop() {
                 None => {
-                    let thing = self.things.get(&at)?;
+                    let thing = self.entries.get(&at)?;
                     return Some((at, thing));
                 }
                 Some("" | ".") => {}
@@ -54,7 +54,7 @@ impl Release {
                         at.push('/');
                     }
                     at.push_str(name);
-                    if let Some(FileType::Link(target)) = self.things.get(&at) {
+                    if let Some(FileType::Link(target)) = self.entries.get(&at) {
                         at.truncate(here);
                         ahead.extend(target.split('/').rev());
                     }
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn paths_are_followed_through_links() {
-        let things = [
+        let entries = [
             ("bin", FileType::Directory),
             ("bin/run", FileType::File { executable: true }),
             ("lib", FileType::Link("bin".into())),
@@ -211,8 +211,8 @@ mod tests {
             ("out", FileType::Link("../x".into())),
             ("loop", FileType::Link("loop".into())),
         ];
-        let things = things.into_iter().map(|(path, thing)| (path.to_owned(), thing)).collect();
-        let release = Release { things, ..Release::default() };
+        let entries = entries.into_iter().map(|(path, thing)| (path.to_owned(), thing)).collect();
+        let release = Release { entries, ..Release::default() };
         for (path, found) in [
             ("bin/run", Some("bin/run")),
             ("./lib/../bin/up", Some("bin/run")),

@@ -103,22 +103,23 @@ impl Human for DryRun {
                 Toward::Forward => "finish",
                 Toward::Back => "roll back",
             };
-            text += &format!("Would first {how} an interrupted command:\n{}", numbered(&recovery.steps));
+            text +=
+                &format!("Would first {how} an interrupted command:\n{}", numbered_steps(&recovery.steps));
         }
         if let Some(overdue) = &self.overdue {
-            let steps = numbered(&overdue.steps);
+            let steps = numbered_steps(&overdue.steps);
             text += &format!("Would first roll back a trial whose deadline has passed:\n{steps}");
         }
         if self.plan.steps.is_empty() {
             text += "Nothing to do.\n";
         } else {
-            text += &format!("Would do:\n{}", numbered(&self.plan.steps));
+            text += &format!("Would do:\n{}", numbered_steps(&self.plan.steps));
         }
         text + "Nothing was changed.\n"
     }
 }
 
-fn numbered(steps: &[Step]) -> String {
+fn numbered_steps(steps: &[Step]) -> String {
     steps.iter().enumerate().fold(String::new(), |mut text, (at, step)| {
         // Writing to a string never fails.
         let _ = writeln!(text, "  {}. {step}", at + 1);
@@ -170,7 +171,7 @@ impl Human for InstallResult {
         let until = self.until.as_ref().map_or_else(String::new, |until| {
             format!("On trial until {until}; run `tenure confirm` to make it permanent\n")
         });
-        text + &until + &self.migration.as_ref().map_or_else(String::new, goes_on)
+        text + &until + &self.migration.as_ref().map_or_else(String::new, pending_migration_line)
     }
 }
 
@@ -247,7 +248,7 @@ impl Human for Walked {
                 )
             }
         };
-        text + &migration.as_ref().map_or_else(String::new, goes_on)
+        text + &migration.as_ref().map_or_else(String::new, pending_migration_line)
     }
 }
 
@@ -262,8 +263,10 @@ impl Human for Migrated {
                 "Would migrate the data with the migrate hook of {}.\nNothing was changed.\n",
                 self.version
             ),
-            (Some(migration), true, _) => said(migration),
-            (Some(migration @ Migration { stage: Stage::Due | Stage::Running, .. }), ..) => said(migration),
+            (Some(migration), true, _) => migration_line(migration),
+            (Some(migration @ Migration { stage: Stage::Due | Stage::Running, .. }), ..) => {
+                migration_line(migration)
+            }
             (_, false, _) => format!("{format}There is nothing to migrate.\n"),
             (None, true, false) => format,
         }
@@ -271,16 +274,16 @@ impl Human for Migrated {
 }
 
 /// Returns the line for a migration that runs in the background.
-fn goes_on(migration: &Migration) -> String {
+fn pending_migration_line(migration: &Migration) -> String {
     format!("Data migration {migration}; run `tenure status` to see its state\n")
 }
 
-fn said(migration: &Migration) -> String {
+fn migration_line(migration: &Migration) -> String {
     format!("Data migration {migration}\n")
 }
 
 impl Human for Migrator {
     fn human(&self) -> String {
-        self.migration.as_ref().map_or_else(String::new, said)
+        self.migration.as_ref().map_or_else(String::new, migration_line)
     }
 }

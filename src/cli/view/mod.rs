@@ -126,7 +126,7 @@ pub fn error_document(error: &Error) -> Result<String> {
 
 /// Escapes all control characters except newline and tab, because a terminal interprets them. In a JSON document they
 /// occur only in strings, where the JSON escape means the same text.
-pub fn plain(text: &str, style: Style) -> String {
+pub fn escape_controls(text: &str, style: Style) -> String {
     let shown = |c: char| match style {
         _ if !c.is_control() || matches!(c, '\n' | '\t') => c.to_string(),
         Style::Human => c.escape_default().collect(),
@@ -140,11 +140,11 @@ const LABEL_MAX: usize = 24;
 
 /// Returns the text with lines of at most `width` columns, broken between words. A continuation line is aligned with the
 /// text behind the label of its line, as behind `hint: `. A word that is wider stays whole, for copying.
-pub fn wrapped(text: &str, width: usize) -> String {
-    text.split_inclusive('\n').map(|line| wrapped_line(line, width)).collect()
+pub fn wrap(text: &str, width: usize) -> String {
+    text.split_inclusive('\n').map(|line| wrap_line(line, width)).collect()
 }
 
-fn wrapped_line(line: &str, width: usize) -> String {
+fn wrap_line(line: &str, width: usize) -> String {
     let indent = indent(line);
     if line.trim_end().chars().count() <= width || width < 2 * LABEL_MAX {
         return line.to_owned();
@@ -184,12 +184,12 @@ mod tests {
     #[test]
     fn lines_break_between_words() {
         let short = "Current: 5.0.1\n* 5.0.1\tpermanent\n";
-        assert_eq!(wrapped(short, 60), short);
+        assert_eq!(wrap(short, 60), short);
         let long = format!("  hint: {}\n", "word ".repeat(12).trim_end());
         let expected = "  hint: word word word word word word word word\n        word word word word\n";
-        assert_eq!(wrapped(&long, 48), expected);
-        assert_eq!(wrapped(&long, 20), long, "a terminal that is too narrow");
+        assert_eq!(wrap(&long, 48), expected);
+        assert_eq!(wrap(&long, 20), long, "a terminal that is too narrow");
         let word = format!("Root: {}\n", "x".repeat(60));
-        assert_eq!(wrapped(&word, 50), word, "a long word is not broken");
+        assert_eq!(wrap(&word, 50), word, "a long word is not broken");
     }
 }

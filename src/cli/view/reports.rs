@@ -21,13 +21,13 @@ use super::{Form, Human, counted};
 
 impl Human for Versions {
     fn human(&self) -> String {
-        let lines = self.releases.iter().map(|r| listed(&r.version, r.state, r.failed.is_some()));
+        let lines = self.releases.iter().map(|r| release_line(&r.version, r.state, r.failed.is_some()));
         std::iter::once("Installed versions:\n".to_owned()).chain(lines).collect()
     }
 }
 
 /// Formats a release in a list. A failed release that is in use again is being retried, so `failed` is not shown.
-fn listed(version: &Version, state: ReleaseState, failed: bool) -> String {
+fn release_line(version: &Version, state: ReleaseState, failed: bool) -> String {
     let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
     let failed = if failed && !in_use { ", failed its trial" } else { "" };
     format!("* {version}\t{state}{failed}\n")
@@ -37,13 +37,13 @@ impl Human for CheckReport {
     const FORM: Form = Form::Prose;
 
     fn human(&self) -> String {
-        let line = |told: &CheckRow| {
-            let verdict = if told.ok { "ok    " } else { "FAILED" };
-            let hints: String = told.hints.iter().map(|hint| format!("        hint: {hint}\n")).collect();
-            format!("{verdict}  {}: {}\n{hints}", told.check, told.found)
+        let line = |row: &CheckRow| {
+            let verdict = if row.ok { "ok    " } else { "FAILED" };
+            let hints: String = row.hints.iter().map(|hint| format!("        hint: {hint}\n")).collect();
+            format!("{verdict}  {}: {}\n{hints}", row.check, row.found)
         };
         let lines: String = self.checks.iter().map(line).collect();
-        let failed = self.checks.iter().filter(|told| !told.ok).count();
+        let failed = self.checks.iter().filter(|row| !row.ok).count();
         match failed {
             0 => format!("{lines}All checks passed for {}.\n", self.version),
             1 => format!("{lines}One check failed for {}.\n", self.version),
@@ -59,12 +59,12 @@ impl Human for CheckReport {
 impl Human for Supported {
     fn human(&self) -> String {
         let line = |Support { version, state, runs }: &Support| {
-            let told = match runs {
+            let row = match runs {
                 Some(true) => format!("runs on {}", self.os),
                 Some(false) => format!("does not run on {}", self.os),
                 None => "does not say".to_owned(),
             };
-            format!("* {version}\t{state}\t{told}\n")
+            format!("* {version}\t{state}\t{row}\n")
         };
         self.releases.iter().map(line).collect()
     }
@@ -156,7 +156,7 @@ impl Human for Status {
             text += &format!("Data migration: {migration}\n");
         }
         text += "Releases:\n";
-        self.releases.iter().for_each(|r| text += &listed(&r.version, r.state, r.failed));
+        self.releases.iter().for_each(|r| text += &release_line(&r.version, r.state, r.failed));
         if let Some(trial) = &self.last_trial {
             text += &format!("Last: {trial}\n");
         }
@@ -164,7 +164,7 @@ impl Human for Status {
             text += &format!("Failed: {} on {}: {}\n", failure.version, failure.when, failure.why);
         }
         if let Some(unfinished) = &self.unfinished {
-            text += &begun(unfinished);
+            text += &unfinished_line(unfinished);
         }
         for problem in &self.problems {
             text += &format!("Problem: {}\n", problem.message);
@@ -178,7 +178,7 @@ impl Human for Status {
     }
 }
 
-fn begun(unfinished: &Unfinished) -> String {
+fn unfinished_line(unfinished: &Unfinished) -> String {
     let Unfinished { command, by, started, .. } = unfinished;
     match (unfinished.at_work, unfinished.pid) {
         (_, Some(pid)) => format!("Under way: {command}, pid {pid}\n"),
@@ -192,11 +192,11 @@ impl Human for History {
     const FORM: Form = Form::Prose;
 
     fn human(&self) -> String {
-        self.entries.iter().map(remembered).collect()
+        self.entries.iter().map(history_line).collect()
     }
 }
 
-fn remembered(Remembered { entry, trial }: &Remembered) -> String {
+fn history_line(Remembered { entry, trial }: &Remembered) -> String {
     let HistoryEntry { from, to, permanent, .. } = entry;
     let is_rollback = entry.outcome == Outcome::Done && entry.error.is_some();
     let how = match (entry.outcome, from, to) {
@@ -215,7 +215,7 @@ fn remembered(Remembered { entry, trial }: &Remembered) -> String {
         (Some(from), Some(to)) if from != to && !is_rollback => format!("from {from} to {to}, "),
         _ => String::new(),
     };
-    let since = trial.filter(|_| permanent != to && entry.outcome == Outcome::Done).map_or("", since);
+    let since = trial.filter(|_| permanent != to && entry.outcome == Outcome::Done).map_or("", trial_outcome);
     let took = entry.took_ms.map_or_else(String::new, |ms| {
         let took = Duration::from_millis(ms.max(1));
         format!(" in {}{}", if ms == 0 { "less than " } else { "" }, humantime::format_duration(took))
@@ -225,7 +225,7 @@ fn remembered(Remembered { entry, trial }: &Remembered) -> String {
 }
 
 /// Returns how a trial ended after the command that began it.
-fn since(trial: TrialOutcome) -> &'static str {
+fn trial_outcome(trial: TrialOutcome) -> &'static str {
     match trial {
         TrialOutcome::OnTrial => "",
         TrialOutcome::Permanent => ", then permanent",
@@ -236,7 +236,7 @@ fn since(trial: TrialOutcome) -> &'static str {
 }
 impl Human for Verified {
     fn human(&self) -> String {
-        self.releases.iter().map(judged).collect()
+        self.releases.iter().map(verdict_lines).collect()
     }
 
     fn code(&self) -> u8 {
@@ -244,7 +244,7 @@ impl Human for Verified {
     }
 }
 
-fn judged(Judged { version, verdict }: &Judged) -> String {
+fn verdict_lines(Judged { version, verdict }: &Judged) -> String {
     let differences = match verdict {
         ReleaseVerdict::Intact => return format!("Release {version} is unchanged since it was unpacked.\n"),
         ReleaseVerdict::Unknown => {
