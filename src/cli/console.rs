@@ -135,7 +135,7 @@ impl Console {
                     .causes()
                     .iter()
                     .for_each(|cause| self.tell(Level::Error, &format!("caused by: {cause}")));
-                error.hints().iter().for_each(|hint| self.tell(Level::Notice, &format!("hint: {hint}")));
+                self.tell_hints(error);
             }
         }
         error.kind().code()
@@ -145,7 +145,7 @@ impl Console {
     pub fn report_damage(&mut self, root: &Root) {
         for error in root.damage() {
             self.warn(&error.in_one_line());
-            error.hints().iter().for_each(|hint| self.tell(Level::Notice, &format!("hint: {hint}")));
+            self.tell_hints(&error);
         }
     }
 
@@ -184,6 +184,10 @@ impl Console {
         self.bar.aside(|| {
             let _ = io::stderr().write_all(text.as_bytes());
         });
+    }
+
+    fn tell_hints(&self, error: &Error) {
+        error.hints().iter().for_each(|hint| self.tell(Level::Notice, &format!("hint: {hint}")));
     }
 
     fn detail(&self, text: impl FnOnce() -> String) {

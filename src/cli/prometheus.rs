@@ -1,6 +1,6 @@
 //! Formats the status of a root in the text format of Prometheus (version 0.0.4).
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
@@ -155,8 +155,7 @@ impl Page {
             })
             .collect();
         if !lines.is_empty() {
-            // Writing to a string never fails.
-            let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n{lines}");
+            self.text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{lines}");
         }
     }
 }

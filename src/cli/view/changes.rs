@@ -1,7 +1,5 @@
 //! Formats the results of commands that change something, and the messages on their way.
 
-use std::fmt::Write;
-
 use bytesize::ByteSize;
 
 use tenure::data::{Migration, Stage, named};
@@ -120,18 +118,14 @@ impl Human for DryRun {
 }
 
 fn numbered_steps(steps: &[Step]) -> String {
-    steps.iter().enumerate().fold(String::new(), |mut text, (at, step)| {
-        // Writing to a string never fails.
-        let _ = writeln!(text, "  {}. {step}", at + 1);
-        text
-    })
+    steps.iter().enumerate().map(|(at, step)| format!("  {}. {step}\n", at + 1)).collect()
 }
 
 impl Human for Adopted {
     fn human(&self) -> String {
         let mut text = format!("Adopted {} as release {}\n", self.from, self.version);
         if self.state == ReleaseState::Permanent {
-            text += &format!("Installed Release: {0}\nMade release permanent: \"{0}\"\n", self.version);
+            text += &format!("{}\n", arrived(&self.version));
         }
         text
     }
