@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use serde::Serialize;
 use terminal_size::terminal_size_of;
 
 use tenure::clock;
@@ -14,21 +13,11 @@ use tenure::plan::{Hop, Item, Step, Toward};
 use tenure::process::Interrupt;
 use tenure::progress::Progress;
 use tenure::release::ReleaseState;
+use tenure::root::Root;
 use tenure::version::Version;
 
-use super::human::{self, Form, Human};
-use super::json;
 use super::progress_bar::ProgressLine;
-use super::wrap::wrapped;
-
-/// The format of results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// Text.
-    Human,
-    /// One JSON document.
-    Json,
-}
+use super::view::{Form, Shown, Style, changes, error_document, escape_controls, wrap};
 
 /// The amount of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,27 +39,6 @@ enum Level {
     Info = 6,
 }
 
-/// A formatted result.
-pub struct Shown {
-    text: String,
-    form: Form,
-    code: u8,
-}
-
-impl Shown {
-    /// Formats a result in the given style.
-    ///
-    /// # Errors
-    /// Returns an error if the result cannot be serialized, which does not happen for the existing types.
-    pub fn of<T: Human + Serialize>(style: Style, result: &T) -> Result<Self> {
-        let (text, form) = match style {
-            Style::Human => (result.human(), T::FORM),
-            Style::Json => (json::document(result)?, Form::Lines),
-        };
-        Ok(Self { text, form, code: result.code() })
-    }
-}
-
 /// The output of one command.
 pub struct Console {
     style: Style,
@@ -79,7 +47,7 @@ pub struct Console {
     journal: bool,
     /// When the current step began.
     step_began: Duration,
-    command: &'static str,
+    command: String,
     /// A product's own command, which messages name instead of `tenure`.
     known_as: Option<String>,
     interrupt: Interrupt,
@@ -98,7 +66,7 @@ pub fn known_as() -> Option<String> {
 }
 
 impl Console {
-    pub fn new(style: Style, loudness: Loudness, command: &'static str) -> Self {
+    pub fn new(style: Style, loudness: Loudness, command: String) -> Self {
         let is_watched = style == Style::Human && loudness != Loudness::Quiet && io::stderr().is_terminal();
         Self {
             style,
@@ -117,19 +85,13 @@ impl Console {
     }
 
     /// Notes that the command changes something. From now on, a signal interrupts it at a safe point.
-    pub fn listen(&mut self, interrupt: Interrupt) {
-        self.interrupt = interrupt;
+    ///
+    /// # Errors
+    /// Returns an error if a signal handler cannot be installed.
+    pub fn listen(&mut self) -> Result<()> {
+        self.interrupt = Interrupt::listen()?;
         self.changing = true;
-    }
-
-    /// Returns the name of the command.
-    pub fn command(&self) -> &'static str {
-        self.command
-    }
-
-    /// Returns the format of results.
-    pub fn style(&self) -> Style {
-        self.style
+        Ok(())
     }
 
     /// Prints a result and returns its exit code.
@@ -141,7 +103,7 @@ impl Console {
                 Form::Script => self.write(&shown.text),
                 Form::Lines => self.print(&shown.text),
                 Form::Prose => self.print(&match terminal_size_of(io::stdout()) {
-                    Some((width, _)) => wrapped(&shown.text, width.0.into()),
+                    Some((width, _)) => wrap(&shown.text, width.0.into()),
                     None => shown.text.clone(),
                 }),
             }
@@ -166,23 +128,25 @@ impl Console {
     pub fn fail(&mut self, error: &Error) -> u8 {
         self.bar.clear();
         match self.style {
-            Style::Json => self.print(&json::error(error).unwrap_or_default()),
+            Style::Json => self.print(&error_document(error).unwrap_or_default()),
             Style::Human => {
                 self.tell(Level::Error, &format!("error: {error}"));
                 error
                     .causes()
                     .iter()
                     .for_each(|cause| self.tell(Level::Error, &format!("caused by: {cause}")));
-                error.hints().iter().for_each(|hint| self.tell(Level::Notice, &format!("hint: {hint}")));
+                self.tell_hints(error);
             }
         }
         error.kind().code()
     }
 
-    /// Prints an error that does not stop the command as a warning, with its hints.
-    pub fn report(&mut self, error: &Error) {
-        self.warn(&error.in_one_line());
-        error.hints().iter().for_each(|hint| self.tell(Level::Notice, &format!("hint: {hint}")));
+    /// Prints damage of the root that does not stop the command as warnings, with their hints.
+    pub fn report_damage(&mut self, root: &Root) {
+        for error in root.damage() {
+            self.warn(&error.in_one_line());
+            self.tell_hints(&error);
+        }
     }
 
     /// Returns the text with the product's own command in place of `tenure`.
@@ -195,7 +159,7 @@ impl Console {
 
     fn print(&mut self, text: &str) {
         let text = self.as_given_here(text);
-        self.write(&plain(&text, self.style));
+        self.write(&escape_controls(&text, self.style));
     }
 
     fn write(&mut self, text: &str) {
@@ -212,7 +176,7 @@ impl Console {
 
     /// Prints a message beside the result. A write error is ignored, because it cannot be reported anywhere.
     fn tell(&self, level: Level, text: &str) {
-        let text = plain(&self.as_given_here(text), Style::Human);
+        let text = escape_controls(&self.as_given_here(text), Style::Human);
         let text = match self.journal {
             true => text.lines().map(|line| format!("<{}>{line}\n", level as u8)).collect(),
             false => format!("{text}\n"),
@@ -222,22 +186,15 @@ impl Console {
         });
     }
 
+    fn tell_hints(&self, error: &Error) {
+        error.hints().iter().for_each(|hint| self.tell(Level::Notice, &format!("hint: {hint}")));
+    }
+
     fn detail(&self, text: impl FnOnce() -> String) {
         if self.loudness == Loudness::Verbose {
             self.tell(Level::Info, &text());
         }
     }
-}
-
-/// Escapes all control characters except newline and tab, because a terminal interprets them. In a JSON document they
-/// occur only in strings, where the JSON escape means the same text.
-pub fn plain(text: &str, style: Style) -> String {
-    let shown = |c: char| match style {
-        _ if !c.is_control() || matches!(c, '\n' | '\t') => c.to_string(),
-        Style::Human => c.escape_default().collect(),
-        Style::Json => format!("\\u{:04x}", u32::from(c)),
-    };
-    text.chars().map(shown).collect()
 }
 
 /// Returns whether standard error leads to the journal, by the method of systemd.exec(5).
@@ -252,11 +209,11 @@ impl Progress for Console {
     }
 
     fn waiting(&mut self, for_what: &str, left: Duration) {
-        self.bar.wait(&plain(for_what, Style::Human), left);
+        self.bar.wait(&escape_controls(for_what, Style::Human), left);
     }
 
     fn working(&mut self, on_what: &str) {
-        self.bar.work(&plain(on_what, Style::Human));
+        self.bar.work(&escape_controls(on_what, Style::Human));
     }
 
     fn interrupted(&self) -> bool {
@@ -266,13 +223,13 @@ impl Progress for Console {
 
 impl Reporter for Console {
     fn opening(&mut self, version: &Version, was: Option<ReleaseState>) {
-        if let Some(line) = human::opening(self.command, version, was) {
+        if let Some(line) = changes::opening(&self.command, version, was) {
             self.line(&line);
         }
     }
 
     fn staging(&mut self, step: &Step) {
-        self.bar.about(human::verb(step));
+        self.bar.about(changes::verb(step));
         self.detail(|| format!("step: staging, to {step}"));
     }
 
@@ -299,7 +256,7 @@ impl Reporter for Console {
         self.bar.clear();
         self.step_began = clock::since_boot();
         self.detail(|| format!("step: {step}"));
-        if let Some(line) = human::begun(step, self.replacing) {
+        if let Some(line) = changes::begun(step, self.replacing) {
             self.line(&line);
         }
         self.replacing = matches!(step, Step::Trash { item: Item::Release(_) });
@@ -309,21 +266,21 @@ impl Reporter for Console {
         self.bar.clear();
         let took = clock::since_boot().saturating_sub(self.step_began);
         self.detail(|| format!("done: {step}, in {} ms", took.as_millis()));
-        if let Some(line) = human::done(step) {
+        if let Some(line) = changes::done(step) {
             self.line(&line);
         }
     }
 
     fn hop(&mut self, leg: &Hop, at: usize, of: usize) {
-        self.line(&human::hop(leg, at, of));
+        self.line(&changes::hop(leg, at, of));
     }
 
     fn arrived(&mut self, leg: &Hop) {
-        self.line(&human::arrived(&leg.to));
+        self.line(&changes::arrived(&leg.to));
     }
 
     fn recovered(&mut self, recovered: &Recovered) {
-        let how = match (recovered.toward, self.command) {
+        let how = match (recovered.toward, self.command.as_str()) {
             (Toward::Forward, _) => "finished",
             (Toward::Back, "boot") => "rolled back; boot does not start the service",
             (Toward::Back, _) => "rolled back",

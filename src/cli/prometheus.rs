@@ -1,17 +1,17 @@
 //! Formats the status of a root in the text format of Prometheus (version 0.0.4).
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
+use clap::Subcommand;
 use serde::Serialize;
 
 use tenure::health::Sample;
 use tenure::ops::{DiskSpace, RootState, Status};
 use tenure::root::HistoryEntry;
 
-use super::args;
-use super::console::{Style, plain};
-use super::human::Human;
+use super::args::Operate;
+use super::view::{Human, Style, escape_controls};
 
 /// A status as metrics. The exit code is always 0: the metrics report problems, and a script that keeps the old file
 /// after a failure would hide them.
@@ -98,7 +98,7 @@ impl Page {
 
     fn last(&mut self, last: Option<&HistoryEntry>) {
         let outcome = last.map(|last| {
-            let (command, outcome) = (args::command_in(&last.command), word(&last.outcome));
+            let (command, outcome) = (command_in(&last.command), word(&last.outcome));
             (format!("{},{}", label("command", &command), label("outcome", &outcome)), 1)
         });
         let help = "The outcome of the last transaction in the history; always 1.";
@@ -155,14 +155,13 @@ impl Page {
             })
             .collect();
         if !lines.is_empty() {
-            // Writing to a string never fails.
-            let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n{lines}");
+            self.text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{lines}");
         }
     }
 }
 
 fn label(name: &str, value: &impl Display) -> String {
-    let value = plain(&value.to_string(), Style::Human).replace('\t', r"\t");
+    let value = escape_controls(&value.to_string(), Style::Human).replace('\t', r"\t");
     let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
     format!("{name}=\"{value}\"")
 }
@@ -173,4 +172,9 @@ fn word(value: &impl Serialize) -> String {
         Ok(serde_json::Value::String(word)) => word,
         _ => String::new(),
     }
+}
+
+/// Returns the command that a line of the history is about.
+fn command_in(line: &str) -> &str {
+    line.split_whitespace().find(|word| Operate::has_subcommand(word)).unwrap_or("unknown")
 }

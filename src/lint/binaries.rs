@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
-use super::{Code, FileMagic, FileType, Finding, Release};
+use super::finding::{Code, Finding};
+use super::release::{FileMagic, FileType, Release};
 
 /// The words for architectures in the names of files and directories, by uname's word.
 const WORDS: [(&str, &[&str]); 8] = [
@@ -20,7 +21,7 @@ const WORDS: [(&str, &[&str]); 8] = [
 /// Reports the binaries that are for none of the architectures in `arch`; if empty, that of most binaries counts.
 pub fn check(release: &Release, arch: &[String]) -> Vec<Finding> {
     let binaries: Vec<(&str, &str)> = release
-        .heads
+        .programs
         .iter()
         .filter_map(|(path, head)| match head {
             FileMagic::Binary(arch) => Some((path.as_str(), arch.as_str())),
@@ -61,7 +62,7 @@ fn words(arch: &str) -> Vec<&str> {
 }
 
 /// Returns whether a name contains one of the words for this architecture.
-fn tells(name: &str, arch: &str) -> bool {
+fn names_arch(name: &str, arch: &str) -> bool {
     let is_word = |word: &&str| {
         name.match_indices(*word).any(|(at, _)| {
             let (before, behind) = (&name[..at], &name[at + word.len()..]);
@@ -85,10 +86,10 @@ impl<'a> Choice<'a> {
     fn of(release: &'a Release, meant: &[&'a str]) -> Self {
         let parent = |(path, thing): (&'a String, &FileType)| {
             let (parent, name) = split(path);
-            let is_meant = *thing == FileType::Directory && meant.iter().any(|arch| tells(name, arch));
+            let is_meant = *thing == FileType::Directory && meant.iter().any(|arch| names_arch(name, arch));
             is_meant.then_some(parent)
         };
-        let parents = release.things.iter().filter_map(parent).collect();
+        let parents = release.entries.iter().filter_map(parent).collect();
         Self { release, meant: meant.iter().flat_map(|arch| words(arch)).collect(), parents }
     }
 
@@ -100,11 +101,11 @@ impl<'a> Choice<'a> {
         let mut dirs = iter::successors(Some(parent), |dir| Some(split(dir).0).filter(|_| !dir.is_empty()));
         let is_chosen = |dir: &str| {
             let (above, name) = split(dir);
-            tells(name, arch) && self.parents.contains(above)
+            names_arch(name, arch) && self.parents.contains(above)
         };
         let has_twin = |word: &str| {
             let twins = self.meant.iter().map(|meant| name.replace(word, meant)).filter(|twin| twin != name);
-            twins.map(|twin| join(parent, &twin)).any(|twin| self.release.things.contains_key(&twin))
+            twins.map(|twin| join(parent, &twin)).any(|twin| self.release.entries.contains_key(&twin))
         };
         dirs.any(is_chosen) || words(arch).into_iter().any(has_twin)
     }
@@ -126,10 +127,10 @@ mod tests {
     fn release(binaries: &[(&str, &str)]) -> Release {
         let mut release = Release::default();
         for (path, arch) in binaries {
-            release.heads.insert((*path).to_owned(), FileMagic::Binary((*arch).to_owned()));
-            release.things.insert((*path).to_owned(), FileType::File { executable: true });
+            release.programs.insert((*path).to_owned(), FileMagic::Binary((*arch).to_owned()));
+            release.entries.insert((*path).to_owned(), FileType::File { executable: true });
             for (at, _) in path.match_indices('/') {
-                release.things.insert(path[..at].to_owned(), FileType::Directory);
+                release.entries.insert(path[..at].to_owned(), FileType::Directory);
             }
         }
         release

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::version::Version;
 
-use super::{Code, FileMagic, FileType, Finding, Interpreter, Release, Shebang, binaries};
+use super::binaries;
+use super::finding::{Code, Finding};
+use super::release::{FileMagic, FileType, Interpreter, Release, Shebang};
 
 /// The interpreters on every host, in /bin or /usr/bin: those of the packages that Debian calls essential.
 const STANDARD: [&str; 9] = ["sh", "bash", "env", "awk", "sed", "perl", "cat", "false", "true"];
@@ -30,7 +32,7 @@ pub fn check<'a>(
     let hooks: BTreeSet<String> =
         hooks.filter_map(|hook| release.resolve(hook)).map(|(path, _)| path).collect();
     let is_run = |path: &String| is_executable(release, path) || hooks.contains(path);
-    let scripts = release.heads.iter().filter_map(|(path, head)| match head {
+    let scripts = release.programs.iter().filter_map(|(path, head)| match head {
         FileMagic::Script(shebang) if is_run(path) => {
             interpreter(release, version, shebang, !hooks.contains(path)).map(|(message, hint)| {
                 let finding = Finding::new(Code::InterpreterMissing, path, message);
@@ -39,11 +41,11 @@ pub fn check<'a>(
         }
         _ => None,
     });
-    scripts.chain(binaries::check(release, arch)).chain(written(release)).collect()
+    scripts.chain(binaries::check(release, arch)).chain(check_written(release)).collect()
 }
 
 fn is_executable(release: &Release, path: &str) -> bool {
-    matches!(release.things.get(path), Some(FileType::File { executable: true }))
+    matches!(release.entries.get(path), Some(FileType::File { executable: true }))
 }
 
 /// Returns why a script cannot run, and a hint if there is a specific one. The PATH of the service may contain
@@ -68,7 +70,7 @@ fn interpreter(
             Some(format!("have env split the line: `#!{} -S {words}`", shebang.interpreter)),
         )),
         Interpreter::Named(program) if STANDARD.contains(&program) => None,
-        Interpreter::Named(program) => match (ships(release, program), has_path) {
+        Interpreter::Named(program) => match (has_program(release, program), has_path) {
             (true, true) => None,
             (true, false) => {
                 Some((format!("is run by {program:?}, which is not on the PATH of hooks"), None))
@@ -77,7 +79,7 @@ fn interpreter(
         },
         Interpreter::Path(program) if is_standard(program) => None,
         Interpreter::Path(program) => {
-            match inside(program, version).and_then(|inside| release.resolve(inside)) {
+            match path_in_release(program, version).and_then(|inside| release.resolve(inside)) {
                 Some((_, FileType::File { executable: true })) => None,
                 Some(_) => Some((
                     format!("is run by {program:?}, which is not an executable file"),
@@ -96,7 +98,7 @@ fn is_standard(path: &str) -> bool {
 
 /// Returns the path in the release of an interpreter that is named by a relative path, through a link of a root, or
 /// through `releases/` and this version. Hooks run in the directory of their release.
-fn inside<'a>(interpreter: &'a str, version: Option<&Version>) -> Option<&'a str> {
+fn path_in_release<'a>(interpreter: &'a str, version: Option<&Version>) -> Option<&'a str> {
     if !interpreter.starts_with('/') {
         return Some(interpreter).filter(|path| !path.is_empty());
     }
@@ -111,17 +113,17 @@ fn inside<'a>(interpreter: &'a str, version: Option<&Version>) -> Option<&'a str
 }
 
 /// Returns whether the release contains a program of this name, which the service may find on its PATH.
-fn ships(release: &Release, program: &str) -> bool {
+fn has_program(release: &Release, program: &str) -> bool {
     let named = |path: &&String| path.rsplit('/').next() == Some(program);
     let is_program =
         |path: &String| matches!(release.resolve(path), Some((_, FileType::File { executable: true })));
-    release.things.keys().filter(named).any(is_program)
+    release.entries.keys().filter(named).any(is_program)
 }
 
-fn written(release: &Release) -> Vec<Finding> {
+fn check_written(release: &Release) -> Vec<Finding> {
     let files = || {
         let is_file = |(_, thing): &(&String, &FileType)| matches!(thing, FileType::File { .. });
-        release.things.iter().filter(is_file).map(|(path, _)| path.as_str())
+        release.entries.iter().filter(is_file).map(|(path, _)| path.as_str())
     };
     let mut directories: BTreeMap<&str, usize> = BTreeMap::new();
     files().filter_map(written_dir).for_each(|top| *directories.entry(top).or_default() += 1);
@@ -147,13 +149,13 @@ fn written_dir(path: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn release(paths: &[(&str, bool)], heads: &[(&str, FileMagic)]) -> Release {
+    fn release(paths: &[(&str, bool)], programs: &[(&str, FileMagic)]) -> Release {
         let file = |(path, executable): &(&str, bool)| {
             ((*path).to_owned(), FileType::File { executable: *executable })
         };
         Release {
-            things: paths.iter().map(file).collect(),
-            heads: heads.iter().map(|(path, head)| ((*path).to_owned(), head.clone())).collect(),
+            entries: paths.iter().map(file).collect(),
+            programs: programs.iter().map(|(path, head)| ((*path).to_owned(), head.clone())).collect(),
             ..Release::default()
         }
     }

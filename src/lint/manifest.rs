@@ -13,7 +13,9 @@ use crate::naming;
 use crate::settings;
 use crate::version::Range;
 
-use super::{Code, FileMagic, FileType, Finding, Release, requires};
+use super::finding::{Code, Finding};
+use super::release::{FileMagic, FileType, Release};
+use super::requires;
 
 type Key<'a> = Spanned<Cow<'a, str>>;
 
@@ -35,10 +37,10 @@ pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) 
             Ok(manifest) => break Some(manifest),
             Err(error) => {
                 // A key that an earlier pass removed is not missing.
-                if !missing(&error).is_some_and(|key| is_there(whole.get_ref(), &error, key)) {
-                    findings.push(refused(text, &error));
+                if !missing(&error).is_some_and(|key| has_key(whole.get_ref(), &error, key)) {
+                    findings.push(parser_finding(text, &error));
                 }
-                if !mend(root.get_mut(), &error) {
+                if !repair(root.get_mut(), &error) {
                     break None;
                 }
             }
@@ -46,7 +48,7 @@ pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) 
     };
     if let Some(manifest) = &manifest {
         let lines = Lines { text, root: whole.get_ref() };
-        findings.extend(declared(manifest, &lines, release));
+        findings.extend(check_values(manifest, &lines, release));
     }
     findings.sort_by_key(|finding| {
         finding.place.strip_prefix(MANIFEST).and_then(|place| place.strip_prefix(':')?.parse::<usize>().ok())
@@ -55,7 +57,7 @@ pub fn check(text: &str, release: &Release) -> (Option<Manifest>, Vec<Finding>) 
 }
 
 /// Returns the fault that a parser error reports.
-fn refused(text: &str, error: &Error) -> Finding {
+fn parser_finding(text: &str, error: &Error) -> Finding {
     let (code, told) = (code(error.message()), message(error));
     let span = error.span().filter(|_| code != Code::ManifestMissing);
     let finding = finding(code, text, span, told);
@@ -85,7 +87,7 @@ fn place(text: &str, at: usize) -> String {
 }
 
 /// Removes the entry that the parser refused, or adds the key that it missed. Returns false if it can do neither.
-fn mend(table: &mut DeTable<'_>, error: &Error) -> bool {
+fn repair(table: &mut DeTable<'_>, error: &Error) -> bool {
     let Some(span) = error.span() else { return false };
     match missing(error) {
         Some(key) if matches!(key, "name" | "version") && !table.contains_key(key) => {
@@ -93,7 +95,7 @@ fn mend(table: &mut DeTable<'_>, error: &Error) -> bool {
             table.insert(Spanned::new(0..0, key.to_owned().into()), Spanned::new(0..0, value));
             true
         }
-        _ => take_out(table, &span),
+        _ => remove_entry(table, &span),
     }
 }
 
@@ -103,7 +105,7 @@ fn missing(error: &Error) -> Option<&str> {
 }
 
 /// Returns whether the key is in the table that the error is about, which is the whole manifest or a table in it.
-fn is_there(table: &DeTable<'_>, error: &Error, key: &str) -> bool {
+fn has_key(table: &DeTable<'_>, error: &Error, key: &str) -> bool {
     let about = |value: &&Spanned<DeValue<'_>>| error.span().as_ref() == Some(&value.span());
     match table.values().find(about) {
         Some(inner) => inner.get_ref().as_table().is_some_and(|inner| inner.contains_key(key)),
@@ -112,13 +114,13 @@ fn is_there(table: &DeTable<'_>, error: &Error, key: &str) -> bool {
 }
 
 /// Removes the innermost entry that contains the span.
-fn take_out(table: &mut DeTable<'_>, span: &ops::Range<usize>) -> bool {
+fn remove_entry(table: &mut DeTable<'_>, span: &ops::Range<usize>) -> bool {
     let within = |outer: ops::Range<usize>| outer.start <= span.start && span.end <= outer.end;
     for (_, value) in table.iter_mut() {
         let whole = value.span() == *span;
         if let DeValue::Table(inner) = value.get_mut()
             && !whole
-            && take_out(inner, span)
+            && remove_entry(inner, span)
         {
             return true;
         }
@@ -146,8 +148,8 @@ impl Lines<'_> {
 }
 
 /// Reports the faults of values that the parser accepts.
-fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = named(manifest, lines, release).into_iter().collect();
+fn check_values(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = check_name(manifest, lines, release).into_iter().collect();
     let upgrade = &manifest.upgrade;
     if upgrade.from.as_ref().is_some_and(Vec::is_empty) {
         let message = "no release can be upgraded to it: the list is empty";
@@ -164,17 +166,17 @@ fn declared(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Vec<Fi
         }
     }
     findings.extend(requires::check(&manifest.requires, &|key| lines.of("requires", key)));
-    findings.extend(
-        programs(manifest)
-            .filter_map(|(table, key, argv)| hook(key, argv.program(), &lines.of(table, key), release)),
-    );
-    findings.extend(untold(manifest, lines, release));
+    findings
+        .extend(programs(manifest).filter_map(|(table, key, argv)| {
+            check_hook(key, argv.program(), &lines.of(table, key), release)
+        }));
+    findings.extend(check_running_version(manifest, lines, release));
     findings
 }
 
 /// Reports a release that moves a running service although Tenure cannot determine afterwards which release the
 /// service runs. The process of a script only shows its interpreter.
-fn untold(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
+fn check_running_version(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
     let (hooks, hot_from) = (&manifest.hooks, &manifest.upgrade.hot_from);
     let (table, key, _) = [
         ("hooks", "hot-upgrade", hooks.hot_upgrade.is_some()),
@@ -184,7 +186,7 @@ fn untold(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<F
     .into_iter()
     .find(|(.., is_there)| *is_there)?;
     let is_known = hooks.running_version.is_some()
-        || release.heads.values().any(|head| matches!(head, FileMagic::Binary(_)));
+        || release.programs.values().any(|head| matches!(head, FileMagic::Binary(_)));
     let message = format!(
         "`{key}` moves a running service, but the release holds scripts only: Tenure cannot determine which release an \
          interpreter runs"
@@ -202,7 +204,7 @@ pub fn programs(manifest: &Manifest) -> impl Iterator<Item = (&'static str, &'st
 }
 
 /// Reports a fault of the name or the version.
-fn named(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
+fn check_name(manifest: &Manifest, lines: &Lines<'_>, release: &Release) -> Option<Finding> {
     let (name, version) = (&manifest.name, &manifest.version);
     if let Err(error) = settings::check_product(name) {
         let at = lines.root.get_key_value("name").map(|(key, _)| key.span());
@@ -227,7 +229,7 @@ fn comes_before(range: &Range, manifest: &Manifest) -> bool {
 }
 
 /// Reports a fault of a hook's program. `place` is the place of the hook in the manifest.
-fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Finding> {
+fn check_hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Finding> {
     let finding =
         |code, what: &str| Some(Finding::new(code, place, format!("`{key}` runs {program:?}, which {what}")));
     let Some((path, thing)) = release.resolve(program) else {
@@ -235,7 +237,7 @@ fn hook(key: &str, program: &str, place: &str, release: &Release) -> Option<Find
     };
     match thing {
         // The kernel executes a hook directly, and no shell tries a file that the kernel refuses.
-        FileType::File { executable: true } if !release.heads.contains_key(&path) => finding(
+        FileType::File { executable: true } if !release.programs.contains_key(&path) => finding(
             Code::HookNotExecutable,
             "is neither a script that begins with `#!` nor a program of Linux",
         )
@@ -252,15 +254,15 @@ mod tests {
 
     /// Returns the faults of a manifest in a release with the programs bin/run and bin/text and the file bin/data.
     fn faults(text: &str) -> Vec<(&'static str, String, String)> {
-        let things = [
+        let entries = [
             ("bin", FileType::Directory),
             ("bin/run", FileType::File { executable: true }),
             ("bin/text", FileType::File { executable: true }),
             ("bin/data", FileType::File { executable: false }),
         ];
-        let things = things.into_iter().map(|(path, thing)| (path.to_owned(), thing)).collect();
-        let heads = [("bin/run".to_owned(), FileMagic::Binary("x86_64".into()))].into();
-        let release = Release { things, heads, ..Release::default() };
+        let entries = entries.into_iter().map(|(path, thing)| (path.to_owned(), thing)).collect();
+        let programs = [("bin/run".to_owned(), FileMagic::Binary("x86_64".into()))].into();
+        let release = Release { entries, programs, ..Release::default() };
         let (_, findings) = check(text, &release);
         findings.into_iter().map(|found| (found.code.word(), found.place, found.hint)).collect()
     }
@@ -276,9 +278,9 @@ mod tests {
     #[test]
     fn hot_script_release_needs_running_version_hook() {
         let script = FileMagic::of(b"#!/bin/sh\n").unwrap();
-        let things = [("bin/run".to_owned(), FileType::File { executable: true })].into();
+        let entries = [("bin/run".to_owned(), FileType::File { executable: true })].into();
         let release =
-            Release { things, heads: [("bin/run".to_owned(), script)].into(), ..Release::default() };
+            Release { entries, programs: [("bin/run".to_owned(), script)].into(), ..Release::default() };
         let faults = |more: &str| {
             let (_, findings) = check(&format!("name = 'a'\nversion = '2.0.0'\n{more}"), &release);
             findings.into_iter().map(|found| (found.code.word(), found.place)).collect::<Vec<_>>()

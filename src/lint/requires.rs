@@ -3,7 +3,7 @@
 use crate::manifest::nearest;
 use crate::requires::{NamedRequirement, Requires};
 
-use super::{Code, Finding};
+use super::finding::{Code, Finding};
 
 /// Common words for architectures, each with uname's word.
 const ARCH_WORDS: [(&str, &str); 6] = [

@@ -69,7 +69,10 @@ fn release(whole: &Whole, archive: Option<String>) -> Release {
     Release {
         archive,
         manifest: whole.survey.manifest.clone(),
-        things: whole.tree().filter_map(|entry| Some((entry.path, thing(entry.mode, entry.node)?))).collect(),
-        heads: whole.heads.iter().cloned().collect(),
+        entries: whole
+            .tree()
+            .filter_map(|entry| Some((entry.path, thing(entry.mode, entry.node)?)))
+            .collect(),
+        programs: whole.heads.iter().cloned().collect(),
     }
 }

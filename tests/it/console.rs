@@ -104,8 +104,8 @@ fn usage_error_is_complete_in_json() {
         ),
         (
             &[],
-            "root_dir, unpack, install, upgrade, downgrade, confirm, revert, uninstall, boot, check, plan, migrate, status, \
-          history, prune, completions, lint, pack, manifest, verify]",
+            "init, adopt, unpack, install, upgrade, downgrade, confirm, revert, migrate, uninstall, prune, boot, status, \
+          versions, history, check, plan, verify, root-dir, root_dir, completions, lint, pack, manifest]",
             &[help],
         ),
     ] {

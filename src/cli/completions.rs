@@ -13,7 +13,7 @@ use tenure::ops;
 use tenure::release::ReleaseState;
 use tenure::root::Root;
 
-use super::args;
+use super::caller::root_of_environment;
 
 /// The environment variable that the scripts set. No service has a variable with this name.
 const VARIABLE: &str = "_TENURE_COMPLETE";
@@ -53,10 +53,11 @@ pub enum Shell {
     Fish,
 }
 
-/// Answers the request of a shell. Returns whether this process was started with such a request.
-pub fn answer(words: &[OsString]) -> bool {
+/// Answers the request of a shell for completions of this command line. Returns whether this process was started with
+/// such a request.
+pub fn answer(words: &[OsString], command_line: fn() -> clap::Command) -> bool {
     let here = std::env::current_dir().ok();
-    let asked = CompleteEnv::with_factory(args::command).var(VARIABLE).shells(SHELLS);
+    let asked = CompleteEnv::with_factory(command_line).var(VARIABLE).shells(SHELLS);
     // A request that fails gets no candidates.
     asked.try_complete(words, here.as_deref()).unwrap_or(true)
 }
@@ -124,6 +125,6 @@ fn root() -> Option<Root> {
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").collect();
     let behind = words.windows(2).find(|pair| pair[0] == "--root").map(|pair| PathBuf::from(&pair[1]));
     let joined = || words.iter().find_map(|word| Some(word.to_str()?.strip_prefix("--root=")?.into()));
-    let given = behind.or_else(joined).or_else(super::root_of_environment);
+    let given = behind.or_else(joined).or_else(root_of_environment);
     Root::find(given.as_deref(), &std::env::current_dir().ok()?).ok()
 }

@@ -1,6 +1,69 @@
-//! Reads the first bytes of a file: a script and its interpreter, or a binary and its architecture.
+//! The facts about a release that linting needs: its entries, and the kinds of its programs by their first bytes.
 
+use std::collections::BTreeMap;
 use std::iter;
+
+/// The type of an entry in a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileType {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File {
+        /// Whether the owner may execute the file.
+        executable: bool,
+    },
+    /// A symlink and its target.
+    Link(String),
+}
+
+/// The facts about a release that linting needs, without the contents of all files.
+#[derive(Clone, Debug, Default)]
+pub struct Release {
+    /// The file name of the archive, or `None` for a directory.
+    pub archive: Option<String>,
+    /// The text of the manifest.
+    pub manifest: Option<String>,
+    /// All entries by path.
+    pub entries: BTreeMap<String, FileType>,
+    /// The kinds of the programs, according to their first bytes, by path.
+    pub programs: BTreeMap<String, FileMagic>,
+}
+
+/// The maximum number of path components, including those of symlinks, that are followed for one path.
+const STEPS_MAX: usize = 500;
+
+impl Release {
+    /// Returns the path and the type of the entry that a path leads to, following symlinks. Returns `None` if the
+    /// path leads out of the release or to nothing.
+    pub(super) fn resolve(&self, path: &str) -> Option<(String, &FileType)> {
+        let mut at = String::new();
+        let mut ahead: Vec<&str> = path.split('/').rev().collect();
+        for _ in 0..STEPS_MAX {
+            match ahead.pop() {
+                None => {
+                    let thing = self.entries.get(&at)?;
+                    return Some((at, thing));
+                }
+                Some("" | ".") => {}
+                Some("..") if at.is_empty() => return None,
+                Some("..") => at.truncate(at.rfind('/').unwrap_or(0)),
+                Some(name) => {
+                    let here = at.len();
+                    if here > 0 {
+                        at.push('/');
+                    }
+                    at.push_str(name);
+                    if let Some(FileType::Link(target)) = self.entries.get(&at) {
+                        at.truncate(here);
+                        ahead.extend(target.split('/').rev());
+                    }
+                }
+            }
+        }
+        None
+    }
+}
 
 /// The kind of a program, according to its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +201,29 @@ fn arch(machine: u16, wide: bool, big: bool) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn paths_are_followed_through_links() {
+        let entries = [
+            ("bin", FileType::Directory),
+            ("bin/run", FileType::File { executable: true }),
+            ("lib", FileType::Link("bin".into())),
+            ("bin/up", FileType::Link("../lib/run".into())),
+            ("out", FileType::Link("../x".into())),
+            ("loop", FileType::Link("loop".into())),
+        ];
+        let entries = entries.into_iter().map(|(path, thing)| (path.to_owned(), thing)).collect();
+        let release = Release { entries, ..Release::default() };
+        for (path, found) in [
+            ("bin/run", Some("bin/run")),
+            ("./lib/../bin/up", Some("bin/run")),
+            ("lib", Some("bin")),
+            ("bin/absent", None),
+            ("out", None),
+            ("loop", None),
+        ] {
+            assert_eq!(release.resolve(path).map(|(at, _)| at).as_deref(), found, "{path}");
+        }
+    }
     #[test]
     fn scripts_are_recognised_by_shebang() {
         for (text, interpreter, argument) in [

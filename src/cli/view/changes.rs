@@ -1,66 +1,17 @@
-//! Formats results as text.
-
-use std::fmt::Write;
+//! Formats the results of commands that change something, and the messages on their way.
 
 use bytesize::ByteSize;
-use serde::Serialize;
 
+use tenure::data::{Migration, Stage, named};
 use tenure::ops::{
-    Adopted, Booted, CheckReport, CheckRow, DryRun, Guarded, Initialised, InstallResult, Judged, Location,
-    Pruned, ReleaseVerdict, Report, Reverted, Support, Supported, Uninstalled, Unpacked, UpgradePath,
-    Verified, Versions,
+    Adopted, Booted, DryRun, Guarded, Initialised, InstallResult, Migrated, Migrator, Prepared, Pruned,
+    Report, Reverted, Uninstalled, Unpacked, Walked,
 };
 use tenure::plan::{Hop, Item, Step, Toward};
-use tenure::policy::HopKind;
 use tenure::release::ReleaseState;
 use tenure::version::Version;
 
-use super::data::goes_on;
-
-/// The form of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// A program for a shell, which is printed without escapes.
-    Script,
-    /// Lines that are printed as they are, for programs too.
-    Lines,
-    /// Text for a person. A terminal breaks its lines between words.
-    Prose,
-}
-
-/// A result that can be formatted as text.
-pub trait Human {
-    /// The form of the text.
-    const FORM: Form = Form::Lines;
-
-    /// Returns the text for stdout, which ends with a newline or is empty.
-    fn human(&self) -> String;
-
-    /// Returns the exit code for the result.
-    fn code(&self) -> u8 {
-        0
-    }
-}
-
-/// The result of `root-dir`.
-#[derive(Serialize)]
-pub struct RootDir {
-    pub root: String,
-}
-
-/// The result of `completions`.
-#[derive(Serialize)]
-pub struct CompletionScript {
-    pub script: String,
-}
-
-impl Human for CompletionScript {
-    const FORM: Form = Form::Script;
-
-    fn human(&self) -> String {
-        self.script.clone()
-    }
-}
+use super::{Human, counted};
 
 /// Returns the message before a command acts on a release that is already on disk.
 pub fn opening(command: &str, version: &Version, was: Option<ReleaseState>) -> Option<String> {
@@ -116,95 +67,6 @@ pub fn verb(step: &Step) -> &'static str {
     }
 }
 
-impl Human for RootDir {
-    fn human(&self) -> String {
-        format!("{}\n", self.root)
-    }
-}
-
-impl Human for Versions {
-    fn human(&self) -> String {
-        let lines = self.releases.iter().map(|r| listed(&r.version, r.state, r.failed.is_some()));
-        std::iter::once("Installed versions:\n".to_owned()).chain(lines).collect()
-    }
-}
-
-/// Formats a release in a list. A failed release that is in use again is being retried, so `failed` is not shown.
-pub fn listed(version: &Version, state: ReleaseState, failed: bool) -> String {
-    let in_use = matches!(state, ReleaseState::Current | ReleaseState::Permanent);
-    let failed = if failed && !in_use { ", failed its trial" } else { "" };
-    format!("* {version}\t{state}{failed}\n")
-}
-
-impl Human for CheckReport {
-    const FORM: Form = Form::Prose;
-
-    fn human(&self) -> String {
-        let line = |told: &CheckRow| {
-            let verdict = if told.ok { "ok    " } else { "FAILED" };
-            let hints: String = told.hints.iter().map(|hint| format!("        hint: {hint}\n")).collect();
-            format!("{verdict}  {}: {}\n{hints}", told.check, told.found)
-        };
-        let lines: String = self.checks.iter().map(line).collect();
-        let failed = self.checks.iter().filter(|told| !told.ok).count();
-        match failed {
-            0 => format!("{lines}All checks passed for {}.\n", self.version),
-            1 => format!("{lines}One check failed for {}.\n", self.version),
-            _ => format!("{lines}{failed} checks failed for {}.\n", self.version),
-        }
-    }
-
-    fn code(&self) -> u8 {
-        if self.ok { 0 } else { 2 }
-    }
-}
-
-impl Human for Supported {
-    fn human(&self) -> String {
-        let line = |Support { version, state, runs }: &Support| {
-            let told = match runs {
-                Some(true) => format!("runs on {}", self.os),
-                Some(false) => format!("does not run on {}", self.os),
-                None => "does not say".to_owned(),
-            };
-            format!("* {version}\t{state}\t{told}\n")
-        };
-        self.releases.iter().map(line).collect()
-    }
-
-    /// Only the releases in use must run on the other system.
-    fn code(&self) -> u8 {
-        let needed = |state: &ReleaseState| matches!(state, ReleaseState::Permanent | ReleaseState::Current);
-        let fails = self.releases.iter().any(|of| needed(&of.state) && of.runs == Some(false));
-        if fails { 2 } else { 0 }
-    }
-}
-
-impl Human for UpgradePath {
-    fn human(&self) -> String {
-        let Self { from, to, hops, releases, .. } = self;
-        let count = match hops.len() {
-            0 => return format!("Release {to} is the starting point.\n"),
-            1 => "1 hop".to_owned(),
-            count => format!("{count} hops"),
-        };
-        let line = |(at, hop): (usize, &Hop)| {
-            let way = match hop.way {
-                HopKind::Hot => "hot",
-                HopKind::Restart => "by a restart",
-            };
-            let whereabouts = match releases.get(&hop.to) {
-                Some(Location::Installed) => ", installed",
-                Some(Location::Archive) => ", an archive in releases/",
-                Some(Location::Named) | None => "",
-            };
-            format!("  {}. {}, {way}{whereabouts}\n", at + 1, hop.to)
-        };
-        let lines: String = hops.iter().enumerate().map(line).collect();
-        format!("From {from} to {to} in {count}:\n{lines}")
-    }
-}
-
 impl Human for Initialised {
     fn human(&self) -> String {
         match (self.made, self.dry_run) {
@@ -239,34 +101,31 @@ impl Human for DryRun {
                 Toward::Forward => "finish",
                 Toward::Back => "roll back",
             };
-            text += &format!("Would first {how} an interrupted command:\n{}", numbered(&recovery.steps));
+            text +=
+                &format!("Would first {how} an interrupted command:\n{}", numbered_steps(&recovery.steps));
         }
         if let Some(overdue) = &self.overdue {
-            let steps = numbered(&overdue.steps);
+            let steps = numbered_steps(&overdue.steps);
             text += &format!("Would first roll back a trial whose deadline has passed:\n{steps}");
         }
         if self.plan.steps.is_empty() {
             text += "Nothing to do.\n";
         } else {
-            text += &format!("Would do:\n{}", numbered(&self.plan.steps));
+            text += &format!("Would do:\n{}", numbered_steps(&self.plan.steps));
         }
         text + "Nothing was changed.\n"
     }
 }
 
-fn numbered(steps: &[Step]) -> String {
-    steps.iter().enumerate().fold(String::new(), |mut text, (at, step)| {
-        // Writing to a string never fails.
-        let _ = writeln!(text, "  {}. {step}", at + 1);
-        text
-    })
+fn numbered_steps(steps: &[Step]) -> String {
+    steps.iter().enumerate().map(|(at, step)| format!("  {}. {step}\n", at + 1)).collect()
 }
 
 impl Human for Adopted {
     fn human(&self) -> String {
         let mut text = format!("Adopted {} as release {}\n", self.from, self.version);
         if self.state == ReleaseState::Permanent {
-            text += &format!("Installed Release: {0}\nMade release permanent: \"{0}\"\n", self.version);
+            text += &format!("{}\n", arrived(&self.version));
         }
         text
     }
@@ -306,7 +165,7 @@ impl Human for InstallResult {
         let until = self.until.as_ref().map_or_else(String::new, |until| {
             format!("On trial until {until}; run `tenure confirm` to make it permanent\n")
         });
-        text + &until + &self.migration.as_ref().map_or_else(String::new, goes_on)
+        text + &until + &self.migration.as_ref().map_or_else(String::new, pending_migration_line)
     }
 }
 
@@ -360,28 +219,65 @@ impl Human for Pruned {
     }
 }
 
-impl Human for Verified {
+impl Human for Prepared {
     fn human(&self) -> String {
-        self.releases.iter().map(judged).collect()
-    }
-
-    fn code(&self) -> u8 {
-        u8::from(!self.is_intact())
+        let version = &self.version;
+        match self.changed {
+            true => format!("Release {version} is prepared; nothing was switched.\n"),
+            false => format!("Release {version} was prepared already; nothing was switched.\n"),
+        }
     }
 }
 
-fn judged(Judged { version, verdict }: &Judged) -> String {
-    let differences = match verdict {
-        ReleaseVerdict::Intact => return format!("Release {version} is unchanged since it was unpacked.\n"),
-        ReleaseVerdict::Unknown => {
-            return format!("Release {version} was not unpacked by Tenure and cannot be verified.\n");
+impl Human for Walked {
+    fn human(&self) -> String {
+        let Self { from, version, hops, switched, migration } = self;
+        let count = counted(hops.len(), "hop", "hops");
+        let text = match switched {
+            _ if hops.is_empty() => format!("Release {version} is already installed and permanent.\n"),
+            true => format!("Reached {version} from {from} in {count}.\n"),
+            false => {
+                format!(
+                    "The upgrade path from {from} to {version} is prepared, {count}; nothing was switched.\n"
+                )
+            }
+        };
+        text + &migration.as_ref().map_or_else(String::new, pending_migration_line)
+    }
+}
+
+impl Human for Migrated {
+    fn human(&self) -> String {
+        let format = match self.formats.is_empty() {
+            true => "No release declares the format of the data.\n".to_owned(),
+            false => format!("The data is in {}.\n", named(&self.formats)),
+        };
+        match (&self.migration, self.changed, self.dry_run) {
+            (_, true, true) => format!(
+                "Would migrate the data with the migrate hook of {}.\nNothing was changed.\n",
+                self.version
+            ),
+            (Some(migration), true, _) => migration_line(migration),
+            (Some(migration @ Migration { stage: Stage::Due | Stage::Running, .. }), ..) => {
+                migration_line(migration)
+            }
+            (_, false, _) => format!("{format}There is nothing to migrate.\n"),
+            (None, true, false) => format,
         }
-        ReleaseVerdict::Differs(differences) => differences,
-    };
-    let kinds =
-        [("changed", &differences.changed), ("added", &differences.added), ("removed", &differences.removed)];
-    let lines = kinds.into_iter().flat_map(|(kind, paths)| {
-        paths.iter().map(move |path| format!("  {kind}: {}\n", path.escape_debug()))
-    });
-    std::iter::once(format!("Release {version} has changed since it was unpacked:\n")).chain(lines).collect()
+    }
+}
+
+/// Returns the line for a migration that runs in the background.
+fn pending_migration_line(migration: &Migration) -> String {
+    format!("Data migration {migration}; run `tenure status` to see its state\n")
+}
+
+fn migration_line(migration: &Migration) -> String {
+    format!("Data migration {migration}\n")
+}
+
+impl Human for Migrator {
+    fn human(&self) -> String {
+        self.migration.as_ref().map_or_else(String::new, migration_line)
+    }
 }
