@@ -110,7 +110,7 @@ fn missing_link_is_refused() {
     // Nothing shows which release was permanent.
     refused(&host, &["boot"], 2, &["`permanent`", "missing", "tenure confirm"]);
     host.run(["confirm"]).ok();
-    assert_eq!(host.versions(), [("5.0.0".to_owned(), "permanent".to_owned())]);
+    assert_eq!(host.states(), ["5.0.0 permanent"]);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn boot_restores_removed_links() {
         let warning =
             "warning: the link `permanent` was removed: it points to 5.0.1 again, which was permanent last\n";
         host.run(["boot"]).ok().stdout("").stderr_has(warning);
-        assert_eq!(host.versions(), [("5.0.1".into(), "permanent".into()), ("5.0.0".into(), "old".into())]);
+        assert_eq!(host.states(), ["5.0.1 permanent", "5.0.0 old"]);
         host.run(["status"]).ok();
     }
     // During a trial, only the previous permanent release is known to be good.
@@ -217,7 +217,7 @@ fn other_files_are_not_listed_or_removed() {
     fs::create_dir(releases.join("lost+found")).unwrap();
     symlink("5.0.0", releases.join("5.0.7")).unwrap();
     fs::write(releases.join("5.0.8"), "x").unwrap();
-    assert_eq!(host.versions(), [("5.0.0".to_owned(), "permanent".to_owned())]);
+    assert_eq!(host.states(), ["5.0.0 permanent"]);
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["prune", "--keep", "0"]).ok();
     for name in ["README", "v5.0.9", "lost+found", "5.0.7", "5.0.8"] {
@@ -358,7 +358,7 @@ fn non_text_state_does_not_block_commands() {
     for file in ["journal", "history", "receipts/5.0.0/tenured"] {
         fs::write(host.root().join(".tenure").join(file), b"\xff\xfe\n").unwrap();
     }
-    assert_eq!(host.versions()[2], ("5.0.0".to_owned(), "old".to_owned()), "a damaged mark is still one");
+    assert_eq!(host.states()[2], "5.0.0 old", "a damaged mark is still one");
     host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2; the service starts with 5.0.1\n");
     assert_eq!(host.run(["history", "--json"]).ok().json()["entries"].as_array().unwrap().len(), 1);
     host.run(["status"]).ok();

@@ -665,7 +665,7 @@ fn failed_prepare_removes_release() {
         let run = host.run(command).code(1);
         run.stderr_has("error: the prepare program of 5.0.1, bin/prepare, failed\n")
             .stderr_has("caused by: no compiler\n");
-        assert_eq!(host.versions(), [("5.0.0".to_owned(), "permanent".to_owned())]);
+        assert_eq!(host.states(), ["5.0.0 permanent"]);
     }
     for wrong in [
         &["upgrade", "--prepare-only", "--watch", "1m", "5.0.1"][..],

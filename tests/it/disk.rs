@@ -63,7 +63,7 @@ fn sweep(disk: &Disk, leave: fn(&Disk, usize), rooms: impl Iterator<Item = usize
         let at = format!("with room for {room}");
         let code = clean(&host, &host.run(["upgrade", "5.0.1"]), &before, &at);
         codes[usize::try_from(code).unwrap()] += 1;
-        host.versions();
+        host.states();
         make_room(disk);
         host.run(["upgrade", "5.0.1"]).ok();
         host.complete("5.0.0");
@@ -123,7 +123,7 @@ fn filled_meanwhile(options: &str, leave: fn(&Disk, usize), args: &[&str]) {
         make_room(&disk);
         let run = host.run(args);
         assert!(matches!(run.code, Some(0 | 2)), "{at}, then room: {run:#?}");
-        host.versions().iter().for_each(|(version, _)| host.complete(version));
+        host.all_complete();
     }
     println!("{args:?}, {options}: {points} points, {codes:?} ended with 0, 1, 2");
 }
@@ -260,11 +260,11 @@ fn commands_fail_cleanly_on_full_disk() {
                 } else {
                     clean(&host, &run, &before, &at);
                 }
-                host.versions();
+                host.states();
                 make_room(&disk);
                 let run = host.run(args);
                 assert!(matches!(run.code, Some(0 | 2)), "{at}, then room: {run:#?}");
-                host.versions().iter().for_each(|(version, _)| host.complete(version));
+                host.all_complete();
             }
         }
     }
@@ -302,7 +302,7 @@ fn undeletable_release_does_not_block_commands() {
     let busy = host.root().join("releases/5.0.0/empty");
     mount(Some("none"), &busy, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     host.run(["uninstall", "5.0.0"]).ok().stderr_has("warning: cannot delete").stderr_has("busy");
-    assert_eq!(host.versions().len(), 2);
+    assert_eq!(host.states().len(), 2);
     host.run(["confirm"]).ok().stderr_has("warning: cannot delete");
     host.run(["install", "5.0.0"]).ok();
     host.complete("5.0.0");

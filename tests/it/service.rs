@@ -6,10 +6,6 @@ use crate::support::serving::{Greeter, HOT, Serving};
 
 const WAYS: [&str; 4] = ["", "hot = \"hook\"", "hot = \"reload\"", "hot = \"signal:USR2\""];
 
-fn states(serving: &Serving) -> Vec<String> {
-    serving.host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
-}
-
 #[test]
 fn hot_methods_move_service_up_and_down() {
     for way in WAYS {
@@ -23,7 +19,7 @@ fn hot_methods_move_service_up_and_down() {
              Made release permanent: \"5.0.1\"\n",
         );
         assert_eq!(serving.answers().as_deref(), Some("5.0.1"), "{way}");
-        assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+        assert_eq!(serving.host.states(), ["5.0.1 permanent", "5.0.0 old"]);
         serving.host.run(["downgrade", "5.0.0"]).ok();
         assert_eq!(serving.answers().as_deref(), Some("5.0.0"), "{way}");
         serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
@@ -43,7 +39,7 @@ fn restart_upgrade_restarts_service() {
     serving.host.run(["upgrade", "--restart", "5.1.0"]).ok();
     assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
     assert_ne!(serving.pid(), pid);
-    assert_eq!(states(&serving), ["5.1.0 permanent", "5.0.0 old"]);
+    assert_eq!(serving.host.states(), ["5.1.0 permanent", "5.0.0 old"]);
     serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.1.0, healthy\n");
 }
 
@@ -87,7 +83,7 @@ fn release_without_hot_method_is_refused() {
 /// Asserts that the old release runs and is permanent, and that nothing of the bad release is left.
 fn is_back(serving: &Serving) {
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
-    assert_eq!(states(serving), ["5.0.0 permanent"]);
+    assert_eq!(serving.host.states(), ["5.0.0 permanent"]);
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
     assert!(!serving.host.root().join(".tenure/journal").exists());
     serving.host.run(["status"]).ok();
@@ -284,7 +280,7 @@ fn service_without_evidence_is_refused() {
             assert!(said.contains(words), "{said}");
         }
     }
-    assert_eq!((serving.pid(), states(&serving)[0].as_str()), (pid, "5.1.0 permanent"));
+    assert_eq!((serving.pid(), serving.host.states()[0].as_str()), (pid, "5.1.0 permanent"));
     serving.host.run(["status"]).code(1).stdout_has("cannot determine which release the service runs");
 }
 
@@ -304,7 +300,7 @@ fn start_option_starts_stopped_service() {
     serving.pack(&Greeter { conf: "exit-after-ms = 1\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--start", "5.0.1"]).code(1);
     run.stderr_has(": rolled back; the service is down, as before\n");
-    assert_eq!((serving.answers(), states(&serving)), (None, vec!["5.0.0 permanent".to_owned()]));
+    assert_eq!((serving.answers(), serving.host.states()), (None, vec!["5.0.0 permanent".to_owned()]));
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--start", "--watch", "1s", "5.0.1"]).ok();
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
@@ -330,10 +326,10 @@ fn ordered_start_keeps_new_release() {
     serving.pack(&Greeter::well("5.1.0"));
     serving.host.run(["upgrade", "--restart", "--no-permanent", "5.1.0"]).ok().stderr("");
     assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
-    assert_eq!(states(&serving), ["5.1.0 current", "5.0.0 permanent"]);
+    assert_eq!(serving.host.states(), ["5.1.0 current", "5.0.0 permanent"]);
     // Any other start ends the trial.
     serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.1.0; the service starts with 5.0.0\n");
-    assert_eq!(states(&serving), ["5.1.0 unpacked", "5.0.0 permanent"]);
+    assert_eq!(serving.host.states(), ["5.1.0 unpacked", "5.0.0 permanent"]);
     let run = serving.host.run(["status"]).code(1);
     run.stdout_has("Problem: the service runs 5.1.0, and `current` points to 5.0.0\n");
 }

@@ -68,14 +68,10 @@ fn all_states() -> Host {
     host
 }
 
-fn states(host: &Host) -> Vec<String> {
-    host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
-}
-
 #[test]
 fn unpack_in_every_state() {
     let host = all_states();
-    let before = states(&host);
+    let before = host.states();
     assert_eq!(before, ["5.0.3 unpacked", "5.0.2 current", "5.0.1 permanent", "5.0.0 old"]);
     for (version, state) in [("5.0.0", "old"), ("5.0.1", "permanent"), ("5.0.2", "current")] {
         host.run(["unpack", version])
@@ -83,10 +79,10 @@ fn unpack_in_every_state() {
             .stdout(&format!("Release {version} is already unpacked and marked {state}.\n"));
     }
     host.run(["unpack", "5.0.3"]).ok().stdout("Release 5.0.3 is already unpacked.\n");
-    assert_eq!(states(&host), before);
+    assert_eq!(host.states(), before);
     host.run(["unpack", "5.0.9"]).code(2).stderr_has("emqx-5.0.9.zip");
     host.run(["unpack", "5.0.4"]).ok();
-    assert_eq!(states(&host)[0], "5.0.4 unpacked");
+    assert_eq!(host.states()[0], "5.0.4 unpacked");
 }
 
 #[test]
@@ -94,7 +90,7 @@ fn install_in_every_state() {
     let after = |args: &[&str]| {
         let host = all_states();
         host.run(args).ok();
-        states(&host)
+        host.states()
     };
     assert_eq!(
         after(&["install", "5.0.4"]),
@@ -133,7 +129,7 @@ fn uninstall_in_every_state() {
     host.run(["uninstall", "5.0.1"]).code(2).stderr_has("the next start runs it");
     host.run(["uninstall", "5.0.3"]).ok().stdout_has("Release 5.0.3 is marked unpacked, uninstalling it.\n");
     host.run(["uninstall", "5.0.0"]).ok();
-    assert_eq!(states(&host), ["5.0.2 current", "5.0.1 permanent"]);
+    assert_eq!(host.states(), ["5.0.2 current", "5.0.1 permanent"]);
     host.run(["confirm"]).ok();
     host.run(["uninstall", "5.0.2"]).code(2).stderr_has("it is running");
 }
@@ -145,14 +141,14 @@ fn upgrade_and_downgrade_check_direction() {
     host.run(["downgrade", "5.0.3"]).code(2).stderr_has("higher");
     host.run(["upgrade", "5.0.2"]).ok();
     host.run(["downgrade", "5.0.1"]).ok();
-    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 old", "5.0.1 permanent", "5.0.0 old"]);
+    assert_eq!(host.states(), ["5.0.3 unpacked", "5.0.2 old", "5.0.1 permanent", "5.0.0 old"]);
     Host::new().run(["downgrade", "5.0.0"]).code(2).stderr_has("no release is installed");
 }
 
 #[test]
 fn downgrade_does_not_confirm_trial() {
     let host = all_states();
-    let before = states(&host);
+    let before = host.states();
     for args in [&["downgrade", "5.0.2"][..], &["downgrade", "--no-permanent", "5.0.2"]] {
         host.run(args).code(2).stderr(
             "error: cannot downgrade to 5.0.2: it is current, on trial\n\
@@ -160,7 +156,7 @@ fn downgrade_does_not_confirm_trial() {
              hint: run `tenure confirm` to make 5.0.2 permanent\n",
         );
     }
-    assert_eq!(states(&host), before);
+    assert_eq!(host.states(), before);
     // The same applies to a lower release on trial.
     host.run(["revert"]).ok();
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
@@ -178,14 +174,14 @@ fn minor_upgrade_needs_restart() {
     host.archive("5.1.0");
     host.run(["install", "5.0.0"]).ok();
     host.run(["upgrade", "5.1.0"]).code(2).stderr_has("--restart").stdout("");
-    assert_eq!(states(&host), ["5.0.0 permanent"]);
+    assert_eq!(host.states(), ["5.0.0 permanent"]);
     host.run(["upgrade", "--restart", "5.1.0"]).ok();
     host.run(["downgrade", "5.0.0"]).code(2).stderr_has("--restart");
     host.run(["downgrade", "--restart", "5.0.0"]).ok();
     // The end of a trial does not need `--restart`.
     host.run(["upgrade", "--restart", "--no-permanent", "5.1.0"]).ok();
     host.run(["revert"]).ok();
-    assert_eq!(states(&host), ["5.1.0 old", "5.0.0 permanent"]);
+    assert_eq!(host.states(), ["5.1.0 old", "5.0.0 permanent"]);
 }
 
 #[test]
@@ -203,7 +199,7 @@ fn hot_from_allows_minor_upgrade() {
 fn boot_ends_trial() {
     let host = all_states();
     host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2; the service starts with 5.0.1\n");
-    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
+    assert_eq!(host.states(), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
     host.run(["boot"]).ok().stdout("");
     Host::new().run(["boot"]).code(2).stderr_has("no release is permanent");
 }
@@ -218,7 +214,7 @@ fn revert_and_confirm_end_trial() {
     host.run(["upgrade", "--no-permanent", "5.0.3"]).ok();
     host.run(["confirm"]).ok();
     host.run(["confirm"]).ok().stdout("Release 5.0.3 is already installed and permanent.\n");
-    assert_eq!(states(&host)[0], "5.0.3 permanent");
+    assert_eq!(host.states()[0], "5.0.3 permanent");
     Host::new().run(["confirm"]).code(2);
     Host::new().run(["revert"]).code(2);
 }
@@ -271,7 +267,7 @@ fn confirm_checks_named_release() {
         "error: cannot confirm 5.0.1: it is not on trial; 5.0.2 is current\n\
          hint: run `tenure status` to see the releases and the last trial\n",
     );
-    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 permanent", "5.0.1 old", "5.0.0 old"]);
+    assert_eq!(host.states(), ["5.0.3 unpacked", "5.0.2 permanent", "5.0.1 old", "5.0.0 old"]);
 }
 
 #[test]
@@ -292,7 +288,7 @@ fn revert_checks_named_release() {
         "error: cannot revert 5.0.1: it is permanent, not on trial\n\
          hint: run `tenure install 5.0.0` to go back to 5.0.0\n",
     );
-    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
+    assert_eq!(host.states(), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
 }
 
 #[test]
@@ -335,11 +331,11 @@ fn prune_keeps_last_known_good() {
     host.run(["install", "5.0.1"]).ok();
     host.run(["install", "5.0.5"]).ok();
     host.run(["prune", "--keep", "1"]).ok().stdout_has("Removed release: 5.0.3 (old)");
-    assert_eq!(states(&host), ["5.0.5 permanent", "5.0.4 old", "5.0.1 old"]);
+    assert_eq!(host.states(), ["5.0.5 permanent", "5.0.4 old", "5.0.1 old"]);
     assert!(!host.root().join("releases/emqx-5.0.3.zip").exists(), "its archive goes as well");
     assert!(host.root().join("releases/emqx-5.0.4.zip").exists());
     host.run(["prune", "--keep", "0"]).ok();
-    assert_eq!(states(&host), ["5.0.5 permanent", "5.0.1 old"]);
+    assert_eq!(host.states(), ["5.0.5 permanent", "5.0.1 old"]);
     host.run(["prune", "--keep", "0"]).ok().stdout("Nothing to remove.\n");
 }
 
@@ -417,7 +413,7 @@ fn adopt_copies_an_install() {
     std::fs::write(old.join("bin/emqx"), "4.9.0").unwrap();
     std::os::unix::fs::symlink("/var/log/emqx", old.join("log")).unwrap();
     host.run(["adopt", old.to_str().unwrap(), "4.9.0"]).ok().stdout_has("Made release permanent: \"4.9.0\"");
-    assert_eq!(states(&host), ["4.9.0 permanent"]);
+    assert_eq!(host.states(), ["4.9.0 permanent"]);
     let adopted = host.root().join("current");
     assert_eq!(std::fs::read_to_string(adopted.join("bin/emqx")).unwrap(), "4.9.0");
     assert_eq!(std::fs::read_link(adopted.join("log")).unwrap().to_str(), Some("/var/log/emqx"));

@@ -12,15 +12,10 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-fn states(serving: &Serving) -> Vec<String> {
-    let listed = serving.host.run(["versions"]).ok().listed();
-    listed.into_iter().map(|(version, state)| format!("{version} {state}")).collect()
-}
-
 /// Asserts that the trial was reverted: the old release answers and is permanent, and no guard is left.
 fn is_reverted(serving: &Serving, why: &str) {
     serving.until("it is reverted", || {
-        states(serving) == ["5.0.1 unpacked, failed its trial", "5.0.0 permanent"]
+        serving.host.states() == ["5.0.1 unpacked, failed its trial", "5.0.0 permanent"]
     });
     serving.until("the guards have left", || guards(&serving.host).is_empty());
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
@@ -40,7 +35,7 @@ fn unconfirmed_trial_is_reverted() {
     serving.pack(&Greeter::well("5.0.1"));
     let run = serving.host.run(["upgrade", "--confirm-within", "1500ms", "5.0.1"]).ok();
     run.stdout_has("Installed Release: 5.0.1\nOn trial until 2");
-    assert_eq!(states(&serving), ["5.0.1 current", "5.0.0 permanent"]);
+    assert_eq!(serving.host.states(), ["5.0.1 current", "5.0.0 permanent"]);
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
     let status = serving.host.run(["status"]).ok();
     status.stdout_has("\nTrial: to be confirmed within 1s 500ms, ");
@@ -57,7 +52,7 @@ fn confirmed_release_stays() {
     assert_eq!(guards(&serving.host).len(), 2);
     serving.host.run(["confirm"]).ok();
     serving.until("the guards have left", || guards(&serving.host).is_empty());
-    assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+    assert_eq!(serving.host.states(), ["5.0.1 permanent", "5.0.0 old"]);
     assert!(!serving.host.root().join(".tenure/trial").exists());
 }
 
@@ -72,7 +67,7 @@ fn healthy_watched_release_becomes_permanent() {
          Installed Release: 5.0.1\n\
          Made release permanent: \"5.0.1\"\n",
     );
-    assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+    assert_eq!(serving.host.states(), ["5.0.1 permanent", "5.0.0 old"]);
     load.lost_none("watched");
 }
 
@@ -136,7 +131,7 @@ fn stopped_service_stays_stopped_after_trial() {
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
     serving.host.run(["revert"]).ok().stderr_has("warning: the service is down");
-    assert_eq!((serving.answers(), states(&serving)[1].as_str()), (None, "5.0.0 permanent"));
+    assert_eq!((serving.answers(), serving.host.states()[1].as_str()), (None, "5.0.0 permanent"));
 }
 
 /// Makes 5.0.1 fail a watched trial and returns the reason. Also packs 5.0.2, which is unhealthy, and 5.0.3.
@@ -247,7 +242,7 @@ fn interrupted_upgrade_is_undone_by_guard() {
     for hot in [before, after] {
         serving.pack(&Greeter { hot: &hot, ..Greeter::well("5.0.1") });
         assert_eq!(serving.host.run(["upgrade", "5.0.1"]).code, None);
-        serving.until("it is taken back", || states(&serving) == ["5.0.0 permanent"]);
+        serving.until("it is taken back", || serving.host.states() == ["5.0.0 permanent"]);
         serving.until("the guards have left", || guards(&serving.host).is_empty());
         assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
         let history = serving.host.run(["history"]).ok().stdout;
@@ -277,7 +272,7 @@ fn confirm_races_with_deadline() {
         assert!(confirmed || run.code == Some(2), "{run:#?}");
         serving.until("it is over", || !serving.host.root().join(".tenure/journal").exists());
         let now = if confirmed { "5.0.1" } else { "5.0.0" };
-        assert!(states(&serving).contains(&format!("{now} permanent")), "{:?}", states(&serving));
+        assert!(serving.host.states().contains(&format!("{now} permanent")), "{:?}", serving.host.states());
         serving.until("the guards have left", || guards(&serving.host).is_empty());
         assert_eq!(serving.answers().as_deref(), Some(now));
         serving.host.run(["status"]).ok();
@@ -296,7 +291,7 @@ fn service_restart_ends_trial() {
     serving.host.run(upgrade).ok();
     serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.0.1; the service starts with 5.0.0\n");
     serving.until("the guards have left", || guards(&serving.host).is_empty());
-    assert_eq!(states(&serving), ["5.0.1 unpacked", "5.0.0 permanent"]);
+    assert_eq!(serving.host.states(), ["5.0.1 unpacked", "5.0.0 permanent"]);
     assert!(!serving.host.root().join(".tenure/trial").exists());
 }
 
@@ -351,7 +346,7 @@ fn killed_everywhere(prepare: &[&[&str]], args: &[&str], ends: [&[&str]; 2]) {
             guards(&serving.host).is_empty() || waits && !serving.host.root().join(".tenure/journal").exists()
         });
         let at = format!("{args:?}, {} before call {point}, {ended:?}", serving.log());
-        let found = states(&serving);
+        let found = serving.host.states();
         assert!(ends.iter().any(|end| found == *end), "{at}: {found:?}");
         assert!(!serving.host.root().join(".tenure/journal").exists(), "{at}");
         let current = serving.host.link("current").unwrap();

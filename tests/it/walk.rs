@@ -39,10 +39,6 @@ fn serving() -> Serving {
     serving
 }
 
-fn states(host: &Host) -> Vec<String> {
-    host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
-}
-
 #[test]
 fn hops_become_permanent_one_by_one() {
     let host = host();
@@ -67,7 +63,7 @@ fn hops_become_permanent_one_by_one() {
          Made release permanent: \"5.2.0\"\n\
          Reached 5.2.0 from 5.0.0 in 3 hops.\n",
     );
-    assert_eq!(states(&host), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"]);
+    assert_eq!(host.states(), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"]);
     let history = host.run(["history", "--json"]).ok().json();
     let of_walk = |entry: &&serde_json::Value| entry["command"].as_str().unwrap().contains("--multi-hop");
     assert_eq!(history["entries"].as_array().unwrap().iter().filter(of_walk).count(), 6, "{history:#}");
@@ -106,7 +102,7 @@ fn problems_of_all_hops_are_reported_first() {
     let run = host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(2);
     run.stderr_has("error: no upgrade path from 5.0.0 to 5.2.0")
         .stderr_has("hint: add the missing releases to complete a path: 5.1.0");
-    assert_eq!(states(&host), ["5.0.0 permanent"]);
+    assert_eq!(host.states(), ["5.0.0 permanent"]);
 }
 
 #[test]
@@ -163,7 +159,7 @@ fn finished_preparation_is_not_repeated() {
          Unpacked successfully: \"5.2.0\"\nPrepared successfully: \"5.2.0\"\n\
          The upgrade path from 5.0.0 to 5.2.0 is prepared, 3 hops; nothing was switched.\n",
     );
-    assert_eq!(states(&host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 unpacked", "5.0.0 permanent"]);
+    assert_eq!(host.states(), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 unpacked", "5.0.0 permanent"]);
     let run = host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
     assert!(
         run.stdout.starts_with("Hop 1 of 3: 5.0.0 to 5.0.1\n") && !run.stdout.contains("Prepared"),
@@ -186,7 +182,7 @@ fn failed_preparation_stops_before_first_hop() {
         .stderr_has("no licence")
         .stderr_has("hint: prepared releases are kept; fix the cause, then run the same command again\n");
     assert_eq!(host.link("permanent").unwrap(), "releases/5.0.0");
-    assert_eq!(states(&host), ["5.0.1 unpacked", "5.0.0 permanent"]);
+    assert_eq!(host.states(), ["5.0.1 unpacked", "5.0.0 permanent"]);
     fs::write(host.root().parent().unwrap().join("mended"), "").unwrap();
     host.run(args).ok();
 }
@@ -209,7 +205,7 @@ fn service_moves_hot_or_by_restart_per_hop() {
     assert_eq!(serving.pid(), pid, "a hot hop was made by a restart");
     serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
     assert_eq!(serving.answers().as_deref(), Some("5.2.0"));
-    assert_eq!(states(&serving.host), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"]);
+    assert_eq!(serving.host.states(), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"]);
 }
 
 #[test]
@@ -224,7 +220,7 @@ fn bad_release_stops_at_last_good_one() {
         );
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
     assert_eq!(
-        states(&serving.host),
+        serving.host.states(),
         ["5.2.0 unpacked", "5.1.0 unpacked, failed its trial", "5.0.1 permanent", "5.0.0 old"]
     );
     serving.host.run(["status"]).ok();
@@ -260,7 +256,7 @@ fn unhealthy_service_stops_before_next_hop() {
     let run = serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).code(1);
     run.stderr_has("error: stopped at hop 1 of 3, from 5.0.0 to 5.0.1; 5.0.1 is current and permanent\n")
         .stderr_has("caused by: the service is not healthy on 5.0.1, which was made permanent: ");
-    assert_eq!(states(&serving.host), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 permanent", "5.0.0 old"]);
+    assert_eq!(serving.host.states(), ["5.2.0 unpacked", "5.1.0 unpacked", "5.0.1 permanent", "5.0.0 old"]);
     // An operator can continue: an earlier failure is not blamed on the upgrade.
     serving.host.run(["upgrade", "--multi-hop", "--restart", "5.2.0"]).ok();
     assert_eq!(serving.answers().as_deref(), Some("5.2.0"));
@@ -386,7 +382,7 @@ fn killed(nth: usize) -> bool {
     let run = serving.host.run(args.into_iter().chain(["--wait", "60"]));
     assert_eq!(run.code, Some(0), "{at}: {run:#?} {}", serving.log());
     assert_eq!(serving.answers().as_deref(), Some("5.2.0"), "{at}");
-    assert_eq!(states(&serving.host), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"], "{at}");
+    assert_eq!(serving.host.states(), ["5.2.0 permanent", "5.1.0 old", "5.0.1 old", "5.0.0 old"], "{at}");
     matches!(ended, Ended::Killed { .. })
 }
 

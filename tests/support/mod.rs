@@ -124,9 +124,9 @@ impl Host {
         fs::read_link(self.root.join(name)).ok().map(|target| target.to_str().unwrap().to_owned())
     }
 
-    /// Returns version and state of each release that `versions` lists; `versions` must succeed.
-    pub fn versions(&self) -> Vec<(String, String)> {
-        self.run(["versions"]).ok().listed()
+    /// Returns each release that `versions` lists, with its state: "5.0.0 permanent". `versions` must succeed.
+    pub fn states(&self) -> Vec<String> {
+        self.run(["versions"]).ok().states()
     }
 
     /// Returns everything in the root except for files that contain times and processes.
@@ -144,6 +144,13 @@ impl Host {
         list(&release, &release, &mut found);
         let expected = self.build(version).tree();
         assert_eq!(found, expected, "release {version} is not complete");
+    }
+
+    /// Asserts that all listed releases are complete.
+    pub fn all_complete(&self) {
+        for state in self.states() {
+            self.complete(state.split(' ').next().unwrap());
+        }
     }
 
     pub fn sha256(&self, file: &str) -> String {
@@ -250,20 +257,22 @@ impl Run {
         self
     }
 
-    /// Returns version and state of each release in the output of `versions`.
-    pub fn listed(&self) -> Vec<(String, String)> {
-        let mut lines = self.stdout.lines();
-        assert_eq!(lines.next(), Some("Installed versions:"), "{self:#?}");
-        let split = |line: &str| {
-            let (version, state) = line.strip_prefix("* ").unwrap().split_once('\t').unwrap();
-            (version.to_owned(), state.to_owned())
-        };
-        lines.map(split).collect()
+    /// Returns the releases in the output of `versions`, each with its state.
+    pub fn states(&self) -> Vec<String> {
+        states(&self.stdout)
     }
 
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:#?}"))
     }
+}
+
+/// Returns the releases in the output of `versions`, each with its state: "5.0.0 permanent".
+pub fn states(output: &str) -> Vec<String> {
+    let mut lines = output.lines();
+    assert_eq!(lines.next(), Some("Installed versions:"), "{output}");
+    let state = |line: &str| line.strip_prefix("* ").expect("a release").replacen('\t', " ", 1);
+    lines.map(state).collect()
 }
 
 fn list(top: &Path, dir: &Path, tree: &mut BTreeMap<String, String>) {
