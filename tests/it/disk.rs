@@ -12,8 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 /// Returns a host with 5.0.0 permanent and an archive of 5.0.1.
 fn host(disk: &Disk) -> Host {
     let host = Host::on(&disk.place);
-    host.archive("5.0.0");
-    host.archive("5.0.1");
+    host.archives(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
     host
 }
@@ -224,8 +223,7 @@ fn free_space_requirement_counts_after_unpack() {
 /// Returns a host with a trial and an old release, so that every command has something to do.
 fn on_trial(disk: &Disk) -> Host {
     let host = host(disk);
-    host.archive("5.0.2");
-    host.archive("5.0.3");
+    host.archives(&["5.0.2", "5.0.3"]);
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["upgrade", "--no-permanent", "5.0.2"]).ok();
     host

@@ -39,7 +39,7 @@ fn is_swept(host: &Host, at: &str) {
 
 /// Runs every command that adds, moves or removes a release.
 fn a_whole_life(host: &Host) {
-    ["5.0.0", "5.0.1", "5.0.2", "5.0.3"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.1", "5.0.2", "5.0.3"]);
     host.run(["init", "--name", "emqx"]).ok();
     host.run(["install", "5.0.0"]).ok();
     host.run(["check", "5.0.1"]).ok().stdout_has("/.tenure/staging");
@@ -98,7 +98,7 @@ fn killed_everywhere(make: impl Fn() -> Host, args: &[&str], each: usize) {
 
 /// Returns a host with 5.0.1 permanent, 5.0.0 old and an archive of 5.0.2.
 fn three(host: Host) -> Host {
-    ["5.0.0", "5.0.1", "5.0.2"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.1", "5.0.2"]);
     host.run(["install", "5.0.0"]).ok();
     host.run(["install", "5.0.1"]).ok();
     host

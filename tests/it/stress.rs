@@ -6,6 +6,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::support::dice::Dice;
 use crate::support::{Host, Run};
 use serde_json::Value;
 
@@ -15,18 +16,6 @@ const READERS: usize = 8;
 const OPENERS: usize = 8;
 /// The number of commands of each writer.
 const COMMANDS: usize = 12;
-
-/// A deterministic generator of random numbers (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).unwrap()
-    }
-}
 
 fn command(dice: &mut Dice) -> Vec<&'static str> {
     let version = VERSIONS[dice.roll(VERSIONS.len())];
@@ -133,7 +122,7 @@ fn open(host: &Host, tally: &Tally) {
 #[test]
 fn concurrent_writers_and_readers_succeed() {
     let host = Host::new();
-    VERSIONS.iter().for_each(|version| host.archive(version));
+    host.archives(&VERSIONS);
     let spare = host.copy();
     host.run(["install", "5.0.0"]).ok();
     let tally = Tally::default();

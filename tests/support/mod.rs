@@ -12,6 +12,7 @@ pub mod booted;
 pub mod build;
 pub mod canary;
 pub mod case;
+pub mod dice;
 pub mod disk;
 pub mod schema;
 pub mod serving;
@@ -24,6 +25,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -89,6 +92,11 @@ impl Host {
     /// Packs a small release into releases/, as a zip with one directory at the top.
     pub fn archive(&self, version: &str) {
         self.build(version).write();
+    }
+
+    /// Packs a small release of each of these versions.
+    pub fn archives(&self, versions: &[&str]) {
+        versions.iter().for_each(|version| self.archive(version));
     }
 
     /// Returns an archive to write into releases/.
@@ -164,6 +172,20 @@ impl Drop for Host {
             make_writable(&self.root);
             let _ = fs::remove_dir_all(&self.root);
         }
+    }
+}
+
+/// The time limit of a wait; after it, the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `so` returns true. Panics with `what` and `state` if that takes too long.
+pub fn until(what: &str, so: impl Fn() -> bool, state: impl FnOnce() -> String) {
+    let begun = Instant::now();
+    while !so() {
+        if begun.elapsed() > PATIENCE {
+            panic!("{what}: not within {PATIENCE:?}; {}", state());
+        }
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
