@@ -2,6 +2,8 @@
 
 #![allow(
     dead_code,
+    unused_imports,
+    unused_macros,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     reason = "for tests, not all of which need all"
@@ -16,6 +18,7 @@ pub mod dice;
 pub mod disk;
 pub mod schema;
 pub mod serving;
+pub mod snapshot;
 pub mod stepper;
 pub mod terminal;
 
@@ -33,6 +36,7 @@ use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 pub use build::Build;
+pub(crate) use snapshot::assert_run;
 
 /// A root of the product emqx, removed with everything around it on drop.
 pub struct Host {
@@ -125,6 +129,14 @@ impl Host {
     pub fn run_in<A: AsRef<OsStr>>(&self, dir: &Path, args: impl IntoIterator<Item = A>) -> Run {
         let mut command = self.command(args);
         Run::of(command.current_dir(dir).output().unwrap(), &command)
+    }
+
+    /// Runs a command that must be refused. Asserts exit code 2, a hint, no output on stdout, and that nothing changed.
+    pub fn refused<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
+        let before = self.tree();
+        let run = self.run(args).code(2).stdout("").stderr_has("hint: ");
+        assert_eq!(self.tree(), before, "{} changed something", run.command);
+        run
     }
 
     /// Returns the target of a link, which need not exist.
