@@ -9,6 +9,13 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree, token_stream};
 /// A path in a source file, or a module of the crate: its segments.
 type Names = Vec<String>;
 
+/// Returns the path of each `use` and of each inline path of a text. Ignores `#[cfg(test)]` items.
+pub fn paths(text: &str) -> Vec<String> {
+    let source = Source::read(text);
+    let named = source.used.iter().chain(source.exported.values());
+    named.map(|names| source.expand(names).join("::")).collect()
+}
+
 /// What a source file names. An inline module counts as part of its file.
 #[derive(Default)]
 struct Source {
@@ -254,6 +261,22 @@ fn found(texts: &[(&str, &str)]) -> Vec<String> {
 }
 
 const LIB: (&str, &str) = ("lib.rs", "pub mod a; pub mod b; pub mod c;");
+
+#[test]
+fn paths_of_trees_and_macros_are_found() {
+    let text = "use std::{fs as files, time::{self, Duration}, io}; #[cfg(test)] mod tests { use std::env; }
+                fn f() { assert!(std::process::id() > 0, \"std::env\"); files::read(); time::Instant::now() }";
+    let expected = [
+        "std::fs",
+        "std::time",
+        "std::time::Duration",
+        "std::io",
+        "std::process::id",
+        "std::fs::read",
+        "std::time::Instant::now",
+    ];
+    assert_eq!(paths(text), expected);
+}
 
 #[test]
 fn circle_is_found_and_printed() {

@@ -206,3 +206,20 @@ fn files_form_no_circle() {
     let gone: Vec<&str> = ALLOWED.concat().into_iter().filter(|file| !still.contains(file)).collect();
     assert!(gone.is_empty(), "no longer in a circle, so remove from ALLOWED: {gone:?}");
 }
+
+#[test]
+fn pure_modules_name_nothing_with_effects() {
+    let effects = ["std::fs", "std::process", "std::time::Instant", "std::time::SystemTime", "crate::clock"];
+    let floors = floors();
+    let mut seen = 0;
+    for path in sources(&src()) {
+        let is_pure = floors.get(&module(&path)).is_some_and(|(floor, _)| *floor < 2);
+        for named in circles::paths(&fs::read_to_string(&path).unwrap()).iter().filter(|_| is_pure) {
+            let effect =
+                effects.iter().find(|effect| named == *effect || named.starts_with(&format!("{effect}::")));
+            assert_eq!(effect, None, "{} names {named}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "only {seen} paths were found: the search is broken");
+}
