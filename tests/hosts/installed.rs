@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::support::booted::Booted;
+use crate::support::states;
 
 /// A product with its root at /srv/NAME, on a running host.
 pub struct Installed {
@@ -42,9 +43,10 @@ impl Installed {
         self.until(&format!("{version} answers"), || self.answer() == version);
     }
 
+    /// Returns each release with its state, without the mark of a failed trial.
     pub fn states(&self) -> Vec<String> {
-        let state = |line: &str| line[2..].split(',').next().unwrap().replace('\t', " ");
-        self.tenure("versions").lines().skip(1).map(state).collect()
+        let plain = |state: String| state.split(',').next().unwrap().to_owned();
+        states(&self.tenure("versions")).into_iter().map(plain).collect()
     }
 
     /// Returns whether a file exists.

@@ -4,23 +4,15 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::support::{Host, Run, assert_same, in_shell};
+use crate::support::{Host, Run, assert_run, assert_same, in_shell};
+use insta::allow_duplicates;
 
 /// Returns a host with 5.0.0 permanent and an archive of 5.0.1.
 fn host() -> Host {
     let host = Host::new();
-    host.archive("5.0.0");
-    host.archive("5.0.1");
+    host.archives(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
     host
-}
-
-/// Runs a command that must be refused. Asserts its exit code, words of its error, a hint, and that nothing changed.
-fn refused(host: &Host, args: &[&str], code: i32, words: &[&str]) {
-    let before = host.tree();
-    let run = host.run(args).code(code).stdout("").stderr_has("hint: ");
-    words.iter().fold(run, |run, word| run.stderr_has(word));
-    assert_eq!(host.tree(), before, "{args:?} changed something");
 }
 
 #[test]
@@ -33,8 +25,18 @@ fn invalid_version_is_usage_error() {
             assert_eq!(host.tree(), before);
         }
     }
+    assert_run!(host, "upgrade banana", @r#"
+    exit 64
+    --- stderr
+    error: "banana" is not a version: unexpected character 'b' while parsing major version number
+    hint: a version reads like 5.0.1, 5.1.0-rc.1 or 7.2.4-52
+    "#);
     host.run(["unpack", "banana"]).code(64);
-    host.run(["unpack", "../x"]).code(2).stderr_has("not an archive");
+    assert_run!(host, "unpack ../x", @"
+    exit 2
+    --- stderr
+    error: ../x is not an archive: its name must end in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar
+    ");
     host.run(["unpack", ""]).code(64);
 }
 
@@ -58,19 +60,30 @@ fn directory_or_file_in_place_of_link_is_refused() {
         fs::remove_file(&link).unwrap();
         fs::create_dir(&link).unwrap();
         for args in [&["upgrade", "5.0.1"][..], &["uninstall", "5.0.0"], &["prune"], &["versions"]] {
-            refused(&host, args, 2, &[&format!("`{name}`"), "it is a directory"]);
+            host.refused(args).stderr_has(&format!("the link `{name}` is unusable: it is a directory"));
         }
         host.run(["status"]).code(1).stdout_has("it is a directory");
         fs::remove_dir(&link).unwrap();
         fs::write(&link, "").unwrap();
-        refused(&host, &["upgrade", "5.0.1"], 2, &[&format!("`{name}`"), "it is a file"]);
+        let run = host.refused(["upgrade", "5.0.1"]);
+        run.stderr_has(&format!("the link `{name}` is unusable: it is a file"));
     }
     let host = host();
     fs::remove_file(host.root().join("current")).unwrap();
     fs::create_dir(host.root().join("current")).unwrap();
-    refused(&host, &["revert"], 2, &["`current`"]);
+    assert_run!(host.refused(["revert"]), @"
+    exit 2
+    --- stderr
+    error: the link `current` is unusable: it is a directory, not a symlink
+    hint: move it out of the root; if it is an installation, `tenure adopt current VERSION` copies it first
+    ");
     // `boot` reports a link that it cannot repair, because the permanent release has to start.
-    host.run(["boot"]).ok().stderr_has("warning: the link `current` is unusable: it is a directory");
+    assert_run!(host, "boot", @"
+    exit 0
+    --- stderr
+    warning: the link `current` is unusable: it is a directory, not a symlink
+    warning: move it out of the root; if it is an installation, `tenure adopt current VERSION` copies it first
+    ");
 }
 
 #[test]
@@ -90,7 +103,7 @@ fn link_with_invalid_target_is_refused() {
         fs::remove_file(&link).unwrap();
         symlink(target, &link).unwrap();
         for args in [&["upgrade", "5.0.1"][..], &["install", "5.0.0"], &["prune"], &["versions"]] {
-            refused(&host, args, 2, &["`current`", words, "tenure revert"]);
+            host.refused(args).stderr_has("`current`").stderr_has(words).stderr_has("tenure revert");
         }
         host.run(["revert"]).ok();
         assert_eq!(host.link("current").as_deref(), Some("releases/5.0.0"), "the hint helps");
@@ -102,15 +115,25 @@ fn link_with_invalid_target_is_refused() {
 fn missing_link_is_refused() {
     let host = host();
     fs::remove_file(host.root().join("current")).unwrap();
-    refused(&host, &["upgrade", "5.0.1"], 2, &["`current`", "missing", "tenure revert"]);
+    assert_run!(host.refused(["upgrade", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: the link `current` is unusable: it is missing
+    hint: run `tenure revert` to point it to the permanent release, 5.0.0
+    ");
     host.run(["boot"]).ok();
     assert_eq!(host.link("current").as_deref(), Some("releases/5.0.0"));
     fs::remove_file(host.root().join("permanent")).unwrap();
     fs::remove_file(host.root().join(".tenure/history")).unwrap();
     // Nothing shows which release was permanent.
-    refused(&host, &["boot"], 2, &["`permanent`", "missing", "tenure confirm"]);
+    assert_run!(host.refused(["boot"]), @"
+    exit 2
+    --- stderr
+    error: the link `permanent` is unusable: it is missing
+    hint: run `tenure confirm` to make the current release, 5.0.0, permanent
+    ");
     host.run(["confirm"]).ok();
-    assert_eq!(host.versions(), [("5.0.0".to_owned(), "permanent".to_owned())]);
+    assert_eq!(host.states(), ["5.0.0 permanent"]);
 }
 
 #[test]
@@ -123,9 +146,15 @@ fn boot_restores_removed_links() {
     for removed in [&both[..], &both[1..]] {
         remove(removed);
         let before = host.tree();
-        let hint = "hint: run `tenure boot` to restore the link to 5.0.1, the last permanent release, without touching the service\n";
-        for command in [&["install", "5.0.0"][..], &["uninstall", "5.0.1"], &["prune"]] {
-            refused(&host, command, 2, &["the link `permanent` is unusable: it is missing", hint]);
+        allow_duplicates! {
+            for command in [&["install", "5.0.0"][..], &["uninstall", "5.0.1"], &["prune"]] {
+                assert_run!(host.refused(command), @"
+                exit 2
+                --- stderr
+                error: the link `permanent` is unusable: it is missing
+                hint: run `tenure boot` to restore the link to 5.0.1, the last permanent release, without touching the service
+                ");
+            }
         }
         host.run(["status"]).code(1).stdout_has("it is missing");
         host.run(["boot", "--dry-run"]).ok().stdout_has("point permanent at releases/5.0.1");
@@ -133,22 +162,46 @@ fn boot_restores_removed_links() {
         let warning =
             "warning: the link `permanent` was removed: it points to 5.0.1 again, which was permanent last\n";
         host.run(["boot"]).ok().stdout("").stderr_has(warning);
-        assert_eq!(host.versions(), [("5.0.1".into(), "permanent".into()), ("5.0.0".into(), "old".into())]);
+        assert_eq!(host.states(), ["5.0.1 permanent", "5.0.0 old"]);
         host.run(["status"]).ok();
     }
     // During a trial, only the previous permanent release is known to be good.
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
     remove(&both[1..]);
-    refused(&host, &["prune"], 2, &["tenure revert` to go back to 5.0.1", "tenure confirm"]);
-    host.run(["revert"]).ok().stderr_has("the link `permanent` was removed");
+    assert_run!(host.refused(["prune"]), @"
+    exit 2
+    --- stderr
+    error: the link `permanent` is unusable: it is missing
+    hint: run `tenure revert` to go back to 5.0.1, the last permanent release
+    hint: run `tenure confirm` to make the current release, 5.0.0, permanent
+    ");
+    assert_run!(host, "revert", @"
+    exit 0
+    --- stdout
+    Release 5.0.1 is permanent, going back to it.
+    Installed Release: 5.0.1
+    --- stderr
+    warning: the link `permanent` was removed: it points to 5.0.1 again, which was permanent last
+    ");
     assert_eq!(host.link("current").as_deref(), Some("releases/5.0.1"));
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
     remove(&both[1..]);
-    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.0; the service starts with 5.0.1\n");
+    assert_run!(host, "boot", @"
+    exit 0
+    --- stdout
+    Ended the trial of 5.0.0; the service starts with 5.0.1
+    --- stderr
+    warning: the link `permanent` was removed: it points to 5.0.1 again, which was permanent last
+    ");
     // `boot` does not need a release that is gone together with its links.
     remove(&both);
     fs::rename(host.root().join("releases/5.0.1"), host.root().join("releases/away")).unwrap();
-    refused(&host, &["boot"], 2, &["no release is permanent"]);
+    assert_run!(host.refused(["boot"]), @"
+    exit 2
+    --- stderr
+    error: no release is permanent
+    hint: run `tenure install VERSION` to install a release
+    ");
     host.run(["install", "5.0.0"]).ok();
 }
 
@@ -156,11 +209,26 @@ fn boot_restores_removed_links() {
 fn archive_of_another_release_is_refused() {
     let host = host();
     host.build("5.0.2").file("release.toml", "name = 'emqx'\nversion = '5.0.3'\n").write();
-    refused(&host, &["upgrade", "5.0.2"], 2, &["releases/emqx-5.0.2.zip", "5.0.3, not 5.0.2"]);
+    assert_run!(host.refused(["upgrade", "5.0.2"]), @"
+    exit 2
+    --- stderr
+    error: releases/emqx-5.0.2.zip contains another version: 5.0.3, not 5.0.2
+    hint: the archive is misnamed or misbuilt: get it again from its vendor
+    ");
     host.build("5.0.4").file("release.toml", "name = 'other'\nversion = '5.0.4'\n").write();
-    refused(&host, &["upgrade", "5.0.4"], 2, &["other, not emqx"]);
+    assert_run!(host.refused(["upgrade", "5.0.4"]), @"
+    exit 2
+    --- stderr
+    error: releases/emqx-5.0.4.zip contains another product: other, not emqx
+    hint: the archive is misnamed or misbuilt: get it again from its vendor
+    ");
     host.build("5.0.5").file("release.toml", "name = 'emqx'\nversion = '5.0.5'\nbanana = 1\n").write();
-    refused(&host, &["upgrade", "5.0.5"], 2, &["line 3", "`banana`"]);
+    assert_run!(host.refused(["upgrade", "5.0.5"]), @"
+    exit 2
+    --- stderr
+    error: cannot use release.toml in releases/emqx-5.0.5.zip, line 3: unknown field `banana`, expected one of `name`, `version`, `upgrade`, `requires`, `files`, `data`, `hooks`, `health`, `timeouts`
+    hint: the nearest known key is `data`
+    ");
 }
 
 #[test]
@@ -168,7 +236,12 @@ fn ambiguous_archives_are_refused() {
     let host = host();
     let releases = host.root().join("releases");
     fs::copy(releases.join("emqx-5.0.1.zip"), releases.join("emqx-5.0.1-el9.zip")).unwrap();
-    refused(&host, &["upgrade", "5.0.1"], 2, &["emqx-5.0.1-el9.zip, releases/emqx-5.0.1.zip"]);
+    assert_run!(host.refused(["upgrade", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: more than one archive contains 5.0.1: releases/emqx-5.0.1-el9.zip, releases/emqx-5.0.1.zip
+    hint: keep one of them, or name it: `tenure unpack FILE`
+    ");
     host.run(["unpack", "releases/emqx-5.0.1-el9.zip"]).ok();
     host.run(["upgrade", "5.0.1"]).ok();
 }
@@ -178,11 +251,29 @@ fn archive_name_must_match_exactly() {
     let host = host();
     let releases = host.root().join("releases");
     fs::rename(releases.join("emqx-5.0.1.zip"), releases.join("emqx-5.0.10.zip")).unwrap();
-    refused(&host, &["upgrade", "5.0.1"], 2, &["no archive of it is in", "emqx-5.0.1.zip", ".tar.gz"]);
+    assert_run!(host.refused(["upgrade", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: release 5.0.1 is not installed, and no archive of it is in [ROOT]/releases
+    caused by: looked for emqx-5.0.1.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    hint: copy the archive there, or did you mean 5.0.10?
+    ");
     fs::rename(releases.join("emqx-5.0.10.zip"), releases.join("other-5.0.1.zip")).unwrap();
-    refused(&host, &["upgrade", "5.0.1"], 2, &["no archive of it is in"]);
+    assert_run!(host.refused(["upgrade", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: release 5.0.1 is not installed, and no archive of it is in [ROOT]/releases
+    caused by: looked for emqx-5.0.1.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    hint: copy the archive there, or did you mean 5.0.0?
+    ");
     fs::rename(releases.join("other-5.0.1.zip"), releases.join("emqx-5.0.1-rc.1.zip")).unwrap();
-    refused(&host, &["upgrade", "5.0.1"], 2, &["no archive of it is in"]);
+    assert_run!(host.refused(["upgrade", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: release 5.0.1 is not installed, and no archive of it is in [ROOT]/releases
+    caused by: looked for emqx-5.0.1.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    hint: copy the archive there, or did you mean 5.0.0?
+    ");
 }
 
 #[test]
@@ -190,16 +281,29 @@ fn unknown_settings_keys_are_refused() {
     let host = host();
     let settings = host.root().join("tenure.toml");
     fs::write(&settings, "name = 'emqx'\n[retention]\nkep = 3\n").unwrap();
-    for args in [&["upgrade", "5.0.1"][..], &["unpack", "5.0.1"], &["prune"]] {
-        refused(&host, args, 2, &["tenure.toml, line 3", "`kep`", "nearest known key is `keep`"]);
+    allow_duplicates! {
+        for args in [&["upgrade", "5.0.1"][..], &["unpack", "5.0.1"], &["prune"]] {
+            assert_run!(host.refused(args), @"
+            exit 2
+            --- stderr
+            error: cannot use [ROOT]/tenure.toml, line 3: unknown field `kep`, expected `keep`
+            hint: the nearest known key is `keep`
+            ");
+        }
     }
     fs::write(&settings, "name = \n").unwrap();
-    host.run(["upgrade", "5.0.1"]).code(2).stderr_has("tenure.toml, line 1");
+    assert_run!(host, "upgrade 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot use [ROOT]/tenure.toml, line 1: string values must be quoted, expected literal string
+    ");
     // A rule that Tenure cannot follow is not ignored.
     fs::write(&settings, "[shared]\ndirectories = ['var/log']\n").unwrap();
-    host.run(["upgrade", "5.0.1"])
-        .code(2)
-        .stderr_has("\"var/log\" is not a directory at the top of a release");
+    assert_run!(host, "upgrade 5.0.1", @r#"
+    exit 2
+    --- stderr
+    error: cannot use [ROOT]/tenure.toml, line 2: "var/log" is not a directory at the top of a release
+    "#);
     // Settings may be a symlink into /etc.
     let elsewhere = host.root().parent().unwrap().join("emqx.toml");
     fs::write(&elsewhere, "name = 'emqx'\n").unwrap();
@@ -217,7 +321,7 @@ fn other_files_are_not_listed_or_removed() {
     fs::create_dir(releases.join("lost+found")).unwrap();
     symlink("5.0.0", releases.join("5.0.7")).unwrap();
     fs::write(releases.join("5.0.8"), "x").unwrap();
-    assert_eq!(host.versions(), [("5.0.0".to_owned(), "permanent".to_owned())]);
+    assert_eq!(host.states(), ["5.0.0 permanent"]);
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["prune", "--keep", "0"]).ok();
     for name in ["README", "v5.0.9", "lost+found", "5.0.7", "5.0.8"] {
@@ -226,7 +330,8 @@ fn other_files_are_not_listed_or_removed() {
     // Tenure cannot unpack a release at such a path.
     for version in ["5.0.7", "5.0.8"] {
         host.archive(version);
-        refused(&host, &["upgrade", version], 2, &[&format!("releases/{version} is a file or link")]);
+        let run = host.refused(["upgrade", version]);
+        run.stderr_has(&format!("releases/{version} is a file or link"));
     }
 }
 
@@ -235,21 +340,42 @@ fn rebuilt_archive_needs_replace() {
     let host = host();
     host.run(["unpack", "5.0.1"]).ok();
     host.build("5.0.1").file("lib/new", "rebuilt").write();
-    for command in ["upgrade", "unpack"] {
-        refused(
-            &host,
-            &[command, "5.0.1"],
-            2,
-            &["another archive than releases/emqx-5.0.1.zip", "--replace"],
-        );
-    }
-    host.run(["upgrade", "--replace", "5.0.1"]).ok().stdout_has("Release 5.0.1 is replaced");
+    assert_run!(host.refused(["upgrade", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: release 5.0.1 was unpacked from another archive than releases/emqx-5.0.1.zip
+    hint: use `--replace` to unpack it again, or remove the archive to keep the installed release
+    ");
+    assert_run!(host.refused(["unpack", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: release 5.0.1 was unpacked from another archive than releases/emqx-5.0.1.zip
+    hint: use `--replace` to unpack it again, or remove the archive to keep the installed release
+    ");
+    assert_run!(host, "upgrade --replace 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 is replaced, attempting to unpack releases/emqx-5.0.1.zip
+    Unpacked successfully: "5.0.1"
+    Installed Release: 5.0.1
+    Made release permanent: "5.0.1"
+    "#);
     let new = host.root().join("current/lib/new");
     assert_eq!(fs::read_to_string(new).unwrap(), "rebuilt");
     // A release in use is not replaced.
     host.build("5.0.1").file("lib/new", "again").write();
-    refused(&host, &["upgrade", "5.0.1"], 2, &["in use"]);
-    refused(&host, &["install", "--replace", "5.0.1"], 2, &["cannot replace 5.0.1: it is permanent"]);
+    assert_run!(host.refused(["upgrade", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: release 5.0.1 was unpacked from another archive than releases/emqx-5.0.1.zip
+    hint: it is in use: give the rebuilt release a version of its own, or remove the archive
+    ");
+    assert_run!(host.refused(["install", "--replace", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: cannot replace 5.0.1: it is permanent
+    hint: install another release first
+    ");
 }
 
 #[test]
@@ -260,7 +386,7 @@ fn digest_file_is_verified() {
         ["0".repeat(64), format!("{}  emqx-5.0.1.zip\n", "0".repeat(64)), "banana\n".into(), String::new()]
     {
         fs::write(&digest, text).unwrap();
-        refused(&host, &["upgrade", "5.0.1"], 2, &["emqx-5.0.1.zip.sha256"]);
+        host.refused(["upgrade", "5.0.1"]).stderr_has("emqx-5.0.1.zip.sha256");
     }
     let hex = host.sha256("releases/emqx-5.0.1.zip");
     fs::write(&digest, format!("{hex}  emqx-5.0.1.zip\n")).unwrap();
@@ -275,9 +401,19 @@ fn damaged_archive_is_refused() {
     let archive = host.root().join("releases/emqx-5.0.1.zip");
     let whole = fs::read(&archive).unwrap();
     fs::write(&archive, &whole[..whole.len() / 2]).unwrap();
-    refused(&host, &["upgrade", "5.0.1"], 2, &["emqx-5.0.1.zip"]);
+    assert_run!(host.refused(["upgrade", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: cannot unpack emqx-5.0.1.zip: the archive is damaged: it has no end record
+    hint: get the archive again from its vendor; nothing was unpacked
+    ");
     fs::write(&archive, "").unwrap();
-    refused(&host, &["upgrade", "5.0.1"], 2, &["emqx-5.0.1.zip"]);
+    assert_run!(host.refused(["upgrade", "5.0.1"]), @"
+    exit 2
+    --- stderr
+    error: cannot unpack emqx-5.0.1.zip: the archive is damaged: it has no end record
+    hint: get the archive again from its vendor; nothing was unpacked
+    ");
     // A failed unpack does not prevent the use of a good archive.
     fs::write(&archive, &whole).unwrap();
     host.run(["upgrade", "5.0.1"]).ok();
@@ -290,9 +426,24 @@ fn missing_root_is_refused() {
     let empty = host.root().parent().unwrap().join("empty");
     fs::create_dir(&empty).unwrap();
     let empty = empty.to_str().unwrap();
-    host.run(["versions", "--root", empty]).code(2).stderr_has("has no releases/").stderr_has("tenure init");
-    host.run(["versions", "--root", "/nowhere/at/all"]).code(2).stderr_has("/nowhere/at/all");
-    host.run_in(Path::new(empty), ["versions"]).code(2).stderr_has("no root here");
+    assert_run!(host, format!("versions --root {empty}"), @"
+    exit 2
+    --- stderr
+    error: [DIR]/empty is not a root: it has no releases/
+    hint: run `tenure init --root [DIR]/empty` to create one
+    ");
+    assert_run!(host, "versions --root /nowhere/at/all", @"
+    exit 2
+    --- stderr
+    error: /nowhere/at/all is not a root: it has no releases/
+    hint: run `tenure init --root /nowhere/at/all` to create one
+    ");
+    assert_run!(host.run_in(Path::new(empty), ["versions"]), @"
+    exit 2
+    --- stderr
+    error: no root here: neither [DIR]/empty nor a parent contains releases/
+    hint: name one with --root or TENURE_ROOT, or make one with `tenure init`
+    ");
 }
 
 #[test]
@@ -325,13 +476,20 @@ fn release_in_use_is_not_removed() {
     host.run(["upgrade", "5.0.1"]).ok();
     let old = host.root().join("releases/5.0.0");
     let mut running = std::process::Command::new("sleep").arg("60").current_dir(&old).spawn().unwrap();
-    let pid = format!("pid {}", running.id());
-    refused(&host, &["uninstall", "5.0.0"], 2, &["in use by sleep", &pid]);
+    let run = host.refused(["uninstall", "5.0.0"]).stderr_has(&format!("pid {}", running.id()));
+    assert_run!(run, @"
+    exit 2
+    --- stderr
+    error: cannot uninstall 5.0.0: in use by sleep (pid [PID])
+    hint: stop these processes first
+    ");
     host.archive("5.0.2");
     host.run(["upgrade", "5.0.2"]).ok();
-    host.run(["prune", "--keep", "0"])
-        .ok()
-        .stdout_has("Kept release: 5.0.0, it is in use or is a mount point");
+    assert_run!(host, "prune --keep 0", @"
+    exit 0
+    --- stdout
+    Kept release: 5.0.0, it is in use or is a mount point
+    ");
     running.kill().unwrap();
     running.wait().unwrap();
     host.run(["uninstall", "5.0.0"]).ok();
@@ -343,8 +501,28 @@ fn damaged_journal_does_not_block_commands() {
     fs::write(host.root().join(".tenure/journal"), "{\"torn").unwrap();
     fs::write(host.root().join(".tenure/history"), "{\"torn").unwrap();
     host.run(["versions"]).ok();
-    host.run(["status"]).code(1).stdout_has("damaged");
-    host.run(["upgrade", "5.0.1"]).ok().stderr_has("journal.damaged");
+    assert_run!(host, "status", @r"
+    exit 1
+    --- stdout
+    Root: [ROOT]
+    Name: emqx
+    Current: 5.0.0
+    Permanent: 5.0.0
+    Releases:
+    * 5.0.0\tpermanent
+    Problem: the journal [ROOT]/.tenure/journal is damaged
+      hint: run `tenure boot`, or any command that changes something, to move it aside
+    ");
+    assert_run!(host, "upgrade 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip
+    Unpacked successfully: "5.0.1"
+    Installed Release: 5.0.1
+    Made release permanent: "5.0.1"
+    --- stderr
+    warning: the journal was damaged and was moved to [ROOT]/.tenure/journal.damaged; run `tenure status` to check the root
+    "#);
     host.run(["status"]).ok();
     assert_eq!(host.run(["history", "--json"]).ok().json()["entries"].as_array().unwrap().len(), 1);
 }
@@ -358,8 +536,14 @@ fn non_text_state_does_not_block_commands() {
     for file in ["journal", "history", "receipts/5.0.0/tenured"] {
         fs::write(host.root().join(".tenure").join(file), b"\xff\xfe\n").unwrap();
     }
-    assert_eq!(host.versions()[2], ("5.0.0".to_owned(), "old".to_owned()), "a damaged mark is still one");
-    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2; the service starts with 5.0.1\n");
+    assert_eq!(host.states()[2], "5.0.0 old", "a damaged mark is still one");
+    assert_run!(host, "boot", @"
+    exit 0
+    --- stdout
+    Ended the trial of 5.0.2; the service starts with 5.0.1
+    --- stderr
+    warning: the journal was damaged and was moved to [ROOT]/.tenure/journal.damaged; run `tenure status` to check the root
+    ");
     assert_eq!(host.run(["history", "--json"]).ok().json()["entries"].as_array().unwrap().len(), 1);
     host.run(["status"]).ok();
     fs::write(host.root().join(".tenure/receipts/5.0.0/tenured"), vec![b'x'; 5000]).unwrap();
@@ -400,10 +584,12 @@ fn lock_of_another_tenure_is_respected() {
     let lock = fs::File::options().write(true).open(host.root().join(".tenure/lock")).unwrap();
     lock.lock().unwrap();
     let before = host.tree();
-    host.run(["upgrade", "5.0.1"])
-        .code(75)
-        .stderr_has("another Tenure command is running on")
-        .stderr_has("--wait");
+    assert_run!(host, "upgrade 5.0.1", @"
+    exit 75
+    --- stderr
+    error: another Tenure command is running on [ROOT]
+    hint: use `--wait 60` to wait up to a minute for it to end
+    ");
     host.run(["upgrade", "--wait", "1", "5.0.1"]).code(75);
     assert_eq!(host.run(["upgrade", "5.0.1", "--json"]).code(75).json()["error"]["kind"], "busy");
     // Commands that only read do not wait.
@@ -412,7 +598,12 @@ fn lock_of_another_tenure_is_respected() {
     host.run(["verify"]).ok();
     host.run(["upgrade", "--dry-run", "5.0.1"]).ok();
     // The lock does not keep the service from starting.
-    host.run(["boot", "--wait", "0"]).ok().stderr_has("another Tenure command is running on");
+    assert_run!(host, "boot --wait 0", @"
+    exit 0
+    --- stderr
+    warning: another Tenure command is running on [ROOT]
+    warning: use `--wait 60` to wait up to a minute for it to end
+    ");
     assert_eq!(host.tree(), before);
     drop(lock);
     host.run(["upgrade", "5.0.1"]).ok();
@@ -454,8 +645,22 @@ fn release_without_record_is_replaced_and_verified() {
     let host = host();
     host.run(["unpack", "5.0.1"]).ok();
     fs::remove_dir_all(host.root().join(".tenure/receipts/5.0.1")).unwrap();
-    host.run(["verify", "5.0.1"]).code(2).stderr_has("hint: `tenure unpack --replace 5.0.1` unpacks it");
-    host.run(["unpack", "5.0.1"]).ok().stdout_has("already unpacked");
-    host.run(["unpack", "--replace", "5.0.1"]).ok().stdout_has("Unpacked successfully");
+    assert_run!(host, "verify 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot verify 5.0.1: Tenure did not unpack it and has no record of its files
+    hint: `tenure unpack --replace 5.0.1` unpacks it from its archive, while it is not in use
+    ");
+    assert_run!(host, "unpack 5.0.1", @"
+    exit 0
+    --- stdout
+    Release 5.0.1 is already unpacked.
+    ");
+    assert_run!(host, "unpack --replace 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 is replaced, attempting to unpack releases/emqx-5.0.1.zip
+    Unpacked successfully: "5.0.1"
+    "#);
     host.run(["verify", "5.0.1"]).ok();
 }

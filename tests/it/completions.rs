@@ -13,7 +13,7 @@ struct Shell(Terminal);
 impl Shell {
     fn start(shell: &str, load: &str) -> Self {
         let host = Host::new();
-        ["5.0.0", "5.0.1", "5.1.0"].iter().for_each(|version| host.archive(version));
+        host.archives(&["5.0.0", "5.0.1", "5.1.0"]);
         host.run(["install", "5.0.0"]).ok();
         let terminal = Terminal::open(host, 120, shell);
         terminal.keys(&["PS1='> '", "Enter"]);

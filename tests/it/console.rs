@@ -1,66 +1,106 @@
 //! Messages beside results: --quiet, --verbose, suggestions and escaped text.
 
-use crate::support::Host;
+use crate::support::{Host, assert_run};
 
 #[test]
 fn quiet_hides_notes_and_verbose_shows_steps() {
     let host = Host::new();
-    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
-    host.run(["install", "--quiet", "5.0.0"]).ok().stdout("").stderr("");
+    host.archives(&["5.0.0", "5.0.1"]);
+    assert_run!(host, "install --quiet 5.0.0", @"exit 0");
     // The requested output is printed, and so are errors.
-    host.run(["-q", "versions"]).ok().stdout("Installed versions:\n* 5.0.0\tpermanent\n");
-    host.run(["-q", "upgrade", "5.0.9"])
-        .code(2)
-        .stdout("")
-        .stderr_has("error: release 5.0.9 is not installed");
-    host.run(["-q", "--json", "upgrade", "--no-permanent", "5.0.1"])
-        .ok()
-        .stdout_has("\"state\": \"current\"");
+    assert_run!(host, "-q versions", @r"
+    exit 0
+    --- stdout
+    Installed versions:
+    * 5.0.0\tpermanent
+    ");
+    assert_run!(host, "-q upgrade 5.0.9", @"
+    exit 2
+    --- stderr
+    error: release 5.0.9 is not installed, and no archive of it is in [ROOT]/releases
+    caused by: looked for emqx-5.0.9.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    hint: copy the archive there, or did you mean 5.0.1?
+    ");
+    assert_run!(host, "-q --json upgrade --no-permanent 5.0.1", @r#"
+    exit 0
+    --- stdout
+    {
+      "schema": 1,
+      "version": "5.0.1",
+      "was": null,
+      "state": "current",
+      "previous": "5.0.0",
+      "changed": true,
+      "until": null,
+      "migration": null
+    }
+    "#);
     host.run(["revert"]).ok();
-    let run = host.run(["upgrade", "-v", "5.0.1"]).ok();
-    let run = run.stdout(
-        "Release 5.0.1 is already unpacked, switching to it.\nInstalled Release: 5.0.1\n\
-         Made release permanent: \"5.0.1\"\n",
-    );
-    let lines: Vec<&str> = run.stderr.lines().map(|line| line.split(", in ").next().unwrap()).collect();
-    assert_eq!(
-        lines,
-        [
-            "check: trial: no release is on trial",
-            "check: owner: OWNER",
-            "check: archive: it is installed",
-            "check: path: 5.0.1 can be reached from 5.0.0",
-            "check: data: no release declares its format",
-            "check: service: no service is moved",
-            "step: record that 5.0.0 has been permanent",
-            "done: record that 5.0.0 has been permanent",
-            "step: point current at releases/5.0.1, now releases/5.0.0",
-            "done: point current at releases/5.0.1, now releases/5.0.0",
-            "step: point permanent at releases/5.0.1, now releases/5.0.0",
-            "done: point permanent at releases/5.0.1, now releases/5.0.0",
-        ]
-        .map(|line| if line.ends_with("OWNER") { lines[1] } else { line })
-    );
+    assert_run!(host, "upgrade -v 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 is already unpacked, switching to it.
+    Installed Release: 5.0.1
+    Made release permanent: "5.0.1"
+    --- stderr
+    check: trial: no release is on trial
+    check: owner: [USER], as of 5.0.0
+    check: archive: it is installed
+    check: path: 5.0.1 can be reached from 5.0.0
+    check: data: no release declares its format
+    check: service: no service is moved
+    step: record that 5.0.0 has been permanent
+    done: record that 5.0.0 has been permanent, in [DURATION]
+    step: point current at releases/5.0.1, now releases/5.0.0
+    done: point current at releases/5.0.1, now releases/5.0.0, in [DURATION]
+    step: point permanent at releases/5.0.1, now releases/5.0.0
+    done: point permanent at releases/5.0.1, now releases/5.0.0, in [DURATION]
+    "#);
     host.run(["-q", "-v", "versions"]).code(64);
 }
 
 #[test]
 fn missing_version_suggests_nearest() {
     let host = Host::new();
-    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
-    host.run(["upgrade", "5.0.11"])
-        .code(2)
-        .stderr_has("hint: copy the archive there, or did you mean 5.0.1?\n");
-    host.run(["upgrade", "--restart", "9.1.7"])
-        .code(2)
-        .stderr_has("hint: copy the archive there; run `tenure versions`");
+    assert_run!(host, "upgrade 5.0.11", @"
+    exit 2
+    --- stderr
+    error: release 5.0.11 is not installed, and no archive of it is in [ROOT]/releases
+    caused by: looked for emqx-5.0.11.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    hint: copy the archive there, or did you mean 5.0.1?
+    ");
+    assert_run!(host, "upgrade --restart 9.1.7", @"
+    exit 2
+    --- stderr
+    error: release 9.1.7 is not installed, and no archive of it is in [ROOT]/releases
+    caused by: looked for emqx-9.1.7.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    hint: copy the archive there; run `tenure versions` to see the installed releases
+    ");
     host.run(["uninstall", "5.0.01"]).code(64);
-    host.run(["uninstall", "5.0.2"]).code(2).stderr_has("hint: 5.0.0 is installed\n");
-    host.run(["uninstall", "77.1.2"])
-        .code(2)
-        .stderr_has("hint: run `tenure versions` to see the installed releases\n");
-    host.run(["statsu"]).code(64).stderr_has("hint: a similar subcommand exists: 'status'\n");
+    assert_run!(host, "uninstall 5.0.2", @"
+    exit 2
+    --- stderr
+    error: cannot uninstall 5.0.2: it is not installed
+    hint: 5.0.0 is installed
+    ");
+    assert_run!(host, "uninstall 77.1.2", @"
+    exit 2
+    --- stderr
+    error: cannot uninstall 77.1.2: it is not installed
+    hint: run `tenure versions` to see the installed releases
+    ");
+    assert_run!(host, "statsu", @"
+    exit 64
+    --- stderr
+    error: unrecognized subcommand 'statsu'
+    hint: a similar subcommand exists: 'status'
+
+    Usage: tenure [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    ");
     // A suggestion is easily run without a second look.
     for wrong in ["upgrdae", "uninstal", "prun", "revrt", "migrater"] {
         let run = host.run([wrong, "5.0.1"]).code(64);
@@ -78,10 +118,16 @@ fn missing_version_suggests_nearest() {
     // Hidden commands are not suggested.
     let run = host.run(["gaurd"]).code(64);
     assert!(!run.stderr.contains("'guard'"), "{run:#?}");
-    let run = host.run(["upgrade", "--restrat", "5.0.1"]).code(64);
-    run.stderr_has(
-        "error: unexpected argument '--restrat' found\nhint: a similar argument exists: '--restart'\n",
-    );
+    assert_run!(host, "upgrade --restrat 5.0.1", @"
+    exit 64
+    --- stderr
+    error: unexpected argument '--restrat' found
+    hint: a similar argument exists: '--restart'
+
+    Usage: tenure upgrade --restart <VERSION>
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn boot_succeeds_after_any_kill() {
     }
     // One more run uses the disk with the ordinary temporary files.
     let host = Host::new();
-    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
     Case::new(&["upgrade", "5.0.1"], host).sweep(boots);
 }

@@ -20,7 +20,7 @@ const WRONG: [(&str, &str); 4] = [
 /// Returns a host with 5.0.0 permanent, 5.0.1 on trial, 5.0.2 unpacked and an archive of 5.0.3.
 fn on_trial() -> Host {
     let host = Host::new();
-    ["5.0.0", "5.0.1", "5.0.2", "5.0.3"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.1", "5.0.2", "5.0.3"]);
     host.run(["install", "5.0.0"]).ok();
     host.run(["unpack", "5.0.2"]).ok();
     host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();

@@ -3,14 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::case::{Case, links};
 use crate::support::stepper;
-use crate::support::{Host, Run};
-
-/// The time limit of a wait; after it, the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::support::{self, Host, assert_run};
 
 /// A program that records its action and versions.
 const TELLS: &str = r#"#!/bin/sh
@@ -69,15 +66,7 @@ fn stage(host: &Host) -> String {
 }
 
 fn until(host: &Host, wanted: &str) {
-    let begun = Instant::now();
-    while stage(host) != wanted {
-        assert!(begun.elapsed() < PATIENCE, "{wanted}: {}", host.run(["status"]).stdout);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn refused(run: Run, why: &str) {
-    run.code(2).stderr_has(why);
+    support::until(wanted, || stage(host) == wanted, || host.run(["status"]).stdout);
 }
 
 #[test]
@@ -106,7 +95,12 @@ fn migration_runs_in_background_once_permanent() {
     assert_eq!(told(&host), ["migrate 5.0.0 5.0.1"]);
     host.run(["history"]).ok().stdout_has("  migrate  by the migrator: done in ");
     // No later command migrates the data again.
-    host.run(["migrate"]).ok().stdout("The data is in format 3.\nThere is nothing to migrate.\n");
+    assert_run!(host, "migrate", @"
+    exit 0
+    --- stdout
+    The data is in format 3.
+    There is nothing to migrate.
+    ");
     host.run(["install", "5.0.1"]).ok();
     assert_eq!(told(&host).len(), 1);
 }
@@ -124,24 +118,52 @@ fn running_migration_blocks_switch() {
         || host.tree().into_iter().filter(|(path, _)| !path.starts_with(".tenure/log/")).collect::<Vec<_>>();
     let before = tree();
     let why = "error: a data migration is not done: to data format 3 by 5.0.1, running since ";
-    refused(host.run(["upgrade", "5.0.2"]), why);
-    refused(host.run(["downgrade", "5.0.0"]), why);
-    refused(host.run(["upgrade", "--prepare-only", "5.0.2"]), why);
-    let run = host.run(["check", "5.0.2"]).code(2);
-    run.stdout_has("FAILED  data: a data migration is not done: to data format 3 by 5.0.1, running since ")
-        .stdout_has("        hint: run `tenure migrate` to wait for its end\n");
+    host.run(["upgrade", "5.0.2"]).code(2).stderr_has(why);
+    host.run(["downgrade", "5.0.0"]).code(2).stderr_has(why);
+    host.run(["upgrade", "--prepare-only", "5.0.2"]).code(2).stderr_has(why);
+    assert_run!(host, "check 5.0.2", @"
+    exit 2
+    --- stdout
+    ok      lock: no other command is running
+    ok      links: 5.0.1 is current
+    ok      trial: no release is on trial
+    ok      owner: [USER], as of 5.0.1
+    ok      archive: would unpack releases/emqx-5.0.2.zip into releases/5.0.2
+    ok      digest: SHA-256 [SHA256]; a digest file to compare it with is missing
+    ok      signature: not needed: tenure.toml names no trusted keys
+    ok      space: it takes up to [SIZE] in 12 files; [FREE] free, 0 B in reserve
+    ok      path: 5.0.2 can be reached from 5.0.1
+    FAILED  data: a data migration is not done: to data format 3 by 5.0.1, running since [TIME]
+            hint: run `tenure migrate` to wait for its end
+    ok      service: no service is moved
+    One check failed for 5.0.2.
+    ");
     assert_eq!(tree(), before);
     // The contents of an archive with a wrong digest are not checked further.
     let digest = host.root().join("releases/emqx-5.0.2.zip.sha256");
     fs::write(&digest, "0".repeat(64)).unwrap();
-    host.run(["check", "5.0.2"])
-        .code(2)
-        .stdout_has("FAILED  digest: ")
-        .stdout_has("FAILED  data: a data migration is not done");
-    host.run(["upgrade", "5.0.2"])
-        .code(2)
-        .stderr_has("does not match the digest")
-        .stderr_has("a data migration is not done");
+    assert_run!(host, "check 5.0.2", @"
+    exit 2
+    --- stdout
+    ok      lock: no other command is running
+    ok      links: 5.0.1 is current
+    ok      trial: no release is on trial
+    ok      owner: [USER], as of 5.0.1
+    FAILED  digest: [ROOT]/releases/emqx-5.0.2.zip does not match the digest in [ROOT]/releases/emqx-5.0.2.zip.sha256: expected [SHA256], found [SHA256]
+            hint: the archive is damaged or is a different one: get both files again from the vendor
+    FAILED  data: a data migration is not done: to data format 3 by 5.0.1, running since [TIME]
+            hint: run `tenure migrate` to wait for its end
+    2 checks failed for 5.0.2.
+    ");
+    assert_run!(host, "upgrade 5.0.2", @"
+    exit 2
+    --- stderr
+    error: cannot switch to 5.0.2: 2 checks failed
+    caused by: [ROOT]/releases/emqx-5.0.2.zip does not match the digest in [ROOT]/releases/emqx-5.0.2.zip.sha256: expected [SHA256], found [SHA256]
+    caused by: a data migration is not done: to data format 3 by 5.0.1, running since [TIME]
+    hint: the archive is damaged or is a different one: get both files again from the vendor
+    hint: run `tenure migrate` to wait for its end
+    ");
     fs::remove_file(digest).unwrap();
     // `migrate` only waits for the running migration.
     let mut waiting = host.command(["migrate"]).spawn().unwrap();
@@ -161,21 +183,34 @@ fn failed_migration_is_reported_and_rerun() {
     set(&host, "fail");
     host.run(["upgrade", "5.0.1"]).ok();
     until(&host, "failed");
-    let run = host.run(["status"]).code(1);
-    run.stdout_has("Data: format 2\nData migration: to data format 3 by 5.0.1, failed at ")
-        .stdout_has("Problem: the data migration failed: ")
-        .stdout_has("it ended with exit status 7: so far so good; the index is torn")
-        .stdout_has("hint: fix the cause, then run `tenure migrate`; until then upgrades are refused");
-    refused(
-        host.run(["upgrade", "5.0.2"]),
-        "error: a data migration is not done: to data format 3 by 5.0.1, failed",
-    );
+    assert_run!(host, "status", @r"
+    exit 1
+    --- stdout
+    Root: [ROOT]
+    Name: emqx
+    Current: 5.0.1
+    Permanent: 5.0.1
+    Data: format 2
+    Data migration: to data format 3 by 5.0.1, failed at [TIME]
+    Releases:
+    * 5.0.1\tpermanent
+    * 5.0.0\told
+    Last: 5.0.1 became permanent on [TIME] by [USER]
+    Problem: the data migration failed: to data format 3 by 5.0.1, failed at [TIME]: the migrate program of 5.0.1, bin/migrate, failed: it ended with exit status 7: so far so good; the index is torn
+      hint: fix the cause, then run `tenure migrate`; until then upgrades are refused
+    ");
+    host.run(["upgrade", "5.0.2"])
+        .code(2)
+        .stderr_has("error: a data migration is not done: to data format 3 by 5.0.1, failed");
     let run = host.run(["downgrade", "5.0.0"]).code(2);
     run.stderr_has("release 5.0.0 cannot start on the data: it reads data formats 1 and 2 only, and formats 2 and 3 are on disk");
     host.run(["migrate"]).code(1).stderr_has("the index is torn");
-    host.run(["migrate", "--dry-run"])
-        .ok()
-        .stdout("Would migrate the data with the migrate hook of 5.0.1.\nNothing was changed.\n");
+    assert_run!(host, "migrate --dry-run", @"
+    exit 0
+    --- stdout
+    Would migrate the data with the migrate hook of 5.0.1.
+    Nothing was changed.
+    ");
     assert_eq!(told(&host).len(), 2);
     clear(&host, "fail");
     let run = host.run(["migrate"]).ok();
@@ -200,22 +235,30 @@ fn due_migration_has_not_failed() {
     lock.lock().unwrap();
     host.run(["status"]).ok().stdout_has("Data migration: to data format 3 by 5.0.1, pending since ");
     lock.unlock().unwrap();
-    let run = host.run(["status"]).code(1);
-    run.stdout_has("Problem: the data migration failed: ").stdout_has("it never began");
+    assert_run!(host, "status", @r"
+    exit 1
+    --- stdout
+    Root: [ROOT]
+    Name: emqx
+    Current: 5.0.1
+    Permanent: 5.0.1
+    Data: format 3
+    Data migration: to data format 3 by 5.0.1, failed at [TIME]
+    Releases:
+    * 5.0.1\tpermanent
+    * 5.0.0\told
+    Last: 5.0.1 became permanent on [TIME] by [USER]
+    Problem: the data migration failed: to data format 3 by 5.0.1, failed at [TIME]: it never began
+      hint: fix the cause, then run `tenure migrate`; until then upgrades are refused
+    ");
     host.run(["migrate"]).ok();
 }
 
 /// Waits until `count` migration programs have started, and returns their process IDs.
 fn migrators(host: &Host, count: usize) -> Vec<String> {
-    let begun = Instant::now();
-    loop {
-        let pids = fs::read_to_string(beside(host, "pids")).unwrap_or_default();
-        if pids.lines().count() >= count {
-            return pids.lines().map(str::to_owned).collect();
-        }
-        assert!(begun.elapsed() < PATIENCE, "{count} of them never began");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let pids = || fs::read_to_string(beside(host, "pids")).unwrap_or_default();
+    support::until("all have begun", || pids().lines().count() >= count, pids);
+    pids().lines().map(str::to_owned).collect()
 }
 
 /// Returns whether a process has ended, reaped or not.
@@ -302,21 +345,27 @@ fn release_that_cannot_read_data_is_refused() {
     release(&host, "5.0.2", "[data]\nwrites = 4\nreads = [3, 4]\n", &[]);
     release(&host, "5.0.3", "", &[]);
     let why = "error: release 5.0.2 cannot start on the data: it reads data formats 3 and 4 only, and format 2 is on disk\n";
-    refused(host.run(["upgrade", "5.0.2"]), why);
-    refused(host.run(["upgrade", "5.0.2"]), "hint: run `tenure plan 5.0.2` to look for an upgrade path");
+    host.run(["upgrade", "5.0.2"]).code(2).stderr_has(why);
+    host.run(["upgrade", "5.0.2"])
+        .code(2)
+        .stderr_has("hint: run `tenure plan 5.0.2` to look for an upgrade path");
     let run = host.run(["plan", "5.0.2"]).ok();
     run.stdout_has("From 5.0.0 to 5.0.2 in 2 hops:\n  1. 5.0.1, hot, an archive in releases/\n");
     host.run(["upgrade", "5.0.1"]).ok();
     let before = host.tree();
     let why = "release 5.0.0 cannot start on the data: it reads data formats 1 and 2 only, and format 3 is on disk\n";
-    refused(host.run(["downgrade", "5.0.0"]), why);
-    refused(host.run(["downgrade", "--no-permanent", "5.0.0"]), why);
+    host.run(["downgrade", "5.0.0"]).code(2).stderr_has(why);
+    host.run(["downgrade", "--no-permanent", "5.0.0"]).code(2).stderr_has(why);
     assert_eq!(host.tree(), before);
     // A release without data formats is accepted if no migration has ever run.
     host.run(["upgrade", "5.0.3"]).ok();
     host.run(["status"]).ok().stdout_has("Data: format 3\n");
     // The operator states the format of restored data.
-    host.run(["migrate", "--restored", "2"]).ok().stdout("The data is in format 2.\n");
+    assert_run!(host, "migrate --restored 2", @"
+    exit 0
+    --- stdout
+    The data is in format 2.
+    ");
     host.run(["downgrade", "5.0.0"]).ok();
     host.run(["status"]).ok().stdout_has("Data: format 2\n");
 }
@@ -327,18 +376,38 @@ fn path_leads_over_releases_that_read_data() {
     release(&host, "5.0.1", "[data]\nwrites = 3\nreads = [2, 3]\n", &[]);
     release(&host, "5.0.2", "[data]\nwrites = 3\nreads = [3]\n", &[]);
     release(&host, "5.0.3", "[data]\nwrites = 2\nreads = [2]\n", &[]);
-    let run = host.run(["upgrade", "--multi-hop", "5.0.2"]).ok();
-    run.stdout_has("Hop 2 of 2: 5.0.1 to 5.0.2\n").stdout_has("Reached 5.0.2 from 5.0.0 in 2 hops.\n");
-    let run = host.run(["plan", "5.0.3"]).code(2);
-    run.stderr_has("error: no upgrade path from 5.0.2 to 5.0.3").stderr_has(
-        "caused by: 5.0.3 cannot start on the data: format 3 is on disk at that point\n\
-         hint: a release between 5.0.2 and 5.0.3 that reads format 3 and writes a format that 5.0.3 reads would complete a path\n",
-    );
+    assert_run!(host, "upgrade --multi-hop 5.0.2", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip
+    Unpacked successfully: "5.0.1"
+    Release 5.0.2 not found, attempting to unpack releases/emqx-5.0.2.zip
+    Unpacked successfully: "5.0.2"
+    Hop 1 of 2: 5.0.0 to 5.0.1
+    Release 5.0.1 is already unpacked, switching to it.
+    Installed Release: 5.0.1
+    Made release permanent: "5.0.1"
+    Hop 2 of 2: 5.0.1 to 5.0.2
+    Release 5.0.2 is already unpacked, switching to it.
+    Installed Release: 5.0.2
+    Made release permanent: "5.0.2"
+    Reached 5.0.2 from 5.0.0 in 2 hops.
+    "#);
+    assert_run!(host, "plan 5.0.3", @"
+    exit 2
+    --- stderr
+    error: no upgrade path from 5.0.2 to 5.0.3 with the available releases
+    caused by: 5.0.3 cannot start on the data: format 3 is on disk at that point
+    hint: a release between 5.0.2 and 5.0.3 that reads format 3 and writes a format that 5.0.3 reads would complete a path
+    ");
     // The format on disk counts, not the format that the running release would write.
     host.run(["migrate", "--restored", "2"]).ok();
-    host.run(["plan", "5.0.3"])
-        .ok()
-        .stdout("From 5.0.2 to 5.0.3 in 1 hop:\n  1. 5.0.3, hot, an archive in releases/\n");
+    assert_run!(host, "plan 5.0.3", @"
+    exit 0
+    --- stdout
+    From 5.0.2 to 5.0.3 in 1 hop:
+      1. 5.0.3, hot, an archive in releases/
+    ");
 }
 
 /// A multi-hop upgrade does not wait for the migration of the last release.
@@ -398,16 +467,16 @@ fn downgrade_keeps_higher_data_format() {
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["upgrade", "5.0.2"]).ok();
     let why = "release 5.0.1 cannot start on the data: it reads data formats 2 and 3 only, and format 4 is on disk\n";
-    refused(host.run(["downgrade", "5.0.1"]), why);
+    host.run(["downgrade", "5.0.1"]).code(2).stderr_has(why);
     release(&host, "5.0.4", "[data]\nwrites = 3\nreads = [3, 4]\n", &[]);
     release(&host, "5.0.5", "[data]\nwrites = 4\nreads = [4]\n", &[]);
     host.run(["upgrade", "5.0.5"]).ok();
     host.run(["downgrade", "5.0.4"]).ok();
     host.run(["status"]).ok().stdout_has("Data: formats 3 and 4\n");
     let why = "it reads data formats 2 and 3 only, and formats 3 and 4 are on disk\n";
-    refused(host.run(["downgrade", "5.0.1"]), why);
+    host.run(["downgrade", "5.0.1"]).code(2).stderr_has(why);
     let why = "error: release 5.0.5 cannot start on the data: it reads data format 4 only, and formats 3 and 4 are on disk\n";
-    refused(host.run(["upgrade", "5.0.5"]), why);
+    host.run(["upgrade", "5.0.5"]).code(2).stderr_has(why);
     let run = host.run(["plan", "5.0.5"]).code(2);
     run.stderr_has("caused by: 5.0.5 cannot start on the data: formats 3 and 4 are on disk at that point\n");
 }
@@ -430,7 +499,7 @@ fn upgrade_migrates_again_after_downgrade() {
         host.run(["downgrade", "5.0.0"]).ok();
         assert_eq!(host.run(["status", "--json"]).json()["data_formats"], serde_json::json!([2, 3]));
         let why = "it reads data format 3 only, and formats 2 and 3 are on disk\n";
-        refused(host.run(["upgrade", "5.0.2"]), why);
+        host.run(["upgrade", "5.0.2"]).code(2).stderr_has(why);
         host.run(["check", "5.0.1"]).ok().stdout_has(
             "ok      data: formats 2 and 3 are on disk; 5.0.1 migrates it to format 3 once it is permanent",
         );
@@ -453,10 +522,7 @@ fn migration_to_unknown_format_blocks_downgrade() {
         host.run(["upgrade", "5.0.1"]).ok();
         until(&host, if outcome == "fail" { "failed" } else { "done" });
         assert_eq!(host.run(["status", "--json"]).json()["data_formats"], formats);
-        refused(
-            host.run(["downgrade", "5.0.0"]),
-            "it reads data formats 1 and 2 only, and the manifest of 5.0.1 does not declare the format after its migration\n",
-        );
+        host.run(["downgrade", "5.0.0"]).code(2).stderr_has("it reads data formats 1 and 2 only, and the manifest of 5.0.1 does not declare the format after its migration\n");
         if outcome == "fail" {
             clear(&host, outcome);
             host.run(["migrate", "--restored", "2"]).ok();
@@ -481,8 +547,7 @@ fn failed_migration_does_not_change_data_format() {
     release(&host, "4.9.0", "[data]\nwrites = 3\n", &[]);
     for _ in 0..2 {
         assert_eq!(formats(), serde_json::json!([]));
-        refused(
-            host.run(["downgrade", "--restart", "4.9.0"]),
+        host.run(["downgrade", "--restart", "4.9.0"]).code(2).stderr_has(
             "it reads data format 3 only, and the format before the migration by 5.0.1 is unknown\n",
         );
         host.run(["migrate"]).code(1);
@@ -508,11 +573,18 @@ fn revert_ignores_data_format_of_trial() {
 fn failed_backup_stops_upgrade() {
     let host = host();
     migrating(&host, "backup = ['bin/tell']\n");
-    let run = host.run(["upgrade", "--dry-run", "5.0.1"]).ok();
-    run.stdout("Would do:\n  1. unpack releases/emqx-5.0.1.zip into releases/5.0.1\n  2. make a backup by the hook of 5.0.1\n  \
-                3. record that 5.0.0 has been permanent\n  4. point current at releases/5.0.1, now releases/5.0.0\n  \
-                5. point permanent at releases/5.0.1, now releases/5.0.0\n  \
-                6. migrate the data to format 3 by the hook of 5.0.1, in the background\nNothing was changed.\n");
+    assert_run!(host, "upgrade --dry-run 5.0.1", @"
+    exit 0
+    --- stdout
+    Would do:
+      1. unpack releases/emqx-5.0.1.zip into releases/5.0.1
+      2. make a backup by the hook of 5.0.1
+      3. record that 5.0.0 has been permanent
+      4. point current at releases/5.0.1, now releases/5.0.0
+      5. point permanent at releases/5.0.1, now releases/5.0.0
+      6. migrate the data to format 3 by the hook of 5.0.1, in the background
+    Nothing was changed.
+    ");
     let before = host.tree();
     let run = host.run(["upgrade", "--backup-command", "echo no room on tape; exit 3", "5.0.1"]).code(1);
     run.stderr_has("error: cannot make the backup that this operation needs\n")
@@ -627,13 +699,19 @@ fn release_is_prepared_once() {
     for version in ["5.0.1", "5.0.2"] {
         release(&host, version, "[hooks]\nprepare = ['bin/prepare']\n", &[("bin/prepare", prepares)]);
     }
-    let run = host.run(["upgrade", "--prepare-only", "5.0.1"]).ok();
-    run.stdout(
-        "Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip\nUnpacked successfully: \"5.0.1\"\n\
-         Prepared successfully: \"5.0.1\"\nRelease 5.0.1 is prepared; nothing was switched.\n",
-    );
-    let ready = "Release 5.0.1 was prepared already; nothing was switched.\n";
-    host.run(["upgrade", "--prepare-only", "5.0.1"]).ok().stdout(ready);
+    assert_run!(host, "upgrade --prepare-only 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip
+    Unpacked successfully: "5.0.1"
+    Prepared successfully: "5.0.1"
+    Release 5.0.1 is prepared; nothing was switched.
+    "#);
+    assert_run!(host, "upgrade --prepare-only 5.0.1", @"
+    exit 0
+    --- stdout
+    Release 5.0.1 was prepared already; nothing was switched.
+    ");
     assert_eq!(
         (told(&host), host.link("current").unwrap().as_str()),
         (vec!["prepare 5.0.0 5.0.1".to_owned()], "releases/5.0.0")
@@ -642,15 +720,24 @@ fn release_is_prepared_once() {
     host.run(["verify", "5.0.1"]).ok();
     fs::write(host.root().join("releases/5.0.1/driver.ko"), "another").unwrap();
     host.run(["verify", "5.0.1"]).code(1).stdout_has("  changed: driver.ko\n");
-    let run = host.run(["upgrade", "5.0.1"]).ok();
-    run.stdout("Release 5.0.1 is already unpacked, switching to it.\nInstalled Release: 5.0.1\nMade release permanent: \"5.0.1\"\n");
+    assert_run!(host, "upgrade 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 is already unpacked, switching to it.
+    Installed Release: 5.0.1
+    Made release permanent: "5.0.1"
+    "#);
     assert_eq!(told(&host).len(), 1);
     // One command unpacks the release, and the next one prepares it. The file changes in between.
     host.run(["unpack", "5.0.2"]).ok();
     fs::write(host.root().join("releases/5.0.2/bin/emqx"), "tampered").unwrap();
     host.run(["upgrade", "5.0.2"]).ok().stdout_has("Prepared successfully: \"5.0.2\"\n");
-    let run = host.run(["verify", "5.0.2"]).code(1);
-    run.stdout("Release 5.0.2 has changed since it was unpacked:\n  changed: bin/emqx\n");
+    assert_run!(host, "verify 5.0.2", @"
+    exit 1
+    --- stdout
+    Release 5.0.2 has changed since it was unpacked:
+      changed: bin/emqx
+    ");
     host.run(["downgrade", "5.0.1"]).ok();
     host.run(["upgrade", "5.0.2"]).ok();
     assert_eq!(told(&host).len(), 2);
@@ -665,7 +752,7 @@ fn failed_prepare_removes_release() {
         let run = host.run(command).code(1);
         run.stderr_has("error: the prepare program of 5.0.1, bin/prepare, failed\n")
             .stderr_has("caused by: no compiler\n");
-        assert_eq!(host.versions(), [("5.0.0".to_owned(), "permanent".to_owned())]);
+        assert_eq!(host.states(), ["5.0.0 permanent"]);
     }
     for wrong in [
         &["upgrade", "--prepare-only", "--watch", "1m", "5.0.1"][..],
@@ -686,7 +773,7 @@ fn invalid_data_formats_are_refused() {
     ] {
         let host = host();
         release(&host, "5.0.1", &format!("[data]\n{data}\n"), &[]);
-        refused(host.run(["upgrade", "5.0.1"]), why);
+        host.run(["upgrade", "5.0.1"]).code(2).stderr_has(why);
     }
     let host = host();
     fs::create_dir_all(host.root().join(".tenure/data"));
@@ -704,10 +791,15 @@ fn migrate_needs_permanent_release_with_hook() {
     let host = Host::new();
     host.run(["migrate"]).code(2).stderr_has("cannot migrate: no release is permanent");
     let host = self::host();
-    host.run(["migrate"]).ok().stdout("The data is in format 2.\nThere is nothing to migrate.\n");
+    assert_run!(host, "migrate", @"
+    exit 0
+    --- stdout
+    The data is in format 2.
+    There is nothing to migrate.
+    ");
     migrating(&host, "");
     host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
-    refused(host.run(["migrate"]), "error: cannot migrate: 5.0.1 is on trial\n");
+    host.run(["migrate"]).code(2).stderr_has("error: cannot migrate: 5.0.1 is on trial\n");
     assert!(!Path::new(&beside(&host, "told")).exists());
 }
 
@@ -722,9 +814,9 @@ fn failed_migration_blocks_upgrade_after_trial() {
     until(&host, "failed");
     let why = "error: a data migration is not done: to data format 3 by 5.0.1, failed";
     host.run(["install", "--no-permanent", "--restart", "4.9.0"]).ok();
-    refused(host.run(["upgrade", "--restart", "5.0.2"]), why);
+    host.run(["upgrade", "--restart", "5.0.2"]).code(2).stderr_has(why);
     host.run(["confirm"]).ok();
-    refused(host.run(["upgrade", "--restart", "5.0.2"]), why);
+    host.run(["upgrade", "--restart", "5.0.2"]).code(2).stderr_has(why);
     assert_eq!(
         (stage(&host).as_str(), host.link("permanent").as_deref()),
         ("failed", Some("releases/4.9.0"))

@@ -12,8 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 /// Returns a host with 5.0.0 permanent and an archive of 5.0.1.
 fn host(disk: &Disk) -> Host {
     let host = Host::on(&disk.place);
-    host.archive("5.0.0");
-    host.archive("5.0.1");
+    host.archives(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
     host
 }
@@ -63,7 +62,7 @@ fn sweep(disk: &Disk, leave: fn(&Disk, usize), rooms: impl Iterator<Item = usize
         let at = format!("with room for {room}");
         let code = clean(&host, &host.run(["upgrade", "5.0.1"]), &before, &at);
         codes[usize::try_from(code).unwrap()] += 1;
-        host.versions();
+        host.states();
         make_room(disk);
         host.run(["upgrade", "5.0.1"]).ok();
         host.complete("5.0.0");
@@ -123,7 +122,7 @@ fn filled_meanwhile(options: &str, leave: fn(&Disk, usize), args: &[&str]) {
         make_room(&disk);
         let run = host.run(args);
         assert!(matches!(run.code, Some(0 | 2)), "{at}, then room: {run:#?}");
-        host.versions().iter().for_each(|(version, _)| host.complete(version));
+        host.all_complete();
     }
     println!("{args:?}, {options}: {points} points, {codes:?} ended with 0, 1, 2");
 }
@@ -224,8 +223,7 @@ fn free_space_requirement_counts_after_unpack() {
 /// Returns a host with a trial and an old release, so that every command has something to do.
 fn on_trial(disk: &Disk) -> Host {
     let host = host(disk);
-    host.archive("5.0.2");
-    host.archive("5.0.3");
+    host.archives(&["5.0.2", "5.0.3"]);
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["upgrade", "--no-permanent", "5.0.2"]).ok();
     host
@@ -260,11 +258,11 @@ fn commands_fail_cleanly_on_full_disk() {
                 } else {
                     clean(&host, &run, &before, &at);
                 }
-                host.versions();
+                host.states();
                 make_room(&disk);
                 let run = host.run(args);
                 assert!(matches!(run.code, Some(0 | 2)), "{at}, then room: {run:#?}");
-                host.versions().iter().for_each(|(version, _)| host.complete(version));
+                host.all_complete();
             }
         }
     }
@@ -302,7 +300,7 @@ fn undeletable_release_does_not_block_commands() {
     let busy = host.root().join("releases/5.0.0/empty");
     mount(Some("none"), &busy, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     host.run(["uninstall", "5.0.0"]).ok().stderr_has("warning: cannot delete").stderr_has("busy");
-    assert_eq!(host.versions().len(), 2);
+    assert_eq!(host.states().len(), 2);
     host.run(["confirm"]).ok().stderr_has("warning: cannot delete");
     host.run(["install", "5.0.0"]).ok();
     host.complete("5.0.0");

@@ -39,7 +39,7 @@ fn is_swept(host: &Host, at: &str) {
 
 /// Runs every command that adds, moves or removes a release.
 fn a_whole_life(host: &Host) {
-    ["5.0.0", "5.0.1", "5.0.2", "5.0.3"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.1", "5.0.2", "5.0.3"]);
     host.run(["init", "--name", "emqx"]).ok();
     host.run(["install", "5.0.0"]).ok();
     host.run(["check", "5.0.1"]).ok().stdout_has("/.tenure/staging");
@@ -58,7 +58,7 @@ fn a_whole_life(host: &Host) {
     host.run(["install", "5.0.3"]).ok();
     let run = host.run(["prune", "--keep", "0"]).ok();
     run.stderr("");
-    assert_eq!(host.versions(), [("5.0.3".into(), "permanent".into()), ("5.0.0".into(), "old".into())]);
+    assert_eq!(host.states(), ["5.0.3 permanent", "5.0.0 old"]);
     assert!(!host.root().join("releases/emqx-5.0.2.zip").exists());
     host.run(["status"]).ok();
     host.complete("5.0.0");
@@ -76,10 +76,10 @@ fn killed_everywhere(make: impl Fn() -> Host, args: &[&str], each: usize) {
         let run = host.run(["boot"]);
         assert_eq!(run.code, Some(0), "{at}: {run:#?}");
         host.run(["boot"]).ok().stderr("");
-        host.versions().iter().for_each(|(version, _)| host.complete(version));
+        host.all_complete();
         let run = host.run(args);
         assert!(matches!(run.code, Some(0 | 2)), "{at}, once more: {run:#?}");
-        host.versions().iter().for_each(|(version, _)| host.complete(version));
+        host.all_complete();
         // Other commands delete only for a short time; this one deletes all leftovers.
         host.run(["prune", "--keep", "9"]).ok();
         for dir in [".tenure/staging", ".tenure/trash", "releases/.tenure/staging", "releases/.tenure/trash"]
@@ -98,7 +98,7 @@ fn killed_everywhere(make: impl Fn() -> Host, args: &[&str], each: usize) {
 
 /// Returns a host with 5.0.1 permanent, 5.0.0 old and an archive of 5.0.2.
 fn three(host: Host) -> Host {
-    ["5.0.0", "5.0.1", "5.0.2"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.1", "5.0.2"]);
     host.run(["install", "5.0.0"]).ok();
     host.run(["install", "5.0.1"]).ok();
     host

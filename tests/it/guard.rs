@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::support::serving::{Greeter, HOT, Serving};
-use crate::support::{Host, guards, kill_guards};
+use crate::support::{Host, assert_run, guards, kill_guards};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
@@ -65,10 +65,13 @@ fn late_confirm_is_refused_and_rolls_back() {
     let dry = serving.host.run(["--json", "revert", "--dry-run"]).ok().json();
     assert_eq!((&dry["overdue"]["to"], &dry["plan"]["to"]), (&"5.0.0".into(), &serde_json::Value::Null));
     assert_eq!(serving.host.link("current").unwrap(), "releases/5.0.1");
-    let run = serving.host.run(["confirm"]).code(2);
-    run.stderr_has("error: cannot confirm 5.0.1: its trial ended at 2")
-        .stderr_has(&format!("Z: {why}; it was rolled back, and 5.0.0 is current\n"))
-        .stderr_has("hint: run `tenure install --retry --confirm-within 10m 5.0.1` to try it again\n");
+    assert_run!(serving.host, "confirm", @"
+    exit 2
+    --- stderr
+    warning: 5.0.1 was not confirmed in time: the trial ended at [TIME]; rolled back to 5.0.0
+    error: cannot confirm 5.0.1: its trial ended at [TIME]: 5.0.1 was not confirmed in time; it was rolled back, and 5.0.0 is current
+    hint: run `tenure install --retry --confirm-within 10m 5.0.1` to try it again
+    ");
     is_rolled_back(&serving, why);
     load.lost_none("confirmed after the deadline");
 }

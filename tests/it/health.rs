@@ -16,10 +16,6 @@ fn told_by(probe: &str) -> Serving {
     serving
 }
 
-fn states(serving: &Serving) -> Vec<String> {
-    serving.host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
-}
-
 #[test]
 fn tcp_check_needs_only_a_connection() {
     let serving = told_by("tcp = \"127.0.0.1:PORT\"");
@@ -27,7 +23,7 @@ fn tcp_check_needs_only_a_connection() {
     // The service answers 503, which a TCP check does not see.
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
     serving.host.run(["upgrade", "5.0.1"]).ok();
-    assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+    assert_eq!(serving.host.states(), ["5.0.1 permanent", "5.0.0 old"]);
 }
 
 #[test]
@@ -64,7 +60,7 @@ fn health_command_decides() {
         let run = serving.host.run(["upgrade", "5.0.2"]).code(3);
         run.stderr_has("error: release 5.0.2 did not become healthy").stderr_has(what);
         assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
-        assert_eq!(states(&serving)[0], "5.0.1 permanent");
+        assert_eq!(serving.host.states()[0], "5.0.1 permanent");
     }
 }
 
@@ -78,7 +74,7 @@ fn inconclusive_answers_roll_back() {
         let words =
             format!("error: release 5.0.1 did not become healthy{when}: rolled back; 5.0.0 is running\n");
         run.stderr_has(&words).stderr_has(status);
-        assert_eq!(states(&serving), ["5.0.0 permanent"]);
+        assert_eq!(serving.host.states(), ["5.0.0 permanent"]);
         assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
     };
     // While the release may still be starting, such an answer counts as not ready.
@@ -123,7 +119,7 @@ fn failed_rollback_is_retried_by_guard() {
     fs::remove_file(&lock).unwrap();
     serving.until("the guard takes it back", || serving.answers().as_deref() == Some("5.0.0"));
     serving.until("it is over", || !serving.host.root().join(".tenure/journal").exists());
-    assert_eq!(states(&serving), ["5.0.0 permanent"]);
+    assert_eq!(serving.host.states(), ["5.0.0 permanent"]);
     serving.host.run(["status"]).ok();
 }
 

@@ -4,6 +4,7 @@
 //! `cargo test --test it -- --ignored`.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
+#![allow(clippy::too_many_lines, reason = "snapshots are long")]
 
 mod archives;
 mod bad_input;

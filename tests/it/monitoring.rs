@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::support::Host;
 use crate::support::case;
 use crate::support::serving::{Greeter, Serving};
+use crate::support::{self, Host};
 use serde_json::{Value, json};
 
 const PAGE: [&str; 3] = ["status", "--format", "prometheus"];
@@ -126,11 +125,7 @@ fn unreadable_history_is_reported() {
 
 /// Waits until the root has this state.
 fn until(host: &Host, state: &str) {
-    let begun = Instant::now();
-    while status(host)["state"] != state {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{state}: {:#}", status(host));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    support::until(state, || status(host)["state"] == state, || status(host).to_string());
 }
 
 #[test]

@@ -39,8 +39,7 @@ fn named(host: &Host, args: &[&str]) -> Run {
 #[ignore = "needs root; run by .ci/run"]
 fn files_belong_to_owner_of_root() {
     let host = Host::new();
-    host.archive("5.0.0");
-    host.archive("5.0.1");
+    host.archives(&["5.0.0", "5.0.1"]);
     give(host.root(), SOMEBODY);
     named(&host, &["install", "5.0.0"]).ok();
     named(&host, &["upgrade", "--no-permanent", "5.0.1"]).ok();
@@ -57,8 +56,7 @@ fn files_belong_to_owner_of_root() {
 #[ignore = "needs root; run by .ci/run"]
 fn other_users_may_only_read() {
     let host = Host::new();
-    host.archive("5.0.0");
-    host.archive("5.0.1");
+    host.archives(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
     chown(host.root(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
     let around = host.root().parent().unwrap();

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use crate::support::Host;
+use crate::support::assert_run;
+use crate::support::case::host;
 use proptest::prelude::*;
 use tenure::plan::{DeclaredPaths, Hop, Map};
 use tenure::policy::{HopKind, PathRule, Paths, hot_rule};
@@ -242,12 +243,6 @@ proptest! {
     }
 }
 
-fn host(versions: &[&str]) -> Host {
-    let host = Host::new();
-    versions.iter().for_each(|version| host.archive(version));
-    host
-}
-
 #[test]
 fn forbidden_hop_is_refused_with_path() {
     let host = host(&["3.13.6", "3.14.3", "4.0.1", "4.0.5"]);
@@ -263,14 +258,20 @@ fn forbidden_hop_is_refused_with_path() {
     }
     host.run(["upgrade", "--restart", "--dry-run", "4.0.5"]).code(2);
     assert_eq!(host.tree(), before);
-    host.run(["plan", "4.0.5"]).ok().stdout(
-        "From 3.13.6 to 4.0.5 in 2 hops:\n  \
-           1. 3.14.3, by a restart, an archive in releases/\n  \
-           2. 4.0.5, by a restart, an archive in releases/\n",
-    );
+    assert_run!(host, "plan 4.0.5", @"
+    exit 0
+    --- stdout
+    From 3.13.6 to 4.0.5 in 2 hops:
+      1. 3.14.3, by a restart, an archive in releases/
+      2. 4.0.5, by a restart, an archive in releases/
+    ");
     host.run(["upgrade", "--restart", "3.14.3"]).ok();
-    let run = host.run(["upgrade", "--restart", "4.0.1"]).code(2);
-    run.stderr_has("allows only the highest available release in ~4.0\n");
+    assert_run!(host, "upgrade --restart 4.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot go from 3.14.3 to 4.0.1: releases/paths.toml allows only the highest available release in ~4.0
+    hint: run `tenure plan 4.0.1` to see which releases would complete a path
+    ");
     host.run(["upgrade", "--restart", "4.0.5"]).ok();
     // A downgrade does not follow the upgrade rules.
     host.run(["downgrade", "--restart", "3.13.6"]).ok();
@@ -283,15 +284,19 @@ fn manifest_declares_upgrade_paths() {
         "name = \"emqx\"\nversion = \"5.1.0\"\n[upgrade]\nfrom = [\">=5.0.1\"]\nhot-from = [\"~5.0\"]\n";
     host.build("5.1.0").file("release.toml", manifest).write();
     host.run(["install", "5.0.0"]).ok();
-    host.run(["upgrade", "5.1.0"]).code(2).stderr(
-        "error: cannot go from 5.0.0 to 5.1.0: it can be reached from `>=5.0.1` only, as its manifest declares\n\
-         hint: use this path: 5.0.1, then 5.1.0; `tenure plan 5.1.0` shows each hop\n",
-    );
-    host.run(["plan", "5.1.0"]).ok().stdout(
-        "From 5.0.0 to 5.1.0 in 2 hops:\n  \
-           1. 5.0.1, hot, an archive in releases/\n  \
-           2. 5.1.0, hot, an archive in releases/\n",
-    );
+    assert_run!(host, "upgrade 5.1.0", @"
+    exit 2
+    --- stderr
+    error: cannot go from 5.0.0 to 5.1.0: it can be reached from `>=5.0.1` only, as its manifest declares
+    hint: use this path: 5.0.1, then 5.1.0; `tenure plan 5.1.0` shows each hop
+    ");
+    assert_run!(host, "plan 5.1.0", @"
+    exit 0
+    --- stdout
+    From 5.0.0 to 5.1.0 in 2 hops:
+      1. 5.0.1, hot, an archive in releases/
+      2. 5.1.0, hot, an archive in releases/
+    ");
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["upgrade", "5.1.0"]).ok();
 }
@@ -317,18 +322,36 @@ fn plan_uses_named_releases() {
          caused by: cannot go from 3.12.5 to 4.0.5: by releases/paths.toml it can be reached from `>=3.14.1, <4.0` or `~4.0` only\n\
          hint: add the missing releases to complete a path: 3.14.1, or another one in ~3.14 and >=3.14.1, <4.0\n",
     );
-    let run = host.run(["plan", "4.0.5", "--from", "3.9.0", "--available", "4.0.5"]).code(2);
-    run.stderr_has("hint: ask the vendor how to upgrade from 3.9.0; by the known rules, no other release completes a path\n");
-    host.run(["plan", "4.0.5"])
-        .code(2)
-        .stderr_has("error: release 4.0.5 is not installed, and releases/ has no archive of it\n");
-    host.run(["plan", "3.12.5"]).ok().stdout("Release 3.12.5 is the starting point.\n");
-    host.run(["plan", "3.11.0"])
-        .code(2)
-        .stderr_has("error: cannot plan an upgrade path from 3.12.5 to 3.11.0: 3.11.0 is lower\n");
-    host.run(["plan", "4.0.5", "--from", "3.14.2", "--available", "4.0.5"])
-        .ok()
-        .stdout("From 3.14.2 to 4.0.5 in 1 hop:\n  1. 4.0.5, by a restart\n");
+    assert_run!(host, "plan 4.0.5 --from 3.9.0 --available 4.0.5", @"
+    exit 2
+    --- stderr
+    error: no upgrade path from 3.9.0 to 4.0.5 with the available releases
+    caused by: cannot go from 3.9.0 to 4.0.5: by releases/paths.toml it can be reached from `>=3.14.1, <4.0` or `~4.0` only
+    hint: ask the vendor how to upgrade from 3.9.0; by the known rules, no other release completes a path
+    ");
+    assert_run!(host, "plan 4.0.5", @"
+    exit 2
+    --- stderr
+    error: release 4.0.5 is not installed, and releases/ has no archive of it
+    hint: copy its archive into releases/, or name it with --available
+    ");
+    assert_run!(host, "plan 3.12.5", @"
+    exit 0
+    --- stdout
+    Release 3.12.5 is the starting point.
+    ");
+    assert_run!(host, "plan 3.11.0", @"
+    exit 2
+    --- stderr
+    error: cannot plan an upgrade path from 3.12.5 to 3.11.0: 3.11.0 is lower
+    hint: a downgrade is one hop: `tenure downgrade --dry-run 3.11.0` shows it
+    ");
+    assert_run!(host, "plan 4.0.5 --from 3.14.2 --available 4.0.5", @"
+    exit 0
+    --- stdout
+    From 3.14.2 to 4.0.5 in 1 hop:
+      1. 4.0.5, by a restart
+    ");
     host.run(["plan", "four"]).code(64);
     assert_eq!(host.tree(), before);
     assert_eq!(HopKind::Hot, tenure::policy::hop(&v("3.13.0"), &v("3.13.6"), None));
@@ -349,11 +372,25 @@ fn plan_and_upgrade_agree_on_highest_release() {
     assert!(!run.stdout.contains("4.0.5"), "{}", run.stdout);
     // The highest release also counts if its archive is unreadable.
     fs::write(host.root().join("releases/emqx-4.0.5.zip"), "PK").unwrap();
-    host.run(["upgrade", "--restart", "4.0.1"]).code(2).stderr_has(why);
-    host.run(["plan", "4.0.1"]).code(2).stderr_has(why);
-    host.run(["upgrade", "--multi-hop", "--restart", "4.0.6"])
-        .code(2)
-        .stderr_has("hint: copy its archive into releases/\n");
+    assert_run!(host, "upgrade --restart 4.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot go from 3.14.3 to 4.0.1: releases/paths.toml allows only the highest available release in ~4.0
+    hint: run `tenure plan 4.0.1` to see which releases would complete a path
+    ");
+    assert_run!(host, "plan 4.0.1", @"
+    exit 2
+    --- stderr
+    error: no upgrade path from 3.14.3 to 4.0.1 with the available releases
+    caused by: cannot go from 3.14.3 to 4.0.1: releases/paths.toml allows only the highest available release in ~4.0
+    hint: ask the vendor how to upgrade from 3.14.3; by the known rules, no other release completes a path
+    ");
+    assert_run!(host, "upgrade --multi-hop --restart 4.0.6", @"
+    exit 2
+    --- stderr
+    error: release 4.0.6 is not installed, and releases/ has no archive of it
+    hint: copy its archive into releases/
+    ");
 }
 
 #[test]
@@ -367,12 +404,27 @@ fn plan_skips_unreadable_archives() {
     host.run(["install", "5.0.0"]).ok();
     let archive = |version: &str| host.root().join(format!("releases/emqx-{version}.zip"));
     fs::write(archive("5.0.1"), "half").unwrap();
-    let run = host.run(["plan", "5.0.3"]).ok();
-    run.stdout_has("From 5.0.0 to 5.0.3 in 1 hop:\n")
-        .stderr_has("warning: 5.0.1 is left out of every path: ");
-    host.run(["upgrade", "--multi-hop", "5.0.3"])
-        .ok()
-        .stderr_has("warning: 5.0.1 is left out of every path: ");
+    assert_run!(host, "plan 5.0.3", @"
+    exit 0
+    --- stdout
+    From 5.0.0 to 5.0.3 in 1 hop:
+      1. 5.0.3, hot, an archive in releases/
+    --- stderr
+    warning: 5.0.1 is left out of every path: cannot unpack emqx-5.0.1.zip: the archive is damaged: it has no end record
+    ");
+    assert_run!(host, "upgrade --multi-hop 5.0.3", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.3 not found, attempting to unpack releases/emqx-5.0.3.zip
+    Unpacked successfully: "5.0.3"
+    Hop 1 of 1: 5.0.0 to 5.0.3
+    Release 5.0.3 is already unpacked, switching to it.
+    Installed Release: 5.0.3
+    Made release permanent: "5.0.3"
+    Reached 5.0.3 from 5.0.0 in 1 hop.
+    --- stderr
+    warning: 5.0.1 is left out of every path: cannot unpack emqx-5.0.1.zip: the archive is damaged: it has no end record
+    "#);
     // Now the unreadable release is needed.
     host.run(["downgrade", "5.0.0"]).ok();
     host.run(["uninstall", "5.0.3"]).ok();
@@ -384,7 +436,12 @@ fn plan_skips_unreadable_archives() {
         run.stderr_has("error: no upgrade path from 5.0.0 to 5.0.4")
             .stderr_has("hint: 5.0.3 is left out of every path: ");
     }
-    host.run(["plan", "5.0.3"]).code(2).stderr_has("emqx-5.0.3.zip");
+    assert_run!(host, "plan 5.0.3", @"
+    exit 2
+    --- stderr
+    error: cannot unpack emqx-5.0.3.zip: the archive is damaged: it has no end record
+    hint: get the archive again from its vendor; nothing was unpacked
+    ");
 }
 
 #[test]
@@ -396,10 +453,40 @@ fn plan_skips_ambiguous_archives() {
     host.run(["install", "5.0.0"]).ok();
     let archive = |name: &str| host.root().join(format!("releases/emqx-{name}.zip"));
     fs::copy(archive("5.0.2"), archive("5.0.2-musl")).unwrap();
-    let warning = "warning: 5.0.2 is left out of every path: more than one archive contains 5.0.2: ";
-    host.run(["plan", "5.0.3"]).ok().stdout_has("  1. 5.0.1, hot, an archive").stderr_has(warning);
-    host.run(["plan", "5.0.2"]).code(2).stderr_has("error: more than one archive contains 5.0.2: ");
-    host.run(["upgrade", "--multi-hop", "5.0.3"]).ok().stderr_has(warning);
+    assert_run!(host, "plan 5.0.3", @"
+    exit 0
+    --- stdout
+    From 5.0.0 to 5.0.3 in 2 hops:
+      1. 5.0.1, hot, an archive in releases/
+      2. 5.0.3, hot, an archive in releases/
+    --- stderr
+    warning: 5.0.2 is left out of every path: more than one archive contains 5.0.2: releases/emqx-5.0.2-musl.zip, releases/emqx-5.0.2.zip
+    ");
+    assert_run!(host, "plan 5.0.2", @"
+    exit 2
+    --- stderr
+    error: more than one archive contains 5.0.2: releases/emqx-5.0.2-musl.zip, releases/emqx-5.0.2.zip
+    hint: keep one of them, or name it: `tenure unpack FILE`
+    ");
+    assert_run!(host, "upgrade --multi-hop 5.0.3", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip
+    Unpacked successfully: "5.0.1"
+    Release 5.0.3 not found, attempting to unpack releases/emqx-5.0.3.zip
+    Unpacked successfully: "5.0.3"
+    Hop 1 of 2: 5.0.0 to 5.0.1
+    Release 5.0.1 is already unpacked, switching to it.
+    Installed Release: 5.0.1
+    Made release permanent: "5.0.1"
+    Hop 2 of 2: 5.0.1 to 5.0.3
+    Release 5.0.3 is already unpacked, switching to it.
+    Installed Release: 5.0.3
+    Made release permanent: "5.0.3"
+    Reached 5.0.3 from 5.0.0 in 2 hops.
+    --- stderr
+    warning: 5.0.2 is left out of every path: more than one archive contains 5.0.2: releases/emqx-5.0.2-musl.zip, releases/emqx-5.0.2.zip
+    "#);
 }
 
 #[test]
@@ -423,9 +510,24 @@ fn graph_shows_all_hops_and_the_path() {
     let run = host.run(["plan", "4.0.5", "--available", "3.13.6,4.0.5", "--format", "dot"]).code(2);
     run.stdout_has("  \"3.12.5\" -> \"3.13.6\" [style=dashed];\n")
         .stderr_has("error: no upgrade path from 3.12.5 to 4.0.5");
-    host.run(["plan", "4.0.5", "--available", "4.0.5", "--format", "dot", "--json"])
-        .code(2)
-        .stdout_has("\"error\"");
+    assert_run!(host, "plan 4.0.5 --available 4.0.5 --format dot --json", @r#"
+    exit 2
+    --- stdout
+    {
+      "schema": 1,
+      "error": {
+        "kind": "refused",
+        "code": 2,
+        "message": "no upgrade path from 3.12.5 to 4.0.5 with the available releases",
+        "causes": [
+          "cannot go from 3.12.5 to 4.0.5: by releases/paths.toml it can be reached from `>=3.14.1, <4.0` or `~4.0` only"
+        ],
+        "hints": [
+          "add the missing releases to complete a path: 3.13.1, or another one in ~3.13 and >=3.13.1, <3.14; 3.14.1, or another one in ~3.14 and >=3.14.1, <4.0"
+        ]
+      }
+    }
+    "#);
 }
 
 #[test]

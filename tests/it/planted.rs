@@ -66,7 +66,7 @@ const COMMANDS: &[&[&str]] = &[
 /// has something to do.
 fn start() -> Host {
     let host = Host::in_memory();
-    ["5.0.0", "5.0.2", "5.0.3", "5.0.4"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.2", "5.0.3", "5.0.4"]);
     host.run(["install", "5.0.0"]).ok();
     host.run(["unpack", "5.0.2"]).ok();
     host.run(["install", "--no-permanent", "5.0.3"]).ok();

@@ -76,7 +76,7 @@ struct Tally {
 
 fn round(seed: u64, tally: &mut Tally) {
     let host = Host::in_memory();
-    ["5.0.0", "5.0.1", "5.0.2"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.1", "5.0.2"]);
     host.run(["install", "5.0.0"]).ok();
     give(host.root(), NOBODY);
     let canaries = Canaries::beside(&host);
@@ -144,7 +144,7 @@ fn swap(host: &Host, canaries: &Canaries, (name, to): (&str, &str)) {
 #[ignore = "needs root; run by .ci/run"]
 fn swapped_entries_do_not_lead_outside() {
     let start = Host::in_memory();
-    ["5.0.0", "5.0.1", "5.0.2"].iter().for_each(|version| start.archive(version));
+    start.archives(&["5.0.0", "5.0.1", "5.0.2"]);
     start.run(["install", "5.0.0"]).ok();
     start.run(["unpack", "5.0.2"]).ok();
     for args in [&["install", "5.0.1"][..], &["uninstall", "5.0.2"]] {

@@ -1,5 +1,6 @@
 //! Releases that failed on this host. Tenure marks and shows them, and refuses them without `--retry`.
 
+use crate::support::assert_run;
 use crate::support::serving::{Greeter, HOT, Serving};
 use serde_json::Value;
 
@@ -57,7 +58,19 @@ fn failed_release_is_refused_without_retry() {
     row.stdout_has("FAILED  failed-before: cannot upgrade to 5.0.1: it failed here on 2")
         .stdout_has("hint: run `tenure upgrade --retry 5.0.1` to try it again\n");
     host.run(["check", "--retry", "5.0.1"]).ok().stdout_has("ok      failed-before: it failed here on 2");
-    host.run(["status"]).ok().stdout_has("\nFailed: 5.0.1 on 2").stdout_has(&why);
+    assert_run!(host, "status", @r"
+    exit 0
+    --- stdout
+    Root: [ROOT]
+    Name: greeter
+    Current: 5.0.0
+    Permanent: 5.0.0
+    Service: the service runs 5.0.0, healthy
+    Releases:
+    * 5.0.0\tpermanent
+    Last: 5.0.1 failed and was rolled back to 5.0.0 on [TIME] by [USER]: release 5.0.1 did not become healthy: unhealthy: http://127.0.0.1:[PORT]/healthz answers 503
+    Failed: 5.0.1 on [TIME]: release 5.0.1 did not become healthy: unhealthy: http://127.0.0.1:[PORT]/healthz answers 503
+    ");
     let page = host.run(["status", "--format", "prometheus"]).ok();
     page.stdout_has("name=\"greeter\",version=\"5.0.1\"} 1\n")
         .stdout_has("# TYPE tenure_release_failed gauge\n");
@@ -72,9 +85,13 @@ fn installed_failed_release_is_shown() {
     let why = failed(&serving)[0].1.clone();
     // The release can be prepared; this does not try it.
     host.run(["upgrade", "--prepare-only", "5.0.1"]).ok();
-    host.run(["versions"])
-        .ok()
-        .stdout("Installed versions:\n* 5.0.1\tunpacked, failed its trial\n* 5.0.0\tpermanent\n");
+    assert_run!(host, "versions", @r"
+    exit 0
+    --- stdout
+    Installed versions:
+    * 5.0.1\tunpacked, failed its trial
+    * 5.0.0\tpermanent
+    ");
     let listed = host.run(["versions", "--json"]).ok().json();
     assert_eq!(listed["releases"][0]["failed"]["why"], why);
     assert_eq!(listed["releases"][0]["failed"]["sha256"], listed["releases"][0]["sha256"]);
@@ -122,10 +139,21 @@ fn unconfirmed_release_is_marked_as_failed() {
             ));
     }
     host.run(["revert", "5.0.1"]).ok();
-    host.run(["upgrade", "5.0.1"]).code(2).stderr_has(why);
+    assert_run!(host, "upgrade 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot upgrade to 5.0.1: it failed here on [TIME]: 5.0.1 was not confirmed in time
+    hint: run `tenure upgrade --retry 5.0.1` to try it again
+    ");
     host.run(["upgrade", "--retry", "--no-permanent", "5.0.1"]).ok();
     // On trial again, the release can be confirmed like any other.
-    host.run(["versions"]).ok().stdout("Installed versions:\n* 5.0.1\tcurrent\n* 5.0.0\tpermanent\n");
+    assert_run!(host, "versions", @r"
+    exit 0
+    --- stdout
+    Installed versions:
+    * 5.0.1\tcurrent
+    * 5.0.0\tpermanent
+    ");
     assert_eq!(failed(&serving).len(), 1);
     host.run(["upgrade", "5.0.1"]).ok();
     assert_eq!(failed(&serving), []);

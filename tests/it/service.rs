@@ -2,13 +2,10 @@
 
 use std::fs;
 
+use crate::support::assert_run;
 use crate::support::serving::{Greeter, HOT, Serving};
 
 const WAYS: [&str; 4] = ["", "hot = \"hook\"", "hot = \"reload\"", "hot = \"signal:USR2\""];
-
-fn states(serving: &Serving) -> Vec<String> {
-    serving.host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
-}
 
 #[test]
 fn hot_methods_move_service_up_and_down() {
@@ -23,7 +20,7 @@ fn hot_methods_move_service_up_and_down() {
              Made release permanent: \"5.0.1\"\n",
         );
         assert_eq!(serving.answers().as_deref(), Some("5.0.1"), "{way}");
-        assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+        assert_eq!(serving.host.states(), ["5.0.1 permanent", "5.0.0 old"]);
         serving.host.run(["downgrade", "5.0.0"]).ok();
         assert_eq!(serving.answers().as_deref(), Some("5.0.0"), "{way}");
         serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
@@ -43,7 +40,7 @@ fn restart_upgrade_restarts_service() {
     serving.host.run(["upgrade", "--restart", "5.1.0"]).ok();
     assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
     assert_ne!(serving.pid(), pid);
-    assert_eq!(states(&serving), ["5.1.0 permanent", "5.0.0 old"]);
+    assert_eq!(serving.host.states(), ["5.1.0 permanent", "5.0.0 old"]);
     serving.host.run(["status"]).ok().stdout_has("Service: the service runs 5.1.0, healthy\n");
 }
 
@@ -76,18 +73,20 @@ fn release_without_hot_method_is_refused() {
     let serving = Serving::start("");
     serving.pack(&Greeter { manifest: "", ..Greeter::well("5.0.1") });
     let before = serving.host.tree();
-    serving.host.run(["upgrade", "5.0.1"]).code(2).stderr(
-        "error: cannot move hot from 5.0.0 to 5.0.1: release 5.0.1 has no hot-upgrade hook, and the settings name no other method\n\
-         hint: use `--restart` to stop the service and start it in 5.0.1\n\
-         hint: or set `hot` in the table [service] of tenure.toml\n",
-    );
+    assert_run!(serving.host, "upgrade 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot move hot from 5.0.0 to 5.0.1: release 5.0.1 has no hot-upgrade hook, and the settings name no other method
+    hint: use `--restart` to stop the service and start it in 5.0.1
+    hint: or set `hot` in the table [service] of tenure.toml
+    ");
     assert_eq!(serving.host.tree(), before);
 }
 
 /// Asserts that the old release runs and is permanent, and that nothing of the bad release is left.
 fn is_back(serving: &Serving) {
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
-    assert_eq!(states(serving), ["5.0.0 permanent"]);
+    assert_eq!(serving.host.states(), ["5.0.0 permanent"]);
     assert_eq!(serving.host.link("current").as_deref(), Some("releases/5.0.0"));
     assert!(!serving.host.root().join(".tenure/journal").exists());
     serving.host.run(["status"]).ok();
@@ -113,11 +112,15 @@ fn unhealthy_release_is_rolled_back() {
     let serving = Serving::start("");
     let load = serving.load();
     serving.pack(&Greeter { conf: "sick-after-ms = 1\n", ..Greeter::well("5.0.1") });
-    serving.host.run(["upgrade", "5.0.1"]).code(3).stderr(&format!(
-        "error: release 5.0.1 did not become healthy: rolled back; 5.0.0 is running\n\
-         caused by: unhealthy: http://127.0.0.1:{}/healthz answers 503\n",
-        serving.port
-    ));
+    assert_run!(serving.host, "upgrade 5.0.1", @r#"
+    exit 3
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz
+    Unpacked successfully: "5.0.1"
+    --- stderr
+    error: release 5.0.1 did not become healthy: rolled back; 5.0.0 is running
+    caused by: unhealthy: http://127.0.0.1:[PORT]/healthz answers 503
+    "#);
     is_back(&serving);
     load.lost_none("to a release that is unwell");
 }
@@ -240,11 +243,15 @@ fn wrong_answer_fails_after_restart() {
     let serving = Serving::start("");
     serving.changed("health = \"20s\"", "health = \"10m\"");
     serving.pack(&Greeter { conf: "broken-after-ms = 1\n", ..Greeter::well("5.0.1") });
-    serving.host.run(["upgrade", "--restart", "5.0.1"]).code(3).stderr(&format!(
-        "error: release 5.0.1 did not become healthy: rolled back; 5.0.0 is running\n\
-         caused by: unhealthy: http://127.0.0.1:{}/healthz answers 500\n",
-        serving.port
-    ));
+    assert_run!(serving.host, "upgrade --restart 5.0.1", @r#"
+    exit 3
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz
+    Unpacked successfully: "5.0.1"
+    --- stderr
+    error: release 5.0.1 did not become healthy: rolled back; 5.0.0 is running
+    caused by: unhealthy: http://127.0.0.1:[PORT]/healthz answers 500
+    "#);
     is_back(&serving);
 }
 
@@ -284,7 +291,7 @@ fn service_without_evidence_is_refused() {
             assert!(said.contains(words), "{said}");
         }
     }
-    assert_eq!((serving.pid(), states(&serving)[0].as_str()), (pid, "5.1.0 permanent"));
+    assert_eq!((serving.pid(), serving.host.states()[0].as_str()), (pid, "5.1.0 permanent"));
     serving.host.run(["status"]).code(1).stdout_has("cannot determine which release the service runs");
 }
 
@@ -304,7 +311,7 @@ fn start_option_starts_stopped_service() {
     serving.pack(&Greeter { conf: "exit-after-ms = 1\n", ..Greeter::well("5.0.1") });
     let run = serving.host.run(["upgrade", "--start", "5.0.1"]).code(1);
     run.stderr_has(": rolled back; the service is down, as before\n");
-    assert_eq!((serving.answers(), states(&serving)), (None, vec!["5.0.0 permanent".to_owned()]));
+    assert_eq!((serving.answers(), serving.host.states()), (None, vec!["5.0.0 permanent".to_owned()]));
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--start", "--watch", "1s", "5.0.1"]).ok();
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
@@ -328,12 +335,22 @@ fn ordered_start_keeps_new_release() {
     let boot = format!("start = [\"sh\", \"-c\", \"{} boot || exit 1; ", env!("CARGO_BIN_EXE_tenure"));
     serving.changed("start = [\"sh\", \"-c\", \"", &boot);
     serving.pack(&Greeter::well("5.1.0"));
-    serving.host.run(["upgrade", "--restart", "--no-permanent", "5.1.0"]).ok().stderr("");
+    assert_run!(serving.host, "upgrade --restart --no-permanent 5.1.0", @r#"
+    exit 0
+    --- stdout
+    Release 5.1.0 not found, attempting to unpack releases/greeter-5.1.0.tar.gz
+    Unpacked successfully: "5.1.0"
+    Installed Release: 5.1.0
+    "#);
     assert_eq!(serving.answers().as_deref(), Some("5.1.0"));
-    assert_eq!(states(&serving), ["5.1.0 current", "5.0.0 permanent"]);
+    assert_eq!(serving.host.states(), ["5.1.0 current", "5.0.0 permanent"]);
     // Any other start ends the trial.
-    serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.1.0; the service starts with 5.0.0\n");
-    assert_eq!(states(&serving), ["5.1.0 unpacked", "5.0.0 permanent"]);
+    assert_run!(serving.host, "boot", @"
+    exit 0
+    --- stdout
+    Ended the trial of 5.1.0; the service starts with 5.0.0
+    ");
+    assert_eq!(serving.host.states(), ["5.1.0 unpacked", "5.0.0 permanent"]);
     let run = serving.host.run(["status"]).code(1);
     run.stdout_has("Problem: the service runs 5.1.0, and `current` points to 5.0.0\n");
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::support::dice::Dice;
 use crate::support::{Host, Run};
 use serde_json::Value;
 
@@ -15,18 +16,6 @@ const READERS: usize = 8;
 const OPENERS: usize = 8;
 /// The number of commands of each writer.
 const COMMANDS: usize = 12;
-
-/// A deterministic generator of random numbers (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).unwrap()
-    }
-}
 
 fn command(dice: &mut Dice) -> Vec<&'static str> {
     let version = VERSIONS[dice.roll(VERSIONS.len())];
@@ -80,7 +69,9 @@ const LOOKS: [&[&str]; 6] = [
 fn read(host: &Host, turn: usize, tally: &Tally) {
     let states = |run: &Run| match serde_json::from_str::<Value>(&run.stdout) {
         Ok(json) => json["releases"].as_array().into_iter().flatten().map(|r| text(&r["state"])).collect(),
-        Err(_) => run.listed().into_iter().map(|(_, state)| state).collect::<Vec<_>>(),
+        Err(_) => {
+            run.states().iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>()
+        }
     };
     for args in LOOKS.iter().cycle().skip(turn).take_while(|_| !tally.over.load(Ordering::Relaxed)) {
         let run = host.run(*args);
@@ -131,7 +122,7 @@ fn open(host: &Host, tally: &Tally) {
 #[test]
 fn concurrent_writers_and_readers_succeed() {
     let host = Host::new();
-    VERSIONS.iter().for_each(|version| host.archive(version));
+    host.archives(&VERSIONS);
     let spare = host.copy();
     host.run(["install", "5.0.0"]).ok();
     let tally = Tally::default();
@@ -156,7 +147,7 @@ fn concurrent_writers_and_readers_succeed() {
         .unwrap();
     host.run(["install", "5.0.3"]).ok();
     host.run(["verify"]).ok();
-    host.versions().iter().for_each(|(version, _)| host.complete(version));
+    host.all_complete();
     let history = host.run(["history", "--json"]).ok().json();
     assert!(history["entries"].as_array().unwrap().iter().all(|entry| entry["outcome"] == "done"));
 }

@@ -1,26 +1,39 @@
 //! The exact output and the exit codes of the commands: the transcripts of the contract, and each command in each
 //! state of its target.
 
-use crate::support::Host;
+use std::fs;
+
+use crate::support::{Host, assert_run};
+use insta::allow_duplicates;
 
 #[test]
 fn install_then_upgrade() {
     let host = Host::new();
     host.archive("5.0.0");
     host.run(["install", "5.0.0"]).ok();
-    host.run(["versions"]).ok().stdout("Installed versions:\n* 5.0.0\tpermanent\n").stderr("");
+    assert_run!(host, "versions", @r"
+    exit 0
+    --- stdout
+    Installed versions:
+    * 5.0.0\tpermanent
+    ");
 
     host.archive("5.0.1");
-    host.run(["upgrade", "5.0.1"])
-        .ok()
-        .stdout(
-            "Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip\n\
-             Unpacked successfully: \"5.0.1\"\n\
-             Installed Release: 5.0.1\n\
-             Made release permanent: \"5.0.1\"\n",
-        )
-        .stderr("");
-    host.run(["versions"]).ok().stdout("Installed versions:\n* 5.0.1\tpermanent\n* 5.0.0\told\n");
+    assert_run!(host, "upgrade 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip
+    Unpacked successfully: "5.0.1"
+    Installed Release: 5.0.1
+    Made release permanent: "5.0.1"
+    "#);
+    assert_run!(host, "versions", @r"
+    exit 0
+    --- stdout
+    Installed versions:
+    * 5.0.1\tpermanent
+    * 5.0.0\told
+    ");
     assert_eq!(host.link("current").as_deref(), Some("releases/5.0.1"));
     assert_eq!(host.link("permanent").as_deref(), Some("releases/5.0.1"));
 }
@@ -28,39 +41,55 @@ fn install_then_upgrade() {
 #[test]
 fn trial_becomes_permanent() {
     let host = Host::new();
-    host.archive("5.0.0");
-    host.archive("5.0.1");
+    host.archives(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
-    host.run(["upgrade", "--no-permanent", "5.0.1"]).ok().stdout(
-        "Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip\n\
-         Unpacked successfully: \"5.0.1\"\n\
-         Installed Release: 5.0.1\n",
-    );
-    host.run(["versions"]).ok().stdout("Installed versions:\n* 5.0.1\tcurrent\n* 5.0.0\tpermanent\n");
-    host.run(["install", "5.0.1"]).ok().stdout(
-        "Release 5.0.1 is already installed and current, making permanent.\n\
-         Made release permanent: \"5.0.1\"\n",
-    );
-    host.run(["downgrade", "5.0.0"]).ok().stdout(
-        "Release 5.0.0 is marked old, switching to it.\n\
-         Installed Release: 5.0.0\n\
-         Made release permanent: \"5.0.0\"\n",
-    );
+    assert_run!(host, "upgrade --no-permanent 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/emqx-5.0.1.zip
+    Unpacked successfully: "5.0.1"
+    Installed Release: 5.0.1
+    "#);
+    assert_run!(host, "versions", @r"
+    exit 0
+    --- stdout
+    Installed versions:
+    * 5.0.1\tcurrent
+    * 5.0.0\tpermanent
+    ");
+    assert_run!(host, "install 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 is already installed and current, making permanent.
+    Made release permanent: "5.0.1"
+    "#);
+    assert_run!(host, "downgrade 5.0.0", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.0 is marked old, switching to it.
+    Installed Release: 5.0.0
+    Made release permanent: "5.0.0"
+    "#);
     host.run(["upgrade", "5.0.1"]).ok();
-    host.run(["uninstall", "5.0.0"]).ok().stdout(
-        "Release 5.0.0 is marked old, uninstalling it.\n\
-         Uninstalled Release: 5.0.0\n",
-    );
-    host.run(["versions"]).ok().stdout("Installed versions:\n* 5.0.1\tpermanent\n");
+    assert_run!(host, "uninstall 5.0.0", @"
+    exit 0
+    --- stdout
+    Release 5.0.0 is marked old, uninstalling it.
+    Uninstalled Release: 5.0.0
+    ");
+    assert_run!(host, "versions", @r"
+    exit 0
+    --- stdout
+    Installed versions:
+    * 5.0.1\tpermanent
+    ");
 }
 
 /// Returns a root with a release in every state: 5.0.0 old, 5.0.1 permanent, 5.0.2 current, 5.0.3 unpacked, and an
 /// archive of 5.0.4.
 fn all_states() -> Host {
     let host = Host::new();
-    for version in ["5.0.0", "5.0.1", "5.0.2", "5.0.3", "5.0.4"] {
-        host.archive(version);
-    }
+    host.archives(&["5.0.0", "5.0.1", "5.0.2", "5.0.3", "5.0.4"]);
     host.run(["install", "5.0.0"]).ok();
     host.run(["upgrade", "5.0.1"]).ok();
     host.run(["upgrade", "--no-permanent", "5.0.2"]).ok();
@@ -68,25 +97,41 @@ fn all_states() -> Host {
     host
 }
 
-fn states(host: &Host) -> Vec<String> {
-    host.versions().into_iter().map(|(version, state)| format!("{version} {state}")).collect()
-}
-
 #[test]
 fn unpack_in_every_state() {
     let host = all_states();
-    let before = states(&host);
+    let before = host.states();
     assert_eq!(before, ["5.0.3 unpacked", "5.0.2 current", "5.0.1 permanent", "5.0.0 old"]);
-    for (version, state) in [("5.0.0", "old"), ("5.0.1", "permanent"), ("5.0.2", "current")] {
-        host.run(["unpack", version])
-            .ok()
-            .stdout(&format!("Release {version} is already unpacked and marked {state}.\n"));
-    }
-    host.run(["unpack", "5.0.3"]).ok().stdout("Release 5.0.3 is already unpacked.\n");
-    assert_eq!(states(&host), before);
-    host.run(["unpack", "5.0.9"]).code(2).stderr_has("emqx-5.0.9.zip");
+    assert_run!(host, "unpack 5.0.0", @"
+    exit 0
+    --- stdout
+    Release 5.0.0 is already unpacked and marked old.
+    ");
+    assert_run!(host, "unpack 5.0.1", @"
+    exit 0
+    --- stdout
+    Release 5.0.1 is already unpacked and marked permanent.
+    ");
+    assert_run!(host, "unpack 5.0.2", @"
+    exit 0
+    --- stdout
+    Release 5.0.2 is already unpacked and marked current.
+    ");
+    assert_run!(host, "unpack 5.0.3", @"
+    exit 0
+    --- stdout
+    Release 5.0.3 is already unpacked.
+    ");
+    assert_eq!(host.states(), before);
+    assert_run!(host, "unpack 5.0.9", @"
+    exit 2
+    --- stderr
+    error: release 5.0.9 is not installed, and no archive of it is in [ROOT]/releases
+    caused by: looked for emqx-5.0.9.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    hint: copy the archive there, or did you mean 5.0.4?
+    ");
     host.run(["unpack", "5.0.4"]).ok();
-    assert_eq!(states(&host)[0], "5.0.4 unpacked");
+    assert_eq!(host.states()[0], "5.0.4 unpacked");
 }
 
 #[test]
@@ -94,7 +139,7 @@ fn install_in_every_state() {
     let after = |args: &[&str]| {
         let host = all_states();
         host.run(args).ok();
-        states(&host)
+        host.states()
     };
     assert_eq!(
         after(&["install", "5.0.4"]),
@@ -119,73 +164,149 @@ fn install_in_every_state() {
         ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 old", "5.0.0 permanent"]
     );
     let host = all_states();
-    host.run(["install", "5.0.9"]).code(2).stderr_has("emqx-5.0.9.zip, .tar.gz");
+    assert_run!(host, "install 5.0.9", @"
+    exit 2
+    --- stderr
+    error: release 5.0.9 is not installed, and no archive of it is in [ROOT]/releases
+    caused by: looked for emqx-5.0.9.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    hint: copy the archive there, or did you mean 5.0.4?
+    ");
     host.run(["install", "5.0.1"]).ok();
-    host.run(["install", "5.0.1"]).ok().stdout("Release 5.0.1 is already installed and permanent.\n");
+    assert_run!(host, "install 5.0.1", @"
+    exit 0
+    --- stdout
+    Release 5.0.1 is already installed and permanent.
+    ");
 }
 
 #[test]
 fn uninstall_in_every_state() {
     let host = all_states();
-    host.run(["uninstall", "5.0.4"]).code(2).stderr_has("not installed");
-    host.run(["uninstall", "5.0.9"]).code(2).stderr_has("not installed");
-    host.run(["uninstall", "5.0.2"]).code(2).stderr_has("it is running");
-    host.run(["uninstall", "5.0.1"]).code(2).stderr_has("the next start runs it");
-    host.run(["uninstall", "5.0.3"]).ok().stdout_has("Release 5.0.3 is marked unpacked, uninstalling it.\n");
+    assert_run!(host, "uninstall 5.0.4", @"
+    exit 2
+    --- stderr
+    error: cannot uninstall 5.0.4: it is not installed
+    hint: 5.0.3 is installed
+    ");
+    assert_run!(host, "uninstall 5.0.9", @"
+    exit 2
+    --- stderr
+    error: cannot uninstall 5.0.9: it is not installed
+    hint: 5.0.3 is installed
+    ");
+    assert_run!(host, "uninstall 5.0.2", @"
+    exit 2
+    --- stderr
+    error: cannot uninstall 5.0.2: it is running, on trial
+    hint: run `tenure revert` to go back to the permanent release
+    ");
+    assert_run!(host, "uninstall 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot uninstall 5.0.1: the next start runs it
+    hint: run `tenure confirm` to make the current release permanent instead
+    ");
+    assert_run!(host, "uninstall 5.0.3", @"
+    exit 0
+    --- stdout
+    Release 5.0.3 is marked unpacked, uninstalling it.
+    Uninstalled Release: 5.0.3
+    ");
     host.run(["uninstall", "5.0.0"]).ok();
-    assert_eq!(states(&host), ["5.0.2 current", "5.0.1 permanent"]);
+    assert_eq!(host.states(), ["5.0.2 current", "5.0.1 permanent"]);
     host.run(["confirm"]).ok();
-    host.run(["uninstall", "5.0.2"]).code(2).stderr_has("it is running");
+    assert_run!(host, "uninstall 5.0.2", @"
+    exit 2
+    --- stderr
+    error: cannot uninstall 5.0.2: it is running
+    hint: install another release first
+    ");
 }
 
 #[test]
 fn upgrade_and_downgrade_check_direction() {
     let host = all_states();
-    host.run(["upgrade", "5.0.0"]).code(2).stderr_has("lower");
-    host.run(["downgrade", "5.0.3"]).code(2).stderr_has("higher");
+    assert_run!(host, "upgrade 5.0.0", @"
+    exit 2
+    --- stderr
+    error: release 5.0.0 is lower than 5.0.2, which is current
+    hint: run `tenure downgrade 5.0.0`, or `tenure install 5.0.0` for either direction
+    ");
+    assert_run!(host, "downgrade 5.0.3", @"
+    exit 2
+    --- stderr
+    error: release 5.0.3 is higher than 5.0.2, which is current
+    hint: run `tenure upgrade 5.0.3`, or `tenure install 5.0.3` for either direction
+    ");
     host.run(["upgrade", "5.0.2"]).ok();
     host.run(["downgrade", "5.0.1"]).ok();
-    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 old", "5.0.1 permanent", "5.0.0 old"]);
-    Host::new().run(["downgrade", "5.0.0"]).code(2).stderr_has("no release is installed");
+    assert_eq!(host.states(), ["5.0.3 unpacked", "5.0.2 old", "5.0.1 permanent", "5.0.0 old"]);
+    assert_run!(Host::new(), "downgrade 5.0.0", @"
+    exit 2
+    --- stderr
+    error: cannot downgrade: no release is installed yet
+    hint: run `tenure install 5.0.0` to install the first release
+    ");
 }
 
 #[test]
 fn downgrade_does_not_confirm_trial() {
     let host = all_states();
-    let before = states(&host);
-    for args in [&["downgrade", "5.0.2"][..], &["downgrade", "--no-permanent", "5.0.2"]] {
-        host.run(args).code(2).stderr(
-            "error: cannot downgrade to 5.0.2: it is current, on trial\n\
-             hint: run `tenure revert` to end the trial and go back to 5.0.1\n\
-             hint: run `tenure confirm` to make 5.0.2 permanent\n",
-        );
+    let before = host.states();
+    allow_duplicates! {
+        for args in [&["downgrade", "5.0.2"][..], &["downgrade", "--no-permanent", "5.0.2"]] {
+            assert_run!(host.run(args), @"
+            exit 2
+            --- stderr
+            error: cannot downgrade to 5.0.2: it is current, on trial
+            hint: run `tenure revert` to end the trial and go back to 5.0.1
+            hint: run `tenure confirm` to make 5.0.2 permanent
+            ");
+        }
     }
-    assert_eq!(states(&host), before);
+    assert_eq!(host.states(), before);
     // The same applies to a lower release on trial.
     host.run(["revert"]).ok();
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
-    host.run(["downgrade", "5.0.0"])
-        .code(2)
-        .stderr_has("hint: run `tenure confirm` to make 5.0.0 permanent\n");
+    assert_run!(host, "downgrade 5.0.0", @"
+    exit 2
+    --- stderr
+    error: cannot downgrade to 5.0.0: it is current, on trial
+    hint: run `tenure revert` to end the trial and go back to 5.0.1
+    hint: run `tenure confirm` to make 5.0.0 permanent
+    ");
     host.run(["install", "5.0.0"]).ok();
-    host.run(["downgrade", "5.0.0"]).ok().stdout("Release 5.0.0 is already installed and permanent.\n");
+    assert_run!(host, "downgrade 5.0.0", @"
+    exit 0
+    --- stdout
+    Release 5.0.0 is already installed and permanent.
+    ");
 }
 
 #[test]
 fn minor_upgrade_needs_restart() {
     let host = Host::new();
-    host.archive("5.0.0");
-    host.archive("5.1.0");
+    host.archives(&["5.0.0", "5.1.0"]);
     host.run(["install", "5.0.0"]).ok();
-    host.run(["upgrade", "5.1.0"]).code(2).stderr_has("--restart").stdout("");
-    assert_eq!(states(&host), ["5.0.0 permanent"]);
+    assert_run!(host, "upgrade 5.1.0", @"
+    exit 2
+    --- stderr
+    error: cannot move hot from 5.0.0 to 5.1.0: only a patch of the same major and minor version is a hot upgrade
+    hint: use `--restart` to stop the service and start it in 5.1.0
+    ");
+    assert_eq!(host.states(), ["5.0.0 permanent"]);
     host.run(["upgrade", "--restart", "5.1.0"]).ok();
-    host.run(["downgrade", "5.0.0"]).code(2).stderr_has("--restart");
+    assert_run!(host, "downgrade 5.0.0", @"
+    exit 2
+    --- stderr
+    error: cannot move hot from 5.1.0 to 5.0.0: only a patch of the same major and minor version is a hot upgrade
+    hint: use `--restart` to stop the service and start it in 5.0.0
+    ");
     host.run(["downgrade", "--restart", "5.0.0"]).ok();
     // The end of a trial does not need `--restart`.
     host.run(["upgrade", "--restart", "--no-permanent", "5.1.0"]).ok();
     host.run(["revert"]).ok();
-    assert_eq!(states(&host), ["5.1.0 old", "5.0.0 permanent"]);
+    assert_eq!(host.states(), ["5.1.0 old", "5.0.0 permanent"]);
 }
 
 #[test]
@@ -202,23 +323,43 @@ fn hot_from_allows_minor_upgrade() {
 #[test]
 fn boot_ends_trial() {
     let host = all_states();
-    host.run(["boot"]).ok().stdout("Ended the trial of 5.0.2; the service starts with 5.0.1\n");
-    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
-    host.run(["boot"]).ok().stdout("");
-    Host::new().run(["boot"]).code(2).stderr_has("no release is permanent");
+    assert_run!(host, "boot", @"
+    exit 0
+    --- stdout
+    Ended the trial of 5.0.2; the service starts with 5.0.1
+    ");
+    assert_eq!(host.states(), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
+    assert_run!(host, "boot", @"exit 0");
+    assert_run!(Host::new(), "boot", @"
+    exit 2
+    --- stderr
+    error: no release is permanent
+    hint: run `tenure install VERSION` to install a release
+    ");
 }
 
 #[test]
 fn revert_and_confirm_end_trial() {
     let host = all_states();
-    host.run(["revert"])
-        .ok()
-        .stdout("Release 5.0.1 is permanent, going back to it.\nInstalled Release: 5.0.1\n");
-    host.run(["revert"]).ok().stdout("Release 5.0.1 is current and permanent; there is no trial to end.\n");
+    assert_run!(host, "revert", @"
+    exit 0
+    --- stdout
+    Release 5.0.1 is permanent, going back to it.
+    Installed Release: 5.0.1
+    ");
+    assert_run!(host, "revert", @"
+    exit 0
+    --- stdout
+    Release 5.0.1 is current and permanent; there is no trial to end.
+    ");
     host.run(["upgrade", "--no-permanent", "5.0.3"]).ok();
     host.run(["confirm"]).ok();
-    host.run(["confirm"]).ok().stdout("Release 5.0.3 is already installed and permanent.\n");
-    assert_eq!(states(&host)[0], "5.0.3 permanent");
+    assert_run!(host, "confirm", @"
+    exit 0
+    --- stdout
+    Release 5.0.3 is already installed and permanent.
+    ");
+    assert_eq!(host.states()[0], "5.0.3 permanent");
     Host::new().run(["confirm"]).code(2);
     Host::new().run(["revert"]).code(2);
 }
@@ -226,87 +367,155 @@ fn revert_and_confirm_end_trial() {
 #[test]
 fn late_confirm_is_refused() {
     let host = all_states();
-    let refused = |args: &[&str], version: &str, how: &str, again: &str| {
-        let run = host.run(args).code(2).stdout("");
-        let first =
-            format!("error: cannot confirm {version}: it is not on trial any more; 5.0.1 is current\n");
-        run.stderr_has(&first)
-            .stderr_has(&format!("caused by: {version} was rolled back to 5.0.1 on 2"))
-            .stderr_has(how)
-            .stderr_has(&format!("hint: run `tenure {again}` to try it again\n"));
-    };
     host.run(["revert"]).ok();
-    for args in [&["confirm"][..], &["confirm", "5.0.2"], &["confirm", "--dry-run"]] {
-        refused(args, "5.0.2", "with `revert`\n", "upgrade 5.0.2");
+    allow_duplicates! {
+        for args in [&["confirm"][..], &["confirm", "5.0.2"], &["confirm", "--dry-run"]] {
+            assert_run!(host.run(args), @"
+            exit 2
+            --- stderr
+            error: cannot confirm 5.0.2: it is not on trial any more; 5.0.1 is current
+            caused by: 5.0.2 was rolled back to 5.0.1 on [TIME] by [USER] with `revert`
+            hint: run `tenure upgrade 5.0.2` to try it again
+            ");
+        }
     }
     // A command that does not move a release does not change this.
     host.run(["unpack", "5.0.4"]).ok();
-    refused(&["confirm"], "5.0.2", "with `revert`\n", "upgrade 5.0.2");
+    assert_run!(host, "confirm", @"
+    exit 2
+    --- stderr
+    error: cannot confirm 5.0.2: it is not on trial any more; 5.0.1 is current
+    caused by: 5.0.2 was rolled back to 5.0.1 on [TIME] by [USER] with `revert`
+    hint: run `tenure upgrade 5.0.2` to try it again
+    ");
     host.run(["downgrade", "--no-permanent", "5.0.0"]).ok();
     host.run(["boot"]).ok();
-    refused(&["confirm"], "5.0.0", "with `boot`\n", "downgrade 5.0.0");
-    refused(&["confirm", "5.0.2"], "5.0.2", "with `revert`\n", "upgrade 5.0.2");
+    assert_run!(host, "confirm", @"
+    exit 2
+    --- stderr
+    error: cannot confirm 5.0.0: it is not on trial any more; 5.0.1 is current
+    caused by: 5.0.0 was rolled back to 5.0.1 on [TIME] by [USER] with `boot`
+    hint: run `tenure downgrade 5.0.0` to try it again
+    ");
+    assert_run!(host, "confirm 5.0.2", @"
+    exit 2
+    --- stderr
+    error: cannot confirm 5.0.2: it is not on trial any more; 5.0.1 is current
+    caused by: 5.0.2 was rolled back to 5.0.1 on [TIME] by [USER] with `revert`
+    hint: run `tenure upgrade 5.0.2` to try it again
+    ");
     host.run(["upgrade", "--no-permanent", "5.0.2"]).ok();
     host.run(["install", "5.0.1"]).ok();
-    refused(&["confirm"], "5.0.2", "with `install 5.0.1`\n", "upgrade 5.0.2");
+    assert_run!(host, "confirm", @"
+    exit 2
+    --- stderr
+    error: cannot confirm 5.0.2: it is not on trial any more; 5.0.1 is current
+    caused by: 5.0.2 was rolled back to 5.0.1 on [TIME] by [USER] with `install 5.0.1`
+    hint: run `tenure upgrade 5.0.2` to try it again
+    ");
     // After an upgrade that was meant to stay, no rolled-back trial is reported.
     host.run(["upgrade", "5.0.3"]).ok();
-    host.run(["confirm"]).ok().stdout("Release 5.0.3 is already installed and permanent.\n");
+    assert_run!(host, "confirm", @"
+    exit 0
+    --- stdout
+    Release 5.0.3 is already installed and permanent.
+    ");
 }
 
 #[test]
 fn confirm_checks_named_release() {
     let host = all_states();
-    host.run(["confirm", "5.0.3"]).code(2).stderr(
-        "error: cannot confirm 5.0.3: it is not on trial; 5.0.2 is on trial\n\
-         hint: run `tenure confirm 5.0.2` to make that permanent\n",
-    );
-    host.run(["confirm", "5.0.1"]).code(2).stderr_has("it is not on trial; 5.0.2 is on trial\n");
-    host.run(["confirm", "5.0.9"]).code(2).stderr_has("it is not on trial; 5.0.2 is on trial\n");
+    assert_run!(host, "confirm 5.0.3", @"
+    exit 2
+    --- stderr
+    error: cannot confirm 5.0.3: it is not on trial; 5.0.2 is on trial
+    hint: run `tenure confirm 5.0.2` to make that permanent
+    ");
+    assert_run!(host, "confirm 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot confirm 5.0.1: it is not on trial; 5.0.2 is on trial
+    hint: run `tenure confirm 5.0.2` to make that permanent
+    ");
+    assert_run!(host, "confirm 5.0.9", @"
+    exit 2
+    --- stderr
+    error: cannot confirm 5.0.9: it is not on trial; 5.0.2 is on trial
+    hint: run `tenure confirm 5.0.2` to make that permanent
+    ");
     host.run(["confirm", "banana"]).code(64);
     host.run(["confirm", "5.0.2"]).ok();
     // A repeated confirm succeeds.
-    host.run(["confirm", "5.0.2"]).ok().stdout("Release 5.0.2 is already installed and permanent.\n");
-    host.run(["confirm", "5.0.1"]).code(2).stderr(
-        "error: cannot confirm 5.0.1: it is not on trial; 5.0.2 is current\n\
-         hint: run `tenure status` to see the releases and the last trial\n",
-    );
-    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 permanent", "5.0.1 old", "5.0.0 old"]);
+    assert_run!(host, "confirm 5.0.2", @"
+    exit 0
+    --- stdout
+    Release 5.0.2 is already installed and permanent.
+    ");
+    assert_run!(host, "confirm 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot confirm 5.0.1: it is not on trial; 5.0.2 is current
+    hint: run `tenure status` to see the releases and the last trial
+    ");
+    assert_eq!(host.states(), ["5.0.3 unpacked", "5.0.2 permanent", "5.0.1 old", "5.0.0 old"]);
 }
 
 #[test]
 fn revert_checks_named_release() {
     let host = all_states();
-    for other in ["5.0.3", "5.0.1", "5.0.9"] {
-        host.run(["revert", other]).code(2).stderr(&format!(
-            "error: cannot revert {other}: 5.0.2 is on trial\n\
-             hint: run `tenure revert 5.0.2` to end that trial\n"
-        ));
-    }
-    host.run(["revert", "5.0.2"]).ok().stdout_has("Release 5.0.1 is permanent, going back to it.\n");
+    assert_run!(host, "revert 5.0.3", @"
+    exit 2
+    --- stderr
+    error: cannot revert 5.0.3: 5.0.2 is on trial
+    hint: run `tenure revert 5.0.2` to end that trial
+    ");
+    assert_run!(host, "revert 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot revert 5.0.1: 5.0.2 is on trial
+    hint: run `tenure revert 5.0.2` to end that trial
+    ");
+    assert_run!(host, "revert 5.0.9", @"
+    exit 2
+    --- stderr
+    error: cannot revert 5.0.9: 5.0.2 is on trial
+    hint: run `tenure revert 5.0.2` to end that trial
+    ");
+    assert_run!(host, "revert 5.0.2", @"
+    exit 0
+    --- stdout
+    Release 5.0.1 is permanent, going back to it.
+    Installed Release: 5.0.1
+    ");
     // A repeated revert has nothing to do, because 5.0.2 no longer runs.
-    host.run(["revert", "5.0.2"])
-        .ok()
-        .stdout("Release 5.0.1 is current and permanent; there is no trial to end.\n");
-    host.run(["revert", "5.0.1"]).code(2).stderr(
-        "error: cannot revert 5.0.1: it is permanent, not on trial\n\
-         hint: run `tenure install 5.0.0` to go back to 5.0.0\n",
-    );
-    assert_eq!(states(&host), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
+    assert_run!(host, "revert 5.0.2", @"
+    exit 0
+    --- stdout
+    Release 5.0.1 is current and permanent; there is no trial to end.
+    ");
+    assert_run!(host, "revert 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot revert 5.0.1: it is permanent, not on trial
+    hint: run `tenure install 5.0.0` to go back to 5.0.0
+    ");
+    assert_eq!(host.states(), ["5.0.3 unpacked", "5.0.2 unpacked", "5.0.1 permanent", "5.0.0 old"]);
 }
 
 #[test]
 fn dry_run_prints_plan_and_changes_nothing() {
     let host = all_states();
     let before = host.tree();
-    host.run(["upgrade", "--dry-run", "5.0.4"]).ok().stdout(
-        "Would do:\n\
-        \x20 1. unpack releases/emqx-5.0.4.zip into releases/5.0.4\n\
-        \x20 2. record that 5.0.1 has been permanent\n\
-        \x20 3. point current at releases/5.0.4, now releases/5.0.2\n\
-        \x20 4. point permanent at releases/5.0.4, now releases/5.0.1\n\
-         Nothing was changed.\n",
-    );
+    assert_run!(host, "upgrade --dry-run 5.0.4", @"
+    exit 0
+    --- stdout
+    Would do:
+      1. unpack releases/emqx-5.0.4.zip into releases/5.0.4
+      2. record that 5.0.1 has been permanent
+      3. point current at releases/5.0.4, now releases/5.0.2
+      4. point permanent at releases/5.0.4, now releases/5.0.1
+    Nothing was changed.
+    ");
     for args in [
         vec!["unpack", "--dry-run", "5.0.4"],
         vec!["revert", "--dry-run"],
@@ -334,13 +543,26 @@ fn prune_keeps_last_known_good() {
     // The last known good release is 5.0.1, although its version is low.
     host.run(["install", "5.0.1"]).ok();
     host.run(["install", "5.0.5"]).ok();
-    host.run(["prune", "--keep", "1"]).ok().stdout_has("Removed release: 5.0.3 (old)");
-    assert_eq!(states(&host), ["5.0.5 permanent", "5.0.4 old", "5.0.1 old"]);
+    assert_run!(host, "prune --keep 1", @"
+    exit 0
+    --- stdout
+    Removed release: 5.0.3 (old), 11.8 KiB
+    Removed archive: releases/emqx-5.0.3.zip, 1.4 KiB
+    Removed release: 5.0.2 (old), 11.8 KiB
+    Removed archive: releases/emqx-5.0.2.zip, 1.4 KiB
+    Removed release: 5.0.0 (old), 11.8 KiB
+    Removed archive: releases/emqx-5.0.0.zip, 1.4 KiB
+    ");
+    assert_eq!(host.states(), ["5.0.5 permanent", "5.0.4 old", "5.0.1 old"]);
     assert!(!host.root().join("releases/emqx-5.0.3.zip").exists(), "its archive goes as well");
     assert!(host.root().join("releases/emqx-5.0.4.zip").exists());
     host.run(["prune", "--keep", "0"]).ok();
-    assert_eq!(states(&host), ["5.0.5 permanent", "5.0.1 old"]);
-    host.run(["prune", "--keep", "0"]).ok().stdout("Nothing to remove.\n");
+    assert_eq!(host.states(), ["5.0.5 permanent", "5.0.1 old"]);
+    assert_run!(host, "prune --keep 0", @"
+    exit 0
+    --- stdout
+    Nothing to remove.
+    ");
 }
 
 #[test]
@@ -348,19 +570,30 @@ fn verify_names_every_difference() {
     let host = Host::new();
     host.archive("5.0.0");
     host.run(["install", "5.0.0"]).ok();
-    host.run(["verify"]).ok().stdout("Release 5.0.0 is unchanged since it was unpacked.\n");
+    assert_run!(host, "verify", @"
+    exit 0
+    --- stdout
+    Release 5.0.0 is unchanged since it was unpacked.
+    ");
     let release = host.root().join("releases/5.0.0");
-    std::fs::write(release.join("bin/emqx"), "edited").unwrap();
-    std::fs::write(release.join("added"), "").unwrap();
-    std::fs::remove_file(release.join("release.toml")).unwrap();
-    host.run(["verify", "5.0.0"]).code(1).stdout(
-        "Release 5.0.0 has changed since it was unpacked:\n\
-        \x20 changed: bin/emqx\n\
-        \x20 added: added\n\
-        \x20 removed: release.toml\n",
-    );
+    fs::write(release.join("bin/emqx"), "edited").unwrap();
+    fs::write(release.join("added"), "").unwrap();
+    fs::remove_file(release.join("release.toml")).unwrap();
+    assert_run!(host, "verify 5.0.0", @"
+    exit 1
+    --- stdout
+    Release 5.0.0 has changed since it was unpacked:
+      changed: bin/emqx
+      added: added
+      removed: release.toml
+    ");
     host.release("4.9.0");
-    host.run(["verify", "4.9.0"]).code(2).stderr_has("cannot verify 4.9.0");
+    assert_run!(host, "verify 4.9.0", @"
+    exit 2
+    --- stderr
+    error: cannot verify 4.9.0: Tenure did not unpack it and has no record of its files
+    hint: `tenure unpack --replace 4.9.0` unpacks it from its archive, while it is not in use
+    ");
 }
 
 #[test]
@@ -375,60 +608,156 @@ fn history_records_changes() {
     assert_eq!(entries[0]["command"], "install 5.0.0");
     assert_eq!(entries[0]["outcome"], "done");
     assert_eq!(entries[0]["to"], "5.0.0");
-    host.run(["history"]).ok().stdout_has("install 5.0.0");
+    assert_run!(host, "history", @"
+    exit 0
+    --- stdout
+    [TIME]  install 5.0.0  by [USER]: done in [DURATION]
+    ");
 }
 
 #[test]
 fn versions_in_json() {
     let host = all_states();
     host.release("4.0.0");
-    let all = host.run(["versions", "--json"]).ok().json();
-    assert_eq!(all["schema"], 1);
-    assert_eq!(all["name"], "emqx");
-    let releases = all["releases"].as_array().unwrap();
-    assert_eq!(releases[0]["version"], "5.0.3");
-    assert_eq!(releases[1]["state"], "current");
-    assert_eq!(releases[0]["archive"], "emqx-5.0.3.zip");
-    assert_eq!(releases[0]["sha256"].as_str().unwrap().len(), 64);
-    assert!(releases[0]["unpacked_at"].as_str().unwrap().ends_with('Z'));
-    let by_hand = releases.last().unwrap();
-    assert_eq!(by_hand["version"], "4.0.0");
-    assert!(by_hand["archive"].is_null() && by_hand["sha256"].is_null() && by_hand["unpacked_at"].is_null());
+    assert_run!(host, "versions --json", @r#"
+    exit 0
+    --- stdout
+    {
+      "schema": 1,
+      "name": "emqx",
+      "root": "[ROOT]",
+      "releases": [
+        {
+          "version": "5.0.3",
+          "state": "unpacked",
+          "path": "[ROOT]/releases/5.0.3",
+          "unpacked_at": "[TIME]",
+          "archive": "emqx-5.0.3.zip",
+          "sha256": "[SHA256]",
+          "failed": null
+        },
+        {
+          "version": "5.0.2",
+          "state": "current",
+          "path": "[ROOT]/releases/5.0.2",
+          "unpacked_at": "[TIME]",
+          "archive": "emqx-5.0.2.zip",
+          "sha256": "[SHA256]",
+          "failed": null
+        },
+        {
+          "version": "5.0.1",
+          "state": "permanent",
+          "path": "[ROOT]/releases/5.0.1",
+          "unpacked_at": "[TIME]",
+          "archive": "emqx-5.0.1.zip",
+          "sha256": "[SHA256]",
+          "failed": null
+        },
+        {
+          "version": "5.0.0",
+          "state": "old",
+          "path": "[ROOT]/releases/5.0.0",
+          "unpacked_at": "[TIME]",
+          "archive": "emqx-5.0.0.zip",
+          "sha256": "[SHA256]",
+          "failed": null
+        },
+        {
+          "version": "4.0.0",
+          "state": "unpacked",
+          "path": "[ROOT]/releases/4.0.0",
+          "unpacked_at": null,
+          "archive": null,
+          "sha256": null,
+          "failed": null
+        }
+      ]
+    }
+    "#);
 }
 
 #[test]
 fn error_prints_json() {
     let host = Host::new();
-    let error = host.run(["upgrade", "5.0.9", "--json"]).code(2).json();
-    assert_eq!(error["schema"], 1);
-    assert_eq!(error["error"]["kind"], "refused");
-    assert_eq!(error["error"]["code"], 2);
-    assert!(error["error"]["message"].as_str().unwrap().contains("5.0.9"));
-    assert!(error["error"]["causes"].is_array());
-    assert!(!error["error"]["hints"].as_array().unwrap().is_empty());
-    assert_eq!(host.run(["versions", "--json", "--banana"]).code(64).json()["error"]["kind"], "usage");
+    assert_run!(host, "upgrade 5.0.9 --json", @r#"
+    exit 2
+    --- stdout
+    {
+      "schema": 1,
+      "error": {
+        "kind": "refused",
+        "code": 2,
+        "message": "release 5.0.9 is not installed, and no archive of it is in [ROOT]/releases",
+        "causes": [
+          "looked for emqx-5.0.9.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version"
+        ],
+        "hints": [
+          "copy the archive there; run `tenure versions` to see the installed releases"
+        ]
+      }
+    }
+    "#);
+    assert_run!(host, "versions --json --banana", @r#"
+    exit 64
+    --- stdout
+    {
+      "schema": 1,
+      "error": {
+        "kind": "usage",
+        "code": 64,
+        "message": "unexpected argument '--banana' found",
+        "causes": [],
+        "hints": [
+          "`tenure --help` shows the usage"
+        ]
+      }
+    }
+    "#);
 }
 
 #[test]
 fn adopt_copies_an_install() {
     let host = Host::new();
     let old = host.root().parent().unwrap().join("opt");
-    std::fs::create_dir_all(old.join("bin")).unwrap();
-    std::fs::write(old.join("bin/emqx"), "4.9.0").unwrap();
+    fs::create_dir_all(old.join("bin")).unwrap();
+    fs::write(old.join("bin/emqx"), "4.9.0").unwrap();
     std::os::unix::fs::symlink("/var/log/emqx", old.join("log")).unwrap();
-    host.run(["adopt", old.to_str().unwrap(), "4.9.0"]).ok().stdout_has("Made release permanent: \"4.9.0\"");
-    assert_eq!(states(&host), ["4.9.0 permanent"]);
+    let adopt = format!("adopt {} 4.9.0", old.display());
+    assert_run!(host, adopt, @r#"
+    exit 0
+    --- stdout
+    Adopted [DIR]/opt as release 4.9.0
+    Installed Release: 4.9.0
+    Made release permanent: "4.9.0"
+    "#);
+    assert_eq!(host.states(), ["4.9.0 permanent"]);
     let adopted = host.root().join("current");
-    assert_eq!(std::fs::read_to_string(adopted.join("bin/emqx")).unwrap(), "4.9.0");
-    assert_eq!(std::fs::read_link(adopted.join("log")).unwrap().to_str(), Some("/var/log/emqx"));
+    assert_eq!(fs::read_to_string(adopted.join("bin/emqx")).unwrap(), "4.9.0");
+    assert_eq!(fs::read_link(adopted.join("log")).unwrap().to_str(), Some("/var/log/emqx"));
     assert!(old.join("bin/emqx").exists(), "the install stays as it is");
-    host.run(["adopt", old.to_str().unwrap(), "4.9.0"]).code(2).stderr_has("that release is installed");
-    host.run(["adopt", "/nowhere", "4.9.1"]).code(2).stderr_has("/nowhere");
+    assert_run!(host, adopt, @"
+    exit 2
+    --- stderr
+    error: cannot adopt [DIR]/opt as 4.9.0: that release is installed
+    hint: run `tenure versions` to see the installed releases
+    ");
+    assert_run!(host, "adopt /nowhere 4.9.1", @"
+    exit 2
+    --- stderr
+    error: cannot find /nowhere
+    caused by: No such file or directory (os error 2)
+    ");
     // Nothing is created if the adoption is refused.
     let none = host.root().parent().unwrap().join("none");
     host.run(["adopt", "--root", none.to_str().unwrap(), "/nowhere", "4.9.1"]).code(2);
     assert!(!none.exists());
-    host.run(["adopt", "..", "4.9.1"]).code(2).stderr_has("the root is in it");
+    assert_run!(host, "adopt .. 4.9.1", @"
+    exit 2
+    --- stderr
+    error: cannot adopt [DIR]: the root is in it
+    hint: make the root elsewhere: `tenure init --root DIR`
+    ");
     // A downgrade to the adopted release is possible.
     host.archive("4.9.1");
     host.run(["upgrade", "4.9.1"]).ok();
@@ -441,18 +770,31 @@ fn adopt_refuses_another_release() {
     let host = Host::new();
     let beside = host.root().parent().unwrap();
     let (old, none) = (beside.join("opt"), beside.join("none"));
-    std::fs::create_dir(&old).unwrap();
+    fs::create_dir(&old).unwrap();
     let adopt = |manifest: &str, name: &str| {
-        std::fs::write(old.join("release.toml"), manifest).unwrap();
+        fs::write(old.join("release.toml"), manifest).unwrap();
         let (root, old) = (none.to_str().unwrap(), old.to_str().unwrap());
         host.run(["adopt", "--root", root, "--name", name, old, "4.9.0"])
     };
     let manifest = "name = 'emqx'\nversion = '4.9.0'\n";
-    adopt(&manifest.replace("4.9.0", "4.9.1"), "emqx")
-        .code(2)
-        .stderr_has("another version: 4.9.1, not 4.9.0");
-    adopt(manifest, "other").code(2).stderr_has("another product: emqx, not other");
-    adopt(&format!("{manifest}nme = 'x'\n"), "emqx").code(2).stderr_has("release.toml, line 3");
+    assert_run!(adopt(&manifest.replace("4.9.0", "4.9.1"), "emqx"), @"
+    exit 2
+    --- stderr
+    error: cannot adopt [DIR]/opt: release.toml declares another version: 4.9.1, not 4.9.0
+    hint: give the version and the product of the manifest, or correct the manifest
+    ");
+    assert_run!(adopt(manifest, "other"), @"
+    exit 2
+    --- stderr
+    error: cannot adopt [DIR]/opt: release.toml declares another product: emqx, not other
+    hint: give the version and the product of the manifest, or correct the manifest
+    ");
+    assert_run!(adopt(&format!("{manifest}nme = 'x'\n"), "emqx"), @"
+    exit 2
+    --- stderr
+    error: cannot use [DIR]/opt/release.toml, line 3: unknown field `nme`, expected one of `name`, `version`, `upgrade`, `requires`, `files`, `data`, `hooks`, `health`, `timeouts`
+    hint: the nearest known key is `name`
+    ");
     assert!(!none.exists(), "a refused command creates nothing");
     adopt(manifest, "emqx").ok();
 }
@@ -463,16 +805,41 @@ fn init_creates_root() {
     let new = host.root().parent().unwrap().join("new");
     let root = new.to_str().unwrap();
     host.run(["init", "--root", root, "--name", "emqx", "--dry-run"]).ok();
-    let app = host.root().to_str().unwrap();
-    host.run(["adopt", "--root", root, "--name", "../x", app, "1.0.0"])
-        .code(2)
-        .stderr_has("not a product name");
+    let app = host.root().display();
+    assert_run!(host, format!("adopt --root {root} --name ../x {app} 1.0.0"), @r#"
+    exit 2
+    --- stderr
+    error: "../x" is not a product name
+    hint: a name is 1 to 128 letters of a to z and A to Z, digits, `.`, `_`, `+` and `-`, and begins with neither `.` nor `-`
+    "#);
     assert!(!new.exists(), "a refused command creates nothing");
-    host.run(["init", "--root", root, "--name", "emqx"]).ok().stdout_has("Made a root: ");
-    host.run(["init", "--root", root, "--name", "emqx"]).ok().stdout_has("Already a root: ");
-    host.run(["init", "--root", root, "--name", "other"]).code(2).stderr_has("tenure.toml");
-    host.run(["init", "--root", root, "--name", "../x"]).code(2).stderr_has("not a product name");
-    host.run(["versions", "--root", root]).ok().stdout("Installed versions:\n");
+    assert_run!(host, format!("init --root {root} --name emqx"), @"
+    exit 0
+    --- stdout
+    Made a root: [DIR]/new
+    ");
+    assert_run!(host, format!("init --root {root} --name emqx"), @"
+    exit 0
+    --- stdout
+    Already a root: [DIR]/new
+    ");
+    assert_run!(host, format!("init --root {root} --name other"), @r#"
+    exit 2
+    --- stderr
+    error: [DIR]/new/tenure.toml exists already and names emqx, not other
+    hint: write `name = "other"` into it
+    "#);
+    assert_run!(host, format!("init --root {root} --name ../x"), @r#"
+    exit 2
+    --- stderr
+    error: "../x" is not a product name
+    hint: a name is 1 to 128 letters of a to z and A to Z, digits, `.`, `_`, `+` and `-`, and begins with neither `.` nor `-`
+    "#);
+    assert_run!(host, format!("versions --root {root}"), @"
+    exit 0
+    --- stdout
+    Installed versions:
+    ");
     host.run(["root-dir", "--root", root]).ok().stdout(&format!("{root}\n"));
     host.run(["root_dir", "--root", root]).ok().stdout(&format!("{root}\n"));
 }

@@ -5,22 +5,17 @@ use std::process::Stdio;
 
 use crate::support::serving::{Greeter, HOT, Serving};
 use crate::support::stepper;
-use crate::support::{Host, guards};
+use crate::support::{Host, assert_run, guards, until};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-fn states(serving: &Serving) -> Vec<String> {
-    let listed = serving.host.run(["versions"]).ok().listed();
-    listed.into_iter().map(|(version, state)| format!("{version} {state}")).collect()
-}
-
 /// Asserts that the trial was reverted: the old release answers and is permanent, and no guard is left.
 fn is_reverted(serving: &Serving, why: &str) {
     serving.until("it is reverted", || {
-        states(serving) == ["5.0.1 unpacked, failed its trial", "5.0.0 permanent"]
+        serving.host.states() == ["5.0.1 unpacked, failed its trial", "5.0.0 permanent"]
     });
     serving.until("the guards have left", || guards(&serving.host).is_empty());
     assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
@@ -38,9 +33,15 @@ fn unconfirmed_trial_is_reverted() {
     let serving = Serving::start("");
     let (pid, load) = (serving.pid(), serving.load());
     serving.pack(&Greeter::well("5.0.1"));
-    let run = serving.host.run(["upgrade", "--confirm-within", "1500ms", "5.0.1"]).ok();
-    run.stdout_has("Installed Release: 5.0.1\nOn trial until 2");
-    assert_eq!(states(&serving), ["5.0.1 current", "5.0.0 permanent"]);
+    assert_run!(serving.host, "upgrade --confirm-within 1500ms 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz
+    Unpacked successfully: "5.0.1"
+    Installed Release: 5.0.1
+    On trial until [TIME]; run `tenure confirm` to make it permanent
+    "#);
+    assert_eq!(serving.host.states(), ["5.0.1 current", "5.0.0 permanent"]);
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
     let status = serving.host.run(["status"]).ok();
     status.stdout_has("\nTrial: to be confirmed within 1s 500ms, ");
@@ -57,7 +58,7 @@ fn confirmed_release_stays() {
     assert_eq!(guards(&serving.host).len(), 2);
     serving.host.run(["confirm"]).ok();
     serving.until("the guards have left", || guards(&serving.host).is_empty());
-    assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+    assert_eq!(serving.host.states(), ["5.0.1 permanent", "5.0.0 old"]);
     assert!(!serving.host.root().join(".tenure/trial").exists());
 }
 
@@ -66,13 +67,15 @@ fn healthy_watched_release_becomes_permanent() {
     let serving = Serving::start("");
     let load = serving.load();
     serving.pack(&Greeter::well("5.0.1"));
-    serving.host.run(["upgrade", "--watch", "1s", "5.0.1"]).ok().stdout(
-        "Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz\n\
-         Unpacked successfully: \"5.0.1\"\n\
-         Installed Release: 5.0.1\n\
-         Made release permanent: \"5.0.1\"\n",
-    );
-    assert_eq!(states(&serving), ["5.0.1 permanent", "5.0.0 old"]);
+    assert_run!(serving.host, "upgrade --watch 1s 5.0.1", @r#"
+    exit 0
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz
+    Unpacked successfully: "5.0.1"
+    Installed Release: 5.0.1
+    Made release permanent: "5.0.1"
+    "#);
+    assert_eq!(serving.host.states(), ["5.0.1 permanent", "5.0.0 old"]);
     load.lost_none("watched");
 }
 
@@ -81,10 +84,16 @@ fn unhealthy_watched_release_is_reverted() {
     let serving = Serving::start("");
     let load = serving.load();
     serving.pack(&Greeter { conf: "sick-after-ms = 700\n", ..Greeter::well("5.0.1") });
-    let run = serving.host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(3);
-    run.stderr_has("error: release 5.0.1 failed its trial: rolled back; 5.0.0 is running\n")
-        .stderr_has("caused by: 5.0.1 is unhealthy: http://127.0.0.1:")
-        .stderr_has("hint: run `tenure upgrade --retry 5.0.1` to try it again\n");
+    assert_run!(serving.host, "upgrade --watch 1h 5.0.1", @r#"
+    exit 3
+    --- stdout
+    Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz
+    Unpacked successfully: "5.0.1"
+    --- stderr
+    error: release 5.0.1 failed its trial: rolled back; 5.0.0 is running
+    caused by: 5.0.1 is unhealthy: http://127.0.0.1:[PORT]/healthz answers 503
+    hint: run `tenure upgrade --retry 5.0.1` to try it again
+    "#);
     is_reverted(&serving, "5.0.1 is unhealthy");
     load.lost_none("ill while watched");
 }
@@ -135,8 +144,15 @@ fn stopped_service_stays_stopped_after_trial() {
     let serving = Serving::down("");
     serving.pack(&Greeter::well("5.0.1"));
     serving.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
-    serving.host.run(["revert"]).ok().stderr_has("warning: the service is down");
-    assert_eq!((serving.answers(), states(&serving)[1].as_str()), (None, "5.0.0 permanent"));
+    assert_run!(serving.host, "revert", @"
+    exit 0
+    --- stdout
+    Release 5.0.0 is permanent, going back to it.
+    Installed Release: 5.0.0
+    --- stderr
+    warning: the service is down: only the links are switched, and its next start uses them
+    ");
+    assert_eq!((serving.answers(), serving.host.states()[1].as_str()), (None, "5.0.0 permanent"));
 }
 
 /// Makes 5.0.1 fail a watched trial and returns the reason. Also packs 5.0.2, which is unhealthy, and 5.0.3.
@@ -160,10 +176,20 @@ fn status_reports_last_trial() {
     let last = || host.run(["status", "--json"]).ok().json()["last_trial"].take();
     assert_eq!(last(), Value::Null);
     let why = failed_trial(&serving);
-    host.run(["status"])
-        .ok()
-        .stdout_has("\nLast: 5.0.1 failed and was rolled back to 5.0.0 on 2")
-        .stdout_has(&format!("Z by the guard: {why}\n"));
+    assert_run!(host, "status", @r"
+    exit 0
+    --- stdout
+    Root: [ROOT]
+    Name: greeter
+    Current: 5.0.0
+    Permanent: 5.0.0
+    Service: the service runs 5.0.0, healthy
+    Releases:
+    * 5.0.1\tunpacked, failed its trial
+    * 5.0.0\tpermanent
+    Last: 5.0.1 failed and was rolled back to 5.0.0 on [TIME] by the guard: 5.0.1 is unhealthy: http://127.0.0.1:[PORT]/healthz answers 503
+    Failed: 5.0.1 on [TIME]: 5.0.1 is unhealthy: http://127.0.0.1:[PORT]/healthz answers 503
+    ");
     let of = |name: &str| last()[name].as_str().unwrap().to_owned();
     assert_eq!(
         ["version", "from", "outcome", "ended_by", "ended_with", "then", "why"].map(of),
@@ -247,7 +273,7 @@ fn interrupted_upgrade_is_undone_by_guard() {
     for hot in [before, after] {
         serving.pack(&Greeter { hot: &hot, ..Greeter::well("5.0.1") });
         assert_eq!(serving.host.run(["upgrade", "5.0.1"]).code, None);
-        serving.until("it is taken back", || states(&serving) == ["5.0.0 permanent"]);
+        serving.until("it is taken back", || serving.host.states() == ["5.0.0 permanent"]);
         serving.until("the guards have left", || guards(&serving.host).is_empty());
         assert_eq!(serving.answers().as_deref(), Some("5.0.0"));
         let history = serving.host.run(["history"]).ok().stdout;
@@ -277,7 +303,7 @@ fn confirm_races_with_deadline() {
         assert!(confirmed || run.code == Some(2), "{run:#?}");
         serving.until("it is over", || !serving.host.root().join(".tenure/journal").exists());
         let now = if confirmed { "5.0.1" } else { "5.0.0" };
-        assert!(states(&serving).contains(&format!("{now} permanent")), "{:?}", states(&serving));
+        assert!(serving.host.states().contains(&format!("{now} permanent")), "{:?}", serving.host.states());
         serving.until("the guards have left", || guards(&serving.host).is_empty());
         assert_eq!(serving.answers().as_deref(), Some(now));
         serving.host.run(["status"]).ok();
@@ -294,9 +320,13 @@ fn service_restart_ends_trial() {
     serving.pack(&Greeter::well("5.0.1"));
     let upgrade = ["upgrade", "--confirm-within", "1h", "5.0.1"];
     serving.host.run(upgrade).ok();
-    serving.host.run(["boot"]).ok().stdout("Ended the trial of 5.0.1; the service starts with 5.0.0\n");
+    assert_run!(serving.host, "boot", @"
+    exit 0
+    --- stdout
+    Ended the trial of 5.0.1; the service starts with 5.0.0
+    ");
     serving.until("the guards have left", || guards(&serving.host).is_empty());
-    assert_eq!(states(&serving), ["5.0.1 unpacked", "5.0.0 permanent"]);
+    assert_eq!(serving.host.states(), ["5.0.1 unpacked", "5.0.0 permanent"]);
     assert!(!serving.host.root().join(".tenure/trial").exists());
 }
 
@@ -315,18 +345,24 @@ fn trial_of_another_boot_is_reverted() {
 #[test]
 fn trial_without_service_is_reverted() {
     let host = Host::new();
-    ["5.0.0", "5.0.1"].iter().for_each(|version| host.archive(version));
+    host.archives(&["5.0.0", "5.0.1"]);
     host.run(["install", "5.0.0"]).ok();
-    let run = host.run(["upgrade", "--watch", "1h", "5.0.1"]).code(2);
-    run.stderr_has("error: cannot watch the health of 5.0.1: the settings name no service\n");
+    assert_run!(host, "upgrade --watch 1h 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot watch the health of 5.0.1: the settings name no service
+    ");
     host.run(["upgrade", "--confirm-within", "1s", "5.0.1"]).ok();
     assert_eq!(host.link("current").as_deref(), Some("releases/5.0.1"));
-    while host.link("current").as_deref() != Some("releases/5.0.0") || !guards(&host).is_empty() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    host.run(["versions"])
-        .ok()
-        .stdout("Installed versions:\n* 5.0.1\tunpacked, failed its trial\n* 5.0.0\tpermanent\n");
+    let is_back = || host.link("current").as_deref() == Some("releases/5.0.0") && guards(&host).is_empty();
+    until("it is reverted", is_back, || host.run(["status"]).stdout);
+    assert_run!(host, "versions", @r"
+    exit 0
+    --- stdout
+    Installed versions:
+    * 5.0.1\tunpacked, failed its trial
+    * 5.0.0\tpermanent
+    ");
     for wrong in ["0s", "soon", "10"] {
         host.run(["upgrade", "--confirm-within", wrong, "5.0.1"]).code(64).stderr_has("not a valid duration");
     }
@@ -351,7 +387,7 @@ fn killed_everywhere(prepare: &[&[&str]], args: &[&str], ends: [&[&str]; 2]) {
             guards(&serving.host).is_empty() || waits && !serving.host.root().join(".tenure/journal").exists()
         });
         let at = format!("{args:?}, {} before call {point}, {ended:?}", serving.log());
-        let found = states(&serving);
+        let found = serving.host.states();
         assert!(ends.iter().any(|end| found == *end), "{at}: {found:?}");
         assert!(!serving.host.root().join(".tenure/journal").exists(), "{at}");
         let current = serving.host.link("current").unwrap();

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::build::Build;
 use crate::support::stepper::{self, Ended};
-use crate::support::{Host, Run};
+use crate::support::{Host, Run, assert_run};
 use minisign::KeyPair;
 
 /// A host that trusts one key, with an unsigned archive of 5.0.1.
@@ -41,10 +41,8 @@ impl Vendor {
         fs::write(self.archive().with_extension("zip.minisig"), signature.into_string()).unwrap();
     }
 
-    fn refused(&self, words: &str) {
-        let before = self.host.tree();
-        self.host.run(["upgrade", "5.0.1"]).code(2).stdout("").stderr_has(words).stderr_has("hint: ");
-        assert_eq!(self.host.tree(), before);
+    fn refused(&self) -> Run {
+        self.host.refused(["upgrade", "5.0.1"])
     }
 }
 
@@ -76,10 +74,25 @@ fn any_trusted_key_is_accepted() {
 #[test]
 fn unsigned_archive_is_refused() {
     let vendor = Vendor::new();
-    vendor.refused("is not signed: there is no");
+    assert_run!(vendor.refused(), @"
+    exit 2
+    --- stderr
+    error: [ROOT]/releases/emqx-5.0.1.zip is not signed: there is no [ROOT]/releases/emqx-5.0.1.zip.minisig
+    hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
+    ");
     // No option lifts the rule.
-    vendor.host.run(["upgrade", "--replace", "--restart", "5.0.1"]).code(2).stderr_has("is not signed");
-    vendor.host.run(["unpack", "releases/emqx-5.0.1.zip"]).code(2).stderr_has("is not signed");
+    assert_run!(vendor.host, "upgrade --replace --restart 5.0.1", @"
+    exit 2
+    --- stderr
+    error: [ROOT]/releases/emqx-5.0.1.zip is not signed: there is no [ROOT]/releases/emqx-5.0.1.zip.minisig
+    hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
+    ");
+    assert_run!(vendor.host, "unpack releases/emqx-5.0.1.zip", @"
+    exit 2
+    --- stderr
+    error: releases/emqx-5.0.1.zip is not signed: there is no releases/emqx-5.0.1.zip.minisig
+    hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
+    ");
     vendor.host.run(["upgrade", "--insecure", "5.0.1"]).code(64);
 }
 
@@ -116,12 +129,27 @@ fn handmade_release_is_not_made_current() {
     std::fs::remove_file(vendor.archive()).unwrap();
     vendor.host.release("5.0.1");
     vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
-    vendor.host.run(["upgrade", "--multi-hop", "5.0.1"]).code(2).stderr_has("it was not unpacked by Tenure");
-    vendor.host.run(["upgrade", "--replace", "5.0.1"]).code(2).stderr_has("it was not unpacked by Tenure");
+    assert_run!(vendor.host, "upgrade --multi-hop 5.0.1", @"
+    exit 2
+    --- stderr
+    error: from 5.0.0 to 5.0.1: cannot make 5.0.1 current: it was not unpacked by Tenure
+    hint: get the archive of 5.0.1 and its .minisig from the vendor into [ROOT]/releases, then run `tenure install --replace 5.0.1`
+    ");
+    assert_run!(vendor.host, "upgrade --replace 5.0.1", @"
+    exit 2
+    --- stderr
+    error: cannot make 5.0.1 current: it was not unpacked by Tenure
+    hint: get the archive of 5.0.1 and its .minisig from the vendor into [ROOT]/releases, then run `tenure install --replace 5.0.1`
+    ");
     // An archive next to the directory does not help until it replaces the directory.
     vendor.host.archive("5.0.1");
     vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
-    vendor.host.run(["upgrade", "--replace", "5.0.1"]).code(2).stderr_has("is not signed: there is no");
+    assert_run!(vendor.host, "upgrade --replace 5.0.1", @"
+    exit 2
+    --- stderr
+    error: [ROOT]/releases/emqx-5.0.1.zip is not signed: there is no [ROOT]/releases/emqx-5.0.1.zip.minisig
+    hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
+    ");
     vendor.sign(&vendor.keys, COMMENT);
     vendor.unsigned("5.0.1", "it was not unpacked by Tenure");
     vendor.replace(&["upgrade", "--replace", "5.0.1"]);
@@ -174,7 +202,12 @@ fn rollback_needs_no_signature() {
     vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
     vendor.host.run(["revert"]).ok();
     vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
-    vendor.host.run(["install", "5.0.0"]).ok().stdout_has("5.0.0");
+    assert_run!(vendor.host, "install 5.0.0", @"
+    exit 0
+    --- stdout
+    Release 5.0.0 is permanent, going back to it.
+    Installed Release: 5.0.0
+    ");
     vendor.host.run(["upgrade", "--no-permanent", "5.0.1"]).ok();
     vendor.host.run(["boot"]).ok();
     assert_eq!(vendor.host.link("current").unwrap(), "releases/5.0.0");
@@ -184,7 +217,12 @@ fn rollback_needs_no_signature() {
         "5.0.0",
         "emqx-5.0.0.zip is not known to be signed by a key in `[trust] keys` of tenure.toml",
     );
-    vendor.host.run(["downgrade", "5.0.0"]).code(2).stderr_has("cannot make 5.0.0 current");
+    assert_run!(vendor.host, "downgrade 5.0.0", @"
+    exit 2
+    --- stderr
+    error: cannot make 5.0.0 current: emqx-5.0.0.zip is not known to be signed by a key in `[trust] keys` of tenure.toml
+    hint: get the archive of 5.0.0 and its .minisig from the vendor into [ROOT]/releases, then run `tenure install --replace 5.0.0`
+    ");
 }
 
 #[test]
@@ -204,7 +242,12 @@ fn adopt_is_refused_with_trusted_keys() {
 fn signature_by_another_key_is_refused() {
     let vendor = Vendor::new();
     vendor.sign(&KeyPair::generate_unencrypted_keypair().unwrap(), "timestamp:1");
-    vendor.refused("by a key that is not in tenure.toml");
+    assert_run!(vendor.refused(), @"
+    exit 2
+    --- stderr
+    error: the signature [ROOT]/releases/emqx-5.0.1.zip.minisig is by a key that is not in tenure.toml
+    hint: compare the vendor's public key with `[trust] keys`
+    ");
     // Another key with the key ID of the trusted one.
     let mut forged = KeyPair::generate_unencrypted_keypair().unwrap();
     let mut bytes = forged.sk.to_bytes();
@@ -213,7 +256,12 @@ fn signature_by_another_key_is_refused() {
     bytes[id.clone()].copy_from_slice(&trusted[id]);
     forged.sk = minisign::SecretKey::from_bytes(&bytes).unwrap();
     vendor.sign(&forged, "timestamp:1");
-    vendor.refused("is not of this archive");
+    assert_run!(vendor.refused(), @"
+    exit 2
+    --- stderr
+    error: the signature [ROOT]/releases/emqx-5.0.1.zip.minisig is not of this archive
+    hint: the archive or its signature is damaged or forged: get both again from the vendor
+    ");
 }
 
 #[test]
@@ -226,14 +274,19 @@ fn changed_archive_or_signature_is_refused() {
         let mut changed = whole.clone();
         changed[at] ^= 1;
         fs::write(&archive, changed).unwrap();
-        vendor.refused("is not of this archive");
+        vendor.refused().stderr_has("is not of this archive");
     }
     fs::write(&archive, &whole).unwrap();
     fs::write(&signature, signed.replace("5.0.1", "5.0.2")).unwrap();
-    vendor.refused("is not of this archive");
+    assert_run!(vendor.refused(), @"
+    exit 2
+    --- stderr
+    error: the signature [ROOT]/releases/emqx-5.0.1.zip.minisig is not of this archive
+    hint: the archive or its signature is damaged or forged: get both again from the vendor
+    ");
     for text in ["", "banana\n", &signed[..signed.len() / 2]] {
         fs::write(&signature, text).unwrap();
-        vendor.refused("is not a minisign signature");
+        vendor.refused().stderr_has("is not a minisign signature");
     }
     fs::write(&signature, &signed).unwrap();
     vendor.host.run(["upgrade", "5.0.1"]).ok();
@@ -243,7 +296,12 @@ fn changed_archive_or_signature_is_refused() {
 fn renamed_signed_archive_is_refused() {
     let vendor = Vendor::new();
     vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.0.zip\thashed");
-    vendor.refused("was signed as emqx-5.0.0.zip, which is not 5.0.1");
+    assert_run!(vendor.refused(), @"
+    exit 2
+    --- stderr
+    error: releases/emqx-5.0.1.zip was signed as emqx-5.0.0.zip, which is not 5.0.1
+    hint: the archive was renamed: get the one of this version from the vendor
+    ");
     vendor.sign(&vendor.keys, "timestamp:1\tfile:emqx-5.0.1-el9.zip\thashed");
     vendor.host.run(["upgrade", "5.0.1"]).ok();
 }
@@ -259,7 +317,12 @@ fn legacy_signature_is_refused() {
         trusted comment: timestamp:1 file:emqx-5.0.9.zip\n\
         BdxMt/TjxMk24Z5KNabfw4jlWRKbm4Im1ujqWCarnA3qNv/Tbd9pfBWHBBaqblJ8DOEttBrzsOIIHC6Sx7kbAw==\n";
     fs::write(vendor.archive().with_extension("zip.minisig"), signature).unwrap();
-    vendor.refused("is of the legacy type");
+    assert_run!(vendor.refused(), @"
+    exit 2
+    --- stderr
+    error: the signature [ROOT]/releases/emqx-5.0.1.zip.minisig is of the legacy type, over the file instead of its hash
+    hint: sign it with `minisign -S -H`
+    ");
 }
 
 /// Packs and signs the directory of a small release into releases/. `key` is the file of the secret key.

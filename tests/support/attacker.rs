@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::dice::Dice;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 /// The names that are attacked most often.
@@ -49,21 +50,21 @@ const BAITS: &[&str] = &[
 pub struct Attacker {
     root: PathBuf,
     outside: PathBuf,
-    seed: u64,
+    dice: Dice,
     /// The number of swaps.
     pub swaps: u64,
 }
 
 impl Attacker {
     pub fn new(root: PathBuf, outside: PathBuf, seed: u64) -> Self {
-        Self { root, outside, seed: seed | 1, swaps: 0 }
+        Self { root, outside, dice: Dice(seed | 1), swaps: 0 }
     }
 
     /// Swaps one entry, and swaps it back after a while.
     pub fn strike(&mut self) {
         let victim = self.victim();
         let evil = victim.with_file_name(format!(".evil.{}", self.swaps));
-        if self.below(8) == 0 {
+        if self.dice.roll(8) == 0 {
             return self.hide(&victim, &evil);
         }
         if self.prepare(&evil, &victim).is_err() {
@@ -91,7 +92,7 @@ impl Attacker {
 
     /// Creates the replacement of the victim.
     fn prepare(&mut self, evil: &Path, victim: &Path) -> io::Result<()> {
-        match self.below(8) {
+        match self.dice.roll(8) {
             0 => fs::hard_link(self.outside.join("loose"), evil),
             1 => fs::create_dir(evil),
             2 => {
@@ -111,7 +112,7 @@ impl Attacker {
     }
 
     fn victim(&mut self) -> PathBuf {
-        if self.below(2) == 0 {
+        if self.dice.roll(2) == 0 {
             let name = self.one_of(NAMES);
             return self.root.join(name);
         }
@@ -119,7 +120,7 @@ impl Attacker {
         let mut victim = self.root.join(dir);
         while let Some(next) = self.any_in(&victim) {
             victim = next;
-            if self.below(3) == 0 {
+            if self.dice.roll(3) == 0 {
                 break;
             }
         }
@@ -128,25 +129,17 @@ impl Attacker {
 
     fn any_in(&mut self, dir: &Path) -> Option<PathBuf> {
         let names: Vec<_> = fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path()).collect();
-        if names.is_empty() { None } else { Some(names[self.below(names.len())].clone()) }
+        if names.is_empty() { None } else { Some(names[self.dice.roll(names.len())].clone()) }
     }
 
     fn pause(&mut self) {
-        for _ in 0..self.below(20_000) {
+        for _ in 0..self.dice.roll(20_000) {
             std::hint::spin_loop();
         }
     }
 
     fn one_of(&mut self, names: &[&'static str]) -> &'static str {
-        names[self.below(names.len())]
-    }
-
-    /// Returns a random number below `end` (xorshift64).
-    fn below(&mut self, end: usize) -> usize {
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 7;
-        self.seed ^= self.seed << 17;
-        usize::try_from(self.seed % end as u64).unwrap()
+        names[self.dice.roll(names.len())]
     }
 }
 

@@ -184,9 +184,7 @@ pub fn lasting(host: &Host) -> BTreeMap<String, String> {
 /// Returns a root with archives of these versions.
 pub fn host(versions: &[&str]) -> Host {
     let host = Host::in_memory();
-    for version in versions {
-        host.archive(version);
-    }
+    host.archives(versions);
     host
 }
 

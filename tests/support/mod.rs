@@ -2,6 +2,8 @@
 
 #![allow(
     dead_code,
+    unused_imports,
+    unused_macros,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     reason = "for tests, not all of which need all"
@@ -12,9 +14,11 @@ pub mod booted;
 pub mod build;
 pub mod canary;
 pub mod case;
+pub mod dice;
 pub mod disk;
 pub mod schema;
 pub mod serving;
+pub mod snapshot;
 pub mod stepper;
 pub mod terminal;
 
@@ -24,12 +28,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 pub use build::Build;
+pub(crate) use snapshot::assert_run;
 
 /// A root of the product emqx, removed with everything around it on drop.
 pub struct Host {
@@ -91,6 +98,11 @@ impl Host {
         self.build(version).write();
     }
 
+    /// Packs a small release of each of these versions.
+    pub fn archives(&self, versions: &[&str]) {
+        versions.iter().for_each(|version| self.archive(version));
+    }
+
     /// Returns an archive to write into releases/.
     pub fn build(&self, version: &str) -> Build {
         Build::new(self.root.join("releases"), version)
@@ -119,14 +131,22 @@ impl Host {
         Run::of(command.current_dir(dir).output().unwrap(), &command)
     }
 
+    /// Runs a command that must be refused. Asserts exit code 2, a hint, no output on stdout, and that nothing changed.
+    pub fn refused<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
+        let before = self.tree();
+        let run = self.run(args).code(2).stdout("").stderr_has("hint: ");
+        assert_eq!(self.tree(), before, "{} changed something", run.command);
+        run
+    }
+
     /// Returns the target of a link, which need not exist.
     pub fn link(&self, name: &str) -> Option<String> {
         fs::read_link(self.root.join(name)).ok().map(|target| target.to_str().unwrap().to_owned())
     }
 
-    /// Returns version and state of each release that `versions` lists; `versions` must succeed.
-    pub fn versions(&self) -> Vec<(String, String)> {
-        self.run(["versions"]).ok().listed()
+    /// Returns each release that `versions` lists, with its state: "5.0.0 permanent". `versions` must succeed.
+    pub fn states(&self) -> Vec<String> {
+        self.run(["versions"]).ok().states()
     }
 
     /// Returns everything in the root except for files that contain times and processes.
@@ -146,6 +166,13 @@ impl Host {
         assert_eq!(found, expected, "release {version} is not complete");
     }
 
+    /// Asserts that all listed releases are complete.
+    pub fn all_complete(&self) {
+        for state in self.states() {
+            self.complete(state.split(' ').next().unwrap());
+        }
+    }
+
     pub fn sha256(&self, file: &str) -> String {
         hex(&fs::read(self.root.join(file)).unwrap())
     }
@@ -157,6 +184,20 @@ impl Drop for Host {
             make_writable(&self.root);
             let _ = fs::remove_dir_all(&self.root);
         }
+    }
+}
+
+/// The time limit of a wait; after it, the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `so` returns true. Panics with `what` and `state` if that takes too long.
+pub fn until(what: &str, so: impl Fn() -> bool, state: impl FnOnce() -> String) {
+    let begun = Instant::now();
+    while !so() {
+        if begun.elapsed() > PATIENCE {
+            panic!("{what}: not within {PATIENCE:?}; {}", state());
+        }
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -250,20 +291,22 @@ impl Run {
         self
     }
 
-    /// Returns version and state of each release in the output of `versions`.
-    pub fn listed(&self) -> Vec<(String, String)> {
-        let mut lines = self.stdout.lines();
-        assert_eq!(lines.next(), Some("Installed versions:"), "{self:#?}");
-        let split = |line: &str| {
-            let (version, state) = line.strip_prefix("* ").unwrap().split_once('\t').unwrap();
-            (version.to_owned(), state.to_owned())
-        };
-        lines.map(split).collect()
+    /// Returns the releases in the output of `versions`, each with its state.
+    pub fn states(&self) -> Vec<String> {
+        states(&self.stdout)
     }
 
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:#?}"))
     }
+}
+
+/// Returns the releases in the output of `versions`, each with its state: "5.0.0 permanent".
+pub fn states(output: &str) -> Vec<String> {
+    let mut lines = output.lines();
+    assert_eq!(lines.next(), Some("Installed versions:"), "{output}");
+    let state = |line: &str| line.strip_prefix("* ").expect("a release").replacen('\t', " ", 1);
+    lines.map(state).collect()
 }
 
 fn list(top: &Path, dir: &Path, tree: &mut BTreeMap<String, String>) {

@@ -10,12 +10,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
-use super::Host;
-
-/// The time limit of a wait; after it, the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::{Host, PATIENCE};
 
 /// The greeter's sources.
 const SOURCES: [&str; 2] =
@@ -201,11 +197,7 @@ impl Serving {
 
     /// Waits until `so` returns true.
     pub fn until(&self, what: &str, so: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !so() {
-            assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}; {}", self.log());
-            thread::sleep(Duration::from_millis(10));
-        }
+        super::until(what, so, || self.log());
     }
 
     pub fn log(&self) -> String {

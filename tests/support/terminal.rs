@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Host;
-
-/// The time limit of a wait; after it, the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::{Host, PATIENCE};
 
 /// A terminal that runs a shell command in a root, closed on drop.
 pub struct Terminal {
