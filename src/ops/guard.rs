@@ -43,13 +43,13 @@ pub fn guard(root: &Root, ordered_by: Identity, reporter: &mut dyn Reporter) -> 
         Guard { root: root.clone(), ordered_by, watched: None, seen: None, failed: 0, did: Vec::new() };
     let post = root.guard_lock()?;
     let (mut on_duty, mut stood_by) = (false, false);
-    loop {
+    clock::poll(POLL_INTERVAL, || {
         reporter.go_on()?;
         guard.root.read_again();
         let duty = guard.duty()?;
         guard.see(&duty);
         if duty == Duty::Over {
-            return Ok(Guarded { did: guard.did });
+            return Ok(Some(Guarded { did: std::mem::take(&mut guard.did) }));
         }
         if !on_duty {
             on_duty = post.try_lock().is_ok();
@@ -62,8 +62,8 @@ pub fn guard(root: &Root, ordered_by: Identity, reporter: &mut dyn Reporter) -> 
         if on_duty {
             guard.attend(duty, reporter)?;
         }
-        clock::sleep(POLL_INTERVAL);
-    }
+        Ok(None)
+    })
 }
 
 #[derive(Debug, PartialEq)]

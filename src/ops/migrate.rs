@@ -153,21 +153,21 @@ fn restored(
 /// # Errors
 /// Returns an error if the root cannot be read.
 pub(super) fn follow(root: &Root, reporter: &mut dyn Reporter) -> Result<OnDisk> {
-    loop {
+    clock::poll(POLL_INTERVAL, || {
         let known = root.data(&root.observe()?)?;
         match known.unfinished() {
             Some(migration) if migration.stage != Stage::Failed => {
                 reporter.working(&format!("Migrating the data {migration}"));
             }
-            _ => return Ok(known),
+            _ => return Ok(Some(known)),
         }
         if reporter.interrupted() {
             reporter
                 .warn("the migration continues without this command; run `tenure status` to see its state");
-            return Ok(known);
+            return Ok(Some(known));
         }
-        clock::sleep(POLL_INTERVAL);
-    }
+        Ok(None)
+    })
 }
 
 /// Returns the error for a failed migration.

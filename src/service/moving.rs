@@ -233,13 +233,13 @@ impl Service<'_> {
         let (to, begun) = (move_.to, clock::since_boot());
         let sign_timeout = self.sign_timeout(to)?.unwrap_or(within).min(within);
         let (mut is_shown, mut agreed_since) = (false, None);
-        loop {
+        clock::poll(POLL_INTERVAL, || {
             let condition = self.condition(progress)?;
             let running = self.running_towards(to, &condition, progress)?;
             if condition.ended.is_some() || !is_there(move_, &running) {
                 agreed_since = None;
             } else if self.is_settled(move_, &condition, &mut agreed_since)? {
-                return Ok(());
+                return Ok(Some(()));
             }
             if let Some(how) = vitals.ended(&condition) {
                 return Err(Error::failed(format!("the service ended: {how}")));
@@ -254,9 +254,8 @@ impl Service<'_> {
                 return Err(self.stuck(move_, &running, waited.as_secs(), is_shown, progress));
             }
             progress.waiting(&format!("Waiting for the service to run {to}"), within.saturating_sub(waited));
-            progress.go_on()?;
-            clock::sleep(POLL_INTERVAL);
-        }
+            progress.go_on().map(|()| None)
+        })
     }
 
     /// Returns whether the service keeps running the release that it was just seen to run. If a hook tells it while
