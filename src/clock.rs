@@ -53,8 +53,8 @@ pub fn poll<T>(interval: Duration, mut poll: impl FnMut() -> Result<Option<T>>) 
     }
 }
 
-/// Like [`poll`], but for at most `time`. Calls `poll` with the time left, and again after each `interval`, until it returns a value. Returns `None` if it has
-/// not returned one when `time` has passed; the last call then has no time left.
+/// Like [`poll`], but for at most `time`. Calls `poll` with the time left. Returns `None` if it has not returned a value
+/// when `time` has passed; the last call then has no time left.
 ///
 /// # Errors
 /// Returns the first error of `poll`.

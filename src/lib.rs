@@ -52,7 +52,6 @@ pub mod journal;
 pub mod privilege;
 pub mod hook;
 pub mod service;
-pub mod probe;
 pub mod detach;
 
 // Floor 4: the execution of plans.

@@ -1,15 +1,18 @@
 //! Decides how the running service follows the links: whether there is a service, how it moves, and its health.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use crate::error::Result;
 use crate::execute::Reporter;
-use crate::health::{Baseline, Judge, Sample, Verdict};
+use crate::health::{Baseline, Sample};
 use crate::manifest::Manifest;
 use crate::plan::{Method, Request, Restart, ServiceMove};
 use crate::policy::{self, HopKind};
-use crate::probe;
+use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
-use crate::service::Service;
+use crate::service::{HealthWatch, Service, Verdict};
 use crate::version::Version;
 
 use super::Mode;
@@ -154,18 +157,15 @@ fn baseline(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporte
 /// Returns the last of several samples if the service fails repeatedly.
 fn failing(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporter) -> Result<Option<Sample>> {
     let health = service.root().health(current)?;
-    let mut judge = Judge::new(&health);
-    for look in 1..=health.unhealthy_after {
-        let sample = probe::sample(service, current, &health, reporter)?;
-        if sample == Sample::Healthy {
-            return Ok(None);
-        }
-        if judge.take(&sample, false) == Verdict::Unhealthy {
-            return Ok(Some(sample));
-        }
-        if look < health.unhealthy_after {
-            crate::clock::sleep(health.interval);
-        }
-    }
-    Ok(None)
+    let check = |progress: &dyn Progress| service.sample_health(current, &health, progress);
+    let mut looks = 0;
+    HealthWatch::new(&health, Duration::ZERO).run(health.interval, reporter, check, |watch, _| {
+        looks += 1;
+        Ok(match (&watch.sample, watch.verdict) {
+            (Sample::Healthy, _) => ControlFlow::Break(None),
+            (sample, Verdict::Unhealthy) => ControlFlow::Break(Some(sample.clone())),
+            _ if looks == health.unhealthy_after => ControlFlow::Break(None),
+            _ => ControlFlow::Continue(health.interval),
+        })
+    })
 }

@@ -12,7 +12,6 @@ use crate::fs as disk;
 use crate::health::Sample;
 use crate::journal::{self, JournalState};
 use crate::plan::{TrialEnd, recover};
-use crate::probe;
 use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::{Failure, Root, Trial, TrialRecord, trials};
@@ -321,7 +320,7 @@ fn serving(
     };
     let health = match up {
         Some(true) => Some(match root.health(current) {
-            Ok(declared) => probe::sample(&service, current, &declared, progress)?,
+            Ok(declared) => service.sample_health(current, &declared, progress)?,
             Err(error) => Sample::CannotTell(error.in_one_line()),
         }),
         _ => None,

@@ -2,6 +2,7 @@
 
 mod command;
 mod evidence;
+mod health;
 mod moving;
 mod running;
 mod script;
@@ -21,7 +22,8 @@ use crate::root::Root;
 use crate::settings::{Hot, Manager};
 use crate::version::Version;
 
-pub use moving::{Ailment, Move, Vitals};
+pub use health::{HealthWatch, Verdict, Vitals};
+pub use moving::{Ailment, Move};
 pub use running::Running;
 
 use evidence::Evidence;

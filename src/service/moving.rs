@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Condition, Running, STOP_TIMEOUT, Service, Tools};
+use super::{Condition, Running, STOP_TIMEOUT, Service, Tools, Vitals};
 use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::hook::{self, Hook, HookContext, Task};
@@ -19,13 +19,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a service may show no sign of the release that it was told to move to.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a service must look ended before it counts as ended, if its manager is not sure: a pid file may be in the
-/// middle of a rewrite.
-const ENDED_FOR: Duration = Duration::from_millis(500);
-
-/// The same for a service that has not been seen since its start: a start command may return early.
-const UNSEEN_FOR: Duration = Duration::from_secs(3);
 
 /// How long the answers of a hook must agree while processes of both releases run: old and new workers may answer in
 /// turn.
@@ -46,64 +39,6 @@ pub struct Move<'a> {
 
 /// A function that returns why a service is unhealthy; `None` if it is not, or not yet.
 pub type Ailment<'a> = dyn FnMut(&dyn Progress) -> Result<Option<String>> + 'a;
-
-/// A detector for the end of a service.
-#[derive(Debug, Default)]
-pub struct Vitals {
-    /// The main process that was seen first.
-    main: Option<Identity>,
-    seen: bool,
-    /// The time since which the service looks ended.
-    ended_since: Option<Duration>,
-}
-
-impl Vitals {
-    /// Returns the vitals of a service that was seen to run.
-    #[must_use]
-    pub fn of_running() -> Self {
-        Self { seen: true, ..Self::default() }
-    }
-
-    /// Returns how the service ended; `None` if it runs, or may run again in a moment.
-    fn ended(&mut self, condition: &Condition) -> Option<String> {
-        let how = match &condition.ended {
-            None if condition.up => {
-                (self.seen, self.ended_since) = (true, None);
-                return None;
-            }
-            None => "its manager does not know the processes that run".to_owned(),
-            Some(how) => how.clone(),
-        };
-        let now = clock::since_boot();
-        let since = *self.ended_since.get_or_insert(now);
-        let long_enough = if self.seen && condition.ended.is_some() { ENDED_FOR } else { UNSEEN_FOR };
-        let is_sure = condition.is_sure && condition.ended.is_some();
-        (is_sure || now.saturating_sub(since) >= long_enough).then_some(how)
-    }
-
-    /// Returns whether the service looked ended at the last look, and may run again in a moment.
-    #[must_use]
-    pub fn is_in_doubt(&self) -> bool {
-        self.ended_since.is_some()
-    }
-
-    /// Returns how the service ended, even if its manager has restarted it since the first look: then the main
-    /// process is another one, and the first is gone.
-    ///
-    /// # Errors
-    /// Returns an error if the manager does not answer.
-    pub fn lost(&mut self, service: &Service<'_>, progress: &dyn Progress) -> Result<Option<String>> {
-        let condition = service.condition(progress)?;
-        let main = condition.main.and_then(Identity::of);
-        let first = *self.main.get_or_insert(match main {
-            Some(main) => main,
-            None => return Ok(self.ended(&condition)),
-        });
-        let is_another = main.is_some_and(|main| main != first) && !first.is_alive();
-        let restarted = is_another.then(|| "its main process ended and was started again".to_owned());
-        Ok(self.ended(&condition).or(restarted))
-    }
-}
 
 impl Service<'_> {
     /// Returns whether the service runs `to`, and no process of `from` is left, as in the middle of a move.
