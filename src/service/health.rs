@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::{Condition, Running, Service};
+use super::Service;
+use super::manager::{Condition, End};
+use super::running::Running;
 use crate::clock;
 use crate::error::Result;
 use crate::health::{Argv, Health, Probe, Sample};
@@ -173,19 +175,19 @@ impl Vitals {
 
     /// Returns how the service ended; `None` if it runs, or may run again in a moment.
     pub(super) fn ended(&mut self, condition: &Condition) -> Option<String> {
-        let how = match &condition.ended {
+        let how = match &condition.end {
             None if condition.up => {
                 (self.seen, self.ended_since) = (true, None);
                 return None;
             }
             None => "its manager does not know the processes that run".to_owned(),
-            Some(how) => how.clone(),
+            Some(end) => end.how().to_owned(),
         };
         let now = clock::since_boot();
         let since = *self.ended_since.get_or_insert(now);
-        let long_enough = if self.seen && condition.ended.is_some() { ENDED_FOR } else { UNSEEN_FOR };
-        let is_sure = condition.is_sure && condition.ended.is_some();
-        (is_sure || now.saturating_sub(since) >= long_enough).then_some(how)
+        let long_enough = if self.seen && condition.end.is_some() { ENDED_FOR } else { UNSEEN_FOR };
+        let is_final = matches!(condition.end, Some(End::Final(_)));
+        (is_final || now.saturating_sub(since) >= long_enough).then_some(how)
     }
 
     /// Returns whether the service looked ended at the last look, and may run again in a moment.

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Condition, Running, STOP_TIMEOUT, Service, Tools, Vitals};
+use super::health::Vitals;
+use super::manager::{Condition, Tools, Verb};
+use super::running::{Evidence, Running};
+use super::{STOP_TIMEOUT, Service};
 use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::hook::{self, Hook, HookContext, Task};
@@ -47,9 +50,9 @@ impl Service<'_> {
     /// Returns an error if this cannot be determined.
     pub fn is_back(&self, from: &Version, to: &Version, progress: &dyn Progress) -> Result<bool> {
         let condition = self.condition(progress)?;
-        let left = super::Evidence::look(self.root.releases().path(), &condition).has(from);
+        let left = Evidence::look(self.root.releases().path(), &condition).has(from);
         Ok(condition.up
-            && condition.ended.is_none()
+            && condition.end.is_none()
             && !left
             && self.running(to, progress)? == Running::Release(to.clone()))
     }
@@ -80,7 +83,7 @@ impl Service<'_> {
     pub fn start(&self, to: &Version, progress: &mut dyn Progress) -> Result<()> {
         let context = || format!("cannot start the service in {to}");
         let within = self.stop_timeout(to);
-        let started = self.manager.start(&Tools { within, ..self.tools(progress) });
+        let started = self.manager.order(&Tools { within, ..self.tools(progress) }, Verb::Start);
         started.context(context)?;
         let move_ = Move { from: to, to, way: &Method::Restart, is_back: true };
         self.arrive(&move_, Vitals::default(), &mut |_| Ok(None), within, progress).context(context)
@@ -94,14 +97,14 @@ impl Service<'_> {
         if !self.is_up(progress)? {
             return Ok(());
         }
-        self.manager.stop(&Tools { within: self.stop_timeout(release), ..self.tools(progress) })
+        self.manager.order(&Tools { within: self.stop_timeout(release), ..self.tools(progress) }, Verb::Stop)
     }
 
     fn set_off(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
         let tools = Tools { within: self.stop_timeout(move_.to), ..self.tools(progress) };
         match move_.way {
             Method::Hook => self.run_hook(move_, progress),
-            Method::Reload => self.manager.reload(&tools),
+            Method::Reload => self.manager.order(&tools, Verb::Reload),
             Method::Restart if move_.is_back => {
                 self.manager.restart(&tools, &|| self.end_strays(move_, progress))
             }
@@ -171,7 +174,7 @@ impl Service<'_> {
         clock::poll(POLL_INTERVAL, || {
             let condition = self.condition(progress)?;
             let running = self.running_towards(to, &condition, progress)?;
-            if condition.ended.is_some() || !is_there(move_, &running) {
+            if condition.end.is_some() || !is_there(move_, &running) {
                 agreed_since = None;
             } else if self.is_settled(move_, &condition, &mut agreed_since)? {
                 return Ok(Some(()));
@@ -206,7 +209,7 @@ impl Service<'_> {
         if agreed >= AGREED_FOR || move_.from == move_.to || self.sign_timeout(move_.to)?.is_some() {
             return Ok(true);
         }
-        let evidence = super::Evidence::look_at_managed(self.root.releases().path(), condition);
+        let evidence = Evidence::look_at_managed(self.root.releases().path(), condition);
         Ok(!(evidence.has(move_.from) && evidence.has(move_.to)))
     }
 
