@@ -10,8 +10,8 @@ mod task;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::background;
 use crate::clock;
-use crate::detach;
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{self, Journal, JournalState};
 use crate::plan::{Hop, JournalRecord, Plan, Recovery, Step, Toward, recover, undo};
@@ -182,7 +182,7 @@ fn guarded(root: &Root, record: &JournalRecord) -> Result<()> {
     if !record.plan.steps.iter().any(needed) {
         return Ok(());
     }
-    detach::guard(root, &record.transaction, process::Identity::own())
+    background::guard(root, &record.transaction, process::Identity::own())
 }
 
 /// Applies the steps in order. On failure, returns the number of steps begun, with the error.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::detach;
+use crate::background;
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, DirPath};
 use crate::plan::{Item, Step};
@@ -45,7 +45,7 @@ impl StepContext<'_> {
             Step::StartTrial { version, term } => {
                 let trial = Trial::begin(version, *term, self.transaction)?;
                 self.root.set_trial(&trial)?;
-                detach::deadline(self.root, &trial)
+                background::deadline(self.root, &trial)
             }
             Step::MoveService { from, to, motion } => self.service_steps().switch(from, to, motion, progress),
             Step::ReturnService { from, to, motion } => {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::background;
 use crate::clock;
 use crate::data::{DataFormat, Migration, OnDisk, Stage};
-use crate::detach;
 use crate::error::{Context, Error, Result};
 use crate::hook::{self, Hook, HookContext, Task};
 use crate::privilege;
@@ -16,7 +16,7 @@ use crate::root::{MigrationPost, Root};
 use crate::version::Version;
 
 /// How long to wait for a migration to begin, or for the migration post.
-const PATIENCE: Duration = Duration::from_secs(20);
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long to wait between two looks at a migration.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -138,8 +138,8 @@ pub fn begin_migration(root: &Root, from: &BTreeSet<DataFormat>, migration: Migr
         Some(Stage::Due) => {}
         Some(_) => return Ok(()),
     }
-    detach::migration(root, &id)?;
-    clock::poll_until(PATIENCE, POLL_INTERVAL, |_| {
+    background::migration(root, &id)?;
+    clock::poll_until(MIGRATION_TIMEOUT, POLL_INTERVAL, |_| {
         Ok((stage(&root.recorded_data()?) != Some(Stage::Due)).then_some(()))
     })
     .map(drop)
@@ -167,7 +167,7 @@ fn record(root: &Root, change: impl FnOnce(&mut OnDisk)) -> Result<()> {
 /// # Errors
 /// Returns an error if a migration is running.
 pub fn migration_post(root: &Root) -> Result<MigrationPost> {
-    let taken = clock::poll_until(PATIENCE, POLL_INTERVAL, |_| root.migration_post())?;
+    let taken = clock::poll_until(MIGRATION_TIMEOUT, POLL_INTERVAL, |_| root.migration_post())?;
     taken.ok_or_else(|| {
         Error::failed("a data migration is running").hint("run `tenure status` to see its state")
     })

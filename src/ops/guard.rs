@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::background;
 use crate::clock;
-use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{Invocation, Reporter, Scope};
 use crate::health::Sample;
@@ -54,7 +54,7 @@ pub fn guard(root: &Root, ordered_by: Identity, reporter: &mut dyn Reporter) -> 
             on_duty = post.try_lock().is_ok();
             if on_duty && stood_by {
                 // This guard was on stand-by and is now on duty, so another one must stand by.
-                detach::stand_in(root, ordered_by)?;
+                background::stand_in(root, ordered_by)?;
             }
             stood_by = !on_duty;
         }
@@ -110,7 +110,7 @@ impl Guard {
             Duty::Wait | Duty::Recover => return,
         };
         if now != self.seen.as_ref() {
-            self.seen.iter().for_each(|ended| detach::stop_deadline(&self.root, ended));
+            self.seen.iter().for_each(|ended| background::stop_deadline(&self.root, ended));
             self.seen = now.cloned();
         }
     }
