@@ -10,6 +10,7 @@ use crate::data::{DataFormat, Migration, OnDisk, Stage, migrated};
 use crate::error::{Error, Result};
 use crate::execute::{self, Reporter};
 use crate::hook::{Hook, HookContext, Task};
+use crate::journal;
 use crate::progress::Progress;
 use crate::root::{HistoryEntry, Outcome, Root};
 use crate::version::Version;
@@ -79,7 +80,7 @@ fn begin(root: &Root, options: &Migrate, reporter: &mut dyn Reporter) -> Result<
     let to = if at_work { None } else { wanted(root, &known, &version)? };
     if let (Some(to), true) = (to, acts) {
         let old = known.unfinished().and_then(|earlier| earlier.old.clone());
-        let id = format!("{}-data", execute::transaction());
+        let id = format!("{}-data", journal::new_transaction());
         let migration = Migration::due(id, clock::now(), &version, old.as_ref(), to);
         execute::begin_migration(root, &known.to_migrate(), migration)?;
     }
@@ -128,7 +129,7 @@ fn restored(
         root.recorded_data().iter().for_each(execute::end_left_over);
         root.record_data(&restored, &post)?;
         drop(post);
-        let (transaction, invocation) = (execute::transaction(), &session.common.invocation);
+        let (transaction, invocation) = (journal::new_transaction(), &session.common.invocation);
         let entry = HistoryEntry {
             transaction,
             command: invocation.command.clone(),
