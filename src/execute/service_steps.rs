@@ -28,10 +28,10 @@ impl ServiceSteps<'_> {
         motion: &ServiceMove,
         progress: &mut dyn Progress,
     ) -> Result<()> {
-        let move_ = Move { from, to, way: &motion.way, is_back: false };
+        let move_ = Move { from, to, method: &motion.way, is_back: false };
         let (service, health) = (self.service()?, self.root.health(to).unwrap_or_default());
         if motion.baseline == Baseline::Failing || health.probe == Probe::Runs {
-            return self.travel(&move_, &mut |_| Ok(None), progress);
+            return self.move_service(&move_, &mut |_| Ok(None), progress);
         }
         let startup = health.startup_after(motion.way == Method::Restart);
         let mut watch = HealthWatch::new(&health, startup);
@@ -39,7 +39,7 @@ impl ServiceSteps<'_> {
             let verdict = watch.poll(health.interval, || service.sample_health(to, &health, progress))?;
             Ok((verdict == Some(Verdict::Unhealthy)).then(|| watch.sample.to_string()))
         };
-        self.travel(&move_, &mut ailment, progress)
+        self.move_service(&move_, &mut ailment, progress)
     }
 
     /// Moves the service back by any method that works. Does nothing if it is back already. Otherwise moves it hot if
@@ -55,27 +55,31 @@ impl ServiceSteps<'_> {
         if service.is_back(from, to, progress).unwrap_or(false) {
             return Ok(());
         }
-        let back = Move { from, to, way: &motion.way, is_back: true };
+        let back = Move { from, to, method: &motion.way, is_back: true };
         let hot = motion.way != Method::Restart && service.is_up(progress).unwrap_or(false);
-        if hot && self.travel(&back, &mut |_| Ok(None), progress).is_ok() {
+        if hot && self.move_service(&back, &mut |_| Ok(None), progress).is_ok() {
             return Ok(());
         }
-        self.travel(&Move { way: &Method::Restart, ..back }, &mut |_| Ok(None), progress)
+        self.move_service(&Move { method: &Method::Restart, ..back }, &mut |_| Ok(None), progress)
     }
 
-    fn travel(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, progress: &mut dyn Progress) -> Result<()> {
-        self.lock.restarting(*move_.way == Method::Restart);
-        let moved = self.service()?.go(move_, ailment, progress);
-        self.lock.restarting(false);
-        moved
+    fn move_service(
+        &self,
+        move_: &Move<'_>,
+        ailment: &mut Ailment<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let service = self.service()?;
+        match move_.method {
+            Method::Restart => self.lock.while_restarting(|| service.perform(move_, ailment, progress)),
+            _ => service.perform(move_, ailment, progress),
+        }
     }
 
     /// Starts a service that is down.
     pub fn start(&self, version: &Version, progress: &mut dyn Progress) -> Result<()> {
-        self.lock.restarting(true);
-        let started = self.service()?.start(version, progress);
-        self.lock.restarting(false);
-        started
+        let service = self.service()?;
+        self.lock.while_restarting(|| service.start(version, progress))
     }
 
     /// Stops a service that was down before it was started.

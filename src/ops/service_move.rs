@@ -43,11 +43,11 @@ pub(super) fn choose_method(
         policy::hot_rule(current, target, hot_from(higher.as_ref()))?;
     }
     let Some(service) = up(root, request.start, reporter)? else { return Ok(None) };
-    service.telling(target, fetched.manifest.as_ref(), reporter)?;
+    service.check_identifiable(target, fetched.manifest.as_ref(), reporter)?;
     let way = match request.restart {
         Restart::Asked => Method::Restart,
         Restart::IfNeeded => hot(&service, current, target, higher.as_ref()).unwrap_or(Method::Restart),
-        Restart::Forbidden => service.hot_way(current, target, higher.as_ref())?,
+        Restart::Forbidden => service.hot_method(current, target, higher.as_ref())?,
     };
     let baseline = match mode {
         Mode::Act => baseline(&service, current, reporter)?,
@@ -86,7 +86,7 @@ pub(super) fn back(
 /// Returns how the service moves without a stop; `None` if the rules forbid it, or if there is no hot method.
 fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Manifest>) -> Option<Method> {
     let is_allowed = policy::hop(from, to, hot_from(higher)) == HopKind::Hot;
-    is_allowed.then(|| service.hot_way(from, to, higher).ok())?
+    is_allowed.then(|| service.hot_method(from, to, higher).ok())?
 }
 
 const IS_DOWN: &str = "the service is down: only the links are switched, and its next start uses them";

@@ -70,8 +70,15 @@ impl RootLock {
         Ok(lock)
     }
 
-    /// Records for `tenure boot` whether the holder of the lock has ordered a start of the service.
-    pub fn restarting(&self, restarting: bool) {
+    /// Calls `start`, which orders a start of the service, and records this meanwhile for `tenure boot`.
+    pub fn while_restarting<T>(&self, start: impl FnOnce() -> T) -> T {
+        self.set_restarting(true);
+        let started = start();
+        self.set_restarting(false);
+        started
+    }
+
+    fn set_restarting(&self, restarting: bool) {
         self.holder.borrow_mut().restarting = restarting;
         self.tell();
     }

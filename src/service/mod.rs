@@ -85,7 +85,7 @@ impl<'a> Service<'a> {
     /// # Errors
     /// Returns an error if the manager does not know the service.
     fn condition(&self, progress: &dyn Progress) -> Result<Condition> {
-        match self.manager.condition(&self.tools(progress)) {
+        match self.manager.condition(&self.tools(STOP_TIMEOUT, progress)) {
             Err(error) if error.kind() == Kind::Refused && self.transaction.is_some() => Ok(Condition {
                 up: true,
                 end: Some(End::Refused(error.in_one_line())),
@@ -104,7 +104,7 @@ impl<'a> Service<'a> {
     ///
     /// # Errors
     /// Returns a `Refused` error if there is no method, with `--restart` as the hint.
-    pub fn hot_way(&self, from: &Version, to: &Version, higher: Option<&Manifest>) -> Result<Method> {
+    pub fn hot_method(&self, from: &Version, to: &Version, higher: Option<&Manifest>) -> Result<Method> {
         let hook = higher.and_then(|manifest| {
             if to > from { &manifest.hooks.hot_upgrade } else { &manifest.hooks.hot_downgrade }.as_ref()
         });
@@ -127,7 +127,7 @@ impl<'a> Service<'a> {
     /// # Errors
     /// Returns an error if the manager does not answer.
     pub fn running(&self, release: &Version, progress: &dyn Progress) -> Result<Running> {
-        if let Some(told) = self.told(release, progress)? {
+        if let Some(told) = self.ask_hook(release, progress)? {
             return Ok(told);
         }
         let condition = self.condition(progress)?;
@@ -145,7 +145,7 @@ impl<'a> Service<'a> {
         condition: &Condition,
         progress: &dyn Progress,
     ) -> Result<Running> {
-        if let Some(told) = self.told(to, progress)? {
+        if let Some(told) = self.ask_hook(to, progress)? {
             return Ok(told);
         }
         let releases = self.root.releases();
@@ -157,12 +157,12 @@ impl<'a> Service<'a> {
     }
 
     /// Returns the answer of the release's `running-version` hook; `None` if it has no such hook.
-    fn told(&self, release: &Version, progress: &dyn Progress) -> Result<Option<Running>> {
+    fn ask_hook(&self, release: &Version, progress: &dyn Progress) -> Result<Option<Running>> {
         let manifest = self.root.manifest(release).ok().flatten();
         let hook = manifest.as_ref().and_then(|m| Hook::of(self.root, m, Task::RunningVersion));
         let Some(hook) = hook else { return Ok(None) };
-        let errand = HookContext { action: "status", new: Some(release), ..HookContext::default() };
-        Ok(Some(match hook.ask(&errand, progress) {
+        let context = HookContext { action: "status", new: Some(release), ..HookContext::default() };
+        Ok(Some(match hook.ask(&context, progress) {
             Ok(said) => running::parse_hook_output(&said),
             Err(_) if !self.is_up(progress)? => Running::Nothing,
             Err(error) => Running::Unknown(error.in_one_line()),
@@ -174,7 +174,12 @@ impl<'a> Service<'a> {
     ///
     /// # Errors
     /// Returns a `Refused` error that names the hook `running-version`.
-    pub fn telling(&self, to: &Version, manifest: Option<&Manifest>, progress: &dyn Progress) -> Result<()> {
+    pub fn check_identifiable(
+        &self,
+        to: &Version,
+        manifest: Option<&Manifest>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         if manifest.is_some_and(|manifest| manifest.hooks.running_version.is_some()) {
             return Ok(());
         }
@@ -194,7 +199,7 @@ impl<'a> Service<'a> {
         self.root.settings().timeouts.or(declared.unwrap_or_default())
     }
 
-    fn tools<'t>(&'t self, progress: &'t dyn Progress) -> Tools<'t> {
-        Tools { dir: self.root.path(), transaction: self.transaction, within: STOP_TIMEOUT, progress }
+    fn tools<'t>(&'t self, within: Duration, progress: &'t dyn Progress) -> Tools<'t> {
+        Tools { dir: self.root.path(), transaction: self.transaction, within, progress }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::health::Vitals;
-use super::manager::{Condition, Tools, Verb};
+use super::manager::{Condition, Verb};
 use super::running::{Evidence, Running};
 use super::{STOP_TIMEOUT, Service};
 use crate::clock;
@@ -35,7 +35,7 @@ pub struct Move<'a> {
     /// The release to run; `current` points to it already.
     pub to: &'a Version,
     /// The method.
-    pub way: &'a Method,
+    pub method: &'a Method,
     /// Whether this is a rollback from a failed release, or a start.
     pub is_back: bool,
 }
@@ -62,18 +62,23 @@ impl Service<'_> {
     ///
     /// # Errors
     /// Returns an error if the service does not run the release afterwards.
-    pub fn go(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, progress: &mut dyn Progress) -> Result<()> {
+    pub fn perform(
+        &self,
+        move_: &Move<'_>,
+        ailment: &mut Ailment<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
         let context = || format!("cannot move the service from {} to {}", move_.from, move_.to);
-        let vitals = match move_.way {
+        let vitals = match move_.method {
             Method::Restart => Vitals::default(),
             _ => Vitals::of_running(),
         };
-        self.set_off(move_, progress).context(context)?;
-        let within = match move_.way {
+        self.begin_move(move_, progress).context(context)?;
+        let within = match move_.method {
             Method::Restart => self.stop_timeout(move_.to),
             _ => self.hook_timeout(move_.to),
         };
-        self.arrive(move_, vitals, ailment, within, progress).context(context)
+        self.await_arrival(move_, vitals, ailment, within, progress).context(context)
     }
 
     /// Starts the service, which is down, in the release that `current` points to.
@@ -83,10 +88,10 @@ impl Service<'_> {
     pub fn start(&self, to: &Version, progress: &mut dyn Progress) -> Result<()> {
         let context = || format!("cannot start the service in {to}");
         let within = self.stop_timeout(to);
-        let started = self.manager.order(&Tools { within, ..self.tools(progress) }, Verb::Start);
+        let started = self.manager.order(&self.tools(within, progress), Verb::Start);
         started.context(context)?;
-        let move_ = Move { from: to, to, way: &Method::Restart, is_back: true };
-        self.arrive(&move_, Vitals::default(), &mut |_| Ok(None), within, progress).context(context)
+        let move_ = Move { from: to, to, method: &Method::Restart, is_back: true };
+        self.await_arrival(&move_, Vitals::default(), &mut |_| Ok(None), within, progress).context(context)
     }
 
     /// Stops the service if it runs.
@@ -97,12 +102,12 @@ impl Service<'_> {
         if !self.is_up(progress)? {
             return Ok(());
         }
-        self.manager.order(&Tools { within: self.stop_timeout(release), ..self.tools(progress) }, Verb::Stop)
+        self.manager.order(&self.tools(self.stop_timeout(release), progress), Verb::Stop)
     }
 
-    fn set_off(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
-        let tools = Tools { within: self.stop_timeout(move_.to), ..self.tools(progress) };
-        match move_.way {
+    fn begin_move(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
+        let tools = self.tools(self.stop_timeout(move_.to), progress);
+        match move_.method {
             Method::Hook => self.run_hook(move_, progress),
             Method::Reload => self.manager.order(&tools, Verb::Reload),
             Method::Restart if move_.is_back => {
@@ -148,7 +153,7 @@ impl Service<'_> {
         };
         let hook = Hook::needed(self.root, release, manifest.as_ref(), task)?;
         let trial = self.root.trial(&self.root.observe()?)?;
-        let errand = HookContext {
+        let context = HookContext {
             action,
             old: Some(from),
             new: Some(to),
@@ -156,11 +161,11 @@ impl Service<'_> {
             deadline: trial.as_ref().map(|trial| trial.ends.as_str()),
             staged: None,
         };
-        hook.run_logged(&errand, progress)
+        hook.run_logged(&context, progress)
     }
 
     /// Waits until the service runs the release alone, according to its processes or to a hook.
-    fn arrive(
+    fn await_arrival(
         &self,
         move_: &Move<'_>,
         mut vitals: Vitals,
@@ -174,7 +179,7 @@ impl Service<'_> {
         clock::poll(POLL_INTERVAL, || {
             let condition = self.condition(progress)?;
             let running = self.running_towards(to, &condition, progress)?;
-            if condition.end.is_some() || !is_there(move_, &running) {
+            if condition.end.is_some() || !has_arrived(move_, &running) {
                 agreed_since = None;
             } else if self.is_settled(move_, &condition, &mut agreed_since)? {
                 return Ok(Some(()));
@@ -186,10 +191,10 @@ impl Service<'_> {
                 return Err(Error::failed(format!("the service is {why}")));
             }
             let waited = clock::since_boot().saturating_sub(begun);
-            is_shown = is_shown || self.shows(to, &running, progress)?;
+            is_shown = is_shown || self.has_begun(to, &running, progress)?;
             let is_elsewhere = matches!(running, Running::Release(_) | Running::Several(_));
             if waited >= within || is_elsewhere && !is_shown && waited >= sign_timeout {
-                return Err(self.stuck(move_, &running, waited.as_secs(), is_shown, progress));
+                return Err(self.not_arrived(move_, &running, waited.as_secs(), is_shown, progress));
             }
             progress.waiting(&format!("Waiting for the service to run {to}"), within.saturating_sub(waited));
             progress.go_on().map(|()| None)
@@ -214,7 +219,7 @@ impl Service<'_> {
     }
 
     /// Returns whether the service has begun to run the release.
-    fn shows(&self, to: &Version, running: &Running, progress: &dyn Progress) -> Result<bool> {
+    fn has_begun(&self, to: &Version, running: &Running, progress: &dyn Progress) -> Result<bool> {
         match running {
             Running::Several(versions) if versions.contains(to) => Ok(self.evidence(progress)?.shows(to)),
             _ => Ok(false),
@@ -222,7 +227,7 @@ impl Service<'_> {
     }
 
     /// Returns the error for a service that does not run the release.
-    fn stuck(
+    fn not_arrived(
         &self,
         move_: &Move<'_>,
         running: &Running,
@@ -230,15 +235,15 @@ impl Service<'_> {
         is_shown: bool,
         progress: &dyn Progress,
     ) -> Error {
-        let Move { from, to, way, .. } = *move_;
+        let Move { from, to, method, .. } = *move_;
         let remnant = self.evidence(progress).ok().and_then(|evidence| evidence.remnant(from));
         let remnant = remnant.map_or_else(String::new, |remnant| format!("; {remnant}"));
         let error = Error::failed(format!("after {seconds} s {running}{remnant}"));
-        let error = match (way, is_shown) {
+        let error = match (method, is_shown) {
             (Method::Reload | Method::Signal(_), false) => error
                 .hint(format!(
                     "use `--restart`: the service received the {} but did not execute the program of {to}",
-                    if *way == Method::Reload { "reload" } else { "signal" }
+                    if *method == Method::Reload { "reload" } else { "signal" }
                 ))
                 .hint("remove `hot` from the table [service] of tenure.toml if the service cannot move hot"),
             _ => error,
@@ -274,10 +279,10 @@ impl Service<'_> {
 
 /// Returns whether a service that runs has arrived. After a rollback by a restart, its start may be the only
 /// evidence; the health check follows.
-fn is_there(move_: &Move<'_>, running: &Running) -> bool {
+fn has_arrived(move_: &Move<'_>, running: &Running) -> bool {
     match running {
         Running::Release(version) => version == move_.to,
-        Running::Unknown(_) => move_.is_back && *move_.way == Method::Restart,
+        Running::Unknown(_) => move_.is_back && *move_.method == Method::Restart,
         Running::Nothing | Running::Several(_) => false,
     }
 }
