@@ -164,7 +164,7 @@ impl Root {
         }
         let text = format!("name = {name:?}\n");
         self.loaded.settings = Settings::parse(SETTINGS, &text)?;
-        disk::write_durable(&file, &self.staging(), text.as_bytes(), 0o644, self.owner).map(drop)
+        self.write_record(&file, text.as_bytes())
     }
 
     /// Creates the directories that Tenure uses for itself.
@@ -278,6 +278,11 @@ impl Root {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.loaded.settings
+    }
+
+    /// Writes one of Tenure's own files durably. The caller holds the lock.
+    fn write_record(&self, place: &DirPath, bytes: &[u8]) -> Result<()> {
+        disk::write_durable(place, &self.staging(), bytes, 0o644, self.owner).map(drop)
     }
 
     /// Creates a log file for the output of a release's program, and deletes all but the newest logs.

@@ -161,8 +161,7 @@ impl Root {
         let text = serde_json::to_vec(failure).context(|| "cannot record that a release failed")?;
         disk::ensure_dir(&self.failed(), 0o755, self.owner())?;
         disk::sync_dir(&self.own())?;
-        let mark = self.mark(&failure.version);
-        disk::write_durable(&mark, &self.staging(), &text, 0o644, self.owner()).map(drop)
+        self.write_record(&self.mark(&failure.version), &text)
     }
 
     /// Removes the mark of a release durably, if there is one.

@@ -104,7 +104,7 @@ impl Root {
     /// Returns an error if the record cannot be written.
     pub fn set_trial(&self, trial: &Trial) -> Result<()> {
         let text = serde_json::to_vec(trial).context(|| "cannot record the trial")?;
-        disk::write_durable(&self.own().join("trial"), &self.staging(), &text, 0o644, self.owner()).map(drop)
+        self.write_record(&self.own().join("trial"), &text)
     }
 
     /// Removes the record of a trial that the links do not show. The caller holds the lock; no transaction is open.
