@@ -206,8 +206,7 @@ impl StepContext<'_> {
     /// Runs the prepare hook. Files that the hook writes into the release become part of it.
     fn prepare(&self, version: &Version, progress: &mut dyn Progress) -> Result<()> {
         progress.working(&format!("Preparing {version}"));
-        let manifest = self.root.manifest(version)?;
-        let hook = Hook::needed(self.root, version, manifest.as_ref(), Task::Prepare)?;
+        let hook = Hook::needed(self.root, version, Task::Prepare)?;
         let before = self.root.differences(version, &mut |_| progress.go_on())?;
         self.run_hook(&hook, version, progress)?;
         self.root.set_prepared(version, before.as_ref(), self.transaction)
@@ -216,17 +215,13 @@ impl StepContext<'_> {
     /// Makes a backup by the operator's command, or by the backup hook of the release.
     fn backup(&self, version: &Version, command: Option<&str>, progress: &mut dyn Progress) -> Result<()> {
         progress.working("Making a backup");
-        let manifest = self.root.manifest(version)?;
         match command {
-            Some(command) => self.run_backup_command(
-                command,
-                hook::timeout(self.root, manifest.as_ref(), Task::Backup),
-                progress,
-            ),
-            None => {
-                let hook = Hook::needed(self.root, version, manifest.as_ref(), Task::Backup)?;
-                self.run_hook(&hook, version, progress)
+            Some(command) => {
+                let manifest = self.root.manifest(version)?;
+                let within = hook::timeout(self.root, manifest.as_ref(), Task::Backup);
+                self.run_backup_command(command, within, progress)
             }
+            None => self.run_hook(&Hook::needed(self.root, version, Task::Backup)?, version, progress),
         }
         .context(|| "cannot make the backup that this operation needs")
     }

@@ -219,8 +219,7 @@ pub fn migrator(root: &Root, id: &str, reporter: &mut dyn Reporter) -> Result<Mi
 
 fn run(root: &Root, migration: &Migration, progress: &dyn Progress) -> Result<()> {
     let version = &migration.version;
-    let manifest = root.manifest(version)?;
-    let hook = Hook::needed(root, version, manifest.as_ref(), Task::Migrate)?;
+    let hook = Hook::needed(root, version, Task::Migrate)?;
     let errand = HookContext {
         action: "migrate",
         old: migration.old.as_ref(),

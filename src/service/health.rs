@@ -236,9 +236,9 @@ impl Service<'_> {
 }
 
 fn command(root: &Root, release: &Version, argv: &Argv, within: Duration, progress: &dyn Progress) -> Sample {
-    let hook = Hook { root, release, name: "health", argv, within };
-    let errand = HookContext { action: "health", new: Some(release), ..HookContext::default() };
-    let asked = process::output_in_memory().and_then(|said| Ok((hook.run(&errand, &said, progress)?, said)));
+    let hook = Hook { root, release: release.clone(), name: "health", argv: argv.clone(), within };
+    let context = HookContext { action: "health", new: Some(release), ..HookContext::default() };
+    let asked = process::output_in_memory().and_then(|said| Ok((hook.run(&context, &said, progress)?, said)));
     match asked {
         Ok((ProgramEnd::Exited(status), _)) if status.success() => Sample::Healthy,
         Ok((end, said)) => {

@@ -146,12 +146,11 @@ impl Service<'_> {
     fn run_hook(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
         let Move { from, to, .. } = *move_;
         let release = from.max(to);
-        let manifest = self.root.manifest(release)?;
         let (task, action) = match to > from {
             true => (Task::HotUpgrade, "upgrade"),
             false => (Task::HotDowngrade, "downgrade"),
         };
-        let hook = Hook::needed(self.root, release, manifest.as_ref(), task)?;
+        let hook = Hook::needed(self.root, release, task)?;
         let trial = self.root.trial(&self.root.observe()?)?;
         let context = HookContext {
             action,
