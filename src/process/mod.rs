@@ -167,10 +167,8 @@ fn control_groups_of(pid: u32) -> Vec<String> {
 #[must_use]
 pub fn in_other_namespace(pid: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u32> {
     let called = |own: &u32| {
-        let status = fs::read_to_string(format!("/proc/{own}/status")).unwrap_or_default();
-        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-        let ids: Vec<&str> = ids.split_whitespace().collect();
-        ids.len() > 1 && ids.last().and_then(|id| id.parse().ok()) == Some(pid)
+        let ids = ids_in_status(*own, "NSpid:").unwrap_or_default();
+        ids.len() > 1 && ids.last() == Some(&pid)
     };
     let mut found = ids().filter(called).filter(|own| is_wanted(*own));
     found.next().filter(|_| found.next().is_none())
@@ -179,10 +177,15 @@ pub fn in_other_namespace(pid: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u
 /// Returns the users besides root that may signal a process: its real and saved user (kill(2)). `None` if it is gone.
 #[must_use]
 pub fn users_of(pid: u32) -> Option<[u32; 2]> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    let uids: Vec<u32> = line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect();
+    let uids = ids_in_status(pid, "Uid:")?;
     Some([*uids.first()?, *uids.get(2)?])
+}
+
+/// Returns the numbers in a line of /proc/PID/status that begins with `key`.
+fn ids_in_status(pid: u32, key: &str) -> Option<Vec<u32>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.split_whitespace().filter_map(|id| id.parse().ok()).collect())
 }
 
 /// Sends a signal to a process.

@@ -4,10 +4,9 @@ use std::fs::{File, TryLockError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{OnDisk, Stage};
+use crate::data::{Formats, OnDisk, Stage};
 use crate::error::{Context, Error, Result};
 use crate::fs::{self as disk, DirPath};
-use crate::manifest::Manifest;
 use crate::release::Snapshot;
 use crate::version::Version;
 
@@ -197,8 +196,7 @@ impl Root {
     /// Returns an error if the record, or the manifest of the permanent release, cannot be read.
     pub fn data(&self, now: &Snapshot) -> Result<OnDisk> {
         let known = self.known_data()?;
-        let permanent = self.permanent_manifest(now)?;
-        Ok(known.or_of(permanent.and_then(|manifest| manifest.data).as_ref()))
+        Ok(known.or_of(self.permanent_formats(now)?.as_ref()))
     }
 
     /// Like [`Self::data`], but ignores a manifest that cannot be used.
@@ -207,12 +205,13 @@ impl Root {
     /// Returns an error if the record cannot be read.
     pub fn data_as_told(&self, now: &Snapshot) -> Result<OnDisk> {
         let known = self.known_data()?;
-        let permanent = self.permanent_manifest(now).ok().flatten();
-        Ok(known.or_of(permanent.and_then(|manifest| manifest.data).as_ref()))
+        Ok(known.or_of(self.permanent_formats(now).ok().flatten().as_ref()))
     }
 
-    fn permanent_manifest(&self, now: &Snapshot) -> Result<Option<Manifest>> {
-        Ok(now.rightful().map(|version| self.manifest(version)).transpose()?.flatten())
+    /// Returns the data formats that the permanent release declares.
+    fn permanent_formats(&self, now: &Snapshot) -> Result<Option<Formats>> {
+        let manifest = now.rightful().map(|version| self.manifest(version)).transpose()?.flatten();
+        Ok(manifest.and_then(|manifest| manifest.data))
     }
 
     /// Returns the record of the data. A migration that no process runs any more counts as failed.
