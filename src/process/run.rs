@@ -226,9 +226,12 @@ pub fn tail(mut output: &File) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
+
+    fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
+        let polled = clock::poll_until(GRACE * 30, POLL_INTERVAL, |_| Ok(condition().then_some(())));
+        polled.unwrap().is_some()
+    }
 
     fn shell(script: &str, within: Duration) -> (ProgramEnd, String) {
         let output = output_in_memory().unwrap();
@@ -261,11 +264,7 @@ mod tests {
         let (end, said) = shell(script, Duration::from_millis(200));
         assert_eq!(end, ProgramEnd::Late);
         let child: u32 = said.trim().parse().unwrap();
-        let begun = Instant::now();
-        while super::super::is_alive(child) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{child} is still alive");
-            clock::sleep(POLL_INTERVAL);
-        }
+        assert!(comes_true(|| !super::super::is_alive(child)), "{child} is still alive");
     }
 
     #[test]
@@ -276,12 +275,8 @@ mod tests {
         let mut child = command.spawn().unwrap();
         assert!(is_group_alive(child.id()));
         drop(child.stdin.take());
-        let begun = Instant::now();
         // The child is not reaped yet.
-        while is_group_alive(child.id()) {
-            assert!(begun.elapsed() < Duration::from_secs(60));
-            clock::sleep(POLL_INTERVAL);
-        }
+        assert!(comes_true(|| !is_group_alive(child.id())));
         assert!(
             stat(child.id()).is_none() && killpg(Pid::from_raw(child.id().try_into().unwrap()), None).is_ok()
         );
