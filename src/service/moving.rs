@@ -163,7 +163,8 @@ impl Service<'_> {
         hook.run_logged(&context, progress)
     }
 
-    /// Waits until the service runs the release alone, according to its processes or to a hook.
+    /// Waits until the service runs the release alone, according to its processes or to a hook. While processes of both
+    /// releases run, the answers of the hook must agree for [`AGREED_FOR`].
     fn await_arrival(
         &self,
         move_: &Move<'_>,
@@ -173,15 +174,21 @@ impl Service<'_> {
         progress: &mut dyn Progress,
     ) -> Result<()> {
         let (to, begun) = (move_.to, clock::since_boot());
-        let sign_timeout = self.sign_timeout(to)?.unwrap_or(within).min(within);
+        let sign_timeout = self.sign_timeout(to)?;
+        let is_told_by_hook = sign_timeout.is_none();
+        let sign_timeout = sign_timeout.unwrap_or(within).min(within);
         let (mut is_shown, mut agreed_since) = (false, None);
         clock::poll(POLL_INTERVAL, || {
             let condition = self.condition(progress)?;
             let running = self.running_towards(to, &condition, progress)?;
             if condition.end.is_some() || !has_arrived(move_, &running) {
                 agreed_since = None;
-            } else if self.is_settled(move_, &condition, &mut agreed_since)? {
-                return Ok(Some(()));
+            } else {
+                let since = *agreed_since.get_or_insert_with(clock::since_boot);
+                let is_agreed = clock::since_boot().saturating_sub(since) >= AGREED_FOR;
+                if !is_told_by_hook || is_agreed || !self.runs_both(move_, &condition) {
+                    return Ok(Some(()));
+                }
             }
             if let Some(how) = vitals.ended(&condition) {
                 return Err(Error::failed(format!("the service ended: {how}")));
@@ -200,21 +207,11 @@ impl Service<'_> {
         })
     }
 
-    /// Returns whether the service keeps running the release that it was just seen to run. If a hook tells it while
-    /// processes of both releases run, the hook must have told the same for [`AGREED_FOR`].
-    fn is_settled(
-        &self,
-        move_: &Move<'_>,
-        condition: &Condition,
-        agreed_since: &mut Option<Duration>,
-    ) -> Result<bool> {
-        let now = clock::since_boot();
-        let agreed = now.saturating_sub(*agreed_since.get_or_insert(now));
-        if agreed >= AGREED_FOR || move_.from == move_.to || self.sign_timeout(move_.to)?.is_some() {
-            return Ok(true);
-        }
-        let evidence = Evidence::look_at_managed(self.root.releases().path(), condition);
-        Ok(!(evidence.has(move_.from) && evidence.has(move_.to)))
+    /// Returns whether processes of both releases run, as far as the manager knows.
+    fn runs_both(&self, move_: &Move<'_>, condition: &Condition) -> bool {
+        let Move { from, to, .. } = *move_;
+        let evidence = || Evidence::look_at_managed(self.root.releases().path(), condition);
+        from != to && evidence().has_both(from, to)
     }
 
     /// Returns whether the service has begun to run the release.

@@ -142,6 +142,11 @@ impl Evidence {
         self.members.iter().any(|member| member.release.as_ref() == Some(version))
     }
 
+    /// Returns whether processes of both releases are left.
+    pub fn has_both(&self, one: &Version, other: &Version) -> bool {
+        self.has(one) && self.has(other)
+    }
+
     /// Returns in words what a process of the release still does; `None` if none is left.
     pub fn remnant(&self, version: &Version) -> Option<String> {
         let of = self.members.iter().filter(|member| member.release.as_ref() == Some(version));
