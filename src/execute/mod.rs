@@ -127,21 +127,35 @@ pub fn run(
             finish_transaction(root, entry(&record, outcome, Some(took), None), reporter);
             Ok(())
         }
-        Err((steps, error)) => {
-            let begun = &plan.steps[..steps];
-            if is_past_return(plan, begun, &root.observe()?) {
-                return Err(stuck(&begun[steps - 1], error));
-            }
-            let failure = blamed_failure(root, &record, begun, &error, reporter);
-            let back = turn_around(&context, begun, &error);
-            failure
-                .map_or(Ok(()), |failure| root.set_failure(&failure))
-                .unwrap_or_else(|error| left_over(&error, reporter));
-            back?;
-            finish_transaction(root, entry(&record, Outcome::Failed, Some(took), Some(&error)), reporter);
-            Err(rolled_back(plan, begun, error))
-        }
+        Err((steps, error)) => Err(roll_back(&context, &record, steps, error, took, reporter)?),
     }
+}
+
+/// Rolls back the first `begun` steps of a plan that failed, unless it can only be finished. Returns the error of the
+/// plan.
+fn roll_back(
+    context: &StepContext<'_>,
+    record: &JournalRecord,
+    begun: usize,
+    error: Error,
+    took: Duration,
+    reporter: &mut dyn Reporter,
+) -> Result<Error> {
+    let (root, plan) = (context.root, &record.plan);
+    let (begun, now) = (&plan.steps[..begun], root.observe()?);
+    if let Some(last) = begun.last()
+        && is_past_return(plan, last, &now)
+    {
+        return Ok(stuck(last, error));
+    }
+    let failure = blamed_failure(root, record, begun, &error, reporter);
+    let undone = undo_steps(context, begun, &error);
+    failure
+        .map_or(Ok(()), |failure| root.set_failure(&failure))
+        .unwrap_or_else(|error| left_over(&error, reporter));
+    undone?;
+    finish_transaction(root, entry(record, Outcome::Failed, Some(took), Some(&error)), reporter);
+    Ok(rolled_back(plan, begun, error))
 }
 
 /// Returns the error of a plan that was rolled back. Its message names the state of the service if the service was
@@ -160,10 +174,9 @@ fn rolled_back(plan: &Plan, begun: &[Step], error: Error) -> Error {
 
 /// Returns whether the failed step comes after the links are final, as when `revert` fails to move the service. The
 /// plan can then only be finished.
-fn is_past_return(plan: &Plan, begun: &[Step], now: &Snapshot) -> bool {
-    let comes_after = |step: &Step| step.concerns_service() || step.concerns_data();
+fn is_past_return(plan: &Plan, failed: &Step, now: &Snapshot) -> bool {
     let switches = plan.steps.iter().any(|step| matches!(step, Step::SwitchLink { .. }));
-    begun.last().is_some_and(comes_after)
+    (failed.concerns_service() || failed.concerns_data())
         && switches
         && plan.to.is_some()
         && plan.to.as_ref() == now.permanent.version()
@@ -202,7 +215,7 @@ fn forward(
 }
 
 /// Rolls back the begun steps. A rollback cannot be interrupted.
-fn turn_around(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Result<()> {
+fn undo_steps(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Result<()> {
     for step in undo(begun) {
         context.apply(&step, &mut NoProgress).map_err(|e| {
             let what =
