@@ -40,8 +40,21 @@ pub fn boot() -> Result<String> {
     id.map(|id| id.trim().to_owned()).context(|| "cannot determine the boot of this host")
 }
 
-/// Calls `poll` with the time left, and again after each `interval`, until it returns a value. Returns `None` if it has
-/// not returned one when `time` has passed; the last call then has no time left.
+/// Calls `poll`, and again after each `interval`, until it returns a value.
+///
+/// # Errors
+/// Returns the first error of `poll`.
+pub fn poll<T>(interval: Duration, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    loop {
+        if let Some(value) = poll()? {
+            return Ok(value);
+        }
+        sleep(interval);
+    }
+}
+
+/// Like [`poll`], but for at most `time`. Calls `poll` with the time left. Returns `None` if it has not returned a value
+/// when `time` has passed; the last call then has no time left.
 ///
 /// # Errors
 /// Returns the first error of `poll`.

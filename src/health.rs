@@ -1,4 +1,4 @@
-//! Rules of health checks: the probe, the meaning of one sample, and the verdict over several samples. No effects.
+//! The declaration of health checks: the probe, its times, and the meaning of one sample. No effects.
 
 use std::fmt;
 use std::net::SocketAddrV6;
@@ -275,89 +275,9 @@ pub enum Baseline {
     Failing,
 }
 
-/// Judges a service by consecutive samples.
-#[derive(Clone, Debug)]
-pub struct Judge {
-    healthy_after: u32,
-    unhealthy_after: u32,
-    good: u32,
-    bad: u32,
-    was_good: bool,
-}
-
-/// The judgement after the samples so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Enough good samples in a row.
-    Healthy,
-    /// Enough bad samples in a row.
-    Unhealthy,
-    /// Undecided; take another sample.
-    Open,
-}
-
-impl Judge {
-    /// Creates a judge without samples.
-    #[must_use]
-    pub fn new(health: &Health) -> Self {
-        let Health { healthy_after, unhealthy_after, .. } = *health;
-        Self { healthy_after, unhealthy_after, good: 0, bad: 0, was_good: false }
-    }
-
-    /// Adds one sample. A service that may be `starting` is not judged unhealthy for not being ready before its first
-    /// good sample. A sample that does not tell is not bad, but ends a run of good samples.
-    pub fn take(&mut self, sample: &Sample, starting: bool) -> Verdict {
-        match sample {
-            Sample::Healthy => (self.good, self.bad, self.was_good) = (self.good + 1, 0, true),
-            Sample::Unhealthy(_) | Sample::NotReady(_) => (self.good, self.bad) = (0, self.bad + 1),
-            Sample::CannotTell(_) | Sample::Throttled(_) => self.good = 0,
-        }
-        let is_excused = starting && !self.was_good && matches!(sample, Sample::NotReady(_));
-        match (self.good >= self.healthy_after, self.bad >= self.unhealthy_after) {
-            (true, _) => Verdict::Healthy,
-            (_, true) if !is_excused => Verdict::Unhealthy,
-            _ => Verdict::Open,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BAD: fn() -> Sample = || Sample::Unhealthy("down".into());
-    const DUNNO: fn() -> Sample = || Sample::CannotTell("no answer".into());
-
-    fn judged(starting: bool, samples: &[Sample]) -> Vec<Verdict> {
-        let mut judge = Judge::new(&Health { healthy_after: 2, unhealthy_after: 2, ..Health::default() });
-        samples.iter().map(|sample| judge.take(sample, starting)).collect()
-    }
-
-    #[test]
-    fn verdict_needs_consecutive_samples() {
-        use Sample::Healthy as Good;
-        use Verdict::{Healthy, Open, Unhealthy};
-        assert_eq!(judged(false, &[Good, Good]), [Open, Healthy]);
-        assert_eq!(judged(false, &[BAD(), Good, BAD(), BAD()]), [Open, Open, Open, Unhealthy]);
-        assert_eq!(
-            judged(false, &[BAD(), DUNNO(), BAD()]),
-            [Open, Open, Unhealthy],
-            "an unknown sample does not reset the bad ones"
-        );
-        assert_eq!(judged(false, &[Good, DUNNO(), Good]), [Open, Open, Open]);
-        assert_eq!(judged(false, &[DUNNO(), DUNNO(), DUNNO()]), [Open, Open, Open]);
-    }
-
-    #[test]
-    fn starting_service_may_be_unready() {
-        use Verdict::{Open, Unhealthy};
-        let not_ready = || Sample::NotReady("refused".into());
-        assert_eq!(judged(true, &[not_ready(), not_ready(), not_ready()]), [Open, Open, Open]);
-        assert_eq!(judged(false, &[not_ready(), not_ready()]), [Open, Unhealthy]);
-        let then_ill = [not_ready(), Sample::Healthy, not_ready(), not_ready()];
-        assert_eq!(judged(true, &then_ill), [Open, Open, Open, Unhealthy]);
-        assert_eq!(judged(true, &[BAD(), BAD()]), [Open, Unhealthy], "an unhealthy sample counts at once");
-    }
 
     #[test]
     fn spans_are_parsed() {

@@ -109,16 +109,15 @@ impl HookContext<'_> {
 }
 
 /// A program of a release.
-#[derive(Clone, Copy)]
 pub struct Hook<'a> {
     /// The root of the release.
     pub root: &'a Root,
     /// The release that contains the program.
-    pub release: &'a Version,
+    pub release: Version,
     /// The key of the program in the manifest or the settings.
     pub name: &'static str,
     /// The program and its arguments.
-    pub argv: &'a Argv,
+    pub argv: Argv,
     /// How long the program may run.
     pub within: Duration,
 }
@@ -126,35 +125,31 @@ pub struct Hook<'a> {
 impl<'a> Hook<'a> {
     /// Returns the program of a release for a task; `None` if the manifest does not declare one.
     #[must_use]
-    pub fn of(root: &'a Root, manifest: &'a Manifest, task: Task) -> Option<Self> {
-        let argv = task.argv(&manifest.hooks)?;
+    pub fn of(root: &'a Root, manifest: &Manifest, task: Task) -> Option<Self> {
+        let argv = task.argv(&manifest.hooks)?.clone();
         let within = timeout(root, Some(manifest), task);
-        Some(Self { root, release: &manifest.version, name: task.name(), argv, within })
+        Some(Self { root, release: manifest.version.clone(), name: task.name(), argv, within })
     }
 
-    /// Returns the program of a release for a task that requires one.
+    /// Returns the program of an installed release for a task that requires one.
     ///
     /// # Errors
-    /// Returns a `Failed` error if the manifest does not declare the program.
-    pub fn needed(
-        root: &'a Root,
-        release: &Version,
-        manifest: Option<&'a Manifest>,
-        task: Task,
-    ) -> Result<Self> {
-        manifest
-            .and_then(|manifest| Self::of(root, manifest, task))
-            .ok_or_else(|| Error::failed(format!("release {release} has no {} hook", task.name())))
+    /// Returns a `Failed` error if the manifest does not declare the program, and a `Refused` error if the manifest
+    /// cannot be used.
+    pub fn needed(root: &'a Root, release: &Version, task: Task) -> Result<Self> {
+        let manifest = root.manifest(release)?;
+        let hook = manifest.and_then(|manifest| Self::of(root, &manifest, task));
+        hook.ok_or_else(|| Error::failed(format!("release {release} has no {} hook", task.name())))
     }
 
     /// Runs the program with its output in a log file that is kept.
     ///
     /// # Errors
     /// Returns a `Failed` error if the program fails, with the end of its output and the path of the log.
-    pub fn run_logged(&self, errand: &HookContext<'_>, progress: &dyn Progress) -> Result<()> {
-        let named = format!("{}-{}.log", errand.transaction.unwrap_or("none"), self.name);
+    pub fn run_logged(&self, context: &HookContext<'_>, progress: &dyn Progress) -> Result<()> {
+        let named = format!("{}-{}.log", context.transaction.unwrap_or("none"), self.name);
         let (log, place) = self.root.new_log(&named)?;
-        self.run(errand, &log, progress)?
+        self.run(context, &log, progress)?
             .good_or_said(self.within, &log)
             .map_err(|e| self.failed(e).hint(format!("its output is in {}", place.display())))
     }
@@ -163,9 +158,9 @@ impl<'a> Hook<'a> {
     ///
     /// # Errors
     /// Returns a `Failed` error if the program fails, with the end of its output.
-    pub fn ask(&self, errand: &HookContext<'_>, progress: &dyn Progress) -> Result<String> {
+    pub fn ask(&self, context: &HookContext<'_>, progress: &dyn Progress) -> Result<String> {
         let said = process::output_in_memory()?;
-        self.run(errand, &said, progress)?.good_or_said(self.within, &said).map_err(|e| self.failed(e))?;
+        self.run(context, &said, progress)?.good_or_said(self.within, &said).map_err(|e| self.failed(e))?;
         Ok(process::tail(&said))
     }
 
@@ -175,17 +170,17 @@ impl<'a> Hook<'a> {
     /// Returns an error if the program cannot be started, or on interruption.
     pub fn run(
         &self,
-        errand: &HookContext<'_>,
+        context: &HookContext<'_>,
         output: &File,
         progress: &dyn Progress,
     ) -> Result<ProgramEnd> {
-        let dir = errand.dir(self.root, self.release);
+        let dir = context.dir(self.root, &self.release);
         let path = dir.path().join(self.argv.program());
         let program = Program {
             path: &path,
             arguments: self.argv.arguments(),
             dir: dir.path(),
-            environment: &environment(self.root, errand),
+            environment: &environment(self.root, context),
             account: Some(&privilege::of_release(self.root, dir.path(), &path)?),
             within: self.within,
             output,
@@ -202,9 +197,9 @@ impl<'a> Hook<'a> {
     }
 }
 
-fn environment(root: &Root, errand: &HookContext<'_>) -> Vec<(&'static str, String)> {
-    let HookContext { action, old, new, transaction, deadline, .. } = *errand;
-    let dir = |version: &Version| errand.dir(root, version).path().display().to_string();
+fn environment(root: &Root, context: &HookContext<'_>) -> Vec<(&'static str, String)> {
+    let HookContext { action, old, new, transaction, deadline, .. } = *context;
+    let dir = |version: &Version| context.dir(root, version).path().display().to_string();
     let optional = [
         ("TENURE_OLD_VERSION", old.map(ToString::to_string)),
         ("TENURE_NEW_VERSION", new.map(ToString::to_string)),

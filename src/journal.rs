@@ -1,12 +1,15 @@
 //! The journal of the one transaction that may be open: its plan, and a note of each step before the step begins.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::error::{Context, Kind, Result};
 use crate::fs::{self as disk, DirPath, FileKind};
 use crate::plan::{JournalRecord, Plan};
+use crate::process;
 use crate::root::Root;
 
 /// The largest journal that is read, in bytes.
@@ -65,6 +68,17 @@ impl<'a> Journal<'a> {
     /// Returns an error if the note cannot be written. A recovery then decides by the links.
     pub fn all_done(&self, plan: &Plan) -> Result<()> {
         self.begin(plan.steps.len() + 1)
+    }
+}
+
+/// Returns a transaction name that is unique on this host. One process may begin several transactions in one second.
+#[must_use]
+pub fn new_transaction() -> String {
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
+    let first = format!("{}-{}", clock::now().replace(':', ""), process::own_id());
+    match BEGUN.fetch_add(1, Ordering::Relaxed) {
+        0 => first,
+        more => format!("{first}-{more}"),
     }
 }
 

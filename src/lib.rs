@@ -52,8 +52,7 @@ pub mod journal;
 pub mod privilege;
 pub mod hook;
 pub mod service;
-pub mod probe;
-pub mod detach;
+pub mod background;
 
 // Floor 4: the execution of plans.
 pub mod execute;

@@ -15,7 +15,7 @@ const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 const LIMIT: u64 = 1 << 16;
 
 /// How long a program may take to print the version of the C library.
-const PATIENCE: Duration = Duration::from_secs(5);
+const GETCONF_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns a description of this host, with `free` bytes of free space.
 ///
@@ -51,7 +51,7 @@ fn os(text: &str) -> Named {
 /// Asks getconf(1) for the version of glibc. musl does not know this variable, and is detected by its loader.
 fn libc(arch: &str) -> Option<Named> {
     let named = |text: &str| text.parse::<Named>().ok();
-    let asked = process::ask(Path::new("getconf"), &["GNU_LIBC_VERSION".to_owned()], PATIENCE);
+    let asked = process::ask(Path::new("getconf"), &["GNU_LIBC_VERSION".to_owned()], GETCONF_TIMEOUT);
     let said = asked.unwrap_or_default();
     named(&said).filter(|named| named.version.is_some()).or_else(|| {
         let loader = format!("/lib/ld-musl-{arch}.so.1");

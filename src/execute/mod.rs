@@ -1,30 +1,28 @@
-//! Runs plans, and recovers from interrupted ones. The plan decides the order of the steps and their inverses.
+//! Runs plans. The plan decides the order of the steps and their inverses.
 
+mod recover;
 mod service_steps;
-mod failing;
-mod shared;
-mod stage;
-mod step;
-mod task;
+mod staging;
+mod steps;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::background;
 use crate::clock;
-use crate::detach;
-use crate::error::{Context, Error, Kind, Result};
-use crate::journal::{self, Journal, JournalState};
-use crate::plan::{Hop, JournalRecord, Plan, Recovery, Step, Toward, recover, undo};
+use crate::error::{Error, Kind, Result};
+use crate::journal::{self, Journal};
+use crate::plan::{Hop, JournalRecord, Plan, Step, Toward, undo};
 use crate::process;
 use crate::progress::{NoProgress, Progress};
 use crate::release::{ReleaseState, Snapshot};
-use crate::root::{HistoryEntry, Outcome, Root, RootLock};
+use crate::root::{Failure, HistoryEntry, Outcome, Root, RootLock};
 use crate::version::Version;
 
-pub use stage::{Archived, Staged, Staging};
-use step::StepContext;
-use task::StepSource;
-pub use task::{begin_migration, end_left_over, migration_post};
+pub use recover::{Scope, recover_pending};
+pub use staging::{Archived, Staged, Staging};
+pub use steps::{begin_migration, end_left_over, migration_post};
+
+use steps::{StepContext, StepSource};
 
 /// A receiver of events while a command runs.
 pub trait Reporter: Progress {
@@ -105,7 +103,7 @@ pub fn run(
     }
     let begun = clock::since_boot();
     let record = JournalRecord {
-        transaction: staged.map_or_else(transaction, |staged| staged.transaction().to_owned()),
+        transaction: staged.map_or_else(journal::new_transaction, |staged| staged.transaction().to_owned()),
         command: invocation.command.clone(),
         by: invocation.by.clone(),
         started: clock::now(),
@@ -129,19 +127,35 @@ pub fn run(
             finish_transaction(root, entry(&record, outcome, Some(took), None), reporter);
             Ok(())
         }
-        Err((steps, error)) => {
-            let begun = &plan.steps[..steps];
-            if is_past_return(plan, begun, &root.observe()?) {
-                return Err(stuck(&begun[steps - 1], error));
-            }
-            let failure = failing::found(root, &record, begun, &error, reporter);
-            let back = turn_around(&context, begun, &error);
-            failing::mark(root, failure).unwrap_or_else(|error| left_over(&error, reporter));
-            back?;
-            finish_transaction(root, entry(&record, Outcome::Failed, Some(took), Some(&error)), reporter);
-            Err(rolled_back(plan, begun, error))
-        }
+        Err((steps, error)) => Err(roll_back(&context, &record, steps, error, took, reporter)?),
     }
+}
+
+/// Rolls back the first `begun` steps of a plan that failed, unless it can only be finished. Returns the error of the
+/// plan.
+fn roll_back(
+    context: &StepContext<'_>,
+    record: &JournalRecord,
+    begun: usize,
+    error: Error,
+    took: Duration,
+    reporter: &mut dyn Reporter,
+) -> Result<Error> {
+    let (root, plan) = (context.root, &record.plan);
+    let (begun, now) = (&plan.steps[..begun], root.observe()?);
+    if let Some(last) = begun.last()
+        && is_past_return(plan, last, &now)
+    {
+        return Ok(stuck(last, error));
+    }
+    let failure = blamed_failure(root, record, begun, &error, reporter);
+    let undone = undo_steps(context, begun, &error);
+    failure
+        .map_or(Ok(()), |failure| root.set_failure(&failure))
+        .unwrap_or_else(|error| left_over(&error, reporter));
+    undone?;
+    finish_transaction(root, entry(record, Outcome::Failed, Some(took), Some(&error)), reporter);
+    Ok(rolled_back(plan, begun, error))
 }
 
 /// Returns the error of a plan that was rolled back. Its message names the state of the service if the service was
@@ -160,10 +174,9 @@ fn rolled_back(plan: &Plan, begun: &[Step], error: Error) -> Error {
 
 /// Returns whether the failed step comes after the links are final, as when `revert` fails to move the service. The
 /// plan can then only be finished.
-fn is_past_return(plan: &Plan, begun: &[Step], now: &Snapshot) -> bool {
-    let comes_after = |step: &Step| step.concerns_service() || step.concerns_data();
+fn is_past_return(plan: &Plan, failed: &Step, now: &Snapshot) -> bool {
     let switches = plan.steps.iter().any(|step| matches!(step, Step::SwitchLink { .. }));
-    begun.last().is_some_and(comes_after)
+    (failed.concerns_service() || failed.concerns_data())
         && switches
         && plan.to.is_some()
         && plan.to.as_ref() == now.permanent.version()
@@ -182,7 +195,7 @@ fn guarded(root: &Root, record: &JournalRecord) -> Result<()> {
     if !record.plan.steps.iter().any(needed) {
         return Ok(());
     }
-    detach::guard(root, &record.transaction, process::Identity::own())
+    background::guard(root, &record.transaction, process::Identity::own())
 }
 
 /// Applies the steps in order. On failure, returns the number of steps begun, with the error.
@@ -202,7 +215,7 @@ fn forward(
 }
 
 /// Rolls back the begun steps. A rollback cannot be interrupted.
-fn turn_around(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Result<()> {
+fn undo_steps(context: &StepContext<'_>, begun: &[Step], failure: &Error) -> Result<()> {
     for step in undo(begun) {
         context.apply(&step, &mut NoProgress).map_err(|e| {
             let what =
@@ -227,10 +240,10 @@ const DELETE_BUDGET: Duration = Duration::from_millis(300);
 fn finish_transaction(root: &Root, entry: HistoryEntry, reporter: &mut dyn Reporter) {
     let permanent = root.observe().ok().and_then(|now| now.permanent.version().cloned());
     let entry = HistoryEntry { permanent, ..entry };
-    failing::settle(root, &entry).unwrap_or_else(|error| left_over(&error, reporter));
+    settle_failures(root, &entry).unwrap_or_else(|error| left_over(&error, reporter));
     root.remember(&entry).unwrap_or_else(|error| left_over(&error, reporter));
     journal::close(root)
-        .and_then(|()| sweep_for_a_moment(root))
+        .and_then(|()| collect_garbage_briefly(root))
         .unwrap_or_else(|error| left_over(&error, reporter));
 }
 
@@ -274,95 +287,45 @@ pub fn make_room(root: &Root, reporter: &mut dyn Reporter) {
     swept.unwrap_or_else(|error| left_over(&error, reporter));
 }
 
-fn sweep_for_a_moment(root: &Root) -> Result<()> {
+fn collect_garbage_briefly(root: &Root) -> Result<()> {
     let until = clock::since_boot() + DELETE_BUDGET;
     root.collect_garbage(&mut |_| clock::since_boot() < until)
 }
 
-/// The scope of a recovery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The links and the service.
-    All,
-    /// The links only: the service is down, and starts after the recovery.
-    Links,
+/// Returns the failure of the release that the service was moved to, if the move or its health check failed. Must be
+/// called before the rollback, which removes the release's receipt. An interrupted command shows nothing about the
+/// release.
+fn blamed_failure(
+    root: &Root,
+    record: &JournalRecord,
+    begun: &[Step],
+    error: &Error,
+    progress: &dyn Progress,
+) -> Option<Failure> {
+    let (Step::MoveService { to: version, .. } | Step::WaitHealthy { version, .. }) = begun.last()? else {
+        return None;
+    };
+    let is_target = record.plan.to.as_ref() == Some(version);
+    let is_blamed = is_target && !progress.interrupted();
+    is_blamed.then(|| failure(root, version, &record.transaction, error.in_one_line()))
 }
 
-/// Recovers from an interrupted transaction, if there is one, and removes the files that crashes leave behind.
+/// Marks the release that a rollback left without a person's order, and clears the mark of the permanent release.
 ///
 /// # Errors
-/// Returns an error if a step of the recovery fails; the next command tries again.
-pub fn recover_pending(
-    root: &Root,
-    lock: &RootLock,
-    scope: Scope,
-    reporter: &mut dyn Reporter,
-) -> Result<Option<Recovered>> {
-    let recovered = match journal::find(root)? {
-        JournalState::Nothing => None,
-        JournalState::Damaged => {
-            let aside = journal::set_aside(root)?;
-            reporter.warn(&format!(
-                "the journal was damaged and was moved to {}; run `tenure status` to check the root",
-                aside.display()
-            ));
-            None
-        }
-        JournalState::Open(record) => Some(run_recovery(root, lock, &record, scope, reporter)?),
-    };
-    // Files that cannot be deleted do no harm.
-    sweep_for_a_moment(root).unwrap_or_else(|error| left_over(&error, reporter));
-    Ok(recovered)
+/// Returns an error if a mark cannot be written or removed.
+fn settle_failures(root: &Root, entry: &HistoryEntry) -> Result<()> {
+    let is_done = matches!(entry.outcome, Outcome::Done | Outcome::Finished);
+    if let (true, Some(why), Some(from)) = (is_done, &entry.error, &entry.from)
+        && entry.to.as_ref() != Some(from)
+    {
+        root.set_failure(&failure(root, from, &entry.transaction, why.clone()))?;
+    }
+    entry.permanent.as_ref().map_or(Ok(()), |permanent| root.clear_failure(permanent))
 }
 
-fn run_recovery(
-    root: &Root,
-    lock: &RootLock,
-    record: &JournalRecord,
-    scope: Scope,
-    reporter: &mut dyn Reporter,
-) -> Result<Recovered> {
-    let Recovery { toward, mut steps } = recover(record, &root.observe()?);
-    if scope == Scope::Links {
-        steps.retain(|step| !step.concerns_service());
-    }
-    // With `Scope::Links`, the program that starts the service may be one that the transaction started.
-    if scope == Scope::All {
-        process::kill_leftover_hooks(&record.transaction);
-    }
-    let (transaction, source) = (record.transaction.as_str(), StepSource::Journal);
-    let context = StepContext { root, lock, transaction, staged: None, source };
-    for step in &steps {
-        let applied = context.apply(step, reporter);
-        match (step, applied) {
-            // An unhealthy service must not prevent a person from repairing it.
-            (Step::WaitHealthy { .. }, Err(error)) => reporter.warn(&error.in_one_line()),
-            // The same holds for settings that no longer describe the service.
-            (step, Err(error)) if step.concerns_service() && root.may_have_service() => {
-                reporter.warn(&error.in_one_line());
-            }
-            (_, applied) => {
-                applied.context(|| format!("cannot recover the interrupted `{}`", record.command))?;
-            }
-        }
-    }
-    let outcome = match toward {
-        Toward::Forward => Outcome::Finished,
-        Toward::Back => Outcome::TakenBack,
-    };
-    finish_transaction(root, entry(record, outcome, None, None), reporter);
-    let recovered = Recovered { command: record.command.clone(), toward, steps };
-    reporter.recovered(&recovered);
-    Ok(recovered)
-}
-
-/// Returns a transaction name that is unique on this host. One process may begin several transactions in one second.
-#[must_use]
-pub fn transaction() -> String {
-    static BEGUN: AtomicUsize = AtomicUsize::new(0);
-    let first = format!("{}-{}", clock::now().replace(':', ""), process::own_id());
-    match BEGUN.fetch_add(1, Ordering::Relaxed) {
-        0 => first,
-        more => format!("{first}-{more}"),
-    }
+fn failure(root: &Root, version: &Version, transaction: &str, why: String) -> Failure {
+    let sha256 = root.receipt(version).and_then(|receipt| receipt.sha256);
+    let transaction = transaction.to_owned();
+    Failure { version: version.clone(), transaction, when: clock::now(), why, sha256 }
 }

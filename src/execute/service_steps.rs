@@ -1,15 +1,14 @@
 //! Runs the steps that act on the running service: the move, the move back, and the wait until it is healthy.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use crate::clock;
 use crate::error::{Error, Result};
-use crate::health::{Baseline, Health, Judge, Probe, Sample, Verdict};
+use crate::health::{Baseline, Health, Probe, Sample};
 use crate::plan::{Method, ServiceMove};
-use crate::probe;
 use crate::progress::Progress;
 use crate::root::{Root, RootLock};
-use crate::service::{Ailment, Move, Running, Service, Vitals};
+use crate::service::{Ailment, HealthWatch, Move, Running, Service, Verdict, Vitals};
 use crate::version::Version;
 
 /// How long a service may take to become healthy after a move, by default.
@@ -29,24 +28,18 @@ impl ServiceSteps<'_> {
         motion: &ServiceMove,
         progress: &mut dyn Progress,
     ) -> Result<()> {
-        let move_ = Move { from, to, way: &motion.way, is_back: false };
+        let move_ = Move { from, to, method: &motion.way, is_back: false };
         let (service, health) = (self.service()?, self.root.health(to).unwrap_or_default());
         if motion.baseline == Baseline::Failing || health.probe == Probe::Runs {
-            return self.travel(&move_, &mut |_| Ok(None), progress);
+            return self.move_service(&move_, &mut |_| Ok(None), progress);
         }
         let startup = health.startup_after(motion.way == Method::Restart);
-        let (mut judge, begun) = (Judge::new(&health), clock::since_boot());
-        let mut next = begun;
+        let mut watch = HealthWatch::new(&health, startup);
         let mut ailment = |progress: &dyn Progress| {
-            if clock::since_boot() < next {
-                return Ok(None);
-            }
-            let sample = probe::sample(&service, to, &health, progress)?;
-            let is_starting = clock::since_boot().saturating_sub(begun) < startup;
-            next = clock::since_boot() + health.interval;
-            Ok((judge.take(&sample, is_starting) == Verdict::Unhealthy).then(|| sample.to_string()))
+            let verdict = watch.poll(health.interval, || service.sample_health(to, &health, progress))?;
+            Ok((verdict == Some(Verdict::Unhealthy)).then(|| watch.sample.to_string()))
         };
-        self.travel(&move_, &mut ailment, progress)
+        self.move_service(&move_, &mut ailment, progress)
     }
 
     /// Moves the service back by any method that works. Does nothing if it is back already. Otherwise moves it hot if
@@ -62,27 +55,31 @@ impl ServiceSteps<'_> {
         if service.is_back(from, to, progress).unwrap_or(false) {
             return Ok(());
         }
-        let back = Move { from, to, way: &motion.way, is_back: true };
+        let back = Move { from, to, method: &motion.way, is_back: true };
         let hot = motion.way != Method::Restart && service.is_up(progress).unwrap_or(false);
-        if hot && self.travel(&back, &mut |_| Ok(None), progress).is_ok() {
+        if hot && self.move_service(&back, &mut |_| Ok(None), progress).is_ok() {
             return Ok(());
         }
-        self.travel(&Move { way: &Method::Restart, ..back }, &mut |_| Ok(None), progress)
+        self.move_service(&Move { method: &Method::Restart, ..back }, &mut |_| Ok(None), progress)
     }
 
-    fn travel(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, progress: &mut dyn Progress) -> Result<()> {
-        self.lock.restarting(*move_.way == Method::Restart);
-        let moved = self.service()?.go(move_, ailment, progress);
-        self.lock.restarting(false);
-        moved
+    fn move_service(
+        &self,
+        move_: &Move<'_>,
+        ailment: &mut Ailment<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let service = self.service()?;
+        match move_.method {
+            Method::Restart => self.lock.while_restarting(|| service.perform(move_, ailment, progress)),
+            _ => service.perform(move_, ailment, progress),
+        }
     }
 
     /// Starts a service that is down.
     pub fn start(&self, version: &Version, progress: &mut dyn Progress) -> Result<()> {
-        self.lock.restarting(true);
-        let started = self.service()?.start(version, progress);
-        self.lock.restarting(false);
-        started
+        let service = self.service()?;
+        self.lock.while_restarting(|| service.start(version, progress))
     }
 
     /// Stops a service that was down before it was started.
@@ -104,34 +101,26 @@ impl ServiceSteps<'_> {
         let was_failing = motion.baseline == Baseline::Failing;
         let startup = health.startup_after(motion.way == Method::Restart);
         let within = service.timeouts(version).health.map_or(HEALTH_TIMEOUT.max(startup), |span| span.0);
-        let (mut judge, mut vitals) = (Judge::new(&health), Vitals::of_running());
-        let mut silent = 0;
-        let begun = clock::since_boot();
-        loop {
-            let sample = self.look(&service, version, &health, motion, progress)?;
-            let waited = clock::since_boot().saturating_sub(begun);
-            let verdict = judge.take(&sample, was_failing || waited < startup);
-            silent = if sample.tells() { 0 } else { silent + 1 };
-            let is_enough = motion.baseline == Baseline::Known && silent >= health.healthy_after;
+        let mut vitals = Vitals::of_running();
+        let check = |progress: &dyn Progress| self.look(&service, version, &health, motion, progress);
+        let excused_for = if was_failing { Duration::MAX } else { startup };
+        HealthWatch::new(&health, excused_for).run(health.interval, progress, check, |watch, progress| {
             if !was_failing && let Some(how) = vitals.lost(&service, progress)? {
                 return Err(ended(version, &how));
             }
-            if (verdict == Verdict::Healthy || is_enough) && !vitals.is_in_doubt() {
-                return Ok(());
+            let is_enough = motion.baseline == Baseline::Known && watch.silent() >= health.healthy_after;
+            if (watch.verdict == Verdict::Healthy || is_enough) && !vitals.is_in_doubt() {
+                return Ok(ControlFlow::Break(()));
             }
-            // An answer such as 404 does not tell whether a service is healthy. But a new release that gives no other
-            // answer has not proved healthy.
-            let is_answer = matches!(sample, Sample::CannotTell(_)) && health.probe != Probe::Runs;
-            let is_untold = is_answer && silent >= health.unhealthy_after && waited >= startup;
-            let is_decided = is_given_up(motion.baseline, verdict, is_untold);
-            if is_decided || waited >= within && sample != Sample::Healthy {
+            let is_decided = is_given_up(motion.baseline, watch, &health, startup);
+            if is_decided || watch.waited >= within && watch.sample != Sample::Healthy {
                 let within = (!is_decided).then_some(within);
-                return conclude(version, &sample, motion.baseline, within);
+                return conclude(version, &watch.sample, motion.baseline, within).map(ControlFlow::Break);
             }
-            let left = within.saturating_sub(waited);
-            progress.waiting(&format!("Waiting for {version} to be healthy ({sample})"), left);
-            pause(health.interval.min(left), progress)?;
-        }
+            let left = within.saturating_sub(watch.waited);
+            progress.waiting(&format!("Waiting for {version} to be healthy ({})", watch.sample), left);
+            Ok(ControlFlow::Continue(left))
+        })
     }
 
     /// Takes one health sample. It counts as healthy only while no process of another release serves beside this one.
@@ -143,7 +132,7 @@ impl ServiceSteps<'_> {
         motion: &ServiceMove,
         progress: &dyn Progress,
     ) -> Result<Sample> {
-        let sample = probe::sample(service, version, health, progress)?;
+        let sample = service.sample_health(version, health, progress)?;
         if sample != Sample::Healthy || motion.baseline != Baseline::Sound || health.probe == Probe::Runs {
             return Ok(sample);
         }
@@ -167,10 +156,14 @@ fn ended(version: &Version, how: &str) -> Error {
 
 /// Returns whether the wait ends before its timeout. A wait after a rollback does not, because no release is left to
 /// return to.
-fn is_given_up(baseline: Baseline, verdict: Verdict, is_untold: bool) -> bool {
+fn is_given_up(baseline: Baseline, watch: &HealthWatch, health: &Health, startup: Duration) -> bool {
+    // An answer such as 404 does not tell whether a service is healthy. But a new release that gives no other answer
+    // has not proved healthy.
+    let is_answer = matches!(watch.sample, Sample::CannotTell(_)) && health.probe != Probe::Runs;
+    let is_untold = is_answer && watch.silent() >= health.unhealthy_after && watch.waited >= startup;
     match baseline {
-        Baseline::Sound => verdict == Verdict::Unhealthy || is_untold,
-        Baseline::Failing => verdict == Verdict::Unhealthy,
+        Baseline::Sound => watch.verdict == Verdict::Unhealthy || is_untold,
+        Baseline::Failing => watch.verdict == Verdict::Unhealthy,
         Baseline::Known => false,
     }
 }
@@ -185,9 +178,4 @@ fn conclude(version: &Version, sample: &Sample, baseline: Baseline, within: Opti
         within.map_or_else(String::new, |time| format!(" within {}", humantime::format_duration(time)));
     Err(Error::failed(format!("release {version} did not become healthy{when}"))
         .because(Error::failed(sample.to_string())))
-}
-
-/// Sleeps in short intervals, so that an interruption takes effect soon.
-fn pause(time: Duration, progress: &dyn Progress) -> Result<()> {
-    clock::poll_until(time, Duration::from_millis(50), |_| progress.go_on().map(|()| None::<()>)).map(drop)
 }

@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::background;
 use crate::clock;
-use crate::detach;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{Reporter, Scope};
-use crate::health::{Judge, Sample, Verdict};
+use crate::health::Sample;
 use crate::journal;
 use crate::plan::TrialEnd;
-use crate::probe;
 use crate::process::Identity;
 use crate::progress::Progress;
 use crate::root::{Root, Trial};
-use crate::service::Service;
+use crate::service::{HealthWatch, Service, Verdict};
 
 use super::session::{Common, Mode, Session, by_guard};
 use super::trial_end::revert_in;
@@ -45,27 +44,27 @@ pub fn guard(root: &Root, ordered_by: Identity, reporter: &mut dyn Reporter) -> 
         Guard { root: root.clone(), ordered_by, watched: None, seen: None, failed: 0, did: Vec::new() };
     let post = root.guard_lock()?;
     let (mut on_duty, mut stood_by) = (false, false);
-    loop {
+    clock::poll(POLL_INTERVAL, || {
         reporter.go_on()?;
         guard.root.read_again();
         let duty = guard.duty()?;
         guard.see(&duty);
         if duty == Duty::Over {
-            return Ok(Guarded { did: guard.did });
+            return Ok(Some(Guarded { did: std::mem::take(&mut guard.did) }));
         }
         if !on_duty {
             on_duty = post.try_lock().is_ok();
             if on_duty && stood_by {
                 // This guard was on stand-by and is now on duty, so another one must stand by.
-                detach::stand_in(root, ordered_by)?;
+                background::stand_in(root, ordered_by)?;
             }
             stood_by = !on_duty;
         }
         if on_duty {
             guard.attend(duty, reporter)?;
         }
-        clock::sleep(POLL_INTERVAL);
-    }
+        Ok(None)
+    })
 }
 
 #[derive(Debug, PartialEq)]
@@ -83,20 +82,12 @@ enum Duty {
 struct Guard {
     root: Root,
     ordered_by: Identity,
-    watched: Option<Watched>,
+    /// The health samples of the watched trial, and its transaction.
+    watched: Option<(String, HealthWatch)>,
     /// The transaction of the trial that was seen last.
     seen: Option<String>,
     failed: u32,
     did: Vec<String>,
-}
-
-/// The health checks of a watched trial.
-struct Watched {
-    transaction: String,
-    judge: Judge,
-    verdict: Verdict,
-    sample: Sample,
-    next: Duration,
 }
 
 impl Guard {
@@ -121,7 +112,7 @@ impl Guard {
             Duty::Wait | Duty::Recover => return,
         };
         if now != self.seen.as_ref() {
-            self.seen.iter().for_each(|ended| detach::stop_deadline(&self.root, ended));
+            self.seen.iter().for_each(|ended| background::stop_deadline(&self.root, ended));
             self.seen = now.cloned();
         }
     }
@@ -183,26 +174,15 @@ impl Guard {
         let declared = self.root.health(&trial.version);
         let untold = declared.as_ref().err().map(|error| Sample::CannotTell(error.in_one_line()));
         let health = declared.unwrap_or_default();
-        let now = clock::since_boot();
-        let fresh = || Watched {
-            transaction: trial.transaction.clone(),
-            judge: Judge::new(&health),
-            verdict: Verdict::Open,
-            sample: Sample::CannotTell("it was not checked yet".into()),
-            next: now,
-        };
-        let known = self.watched.take().filter(|watched| watched.transaction == trial.transaction);
-        let watched = self.watched.insert(known.unwrap_or_else(fresh));
-        if now >= watched.next {
-            watched.sample = match (Service::of(&self.root), untold) {
-                (_, Some(untold)) => untold,
-                (Some(service), None) => probe::sample(&service, &trial.version, &health, progress)?,
-                (None, None) => Sample::CannotTell("the settings no longer name a service".into()),
-            };
-            watched.verdict = watched.judge.take(&watched.sample, false);
-            watched.next = clock::since_boot() + health.interval;
-        }
-        Ok((watched.verdict, watched.sample.clone()))
+        let known = self.watched.take().filter(|(transaction, _)| *transaction == trial.transaction);
+        let fresh = || (trial.transaction.clone(), HealthWatch::new(&health, Duration::ZERO));
+        let (_, watch) = self.watched.insert(known.unwrap_or_else(fresh));
+        watch.poll(health.interval, || match (Service::of(&self.root), untold) {
+            (_, Some(untold)) => Ok(untold),
+            (Some(service), None) => service.sample_health(&trial.version, &health, progress),
+            (None, None) => Ok(Sample::CannotTell("the settings no longer name a service".into())),
+        })?;
+        Ok((watch.verdict, watch.sample.clone()))
     }
 
     fn revert(&self, trial: &Trial, why: &str, reporter: &mut dyn Reporter) -> Result<Option<String>> {

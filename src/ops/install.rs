@@ -148,18 +148,18 @@ fn watchable(
 /// no guard is left to end the trial.
 fn follow(root: &Root, version: &Version, reporter: &mut dyn Reporter) -> Result<ReleaseState> {
     let mut attended = clock::since_boot();
-    loop {
+    clock::poll(POLL_INTERVAL, || {
         let now = root.observe()?;
         match (root.trial(&now)?, now.state(version)) {
             // The links show the end of the trial before the service has moved.
             _ if journal::is_open(root)? => {}
             (Some(trial), _) => reporter.waiting(&format!("Watching the health of {version}"), trial.left()),
-            (None, Some(ReleaseState::Permanent)) => return Ok(ReleaseState::Permanent),
+            (None, Some(ReleaseState::Permanent)) => return Ok(Some(ReleaseState::Permanent)),
             (None, _) => return Err(reverted(root, &now, version, reporter)),
         }
         if reporter.interrupted() {
             reporter.warn("the trial continues without this command; run `tenure status` to see its state");
-            return Ok(ReleaseState::Current);
+            return Ok(Some(ReleaseState::Current));
         }
         if root.is_guarded()? || root.lock_holder().is_some() {
             attended = clock::since_boot();
@@ -170,8 +170,8 @@ fn follow(root: &Root, version: &Version, reporter: &mut dyn Reporter) -> Result
             )
             .hint("run `tenure status` to see which release runs, or `tenure revert` to end the trial"));
         }
-        clock::sleep(POLL_INTERVAL);
-    }
+        Ok(None)
+    })
 }
 
 /// Returns the error for a trial that was rolled back: the reason, and which release runs now.

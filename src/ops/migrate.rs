@@ -10,6 +10,7 @@ use crate::data::{DataFormat, Migration, OnDisk, Stage, migrated};
 use crate::error::{Error, Result};
 use crate::execute::{self, Reporter};
 use crate::hook::{Hook, HookContext, Task};
+use crate::journal;
 use crate::progress::Progress;
 use crate::root::{HistoryEntry, Outcome, Root};
 use crate::version::Version;
@@ -79,7 +80,7 @@ fn begin(root: &Root, options: &Migrate, reporter: &mut dyn Reporter) -> Result<
     let to = if at_work { None } else { wanted(root, &known, &version)? };
     if let (Some(to), true) = (to, acts) {
         let old = known.unfinished().and_then(|earlier| earlier.old.clone());
-        let id = format!("{}-data", execute::transaction());
+        let id = format!("{}-data", journal::new_transaction());
         let migration = Migration::due(id, clock::now(), &version, old.as_ref(), to);
         execute::begin_migration(root, &known.to_migrate(), migration)?;
     }
@@ -128,7 +129,7 @@ fn restored(
         root.recorded_data().iter().for_each(execute::end_left_over);
         root.record_data(&restored, &post)?;
         drop(post);
-        let (transaction, invocation) = (execute::transaction(), &session.common.invocation);
+        let (transaction, invocation) = (journal::new_transaction(), &session.common.invocation);
         let entry = HistoryEntry {
             transaction,
             command: invocation.command.clone(),
@@ -153,21 +154,21 @@ fn restored(
 /// # Errors
 /// Returns an error if the root cannot be read.
 pub(super) fn follow(root: &Root, reporter: &mut dyn Reporter) -> Result<OnDisk> {
-    loop {
+    clock::poll(POLL_INTERVAL, || {
         let known = root.data(&root.observe()?)?;
         match known.unfinished() {
             Some(migration) if migration.stage != Stage::Failed => {
                 reporter.working(&format!("Migrating the data {migration}"));
             }
-            _ => return Ok(known),
+            _ => return Ok(Some(known)),
         }
         if reporter.interrupted() {
             reporter
                 .warn("the migration continues without this command; run `tenure status` to see its state");
-            return Ok(known);
+            return Ok(Some(known));
         }
-        clock::sleep(POLL_INTERVAL);
-    }
+        Ok(None)
+    })
 }
 
 /// Returns the error for a failed migration.
@@ -218,8 +219,7 @@ pub fn migrator(root: &Root, id: &str, reporter: &mut dyn Reporter) -> Result<Mi
 
 fn run(root: &Root, migration: &Migration, progress: &dyn Progress) -> Result<()> {
     let version = &migration.version;
-    let manifest = root.manifest(version)?;
-    let hook = Hook::needed(root, version, manifest.as_ref(), Task::Migrate)?;
+    let hook = Hook::needed(root, version, Task::Migrate)?;
     let errand = HookContext {
         action: "migrate",
         old: migration.old.as_ref(),

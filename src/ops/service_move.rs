@@ -1,15 +1,18 @@
 //! Decides how the running service follows the links: whether there is a service, how it moves, and its health.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use crate::error::Result;
 use crate::execute::Reporter;
-use crate::health::{Baseline, Judge, Sample, Verdict};
+use crate::health::{Baseline, Sample};
 use crate::manifest::Manifest;
 use crate::plan::{Method, Request, Restart, ServiceMove};
 use crate::policy::{self, HopKind};
-use crate::probe;
+use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
-use crate::service::Service;
+use crate::service::{HealthWatch, Service, Verdict};
 use crate::version::Version;
 
 use super::session::Mode;
@@ -39,11 +42,11 @@ pub(super) fn choose_method(
         policy::hot_rule(current, target, hot_from(higher.as_ref()))?;
     }
     let Some(service) = up(root, request.start, reporter)? else { return Ok(None) };
-    service.telling(target, manifest, reporter)?;
+    service.check_identifiable(target, manifest, reporter)?;
     let way = match request.restart {
         Restart::Asked => Method::Restart,
         Restart::IfNeeded => hot(&service, current, target, higher.as_ref()).unwrap_or(Method::Restart),
-        Restart::Forbidden => service.hot_way(current, target, higher.as_ref())?,
+        Restart::Forbidden => service.hot_method(current, target, higher.as_ref())?,
     };
     let baseline = match mode {
         Mode::Act => baseline(&service, current, reporter)?,
@@ -82,7 +85,7 @@ pub(super) fn back(
 /// Returns how the service moves without a stop; `None` if the rules forbid it, or if there is no hot method.
 fn hot(service: &Service<'_>, from: &Version, to: &Version, higher: Option<&Manifest>) -> Option<Method> {
     let is_allowed = policy::hop(from, to, hot_from(higher)) == HopKind::Hot;
-    is_allowed.then(|| service.hot_way(from, to, higher).ok())?
+    is_allowed.then(|| service.hot_method(from, to, higher).ok())?
 }
 
 const IS_DOWN: &str = "the service is down: only the links are switched, and its next start uses them";
@@ -158,18 +161,15 @@ fn baseline(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporte
 /// Returns the last of several samples if the service fails repeatedly.
 fn failing(service: &Service<'_>, current: &Version, reporter: &mut dyn Reporter) -> Result<Option<Sample>> {
     let health = service.root().health(current)?;
-    let mut judge = Judge::new(&health);
-    for look in 1..=health.unhealthy_after {
-        let sample = probe::sample(service, current, &health, reporter)?;
-        if sample == Sample::Healthy {
-            return Ok(None);
-        }
-        if judge.take(&sample, false) == Verdict::Unhealthy {
-            return Ok(Some(sample));
-        }
-        if look < health.unhealthy_after {
-            crate::clock::sleep(health.interval);
-        }
-    }
-    Ok(None)
+    let check = |progress: &dyn Progress| service.sample_health(current, &health, progress);
+    let mut looks = 0;
+    HealthWatch::new(&health, Duration::ZERO).run(health.interval, reporter, check, |watch, _| {
+        looks += 1;
+        Ok(match (&watch.sample, watch.verdict) {
+            (Sample::Healthy, _) => ControlFlow::Break(None),
+            (sample, Verdict::Unhealthy) => ControlFlow::Break(Some(sample.clone())),
+            _ if looks == health.unhealthy_after => ControlFlow::Break(None),
+            _ => ControlFlow::Continue(health.interval),
+        })
+    })
 }

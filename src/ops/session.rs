@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::detach;
+use crate::background;
 use crate::error::{Context, Error, Result};
 use crate::execute::{self, Invocation, Recovered, Reporter, Scope, Staged};
 use crate::journal::{self, JournalState};
@@ -184,7 +184,7 @@ pub fn guard_trial(root: &Root) -> Result<()> {
     match root.trial(&root.observe()?)? {
         Some(trial) if !root.is_guarded()? => {
             let name = format!("{}-again-{}", trial.transaction, process::own_id());
-            detach::guard(root, &name, Identity::own())
+            background::guard(root, &name, Identity::own())
         }
         _ => Ok(()),
     }

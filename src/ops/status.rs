@@ -12,7 +12,6 @@ use crate::fs as disk;
 use crate::health::Sample;
 use crate::journal::{self, JournalState};
 use crate::plan::{TrialEnd, recover};
-use crate::probe;
 use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::{Failure, Root, Trial, TrialRecord, trials};
@@ -248,15 +247,15 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// free, the journal that was read before may be closed by now.
 fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Result<Option<Unfinished>> {
     let mut seen = None;
-    loop {
+    clock::poll(AGAIN, || {
         let record = match journal::find(root)? {
-            JournalState::Nothing => return Ok(None),
+            JournalState::Nothing => return Ok(Some(None)),
             JournalState::Damaged => {
                 let message = format!("the journal {} is damaged", root.journal().display());
                 let hints =
                     vec!["run `tenure boot`, or any command that changes something, to move it aside".into()];
                 problems.push(Problem { state: RootState::Broken, message, hints });
-                return Ok(None);
+                return Ok(Some(None));
             }
             JournalState::Open(record) => record,
         };
@@ -266,11 +265,11 @@ fn unfinished(root: &Root, now: &Snapshot, problems: &mut Vec<Problem>) -> Resul
             let recovery = recover(&record, now);
             let (command, by, started) = (record.command, record.by, record.started);
             let at_work = (!is_hidden).then_some(pid.is_some());
-            return Ok(Some(Unfinished { recovery, at_work, pid, command, by, started }));
+            return Ok(Some(Some(Unfinished { recovery, at_work, pid, command, by, started })));
         }
         seen = Some(record.transaction);
-        clock::sleep(AGAIN);
-    }
+        Ok(None)
+    })
 }
 
 /// Returns the state of the data. A recorded migration without a process may be about to begin, by a command that is
@@ -321,7 +320,7 @@ fn serving(
     };
     let health = match up {
         Some(true) => Some(match root.health(current) {
-            Ok(declared) => probe::sample(&service, current, &declared, progress)?,
+            Ok(declared) => service.sample_health(current, &declared, progress)?,
             Err(error) => Sample::CannotTell(error.in_one_line()),
         }),
         _ => None,

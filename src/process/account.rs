@@ -5,7 +5,7 @@ use std::io;
 use std::process::{Child, Command};
 use std::thread;
 
-use nix::unistd::{User, geteuid, getgrouplist};
+use nix::unistd::{Uid, User, geteuid, getgrouplist};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use rustix::{fs as raw, io::Errno};
 
@@ -103,4 +103,16 @@ impl From<User> for Account {
         let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
         Self { name: user.name, uid, gid, home, first: Some(gid) }
     }
+}
+
+/// Returns the name of a user, or the user id in digits if the user has no name.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// Returns the name of the real user of this process.
+#[must_use]
+pub fn whoami() -> String {
+    user_name(Uid::current().as_raw())
 }

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{AccessFlags, Pid, Uid, User, access};
+use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::error::{Context, Error, Kind, Result};
 
-pub use account::Account;
-pub use run::{Program, ProgramEnd, ask, detach, end_all, output_in_memory, run, tail};
+pub use account::{Account, user_name, whoami};
+pub use run::{Program, ProgramEnd, ask, detach, end_all, kill_leftover_hooks, output_in_memory, run, tail};
 pub use sockets::{Address, Listeners};
 
 /// A process.
@@ -62,13 +62,14 @@ pub fn ids() -> impl Iterator<Item = u32> {
 fn runs_from(pid: u32, dir: &Path) -> bool {
     let proc = Path::new("/proc").join(pid.to_string());
     let leads = |link: &str| fs::read_link(proc.join(link)).is_ok_and(|target| target.starts_with(dir));
-    leads("exe") || leads("cwd") || maps(&proc, dir)
+    leads("exe") || leads("cwd") || mapped_files(&proc).iter().any(|file| file.starts_with(dir))
 }
 
-/// A line of `maps` ends with the path of the mapped file, if there is one.
-fn maps(proc: &Path, dir: &Path) -> bool {
-    let mapped = |line: &str| line.find('/').is_some_and(|at| Path::new(&line[at..]).starts_with(dir));
-    fs::read(proc.join("maps")).is_ok_and(|text| String::from_utf8_lossy(&text).lines().any(mapped))
+/// Returns the files that a process maps. A line of `maps` ends with the path of the file, if there is one.
+fn mapped_files(proc: &Path) -> Vec<PathBuf> {
+    let text = fs::read(proc.join("maps")).unwrap_or_default();
+    let file = |line: &str| line.find('/').map(|at| PathBuf::from(&line[at..]));
+    String::from_utf8_lossy(&text).lines().filter_map(file).collect()
 }
 
 /// Returns a process and all its descendants that are alive.
@@ -93,26 +94,16 @@ fn children_of(pid: u32) -> Vec<u32> {
             lists.iter().flat_map(|l| l.split_whitespace()).filter_map(|id| id.parse().ok()).collect()
         }
         // Some kernels are built without these lists.
-        None => ids().filter(|child| parent_of(*child) == Some(pid)).collect(),
+        None => ids().filter(|child| stat(*child).is_some_and(|stat| stat.parent == pid)).collect(),
     }
-}
-
-/// Returns the parent of a process, or `None` for a zombie, which runs nothing.
-fn parent_of(pid: u32) -> Option<u32> {
-    stat(pid).filter(|stat| !stat.is_zombie).map(|stat| stat.parent)
 }
 
 /// Returns the paths that show what a process runs from, the most reliable first: executable, working directory,
 /// arguments, mapped files. Paths that this user may not read are left out.
 pub fn places_of(pid: u32) -> impl Iterator<Item = PathBuf> {
     let proc = Path::new("/proc").join(pid.to_string());
-    let maps =
-        std::iter::once_with(move || fs::read(proc.join("maps")).unwrap_or_default()).flat_map(|text| {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            let mapped = |line: &str| line.find('/').map(|at| PathBuf::from(&line[at..]));
-            text.lines().filter_map(mapped).collect::<Vec<_>>()
-        });
-    signs_of(pid).chain(maps)
+    let mapped = std::iter::once_with(move || mapped_files(&proc)).flatten();
+    signs_of(pid).chain(mapped)
 }
 
 /// Returns the paths of [`places_of`] without the mapped files, which take long to read.
@@ -176,10 +167,8 @@ fn control_groups_of(pid: u32) -> Vec<String> {
 #[must_use]
 pub fn in_other_namespace(pid: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u32> {
     let called = |own: &u32| {
-        let status = fs::read_to_string(format!("/proc/{own}/status")).unwrap_or_default();
-        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-        let ids: Vec<&str> = ids.split_whitespace().collect();
-        ids.len() > 1 && ids.last().and_then(|id| id.parse().ok()) == Some(pid)
+        let ids = ids_in_status(*own, "NSpid:").unwrap_or_default();
+        ids.len() > 1 && ids.last() == Some(&pid)
     };
     let mut found = ids().filter(called).filter(|own| is_wanted(*own));
     found.next().filter(|_| found.next().is_none())
@@ -188,10 +177,15 @@ pub fn in_other_namespace(pid: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u
 /// Returns the users besides root that may signal a process: its real and saved user (kill(2)). `None` if it is gone.
 #[must_use]
 pub fn users_of(pid: u32) -> Option<[u32; 2]> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    let uids: Vec<u32> = line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect();
+    let uids = ids_in_status(pid, "Uid:")?;
     Some([*uids.first()?, *uids.get(2)?])
+}
+
+/// Returns the numbers in a line of /proc/PID/status that begins with `key`.
+fn ids_in_status(pid: u32, key: &str) -> Option<Vec<u32>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.split_whitespace().filter_map(|id| id.parse().ok()).collect())
 }
 
 /// Sends a signal to a process.
@@ -213,7 +207,7 @@ pub fn name_of(pid: u32) -> String {
 /// Returns whether a process with this id exists and is not a zombie.
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
-    stat(pid).is_some_and(|stat| !stat.is_zombie)
+    stat(pid).is_some()
 }
 
 /// The identity of a process, which distinguishes it from a later process with the same id.
@@ -235,13 +229,13 @@ impl Identity {
     /// Returns the identity of the process with this id, or `None` if there is none or it is a zombie.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
-        stat(pid).filter(|stat| !stat.is_zombie).map(|stat| Self { pid, born: stat.born })
+        stat(pid).map(|stat| Self { pid, born: stat.born })
     }
 
     /// Returns whether this process still exists and is not a zombie.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.born == self.born && !stat.is_zombie)
+        stat(self.pid).is_some_and(|stat| stat.born == self.born)
     }
 }
 
@@ -264,19 +258,19 @@ impl FromStr for Identity {
 
 /// The fields of proc_pid_stat(5) that this module uses.
 struct Stat {
-    is_zombie: bool,
     parent: u32,
     group: u32,
     session: u32,
     born: u64,
 }
 
+/// Returns the fields of a process; `None` for a zombie, which runs nothing.
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
     let number = |at: usize| fields.get(at)?.parse().ok();
-    Some(Stat {
-        is_zombie: matches!(fields.first(), Some(&"Z" | &"X")),
+    let is_zombie = matches!(fields.first(), Some(&"Z" | &"X"));
+    (!is_zombie).then_some(Stat {
         parent: number(1)?,
         group: number(2)?,
         session: number(3)?,
@@ -287,15 +281,7 @@ fn stat(pid: u32) -> Option<Stat> {
 /// Returns whether any process of this group runs. Zombies do not count: an init process that is not a service
 /// manager may take long to reap them.
 fn is_group_alive(leader: u32) -> bool {
-    ids().filter_map(stat).any(|stat| stat.group == leader && !stat.is_zombie)
-}
-
-/// Ends the programs that a transaction was running when its Tenure process was killed. Otherwise they would keep
-/// changing what is being rolled back. A daemon that such a program left in its own session keeps running.
-pub fn kill_leftover_hooks(transaction: &str) {
-    let leads = |pid: u32| stat(pid).is_some_and(|s| s.group == pid && s.session != pid && !s.is_zombie);
-    let orphans: Vec<u32> = ids().filter(|pid| leads(*pid) && is_of(*pid, transaction)).collect();
-    orphans.into_iter().for_each(|pid| run::end_group(pid, &mut || {}));
+    ids().filter_map(stat).any(|stat| stat.group == leader)
 }
 
 /// Returns whether a transaction started a process, according to the environment that the process started with.
@@ -332,18 +318,6 @@ pub fn own_program() -> Result<PathBuf> {
 /// Returns an error if this process leads a process group, which is then its own already.
 pub fn leave_session() -> Result<()> {
     nix::unistd::setsid().map(drop).context(|| "cannot start a session")
-}
-
-/// Returns the name of a user, or the user id in digits if the user has no name.
-#[must_use]
-pub fn user_name(uid: u32) -> String {
-    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
-}
-
-/// Returns the name of the real user of this process.
-#[must_use]
-pub fn whoami() -> String {
-    user_name(Uid::current().as_raw())
 }
 
 /// A flag that is set when a signal asks this process to end.

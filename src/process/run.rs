@@ -15,7 +15,7 @@ use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::progress::{NoProgress, Progress};
 
-use super::{Account, Identity, is_group_alive};
+use super::{Account, Identity, ids, is_group_alive, is_of, stat};
 
 /// The interval at which a process is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -152,7 +152,7 @@ fn end(child: &mut Child) {
 }
 
 /// Ends a process group with SIGTERM, then with SIGKILL after at most `GRACE`.
-pub(super) fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
+fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
     let Ok(group) = i32::try_from(leader).map(Pid::from_raw) else { return };
     // The group may be gone already.
     let _ = killpg(group, Signal::SIGTERM);
@@ -161,6 +161,14 @@ pub(super) fn end_group(leader: u32, meanwhile: &mut dyn FnMut()) {
         Ok((!is_group_alive(leader)).then_some(()))
     });
     let _ = killpg(group, Signal::SIGKILL);
+}
+
+/// Ends the programs that a transaction was running when its Tenure process was killed. Otherwise they would keep
+/// changing what is being rolled back. A daemon that such a program left in its own session keeps running.
+pub fn kill_leftover_hooks(transaction: &str) {
+    let leads = |pid: u32| stat(pid).is_some_and(|s| s.group == pid && s.session != pid);
+    let orphans: Vec<u32> = ids().filter(|pid| leads(*pid) && is_of(*pid, transaction)).collect();
+    orphans.into_iter().for_each(|pid| end_group(pid, &mut || {}));
 }
 
 /// Ends processes with SIGTERM, and with SIGKILL those that do not end.
@@ -218,9 +226,12 @@ pub fn tail(mut output: &File) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
+
+    fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
+        let polled = clock::poll_until(GRACE * 30, POLL_INTERVAL, |_| Ok(condition().then_some(())));
+        polled.unwrap().is_some()
+    }
 
     fn shell(script: &str, within: Duration) -> (ProgramEnd, String) {
         let output = output_in_memory().unwrap();
@@ -253,11 +264,7 @@ mod tests {
         let (end, said) = shell(script, Duration::from_millis(200));
         assert_eq!(end, ProgramEnd::Late);
         let child: u32 = said.trim().parse().unwrap();
-        let begun = Instant::now();
-        while super::super::is_alive(child) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{child} is still alive");
-            clock::sleep(POLL_INTERVAL);
-        }
+        assert!(comes_true(|| !super::super::is_alive(child)), "{child} is still alive");
     }
 
     #[test]
@@ -268,15 +275,10 @@ mod tests {
         let mut child = command.spawn().unwrap();
         assert!(is_group_alive(child.id()));
         drop(child.stdin.take());
-        let begun = Instant::now();
         // The child is not reaped yet.
-        while is_group_alive(child.id()) {
-            assert!(begun.elapsed() < Duration::from_secs(60));
-            clock::sleep(POLL_INTERVAL);
-        }
+        assert!(comes_true(|| !is_group_alive(child.id())));
         assert!(
-            super::super::parent_of(child.id()).is_none()
-                && killpg(Pid::from_raw(child.id().try_into().unwrap()), None).is_ok()
+            stat(child.id()).is_none() && killpg(Pid::from_raw(child.id().try_into().unwrap()), None).is_ok()
         );
         child.wait().unwrap();
     }

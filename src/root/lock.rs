@@ -1,4 +1,4 @@
-//! The lock of a root, which one writer holds at a time, and its holder.
+//! The lock of a root, which one writer holds at a time, its holder, and the lock of the guard.
 
 use std::cell::RefCell;
 use std::fs::{File, TryLockError};
@@ -70,8 +70,15 @@ impl RootLock {
         Ok(lock)
     }
 
-    /// Records for `tenure boot` whether the holder of the lock has ordered a start of the service.
-    pub fn restarting(&self, restarting: bool) {
+    /// Calls `start`, which orders a start of the service, and records this meanwhile for `tenure boot`.
+    pub fn while_restarting<T>(&self, start: impl FnOnce() -> T) -> T {
+        self.set_restarting(true);
+        let started = start();
+        self.set_restarting(false);
+        started
+    }
+
+    fn set_restarting(&self, restarting: bool) {
         self.holder.borrow_mut().restarting = restarting;
         self.tell();
     }
@@ -125,6 +132,23 @@ impl Root {
         let told = self.lock_holder().is_some_and(|holder| holder.restarting);
         let held = || disk::open_file(&self.lock()).is_ok_and(|file| file.try_lock_shared().is_err());
         told && held()
+    }
+
+    /// Opens the file that the active guard locks.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be opened.
+    pub fn guard_lock(&self) -> Result<File> {
+        // The file does not go through staging, because a guard does not hold the root's lock.
+        disk::open_kept(&self.own().join("guard"), &self.own(), 0o600, self.owner)
+    }
+
+    /// Returns whether a guard is active.
+    ///
+    /// # Errors
+    /// Returns an error if the lock file cannot be opened.
+    pub fn is_guarded(&self) -> Result<bool> {
+        Ok(self.guard_lock()?.try_lock().is_err())
     }
 }
 

@@ -1,28 +1,21 @@
-//! The root of one service: every path in it, and the users who may change it.
+//! The root of one service: where it is, its settings, and the users who may change it.
 
-mod data;
-mod declared;
-mod failure;
-mod history;
-mod home;
 mod lock;
 mod observe;
+mod places;
 mod receipt;
-mod rules;
-mod trial;
+mod records;
 mod trials;
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
-pub use data::MigrationPost;
-pub use declared::manifest_in;
-pub use failure::Failure;
-pub use history::{HistoryEntry, Outcome};
 pub use lock::{Holder, RootLock};
+pub use observe::manifest_in;
 pub use receipt::Receipt;
-pub use trial::Trial;
-pub use trials::{TrialOutcome, TrialRecord, trials};
+pub use records::{Failure, HistoryEntry, MigrationPost, Outcome};
+pub use trials::{Trial, TrialOutcome, TrialRecord, trials};
 
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, DirPath, FileKind};
@@ -31,12 +24,9 @@ use crate::outside;
 use crate::ownership::Owned;
 use crate::process;
 use crate::release::LinkName;
-use crate::settings::{SETTINGS, Settings};
+use crate::settings::{SETTINGS, Settings, Unread};
 use crate::tree::Owner;
 use crate::version::Version;
-
-use home::Home;
-use rules::Rules;
 
 /// The maximum size of the settings or of a manifest, in bytes.
 const TEXT_LIMIT: u64 = 1 << 20;
@@ -76,8 +66,8 @@ fn open(path: &Path) -> Result<DirPath> {
 pub struct Root {
     place: DirPath,
     owner: Owner,
-    home: Home,
-    rules: Rules,
+    releases: ReleasesDir,
+    loaded: LoadedSettings,
 }
 
 impl Root {
@@ -122,14 +112,14 @@ impl Root {
     fn open(path: &Path) -> Result<Self> {
         let place = open(path)?;
         let owner = disk::owner(&place)?;
-        let (home, rules) = (Home::find(&place, owner)?, Rules::read(&place));
-        Ok(Self { place, owner, home, rules })
+        let (releases, loaded) = (ReleasesDir::find(&place, owner)?, LoadedSettings::read(&place));
+        Ok(Self { place, owner, releases, loaded })
     }
 
     /// Returns the root, with `timeouts` overriding those in its settings.
     #[must_use]
     pub fn within(mut self, timeouts: Timeouts) -> Self {
-        self.rules.settings.timeouts = timeouts.or(self.rules.settings.timeouts);
+        self.loaded.settings.timeouts = timeouts.or(self.loaded.settings.timeouts);
         self
     }
 
@@ -160,7 +150,7 @@ impl Root {
 
     fn set_name(&mut self, name: &str) -> Result<()> {
         let file = self.place.join(SETTINGS);
-        match &self.rules.settings.name {
+        match &self.loaded.settings.name {
             Some(present) if present == name => return Ok(()),
             present if disk::exists(&file) => {
                 let says = present.as_deref().unwrap_or("no product");
@@ -173,8 +163,8 @@ impl Root {
             _ => {}
         }
         let text = format!("name = {name:?}\n");
-        self.rules.settings = Settings::parse(SETTINGS, &text)?;
-        disk::write_durable(&file, &self.staging(), text.as_bytes(), 0o644, self.owner).map(drop)
+        self.loaded.settings = Settings::parse(SETTINGS, &text)?;
+        self.write_record(&file, text.as_bytes())
     }
 
     /// Creates the directories that Tenure uses for itself.
@@ -284,64 +274,15 @@ impl Root {
         }
     }
 
-    /// Returns the absolute path, without symlinks.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.place.path()
-    }
-
-    /// Returns the path of the root as a [`DirPath`].
-    #[must_use]
-    pub fn place(&self) -> &DirPath {
-        &self.place
-    }
-
-    /// Returns the owner of the root, who also owns everything that Tenure creates in it.
-    #[must_use]
-    pub fn owner(&self) -> Owner {
-        self.owner
-    }
-
     /// Returns the operator's settings, as far as they can be used.
     #[must_use]
     pub fn settings(&self) -> &Settings {
-        &self.rules.settings
+        &self.loaded.settings
     }
 
-    /// Returns the directory for files that outlive releases.
-    #[must_use]
-    pub fn shared(&self) -> DirPath {
-        self.place.join("shared")
-    }
-
-    /// Returns the directory in which Tenure writes its own files before it renames them.
-    #[must_use]
-    pub fn staging(&self) -> DirPath {
-        self.own().join("staging")
-    }
-
-    /// Returns the directory that files are moved to before they are deleted.
-    #[must_use]
-    pub fn trash(&self) -> DirPath {
-        self.own().join("trash")
-    }
-
-    /// Returns the journal of the transaction under way.
-    #[must_use]
-    pub fn journal(&self) -> DirPath {
-        self.own().join("journal")
-    }
-
-    /// Returns the path that an unreadable journal is moved to.
-    #[must_use]
-    pub fn damaged_journal(&self) -> DirPath {
-        self.own().join("journal.damaged")
-    }
-
-    /// Returns the directory with the records of a release: its receipt, its tree, and whether it has been permanent.
-    #[must_use]
-    pub fn receipt_dir(&self, version: &Version) -> DirPath {
-        self.receipts().join(version.to_string())
+    /// Writes one of Tenure's own files durably. The caller holds the lock.
+    fn write_record(&self, place: &DirPath, bytes: &[u8]) -> Result<()> {
+        disk::write_durable(place, &self.staging(), bytes, 0o644, self.owner).map(drop)
     }
 
     /// Creates a log file for the output of a release's program, and deletes all but the newest logs.
@@ -361,35 +302,6 @@ impl Root {
         let file = disk::open_kept(&place, &logs, 0o644, self.owner)?;
         Ok((file, place))
     }
-
-    /// Opens the file that the active guard locks.
-    ///
-    /// # Errors
-    /// Returns an error if the file cannot be opened.
-    pub fn guard_lock(&self) -> Result<File> {
-        // The file does not go through staging, because a guard does not hold the root's lock.
-        disk::open_kept(&self.own().join("guard"), &self.own(), 0o600, self.owner)
-    }
-
-    /// Returns whether a guard is active.
-    ///
-    /// # Errors
-    /// Returns an error if the lock file cannot be opened.
-    pub fn is_guarded(&self) -> Result<bool> {
-        Ok(self.guard_lock()?.try_lock().is_err())
-    }
-
-    fn lock(&self) -> DirPath {
-        self.own().join("lock")
-    }
-
-    fn receipts(&self) -> DirPath {
-        self.own().join("receipts")
-    }
-
-    fn own(&self) -> DirPath {
-        self.place.join(".tenure")
-    }
 }
 
 fn check_modes<'a>(dirs: impl IntoIterator<Item = &'a DirPath>) -> Result<()> {
@@ -397,4 +309,88 @@ fn check_modes<'a>(dirs: impl IntoIterator<Item = &'a DirPath>) -> Result<()> {
         return Ok(());
     }
     dirs.into_iter().try_for_each(|dir| Owned::at(dir.path())?.as_ref().map_or(Ok(()), Owned::not_shared))
+}
+
+/// The directory of the releases: in the root, on a file system mounted there, or where the operator's symlink leads.
+#[derive(Clone, Debug)]
+struct ReleasesDir {
+    /// The directory itself; the target, if `releases` in the root is a symlink.
+    dir: DirPath,
+    /// Whether `releases` in the root is a symlink.
+    is_linked: bool,
+    /// Whether one rename cannot move a file there from .tenure/; also set if `releases` is a symlink.
+    is_elsewhere: bool,
+}
+
+impl ReleasesDir {
+    /// Finds the directory of the releases in a root.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error if another user created the symlink to it, or if the target belongs to another user.
+    fn find(root: &DirPath, owner: Owner) -> Result<Self> {
+        let inner = root.join("releases");
+        if let FileKind::Link(_) = disk::standing(&inner)? {
+            return Ok(Self { dir: linked(&inner, owner)?, is_linked: true, is_elsewhere: true });
+        }
+        let own = root.join(".tenure");
+        let beside = if disk::is_dir(&own) { own } else { root.clone() };
+        let is_elsewhere = disk::is_dir(&inner) && disk::is_elsewhere(&inner, &beside)?;
+        Ok(Self { dir: inner, is_linked: false, is_elsewhere })
+    }
+}
+
+/// Refuses a location that another user controls, because files there are given to the owner of the root.
+fn linked(link: &DirPath, owner: Owner) -> Result<DirPath> {
+    let (dir, path) = outside::open_dir(link.path())?;
+    let releases = DirPath::of(dir, path);
+    let (made_by, of) = (disk::owner_of_link(link)?.uid, disk::owner(&releases)?.uid);
+    let is_trusted = of == owner.uid || of == 0 && made_by == 0;
+    if (made_by == owner.uid || made_by == 0) && is_trusted {
+        return Ok(releases);
+    }
+    let [made_by, of, owner] = [made_by, of, owner.uid].map(process::user_name);
+    Err(Error::refused(format!(
+        "cannot use the link {} of {made_by} to {}, which belongs to {of}: the root belongs to {owner}",
+        link.display(),
+        releases.display()
+    ))
+    .hint(format!(
+        "give both to {owner}: `chown -h {owner} {}; chown {owner} {}`",
+        link.display(),
+        releases.display()
+    )))
+}
+
+/// The settings, as far as they can be used.
+#[derive(Clone, Debug, Default)]
+struct LoadedSettings {
+    settings: Settings,
+    /// The reason why they cannot be used in full.
+    error: Option<Arc<Error>>,
+    unread: Unread,
+}
+
+impl LoadedSettings {
+    /// Reads the settings in this directory. Follows a symlink, because the operator may keep them elsewhere.
+    fn read(root: &DirPath) -> Self {
+        let file = root.join(SETTINGS);
+        let text = match disk::read_linked(&file, TEXT_LIMIT) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) => {
+                let error = Some(Arc::new(error));
+                return Self { error, unread: Unread::ALL, ..Self::default() };
+            }
+        };
+        match Settings::parse(&file.display().to_string(), &text) {
+            Ok(settings) => Self { settings, ..Self::default() },
+            Err(error) => {
+                let (settings, unread) = Settings::salvage(&text);
+                Self { settings, error: Some(Arc::new(error)), unread }
+            }
+        }
+    }
+
+    fn error(&self) -> Option<Error> {
+        self.error.as_ref().map(|wrong| wrong.refused_in_one_line(""))
+    }
 }

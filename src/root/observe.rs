@@ -1,17 +1,20 @@
-//! Reads the state of a root without a lock. A read never waits, and never returns a state that did not exist.
+//! Reads the links and releases of a root, and the files that people write for it, without a lock. A read of the links
+//! never waits, and never returns a state that did not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, FileKind};
+use crate::fs::{self as disk, DirPath, FileKind};
+use crate::health::Health;
+use crate::manifest::{MANIFEST, Manifest};
 use crate::naming;
 use crate::policy::{PATHS, Paths};
 use crate::release::{Installed, Link, LinkFault, LinkName, Snapshot};
 use crate::version::Version;
 
-use super::Root;
 use super::receipt::tenured;
+use super::{LoadedSettings, Root, TEXT_LIMIT};
 
 /// How often the state is read again because the links moved meanwhile.
 const LOOKS: usize = 100;
@@ -87,6 +90,89 @@ impl Root {
             .map(|version| (version.clone(), Installed { tenured: tenured(&version) }))
             .collect())
     }
+}
+
+/// The files that people write. An error in such a file never prevents opening the root.
+impl Root {
+    /// Returns the manifest of an installed release, or `None` if the release has none.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error if the manifest cannot be used.
+    pub fn manifest(&self, version: &Version) -> Result<Option<Manifest>> {
+        manifest_in(&self.release(version))
+    }
+
+    /// Returns the health check of a release: the one in the settings, otherwise the one in its manifest, otherwise a
+    /// check that it runs.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error if its manifest cannot be used.
+    pub fn health(&self, version: &Version) -> Result<Health> {
+        let declared = match self.settings().health.clone() {
+            Some(health) => Some(health),
+            None => self.manifest(version)?.and_then(|manifest| manifest.health),
+        };
+        Ok(declared.unwrap_or_default())
+    }
+
+    /// Refuses wrong settings, because a rule that cannot be read must not be ignored.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error that names the file, the line and the nearest known key.
+    pub fn ruled(&self) -> Result<()> {
+        self.loaded.error().map_or(Ok(()), Err)
+    }
+
+    /// Reads the settings again if they were wrong, because the operator may have corrected them.
+    pub fn read_again(&mut self) {
+        if self.loaded.error.is_some() {
+            self.loaded = LoadedSettings::read(&self.place);
+        }
+    }
+
+    /// Returns whether the settings may name a service in a part that cannot be used.
+    #[must_use]
+    pub fn may_have_service(&self) -> bool {
+        self.loaded.unread.service
+    }
+
+    /// Returns the user that the settings name for programs of releases.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error if the settings may name a user in a part that cannot be used.
+    pub fn user(&self) -> Result<Option<&str>> {
+        match self.loaded.error() {
+            Some(error) if self.loaded.unread.user => {
+                Err(Error::refused("cannot determine the user that programs of releases run as")
+                    .because(error))
+            }
+            _ => Ok(self.settings().user.as_deref()),
+        }
+    }
+
+    /// Returns every error in the settings, in the rules of upgrade paths, and in the manifests of the current and
+    /// the permanent release.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Error> {
+        let mut wrong: Vec<Error> = self.loaded.error().into_iter().chain(self.paths().err()).collect();
+        if let Ok(now) = self.observe() {
+            let [current, permanent] =
+                [LinkName::Current, LinkName::Permanent].map(|name| now.link(name).version());
+            let versions = current.into_iter().chain(permanent.filter(|version| current != Some(*version)));
+            wrong.extend(versions.filter_map(|version| self.manifest(version).err()));
+        }
+        wrong
+    }
+}
+
+/// Returns the manifest at the top of this directory, or `None` if there is none.
+///
+/// # Errors
+/// Returns a `Refused` error if the manifest cannot be used.
+pub fn manifest_in(dir: &DirPath) -> Result<Option<Manifest>> {
+    let file = dir.join(MANIFEST);
+    let text = disk::read_text(&file, TEXT_LIMIT)?;
+    text.map(|text| Manifest::parse(&file.display().to_string(), &text)).transpose()
 }
 
 /// The entry in the place of a link.

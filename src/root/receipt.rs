@@ -181,20 +181,17 @@ impl Root {
         transaction: &str,
     ) -> Result<()> {
         let dir = self.receipt_dir(version);
-        let write = |name: &str, bytes: &[u8]| {
-            disk::write_durable(&dir.join(name), &self.staging(), bytes, 0o644, self.owner()).map(drop)
-        };
         if let (Some(recorded), Some(before)) = (self.recorded_tree(version)?, before) {
             let release = self.release(version);
             let renewed = tree::renewed(recorded, disk::open_dir(&release)?, release.path(), before)?;
             let lines = renewed.iter().map(|entry| serde_json::to_string(entry).map(|line| line + "\n"));
             let text: String =
                 lines.collect::<std::result::Result<_, _>>().context(|| "cannot record a release")?;
-            write(TREE, text.as_bytes())?;
+            self.write_record(&dir.join(TREE), text.as_bytes())?;
         }
         disk::ensure_dir(&dir, 0o755, self.owner())?;
         disk::sync_dir(&self.receipts())?;
-        write(PREPARED, transaction.as_bytes())
+        self.write_record(&dir.join(PREPARED), transaction.as_bytes())
     }
 
     /// Returns when a release was last displaced as the permanent release: a higher number is later. Returns `None`
@@ -214,7 +211,7 @@ impl Root {
         disk::sync_dir(&self.receipts())?;
         let mark = serde_json::to_vec(&Tenured { sequence })
             .map_err(|e| Error::failed("cannot record that a release was permanent").because(e))?;
-        disk::write_durable(&dir.join(TENURED), &self.staging(), &mark, 0o644, self.owner()).map(drop)
+        self.write_record(&dir.join(TENURED), &mark)
     }
 }
 

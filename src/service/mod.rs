@@ -1,139 +1,32 @@
 //! Controls the running service: how it starts and stops, which release it runs, and how it moves.
 
-mod command;
-mod evidence;
+mod health;
+mod manager;
 mod moving;
 mod running;
-mod script;
+mod scripts;
 mod systemd;
 
-use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::hook::{Hook, HookContext, Task};
 use crate::manifest::{Manifest, Timeouts};
 use crate::plan::Method;
-use crate::privilege;
-use crate::process::{self, Account, Program};
 use crate::progress::Progress;
 use crate::root::Root;
 use crate::settings::{Hot, Manager};
 use crate::version::Version;
 
-pub use moving::{Ailment, Move, Vitals};
+pub use health::{HealthWatch, Verdict, Vitals};
+pub use moving::{Ailment, Move};
 pub use running::Running;
 
-use evidence::Evidence;
+use manager::{Condition, End, ServiceManager, Tools};
+use running::Evidence;
 
 /// How long a manager's command may take by default; the same as systemd's default timeout for a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
-
-/// The state of a service according to its manager.
-#[derive(Clone, Debug, Default)]
-pub struct Condition {
-    /// Whether the service is up or starting.
-    pub up: bool,
-    /// How the service ended; `None` if it runs. Also set if its main process ended and is about to be restarted.
-    pub ended: Option<String>,
-    /// The main process; `None` if the manager does not know it.
-    pub main: Option<u32>,
-    /// The control group of the service; `None` if the manager keeps none.
-    pub group: Option<String>,
-    /// Whether `ended` is final. Otherwise it may be true for a moment only, for example while a pid file is written.
-    pub is_sure: bool,
-}
-
-/// A manager that starts and stops a service. Its answers are not relied on for long: the processes show which
-/// release runs.
-pub trait ServiceManager {
-    /// Returns the state of the service.
-    ///
-    /// # Errors
-    /// Returns an error if the manager does not know the service or does not answer.
-    fn condition(&self, tools: &Tools<'_>) -> Result<Condition>;
-
-    /// Stops the service if it runs, and starts it. Calls `clear` before the start, as late as possible.
-    ///
-    /// # Errors
-    /// Returns an error if the manager reports a failure.
-    fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()>;
-
-    /// Starts the service, which does not run.
-    ///
-    /// # Errors
-    /// Returns an error if the manager reports a failure.
-    fn start(&self, tools: &Tools<'_>) -> Result<()>;
-
-    /// Stops the service.
-    ///
-    /// # Errors
-    /// Returns an error if the manager reports a failure.
-    fn stop(&self, tools: &Tools<'_>) -> Result<()>;
-
-    /// Tells the service to move to the release that `current` points to.
-    ///
-    /// # Errors
-    /// Returns an error if the manager reports a failure.
-    fn reload(&self, tools: &Tools<'_>) -> Result<()>;
-}
-
-/// The context in which a manager runs its programs.
-pub struct Tools<'a> {
-    dir: &'a Path,
-    /// The transaction of the programs, which identifies them if they outlive this process.
-    transaction: Option<&'a str>,
-    within: Duration,
-    progress: &'a dyn Progress,
-}
-
-/// The output of a manager's program, and its result.
-struct Answer {
-    said: String,
-    ended: Result<()>,
-}
-
-impl Answer {
-    fn good(self, path: &Path, arguments: &[&str]) -> Result<String> {
-        let Self { said, ended } = self;
-        ended.map(|()| said).context(|| format!("`{} {}` failed", path.display(), arguments.join(" ")))
-    }
-}
-
-impl Tools<'_> {
-    /// Runs a program of the host as the user of this process.
-    fn ask(&self, path: &Path, arguments: &[&str]) -> Result<Answer> {
-        if path.is_absolute() {
-            privilege::check_program(path)?;
-        }
-        self.ask_as(None, path, arguments)
-    }
-
-    /// Runs a program as `account`, or as the user of this process if there is none.
-    fn ask_as(&self, account: Option<&Account>, path: &Path, arguments: &[&str]) -> Result<Answer> {
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let output = process::output_in_memory()?;
-        let (dir, within) = (self.dir, self.within);
-        let told: Vec<_> =
-            self.transaction.map(|id| ("TENURE_TRANSACTION", id.to_owned())).into_iter().collect();
-        let program = Program {
-            path,
-            arguments: &arguments,
-            dir,
-            environment: &told,
-            account,
-            within,
-            output: &output,
-        };
-        let ended = process::run(&program, self.progress)?.good_or_said(within, &output);
-        Ok(Answer { said: process::tail(&output), ended })
-    }
-
-    /// Runs a program of the host and returns its output, or an error if the program fails.
-    fn order(&self, path: &Path, arguments: &[&str]) -> Result<String> {
-        self.ask(path, arguments)?.good(path, arguments)
-    }
-}
 
 /// The service of a root.
 pub struct Service<'a> {
@@ -150,9 +43,9 @@ impl<'a> Service<'a> {
         let pid_file = settings.pid_file.as_deref();
         let manager: Box<dyn ServiceManager> = match settings.manager.as_ref()? {
             Manager::Systemd(unit) => Box::new(systemd::Systemd { unit }),
-            Manager::OpenRc(name) => Box::new(script::Script::openrc(name, pid_file, root)),
-            Manager::Sysv(name) => Box::new(script::Script::sysv(name, pid_file, root)),
-            Manager::Command(commands) => Box::new(command::ByCommand { commands, pid_file, root }),
+            Manager::OpenRc(name) => Box::new(scripts::Script::openrc(name, pid_file, root)),
+            Manager::Sysv(name) => Box::new(scripts::Script::sysv(name, pid_file, root)),
+            Manager::Command(commands) => Box::new(scripts::ByCommand { commands, pid_file, root }),
         };
         Some(Self { root, manager, transaction: None })
     }
@@ -183,19 +76,21 @@ impl<'a> Service<'a> {
     /// # Errors
     /// Returns an error if the manager does not know the service.
     pub fn has_ended(&self, progress: &dyn Progress) -> Result<bool> {
-        self.condition(progress).map(|condition| !condition.up || condition.ended.is_some())
+        self.condition(progress).map(|condition| !condition.up || condition.end.is_some())
     }
 
-    /// Returns the state of the service. During a move, a `Refused` error counts as its end, although a process runs: a
-    /// start script may run for a moment before it executes the service, and a rollback must not stop there.
+    /// Returns the state of the service. During a move, a `Refused` error is a state, because a rollback must not stop
+    /// there.
     ///
     /// # Errors
     /// Returns an error if the manager does not know the service.
     fn condition(&self, progress: &dyn Progress) -> Result<Condition> {
-        match self.manager.condition(&self.tools(progress)) {
-            Err(error) if error.kind() == Kind::Refused && self.transaction.is_some() => {
-                Ok(Condition { up: true, ended: Some(error.in_one_line()), ..Condition::default() })
-            }
+        match self.manager.condition(&self.tools(STOP_TIMEOUT, progress)) {
+            Err(error) if error.kind() == Kind::Refused && self.transaction.is_some() => Ok(Condition {
+                up: true,
+                end: Some(End::Refused(error.in_one_line())),
+                ..Condition::default()
+            }),
             other => other.context(|| "cannot determine whether the service is up"),
         }
     }
@@ -209,7 +104,7 @@ impl<'a> Service<'a> {
     ///
     /// # Errors
     /// Returns a `Refused` error if there is no method, with `--restart` as the hint.
-    pub fn hot_way(&self, from: &Version, to: &Version, higher: Option<&Manifest>) -> Result<Method> {
+    pub fn hot_method(&self, from: &Version, to: &Version, higher: Option<&Manifest>) -> Result<Method> {
         let hook = higher.and_then(|manifest| {
             if to > from { &manifest.hooks.hot_upgrade } else { &manifest.hooks.hot_downgrade }.as_ref()
         });
@@ -232,11 +127,11 @@ impl<'a> Service<'a> {
     /// # Errors
     /// Returns an error if the manager does not answer.
     pub fn running(&self, release: &Version, progress: &dyn Progress) -> Result<Running> {
-        if let Some(told) = self.told(release, progress)? {
+        if let Some(told) = self.ask_hook(release, progress)? {
             return Ok(told);
         }
         let condition = self.condition(progress)?;
-        if condition.ended.is_some() && condition.is_sure {
+        if matches!(condition.end, Some(End::Final(_))) {
             return Ok(Running::Nothing);
         }
         Ok(Evidence::look(self.root.releases().path(), &condition).running())
@@ -250,7 +145,7 @@ impl<'a> Service<'a> {
         condition: &Condition,
         progress: &dyn Progress,
     ) -> Result<Running> {
-        if let Some(told) = self.told(to, progress)? {
+        if let Some(told) = self.ask_hook(to, progress)? {
             return Ok(told);
         }
         let releases = self.root.releases();
@@ -262,13 +157,13 @@ impl<'a> Service<'a> {
     }
 
     /// Returns the answer of the release's `running-version` hook; `None` if it has no such hook.
-    fn told(&self, release: &Version, progress: &dyn Progress) -> Result<Option<Running>> {
+    fn ask_hook(&self, release: &Version, progress: &dyn Progress) -> Result<Option<Running>> {
         let manifest = self.root.manifest(release).ok().flatten();
         let hook = manifest.as_ref().and_then(|m| Hook::of(self.root, m, Task::RunningVersion));
         let Some(hook) = hook else { return Ok(None) };
-        let errand = HookContext { action: "status", new: Some(release), ..HookContext::default() };
-        Ok(Some(match hook.ask(&errand, progress) {
-            Ok(said) => running::parsed(&said),
+        let context = HookContext { action: "status", new: Some(release), ..HookContext::default() };
+        Ok(Some(match hook.ask(&context, progress) {
+            Ok(said) => running::parse_hook_output(&said),
             Err(_) if !self.is_up(progress)? => Running::Nothing,
             Err(error) => Running::Unknown(error.in_one_line()),
         }))
@@ -279,7 +174,12 @@ impl<'a> Service<'a> {
     ///
     /// # Errors
     /// Returns a `Refused` error that names the hook `running-version`.
-    pub fn telling(&self, to: &Version, manifest: Option<&Manifest>, progress: &dyn Progress) -> Result<()> {
+    pub fn check_identifiable(
+        &self,
+        to: &Version,
+        manifest: Option<&Manifest>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         if manifest.is_some_and(|manifest| manifest.hooks.running_version.is_some()) {
             return Ok(());
         }
@@ -299,7 +199,7 @@ impl<'a> Service<'a> {
         self.root.settings().timeouts.or(declared.unwrap_or_default())
     }
 
-    fn tools<'t>(&'t self, progress: &'t dyn Progress) -> Tools<'t> {
-        Tools { dir: self.root.path(), transaction: self.transaction, within: STOP_TIMEOUT, progress }
+    fn tools<'t>(&'t self, within: Duration, progress: &'t dyn Progress) -> Tools<'t> {
+        Tools { dir: self.root.path(), transaction: self.transaction, within, progress }
     }
 }

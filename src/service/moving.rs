@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Condition, Running, STOP_TIMEOUT, Service, Tools};
+use super::health::Vitals;
+use super::manager::{Condition, Verb};
+use super::running::{Evidence, Running};
+use super::{STOP_TIMEOUT, Service};
 use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::hook::{self, Hook, HookContext, Task};
@@ -20,13 +23,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a service may show no sign of the release that it was told to move to.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a service must look ended before it counts as ended, if its manager is not sure: a pid file may be in the
-/// middle of a rewrite.
-const ENDED_FOR: Duration = Duration::from_millis(500);
-
-/// The same for a service that has not been seen since its start: a start command may return early.
-const UNSEEN_FOR: Duration = Duration::from_secs(3);
-
 /// How long the answers of a hook must agree while processes of both releases run: old and new workers may answer in
 /// turn.
 const AGREED_FOR: Duration = Duration::from_secs(1);
@@ -39,71 +35,13 @@ pub struct Move<'a> {
     /// The release to run; `current` points to it already.
     pub to: &'a Version,
     /// The method.
-    pub way: &'a Method,
+    pub method: &'a Method,
     /// Whether this is a rollback from a failed release, or a start.
     pub is_back: bool,
 }
 
 /// A function that returns why a service is unhealthy; `None` if it is not, or not yet.
 pub type Ailment<'a> = dyn FnMut(&dyn Progress) -> Result<Option<String>> + 'a;
-
-/// A detector for the end of a service.
-#[derive(Debug, Default)]
-pub struct Vitals {
-    /// The main process that was seen first.
-    main: Option<Identity>,
-    seen: bool,
-    /// The time since which the service looks ended.
-    ended_since: Option<Duration>,
-}
-
-impl Vitals {
-    /// Returns the vitals of a service that was seen to run.
-    #[must_use]
-    pub fn of_running() -> Self {
-        Self { seen: true, ..Self::default() }
-    }
-
-    /// Returns how the service ended; `None` if it runs, or may run again in a moment.
-    fn ended(&mut self, condition: &Condition) -> Option<String> {
-        let how = match &condition.ended {
-            None if condition.up => {
-                (self.seen, self.ended_since) = (true, None);
-                return None;
-            }
-            None => "its manager does not know the processes that run".to_owned(),
-            Some(how) => how.clone(),
-        };
-        let now = clock::since_boot();
-        let since = *self.ended_since.get_or_insert(now);
-        let long_enough = if self.seen && condition.ended.is_some() { ENDED_FOR } else { UNSEEN_FOR };
-        let is_sure = condition.is_sure && condition.ended.is_some();
-        (is_sure || now.saturating_sub(since) >= long_enough).then_some(how)
-    }
-
-    /// Returns whether the service looked ended at the last look, and may run again in a moment.
-    #[must_use]
-    pub fn is_in_doubt(&self) -> bool {
-        self.ended_since.is_some()
-    }
-
-    /// Returns how the service ended, even if its manager has restarted it since the first look: then the main
-    /// process is another one, and the first is gone.
-    ///
-    /// # Errors
-    /// Returns an error if the manager does not answer.
-    pub fn lost(&mut self, service: &Service<'_>, progress: &dyn Progress) -> Result<Option<String>> {
-        let condition = service.condition(progress)?;
-        let main = condition.main.and_then(Identity::of);
-        let first = *self.main.get_or_insert(match main {
-            Some(main) => main,
-            None => return Ok(self.ended(&condition)),
-        });
-        let is_another = main.is_some_and(|main| main != first) && !first.is_alive();
-        let restarted = is_another.then(|| "its main process ended and was started again".to_owned());
-        Ok(self.ended(&condition).or(restarted))
-    }
-}
 
 impl Service<'_> {
     /// Returns whether the service runs `to`, and no process of `from` is left, as in the middle of a move.
@@ -112,9 +50,9 @@ impl Service<'_> {
     /// Returns an error if this cannot be determined.
     pub fn is_back(&self, from: &Version, to: &Version, progress: &dyn Progress) -> Result<bool> {
         let condition = self.condition(progress)?;
-        let left = super::Evidence::look(self.root.releases().path(), &condition).has(from);
+        let left = Evidence::look(self.root.releases().path(), &condition).has(from);
         Ok(condition.up
-            && condition.ended.is_none()
+            && condition.end.is_none()
             && !left
             && self.running(to, progress)? == Running::Release(to.clone()))
     }
@@ -124,18 +62,23 @@ impl Service<'_> {
     ///
     /// # Errors
     /// Returns an error if the service does not run the release afterwards.
-    pub fn go(&self, move_: &Move<'_>, ailment: &mut Ailment<'_>, progress: &mut dyn Progress) -> Result<()> {
+    pub fn perform(
+        &self,
+        move_: &Move<'_>,
+        ailment: &mut Ailment<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
         let context = || format!("cannot move the service from {} to {}", move_.from, move_.to);
-        let vitals = match move_.way {
+        let vitals = match move_.method {
             Method::Restart => Vitals::default(),
             _ => Vitals::of_running(),
         };
-        self.set_off(move_, progress).context(context)?;
-        let within = match move_.way {
+        self.begin_move(move_, progress).context(context)?;
+        let within = match move_.method {
             Method::Restart => self.stop_timeout(move_.to),
             _ => self.hook_timeout(move_.to),
         };
-        self.arrive(move_, vitals, ailment, within, progress).context(context)
+        self.await_arrival(move_, vitals, ailment, within, progress).context(context)
     }
 
     /// Starts the service, which is down, in the release that `current` points to.
@@ -145,10 +88,10 @@ impl Service<'_> {
     pub fn start(&self, to: &Version, progress: &mut dyn Progress) -> Result<()> {
         let context = || format!("cannot start the service in {to}");
         let within = self.stop_timeout(to);
-        let started = self.manager.start(&Tools { within, ..self.tools(progress) });
+        let started = self.manager.order(&self.tools(within, progress), Verb::Start);
         started.context(context)?;
-        let move_ = Move { from: to, to, way: &Method::Restart, is_back: true };
-        self.arrive(&move_, Vitals::default(), &mut |_| Ok(None), within, progress).context(context)
+        let move_ = Move { from: to, to, method: &Method::Restart, is_back: true };
+        self.await_arrival(&move_, Vitals::default(), &mut |_| Ok(None), within, progress).context(context)
     }
 
     /// Stops the service if it runs.
@@ -159,14 +102,14 @@ impl Service<'_> {
         if !self.is_up(progress)? {
             return Ok(());
         }
-        self.manager.stop(&Tools { within: self.stop_timeout(release), ..self.tools(progress) })
+        self.manager.order(&self.tools(self.stop_timeout(release), progress), Verb::Stop)
     }
 
-    fn set_off(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
-        let tools = Tools { within: self.stop_timeout(move_.to), ..self.tools(progress) };
-        match move_.way {
+    fn begin_move(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
+        let tools = self.tools(self.stop_timeout(move_.to), progress);
+        match move_.method {
             Method::Hook => self.run_hook(move_, progress),
-            Method::Reload => self.manager.reload(&tools),
+            Method::Reload => self.manager.order(&tools, Verb::Reload),
             Method::Restart if move_.is_back => {
                 self.manager.restart(&tools, &|| self.end_strays(move_, progress))
             }
@@ -203,14 +146,13 @@ impl Service<'_> {
     fn run_hook(&self, move_: &Move<'_>, progress: &dyn Progress) -> Result<()> {
         let Move { from, to, .. } = *move_;
         let release = from.max(to);
-        let manifest = self.root.manifest(release)?;
         let (task, action) = match to > from {
             true => (Task::HotUpgrade, "upgrade"),
             false => (Task::HotDowngrade, "downgrade"),
         };
-        let hook = Hook::needed(self.root, release, manifest.as_ref(), task)?;
+        let hook = Hook::needed(self.root, release, task)?;
         let trial = self.root.trial(&self.root.observe()?)?;
-        let errand = HookContext {
+        let context = HookContext {
             action,
             old: Some(from),
             new: Some(to),
@@ -218,11 +160,12 @@ impl Service<'_> {
             deadline: trial.as_ref().map(|trial| trial.ends.as_str()),
             staged: None,
         };
-        hook.run_logged(&errand, progress)
+        hook.run_logged(&context, progress)
     }
 
-    /// Waits until the service runs the release alone, according to its processes or to a hook.
-    fn arrive(
+    /// Waits until the service runs the release alone, according to its processes or to a hook. While processes of both
+    /// releases run, the answers of the hook must agree for [`AGREED_FOR`].
+    fn await_arrival(
         &self,
         move_: &Move<'_>,
         mut vitals: Vitals,
@@ -231,15 +174,21 @@ impl Service<'_> {
         progress: &mut dyn Progress,
     ) -> Result<()> {
         let (to, begun) = (move_.to, clock::since_boot());
-        let sign_timeout = self.sign_timeout(to)?.unwrap_or(within).min(within);
+        let sign_timeout = self.sign_timeout(to)?;
+        let is_told_by_hook = sign_timeout.is_none();
+        let sign_timeout = sign_timeout.unwrap_or(within).min(within);
         let (mut is_shown, mut agreed_since) = (false, None);
-        loop {
+        clock::poll(POLL_INTERVAL, || {
             let condition = self.condition(progress)?;
             let running = self.running_towards(to, &condition, progress)?;
-            if condition.ended.is_some() || !is_there(move_, &running) {
+            if condition.end.is_some() || !has_arrived(move_, &running) {
                 agreed_since = None;
-            } else if self.is_settled(move_, &condition, &mut agreed_since)? {
-                return Ok(());
+            } else {
+                let since = *agreed_since.get_or_insert_with(clock::since_boot);
+                let is_agreed = clock::since_boot().saturating_sub(since) >= AGREED_FOR;
+                if !is_told_by_hook || is_agreed || !self.runs_both(move_, &condition) {
+                    return Ok(Some(()));
+                }
             }
             if let Some(how) = vitals.ended(&condition) {
                 return Err(Error::failed(format!("the service ended: {how}")));
@@ -248,36 +197,25 @@ impl Service<'_> {
                 return Err(Error::failed(format!("the service is {why}")));
             }
             let waited = clock::since_boot().saturating_sub(begun);
-            is_shown = is_shown || self.shows(to, &running, progress)?;
+            is_shown = is_shown || self.has_begun(to, &running, progress)?;
             let is_elsewhere = matches!(running, Running::Release(_) | Running::Several(_));
             if waited >= within || is_elsewhere && !is_shown && waited >= sign_timeout {
-                return Err(self.stuck(move_, &running, waited.as_secs(), is_shown, progress));
+                return Err(self.not_arrived(move_, &running, waited.as_secs(), is_shown, progress));
             }
             progress.waiting(&format!("Waiting for the service to run {to}"), within.saturating_sub(waited));
-            progress.go_on()?;
-            clock::sleep(POLL_INTERVAL);
-        }
+            progress.go_on().map(|()| None)
+        })
     }
 
-    /// Returns whether the service keeps running the release that it was just seen to run. If a hook tells it while
-    /// processes of both releases run, the hook must have told the same for [`AGREED_FOR`].
-    fn is_settled(
-        &self,
-        move_: &Move<'_>,
-        condition: &Condition,
-        agreed_since: &mut Option<Duration>,
-    ) -> Result<bool> {
-        let now = clock::since_boot();
-        let agreed = now.saturating_sub(*agreed_since.get_or_insert(now));
-        if agreed >= AGREED_FOR || move_.from == move_.to || self.sign_timeout(move_.to)?.is_some() {
-            return Ok(true);
-        }
-        let evidence = super::Evidence::look_at_managed(self.root.releases().path(), condition);
-        Ok(!(evidence.has(move_.from) && evidence.has(move_.to)))
+    /// Returns whether processes of both releases run, as far as the manager knows.
+    fn runs_both(&self, move_: &Move<'_>, condition: &Condition) -> bool {
+        let Move { from, to, .. } = *move_;
+        let evidence = || Evidence::look_at_managed(self.root.releases().path(), condition);
+        from != to && evidence().has_both(from, to)
     }
 
     /// Returns whether the service has begun to run the release.
-    fn shows(&self, to: &Version, running: &Running, progress: &dyn Progress) -> Result<bool> {
+    fn has_begun(&self, to: &Version, running: &Running, progress: &dyn Progress) -> Result<bool> {
         match running {
             Running::Several(versions) if versions.contains(to) => Ok(self.evidence(progress)?.shows(to)),
             _ => Ok(false),
@@ -285,7 +223,7 @@ impl Service<'_> {
     }
 
     /// Returns the error for a service that does not run the release.
-    fn stuck(
+    fn not_arrived(
         &self,
         move_: &Move<'_>,
         running: &Running,
@@ -293,15 +231,15 @@ impl Service<'_> {
         is_shown: bool,
         progress: &dyn Progress,
     ) -> Error {
-        let Move { from, to, way, .. } = *move_;
+        let Move { from, to, method, .. } = *move_;
         let remnant = self.evidence(progress).ok().and_then(|evidence| evidence.remnant(from));
         let remnant = remnant.map_or_else(String::new, |remnant| format!("; {remnant}"));
         let error = Error::failed(format!("after {seconds} s {running}{remnant}"));
-        let error = match (way, is_shown) {
+        let error = match (method, is_shown) {
             (Method::Reload | Method::Signal(_), false) => error
                 .hint(format!(
                     "use `--restart`: the service received the {} but did not execute the program of {to}",
-                    if *way == Method::Reload { "reload" } else { "signal" }
+                    if *method == Method::Reload { "reload" } else { "signal" }
                 ))
                 .hint("remove `hot` from the table [service] of tenure.toml if the service cannot move hot"),
             _ => error,
@@ -337,10 +275,10 @@ impl Service<'_> {
 
 /// Returns whether a service that runs has arrived. After a rollback by a restart, its start may be the only
 /// evidence; the health check follows.
-fn is_there(move_: &Move<'_>, running: &Running) -> bool {
+fn has_arrived(move_: &Move<'_>, running: &Running) -> bool {
     match running {
         Running::Release(version) => version == move_.to,
-        Running::Unknown(_) => move_.is_back && *move_.way == Method::Restart,
+        Running::Unknown(_) => move_.is_back && *move_.method == Method::Restart,
         Running::Nothing | Running::Several(_) => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Condition, ServiceManager, Tools};
+use super::manager::{Condition, End, ServiceManager, Tools, Verb};
 use crate::error::{Error, Result};
 use crate::platform;
 
@@ -74,10 +74,10 @@ impl Systemd<'_> {
 
     /// systemd does not start a unit that failed too often recently.
     fn forget_failures(&self, tools: &Tools<'_>) {
-        let _ = self.order(tools, "reset-failed");
+        let _ = self.run(tools, "reset-failed");
     }
 
-    fn order(&self, tools: &Tools<'_>, verb: &str) -> Result<()> {
+    fn run(&self, tools: &Tools<'_>, verb: &str) -> Result<()> {
         tools.order(Path::new("systemctl"), &["--no-ask-password", verb, "--", self.unit]).map(drop)
     }
 }
@@ -85,30 +85,24 @@ impl Systemd<'_> {
 impl ServiceManager for Systemd<'_> {
     fn condition(&self, tools: &Tools<'_>) -> Result<Condition> {
         if !platform::is_under_systemd() {
-            let ended = Some("systemd is not running on this host".to_owned());
-            return Ok(Condition { ended, ..Condition::default() });
+            let end = Some(End::Apparent("systemd is not running on this host".to_owned()));
+            return Ok(Condition { end, ..Condition::default() });
         }
         let shown = self.show(tools)?;
-        let (up, ended) = (!shown.is_down(), shown.ended());
-        Ok(Condition { up, ended, main: shown.main, group: shown.group, is_sure: true })
+        let (up, end) = (!shown.is_down(), shown.ended().map(End::Final));
+        Ok(Condition { up, end, main: shown.main, group: shown.group })
     }
 
     fn restart(&self, tools: &Tools<'_>, clear: &dyn Fn()) -> Result<()> {
         clear();
         self.forget_failures(tools);
-        self.order(tools, "restart")
+        self.run(tools, "restart")
     }
 
-    fn start(&self, tools: &Tools<'_>) -> Result<()> {
-        self.forget_failures(tools);
-        self.order(tools, "start")
-    }
-
-    fn stop(&self, tools: &Tools<'_>) -> Result<()> {
-        self.order(tools, "stop")
-    }
-
-    fn reload(&self, tools: &Tools<'_>) -> Result<()> {
-        self.order(tools, "reload")
+    fn order(&self, tools: &Tools<'_>, verb: Verb) -> Result<()> {
+        if verb == Verb::Start {
+            self.forget_failures(tools);
+        }
+        self.run(tools, verb.name())
     }
 }

@@ -155,6 +155,14 @@ fn only_the_command_line_prints() {
 }
 
 #[test]
+fn only_the_clock_sleeps() {
+    for path in sources(&src()).iter().filter(|path| module(path) != "clock") {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(!text.contains("thread::sleep"), "{} polls without clock::poll", path.display());
+    }
+}
+
+#[test]
 fn files_are_short_and_start_with_a_doc() {
     for path in sources(&src()) {
         let text = fs::read_to_string(&path).unwrap();

@@ -1,6 +1,10 @@
-//! Builds a release in staging, before the plan publishes it.
+//! Builds a release in staging, before the plan publishes it, with its symlinks to the shared directories.
+//!
+//! Shared directories outlive releases. Every release has a symlink in their place, and the first release that ships
+//! such a directory provides its content. That content is never overwritten or removed.
 
 use std::fs::File;
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,23 +13,26 @@ use std::thread;
 
 use crate::archive::{self, Also, Archive, BaseRelease, Copied, Inspection, Limits, PackedSum, Target};
 use crate::clock;
-use crate::error::{Error, Result};
-use crate::fs::{self as disk, DirPath};
-use crate::progress::Progress;
+use crate::error::{Context, Error, Result};
+use crate::fs::{self as disk, DirPath, FileKind};
+use crate::journal;
+use crate::progress::{NoProgress, Progress};
 use crate::root::{Receipt, Root};
-use crate::tree::TreeEntry;
-
-use super::{shared, transaction};
+use crate::settings::SharedDirectory;
+use crate::tree::{Node, TreeEntry};
 
 /// The smallest archive whose files are flushed while it is unpacked, in bytes.
 const FLUSH_FROM: u64 = 16 << 20;
+
+/// The directory in which copies are made. No shared directory can have this name.
+const COPIES: &str = ".tenure-copies";
 
 /// A directory in staging that only the user of this process can enter. Dropping it deletes everything that was not
 /// published.
 pub struct Staging<'a> {
     root: &'a Root,
     transaction: String,
-    parts: Parts,
+    parts: StagingPaths,
 }
 
 /// A release that is complete and durable in staging.
@@ -44,7 +51,7 @@ pub struct Archived {
 
 /// The paths of a transaction in staging.
 #[derive(Clone)]
-pub(super) struct Parts {
+pub(super) struct StagingPaths {
     /// The directory of the release and its content, on the disk of the releases.
     pub whole: DirPath,
     /// The directory of Tenure's records of the release, on the disk of .tenure; the same as `whole` unless the
@@ -60,7 +67,7 @@ pub(super) struct Parts {
     pub seed: DirPath,
 }
 
-impl Parts {
+impl StagingPaths {
     pub fn of(root: &Root, transaction: &str) -> Self {
         Self::at(root.release_staging().join(transaction), root.staging().join(transaction))
     }
@@ -98,9 +105,9 @@ impl<'a> Staging<'a> {
     /// # Errors
     /// Returns an error if a directory cannot be created.
     pub fn begin(root: &'a Root) -> Result<Self> {
-        let transaction = transaction();
+        let transaction = journal::new_transaction();
         // No other user can reach the content until it is moved out, complete and with its final owner.
-        let parts = Parts::private(root, &transaction)?;
+        let parts = StagingPaths::private(root, &transaction)?;
         let staging = Self { root, transaction, parts };
         staging.parts.make_inner()?;
         disk::ensure_dir(&staging.parts.raw, 0o755, root.owner())?;
@@ -176,12 +183,12 @@ impl<'a> Staging<'a> {
         let parts = &self.parts;
         let raw = top.map_or_else(|| parts.raw.clone(), |top| parts.raw.join(top));
         disk::move_staged(&raw, &parts.tree)?;
-        shared::link(self.root, parts)?;
+        link_shared(self.root, parts)?;
         disk::ensure_dir(&parts.receipt, 0o755, self.root.owner())?;
         let Archived { name, sha256, signed_by } = archive.unwrap_or_default();
         let (transaction, unpacked_at) = (self.transaction.clone(), clock::now());
         let known = Receipt { transaction, unpacked_at, archive: name, sha256, signed_by };
-        known.stage(&parts.receipt, shared::linked(self.root, tree), packed, self.root.owner())?;
+        known.stage(&parts.receipt, with_shared_links(self.root, tree), packed, self.root.owner())?;
         disk::sync_tree(&parts.whole)?;
         if self.root.is_spread() {
             disk::sync_tree(&parts.own)?;
@@ -225,7 +232,7 @@ impl Staged<'_> {
     /// # Errors
     /// Returns an error if staging cannot be opened to other users or closed again.
     pub fn let_in<T>(&self, run: impl FnOnce(&DirPath) -> T) -> Result<T> {
-        let Parts { whole, tree, .. } = self.parts();
+        let StagingPaths { whole, tree, .. } = self.parts();
         let shared = whole.join("shared");
         // The release's symlinks to shared directories must resolve from staging as well.
         let target = self.0.root.shared_from_staging();
@@ -238,7 +245,7 @@ impl Staged<'_> {
     }
 
     /// Returns the paths of the release in staging.
-    pub(super) fn parts(&self) -> &Parts {
+    pub(super) fn parts(&self) -> &StagingPaths {
         &self.0.parts
     }
 }
@@ -246,9 +253,106 @@ impl Staged<'_> {
 impl Drop for Staging<'_> {
     /// Deletes the directory. Errors are ignored: the next command deletes the remaining files.
     fn drop(&mut self) {
-        let Parts { whole, own, .. } = Parts::of(self.root, &self.transaction);
+        let StagingPaths { whole, own, .. } = StagingPaths::of(self.root, &self.transaction);
         for (held, empty) in [(&self.parts.whole, whole), (&self.parts.own, own)] {
             let _ = disk::purge(held, &mut |_| true).and_then(|()| disk::remove_empty(&empty));
         }
     }
+}
+
+/// Moves the shared directories out of a release in staging, and puts symlinks in their places.
+fn link_shared(root: &Root, parts: &StagingPaths) -> Result<()> {
+    let owner = root.owner();
+    for name in &root.settings().shared.directories {
+        let (shipped, seed) = (parts.tree.join(name), parts.seed.join(name));
+        let cannot = || format!("cannot share the directory {name} that tenure.toml names");
+        match disk::standing(&shipped)? {
+            FileKind::Nothing => {}
+            FileKind::Directory => {
+                disk::break_hard_links(&shipped).context(cannot)?;
+                disk::ensure_dir(&parts.seed, 0o755, owner)?;
+                disk::move_staged(&shipped, &seed)?;
+            }
+            FileKind::File | FileKind::Link(_) => {
+                return Err(Error::refused(format!("{}: the release has a file or link there", cannot())));
+            }
+        }
+        disk::link_staged(&shipped, Path::new(&root.shared_target(name)), owner)?;
+    }
+    Ok(())
+}
+
+/// Returns the entries of a release with its symlinks to the shared directories, sorted by path.
+fn with_shared_links<'a>(
+    root: &'a Root,
+    tree: impl Iterator<Item = TreeEntry> + 'a,
+) -> impl Iterator<Item = TreeEntry> + 'a {
+    let names = &root.settings().shared.directories;
+    let is_shared = move |entry: &TreeEntry| {
+        let top = entry.path.split('/').next();
+        names.iter().any(|name| Some(name.as_ref()) == top)
+    };
+    let mut sorted: Vec<&SharedDirectory> = names.iter().collect();
+    sorted.sort();
+    let link = |name: &SharedDirectory| {
+        let node = Node::Symlink { target: root.shared_target(name) };
+        TreeEntry { path: name.to_string(), mode: 0, node }
+    };
+    let mut links = sorted.into_iter().map(link).peekable();
+    let mut others = tree.filter(move |entry| !is_shared(entry)).peekable();
+    iter::from_fn(move || match (links.peek(), others.peek()) {
+        (Some(link), Some(other)) if other.path < link.path => others.next(),
+        (Some(_), _) => links.next(),
+        (None, _) => others.next(),
+    })
+}
+
+/// Creates the missing shared directories, with the content that the release ships in them, or empty.
+pub(super) fn create_shared(root: &Root, parts: &StagingPaths) -> Result<()> {
+    let names = &root.settings().shared.directories;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let shared = root.shared();
+    disk::ensure_dir(&shared, 0o755, root.owner())?;
+    disk::sync_dir(root.place())?;
+    names.iter().try_for_each(|name| fill_shared(root, &shared.join(name), &parts.seed.join(name)))?;
+    disk::sync_dir(&shared)
+}
+
+fn fill_shared(root: &Root, directory: &DirPath, seed: &DirPath) -> Result<()> {
+    // An empty directory was made for releases that ship no content for it.
+    let is_empty = || disk::names(directory).is_ok_and(|names| names.is_empty());
+    match (disk::exists(seed), disk::standing(directory)?) {
+        (true, FileKind::Nothing) => publish_shared(root, seed, directory),
+        (true, FileKind::Directory) if is_empty() => {
+            disk::remove_empty(directory)?;
+            publish_shared(root, seed, directory)
+        }
+        (false, FileKind::Nothing) => disk::ensure_dir(directory, 0o755, root.owner()),
+        _ => Ok(()),
+    }
+}
+
+/// Publishes a directory as a whole. If it lies on another disk, it is copied first; a crash leaves that copy, which
+/// the next attempt deletes.
+fn publish_shared(root: &Root, seed: &DirPath, directory: &DirPath) -> Result<()> {
+    let shared = root.shared();
+    if !disk::is_elsewhere(seed, &shared)? {
+        return disk::move_durable(seed, directory);
+    }
+    let context = || format!("cannot copy {} to {}", seed.display(), directory.display());
+    let copies = shared.join(COPIES);
+    let held = disk::private_dir(&copies)?;
+    disk::purge(&held, &mut |_| true)?;
+    let copy = held.join("copy");
+    disk::ensure_dir(&copy, 0o755, root.owner())?;
+    let to = disk::open_dir(&copy)?;
+    let owner = (disk::effective_uid() == 0).then(|| root.owner());
+    archive::copy(seed.path(), &Target { dir: to.as_fd(), owner, twins: None }, &mut NoProgress)
+        .context(context)?;
+    disk::copy_mode(seed, &copy)?;
+    disk::sync_tree(&held)?;
+    disk::move_durable(&copy, directory)?;
+    disk::remove_empty(&copies)
 }

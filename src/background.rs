@@ -11,10 +11,10 @@ use crate::root::{Root, Trial};
 use crate::settings::Manager;
 
 /// How long systemd may take to start a unit.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SYSTEMD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long after the deadline the timer starts a guard. A guard that still runs has ended the trial by then.
-const LATE: Duration = Duration::from_secs(1);
+const DEADLINE_DELAY: Duration = Duration::from_secs(1);
 
 /// The properties by which systemd restarts a killed guard.
 const RESTARTS: &[&str] = &["Restart=on-abnormal", "RestartSec=100ms", "StartLimitIntervalSec=0"];
@@ -66,7 +66,7 @@ pub fn deadline(root: &Root, trial: &Trial) -> Result<()> {
         name: timer(&trial.transaction),
         description: "Deadline of a release on trial",
         properties: RESTARTS,
-        after: Some(trial.left() + LATE),
+        after: Some(trial.left() + DEADLINE_DELAY),
     };
     unit.start(&process::own_program().context(context)?, &words).context(context)
 }
@@ -77,7 +77,7 @@ pub fn stop_deadline(root: &Root, transaction: &str) {
         let words = ["--quiet", "stop", "--"].map(str::to_owned).into_iter();
         let words: Vec<String> = words.chain([format!("{}.timer", timer(transaction))]).collect();
         // This fails if the timer has fired or was stopped by hand. Nothing is left to stop then.
-        let _ = process::ask(Path::new("systemctl"), &words, PATIENCE);
+        let _ = process::ask(Path::new("systemctl"), &words, SYSTEMD_TIMEOUT);
     }
 }
 
@@ -136,7 +136,7 @@ impl Unit<'_> {
         }
         arguments.extend(["--".to_owned(), program.display().to_string()]);
         arguments.extend_from_slice(words);
-        process::ask(Path::new("systemd-run"), &arguments, PATIENCE)
+        process::ask(Path::new("systemd-run"), &arguments, SYSTEMD_TIMEOUT)
             .map(drop)
             .context(|| "systemd-run failed")
     }
