@@ -26,14 +26,12 @@ pub mod plan;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod clock;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod walk;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod tree;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod outside;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod ownership;
 pub mod fs;
+#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod tree;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod archive;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]

@@ -14,7 +14,7 @@ use nix::sys::stat::SFlag;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
-use crate::walk::{WalkEntry, walk, walk_in};
+use crate::fs::{WalkEntry, walk, walk_in};
 
 /// How many bytes of a file are in memory at a time.
 pub(crate) const CHUNK: usize = 128 * 1024;
@@ -111,15 +111,6 @@ impl TryFrom<String> for Sum {
         sum.iter_mut().zip(digits.chunks(2)).for_each(|(byte, pair)| *byte = pair[0] << 4 | pair[1]);
         Ok(Self(sum))
     }
-}
-
-/// The user and group that own written files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The user ID.
-    pub uid: u32,
-    /// The group ID.
-    pub gid: u32,
 }
 
 /// The paths at which a tree on disk differs from its record, each list sorted.

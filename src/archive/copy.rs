@@ -15,9 +15,9 @@ use super::pending_file::{Captured, OpenFile, PendingFile};
 use super::progress_meter::ProgressMeter;
 use super::writer::Writer;
 use crate::error::{Context, Error, Result};
+use crate::fs::{WalkEntry, walk};
 use crate::progress::Progress;
 use crate::tree::{CHUNK, TreeEntry};
-use crate::walk::{WalkEntry, walk};
 
 /// The result of a copy.
 #[derive(Debug)]

@@ -12,9 +12,9 @@ use super::limits::Limits;
 use super::lint_report::LintReport;
 use super::pending_file::{PendingFile, WrittenFile};
 use crate::error::{Context, Result};
+use crate::fs::{WalkEntry, walk};
 use crate::lint::Code;
 use crate::progress::Progress;
-use crate::walk::{WalkEntry, walk};
 
 /// The hint for a directory that cannot be packed into an archive.
 const NO_RELEASE: &str = "name a directory that contains only the release";

@@ -58,7 +58,7 @@ pub use self::look::look;
 pub use self::pack::{Recipe, pack};
 pub use self::share::{BaseRelease, PackedSum, Sharing, can_share_blocks};
 pub use self::survey::Survey;
-pub use crate::tree::Owner;
+pub use crate::fs::Owner;
 
 /// An open archive. It remains the same file even if its name leads to another file meanwhile.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ use rustix::fs::ioctl_ficlone;
 
 use super::writer::FileSlot;
 use crate::error::Result;
+use crate::fs::{Owner, file_type};
 use crate::tree::{CHUNK, Node, Sum, TreeEntry};
 
 /// The digest of a zip entry's packed data, and the digest of the unpacked file.
@@ -140,8 +141,7 @@ impl BaseRelease {
         let how = OpenHow::new().flags(flags).resolve(resolve);
         let file = File::from(openat2(&self.release, path, how).ok()?);
         let stat = fstat(&file).ok()?;
-        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-        (kind == SFlag::S_IFREG).then_some((file, stat))
+        (file_type(&stat) == SFlag::S_IFREG).then_some((file, stat))
     }
 
     /// Returns the file and its status before it was read, or `None` if it does not match its record.
@@ -189,7 +189,7 @@ fn is_unchanged(file: &File, before: &FileStat) -> bool {
 /// Links exactly the file that was read, by its descriptor. The link has the same mode and owner, so they must match.
 /// Its time may differ.
 fn link(file: &File, before: &FileStat, slot: &FileSlot, mode: u32) -> bool {
-    let owned = slot.owner().is_none_or(|owner| (owner.uid, owner.gid) == (before.st_uid, before.st_gid));
+    let owned = slot.owner().is_none_or(|owner| owner == Owner::of(before));
     if before.st_mode & 0o7777 != mode || !owned {
         return false;
     }

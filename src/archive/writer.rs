@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 
 use super::Owner;
 use super::layout::{DIRECTORY_MODE, Layout, PathUse};
@@ -107,8 +107,7 @@ impl Writer {
     pub fn symlink(&mut self, layout: &mut Layout, path: &str, target: &str) -> Result<()> {
         let slot = self.slot(layout, path)?;
         symlinkat(target, &*slot.parent, slot.name()).map_err(|errno| taken(path, errno))?;
-        let Some(Owner { uid, gid }) = self.owner else { return Ok(()) };
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let Some((uid, gid)) = self.owner.map(Owner::ids) else { return Ok(()) };
         fchownat(&*slot.parent, slot.name(), uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
             .context(|| format!("cannot set the owner of {path:?}"))
     }
@@ -213,10 +212,9 @@ impl FileSlot {
 fn settle(fd: impl AsFd, mode: u32, owner: Option<Owner>, path: &str) -> Result<()> {
     let has = |stat: &FileStat| stat.st_mode & 0o7777 == mode;
     let now = fstat(&fd).context(|| format!("cannot inspect {path:?}"))?;
-    let foreign = owner.filter(|to| (to.uid, to.gid) != (now.st_uid, now.st_gid));
-    if let Some(Owner { uid, gid }) = foreign {
-        fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .context(|| format!("cannot set the owner of {path:?}"))?;
+    let foreign = owner.filter(|to| *to != Owner::of(&now));
+    if let Some((uid, gid)) = foreign.map(Owner::ids) {
+        fchown(&fd, uid, gid).context(|| format!("cannot set the owner of {path:?}"))?;
     }
     if foreign.is_none() && has(&now) {
         return Ok(());

@@ -2,15 +2,14 @@
 //! container's image, but renames the files in it.
 
 use std::error::Error as _;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::openat;
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use rustix::fs::RenameFlags;
 
 use crate::error::{Error, Result};
@@ -18,8 +17,9 @@ use crate::error::{Error, Result};
 use super::dir_path::{ErrnoContext, LIST, Parent, REACH};
 use super::links::{move_durable, rename_with, unlock};
 use super::read::{exists, is_dir};
-use super::write::{permissions, sync_around, sync_dir};
-use super::{DirPath, effective_uid};
+use super::walk::list;
+use super::write::{give, permissions, sync_around, sync_dir};
+use super::{DirPath, Owner, effective_uid};
 
 /// The suffix of a directory that is moved entry by entry and is not complete yet.
 const PARTS: &str = ".parts";
@@ -77,7 +77,7 @@ fn merge(from: &DirPath, to: &DirPath) -> Result<()> {
     let (old_dir, old) = from.parent_and_name().tell(context)?;
     open_up(&old_dir, old).tell(context)?;
     let is_new = make(to, &stat).tell(context)?;
-    for name in names(from).tell(context)? {
+    for name in list(&mut from.open(LIST).and_then(Dir::from_fd).tell(context)?).tell(context)? {
         let (one, other) = (from.join(&name), to.join(&name));
         match shift(&one, &other) {
             Err(Errno::EXDEV | Errno::EEXIST | Errno::EACCES) if is_dir(&one) => merge(&one, &other)?,
@@ -114,9 +114,7 @@ fn make(to: &DirPath, like: &FileStat) -> nix::Result<bool> {
             made?;
             let dir = openat(&parent, name, LIST, Mode::empty())?;
             let stat = fstat(&dir)?;
-            if (stat.st_uid, stat.st_gid) != (like.st_uid, like.st_gid) {
-                fchown(&dir, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid)))?;
-            }
+            give(&dir, &stat, Owner::of(like))?;
             fchmod(&dir, permissions(like.st_mode & 0o7777 | writable())).map(|()| true)
         }
     }
@@ -130,17 +128,6 @@ fn shift(from: &DirPath, to: &DirPath) -> nix::Result<()> {
         }
         moved => moved,
     }
-}
-
-/// Returns the names in a directory, including names that are not UTF-8.
-fn names(dir: &DirPath) -> nix::Result<Vec<OsString>> {
-    let mut dir = Dir::from_fd(dir.open(LIST)?)?;
-    let name = |entry: nix::Result<nix::dir::Entry>| {
-        entry.map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned())
-    };
-    let mut names = dir.iter().map(name).collect::<nix::Result<Vec<_>>>()?;
-    names.retain(|name| name != "." && name != "..");
-    Ok(names)
 }
 
 #[cfg(test)]

@@ -6,17 +6,16 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use rustix::fs::{RenameFlags, renameat_with};
 use rustix::path::Arg;
 
 use crate::error::Result;
-use crate::tree::Owner;
 
 use super::dir_path::{ErrnoContext, REACH};
 use super::read::{FileKind, exists, standing};
 use super::write::{permissions, private_dir, sync_around, sync_dir};
-use super::{DirPath, effective_uid, is_anothers};
+use super::{DirPath, Owner, effective_uid, is_anothers};
 
 /// Switches the symlink DIR/NAME to `target`, atomically and durably: a reader never finds it missing. If the file
 /// system can exchange names, the previous link stays as [`spare_link`], so that switching back takes no disk space.
@@ -68,7 +67,7 @@ fn make_link(link: &DirPath, target: &Path, staging: &DirPath, owner: Owner) -> 
     let (made, new) = (private_dir(&private)?.join("new"), "new");
     remove_file_durable(&made)?;
     let (inside, _) = made.parent_and_name().tell(context)?;
-    let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+    let (uid, gid) = owner.ids();
     symlinkat(target, &inside, new)
         .and_then(|()| fchownat(&inside, new, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW))
         .and_then(|()| renameat(&inside, new, parent, name))

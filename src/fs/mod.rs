@@ -14,8 +14,10 @@ mod purge;
 mod read;
 mod seed;
 mod space;
+mod walk;
 mod write;
 
+use nix::sys::stat::FileStat;
 use nix::unistd::{Gid, Uid};
 
 pub use dir_path::DirPath;
@@ -37,9 +39,30 @@ pub use write::{
     write_durable, write_staged,
 };
 
+pub(crate) use walk::{WalkEntry, file_type, walk, walk_in};
+
 pub use crate::outside::resolve;
 
-use crate::tree::Owner;
+/// The user and group that own written files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user ID.
+    pub uid: u32,
+    /// The group ID.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// Returns the owner in a file status.
+    pub(crate) fn of(stat: &FileStat) -> Self {
+        Self { uid: stat.st_uid, gid: stat.st_gid }
+    }
+
+    /// Returns both IDs as the arguments of chown(2).
+    pub(crate) fn ids(self) -> (Option<Uid>, Option<Gid>) {
+        (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
+    }
+}
 
 /// Returns the effective user ID of the process.
 #[must_use]

@@ -12,10 +12,10 @@ use rustix::fs::{StatxFlags, statx};
 
 use crate::error::{Context, Result};
 use crate::outside::read_small;
-use crate::tree::Owner;
 
-use super::DirPath;
 use super::dir_path::{ErrnoContext, LIST, REACH, READ};
+use super::walk::{file_type, list};
+use super::{DirPath, Owner};
 
 /// The kind of entry at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub fn standing(place: &DirPath) -> Result<FileKind> {
     let context = || format!("cannot inspect {}", place.display());
     match stat(place) {
         Err(Errno::ENOENT) => Ok(FileKind::Nothing),
-        stat => match kind(&stat.tell(context)?) {
+        stat => match file_type(&stat.tell(context)?) {
             SFlag::S_IFDIR => Ok(FileKind::Directory),
             SFlag::S_IFLNK => link(place),
             _ => Ok(FileKind::File),
@@ -57,7 +57,7 @@ fn link(place: &DirPath) -> Result<FileKind> {
 /// Returns whether the path is a directory, and not a symlink to one.
 #[must_use]
 pub fn is_dir(place: &DirPath) -> bool {
-    stat(place).is_ok_and(|stat| kind(&stat) == SFlag::S_IFDIR)
+    stat(place).is_ok_and(|stat| file_type(&stat) == SFlag::S_IFDIR)
 }
 
 /// Returns whether the path exists, even as a dangling symlink.
@@ -71,18 +71,13 @@ fn stat(place: &DirPath) -> nix::Result<FileStat> {
     fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-/// Returns the file type bits of `st_mode`.
-pub(super) fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
-}
-
 /// Returns the owner of a directory.
 ///
 /// # Errors
 /// Returns an error if the directory cannot be inspected.
 pub fn owner(place: &DirPath) -> Result<Owner> {
     let stat = place.open(REACH).and_then(fstat).tell(|| format!("cannot inspect {}", place.display()))?;
-    Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
+    Ok(Owner::of(&stat))
 }
 
 /// Returns the owner of the entry at a path. For a symlink, this is the owner of the link itself.
@@ -91,7 +86,7 @@ pub fn owner(place: &DirPath) -> Result<Owner> {
 /// Returns an error if the path does not exist.
 pub fn owner_of_link(place: &DirPath) -> Result<Owner> {
     let stat = stat(place).tell(|| format!("cannot inspect {}", place.display()))?;
-    Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
+    Ok(Owner::of(&stat))
 }
 
 /// Returns whether one rename cannot move a file between two directories, because they are on different file systems
@@ -159,14 +154,8 @@ pub fn names(place: &DirPath) -> Result<Vec<String>> {
         Err(Errno::ENOENT) => return Ok(Vec::new()),
         dir => dir.and_then(Dir::from_fd).tell(context)?,
     };
-    let mut names = Vec::new();
-    for entry in dir.iter() {
-        // Tenure does not create names that are not UTF-8.
-        names.extend(entry.tell(context)?.file_name().to_str().ok().map(str::to_owned));
-    }
-    names.retain(|name| name != "." && name != "..");
-    names.sort();
-    Ok(names)
+    // Tenure does not create names that are not UTF-8.
+    Ok(list(&mut dir).tell(context)?.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }
 
 /// Returns the text of a small file, or `None` if it does not exist.

@@ -8,16 +8,15 @@ use std::path::{Component, Path};
 
 use nix::fcntl::{AtFlags, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod};
-use nix::unistd::{Gid, Uid, fchown, fchownat, symlinkat};
+use nix::unistd::{fchown, fchownat, symlinkat};
 
 use crate::error::{Context, Error, Result};
-use crate::tree::Owner;
-use crate::walk::{WalkEntry, walk_in};
 
 use super::dir_path::ErrnoContext;
 use super::read::open_dir;
+use super::walk::{WalkEntry, walk_in};
 use super::write::{NEW, permissions};
-use super::{DirPath, is_anothers};
+use super::{DirPath, Owner, is_anothers};
 
 /// The name of an incomplete copy.
 const COPY: &str = ".tenure-copy";
@@ -31,7 +30,7 @@ pub fn link_staged(link: &DirPath, target: &Path, owner: Owner) -> Result<()> {
     let (parent, name) = link.parent_and_name().tell(context)?;
     symlinkat(target, &parent, name).tell(context)?;
     if is_anothers(owner) {
-        let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+        let (uid, gid) = owner.ids();
         fchownat(&parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).tell(context)?;
     }
     Ok(())
@@ -93,7 +92,8 @@ fn made(dir: BorrowedFd<'_>) -> io::Result<File> {
 
 /// Sets the owner first, because a change of owner may clear bits of the mode.
 fn give(file: &File, as_is: &FileStat) -> nix::Result<()> {
-    fchown(file, Some(Uid::from_raw(as_is.st_uid)), Some(Gid::from_raw(as_is.st_gid)))?;
+    let (uid, gid) = Owner::of(as_is).ids();
+    fchown(file, uid, gid)?;
     fchmod(file, permissions(as_is.st_mode & 0o7777))
 }
 

@@ -7,11 +7,11 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::Result;
-use crate::walk::{WalkEntry, walk, walk_in};
 
 use super::DirPath;
 use super::dir_path::{ErrnoContext, LIST};
-use super::read::{kind, open_dir};
+use super::read::open_dir;
+use super::walk::{WalkEntry, file_type, walk, walk_in};
 
 /// The space on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub fn size(place: &DirPath) -> u64 {
         })
     });
     match (walked, place.open(OFlag::O_PATH).and_then(fstat)) {
-        (Err(_), Ok(stat)) if kind(&stat) != SFlag::S_IFDIR => length(&stat),
+        (Err(_), Ok(stat)) if file_type(&stat) != SFlag::S_IFDIR => length(&stat),
         (walked, _) => walked.map_or(0, |()| bytes),
     }
 }

@@ -10,15 +10,14 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, syncfs, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchown, fsync, syncfs, unlinkat};
 
 use crate::error::{Context, Error, Result};
-use crate::tree::Owner;
 
 use super::dir_path::{ErrnoContext, LIST, Parent};
 use super::read::exists;
 use super::temp_file::TempFile;
-use super::{DirPath, effective_uid, is_anothers, move_durable};
+use super::{DirPath, Owner, effective_uid, is_anothers, move_durable};
 
 /// The mode of a directory that only its user can enter, read and write.
 const PRIVATE: u32 = 0o700;
@@ -292,11 +291,13 @@ fn give_file(file: &File, owner: Owner) -> io::Result<()> {
     Ok(give(file, &stat, owner)?)
 }
 
-fn give(fd: impl AsFd, now: &FileStat, to: Owner) -> nix::Result<()> {
-    if (now.st_uid, now.st_gid) == (to.uid, to.gid) {
+/// Gives an open file or directory to another owner, unless it belongs to it already.
+pub(super) fn give(fd: impl AsFd, now: &FileStat, to: Owner) -> nix::Result<()> {
+    if Owner::of(now) == to {
         return Ok(());
     }
-    fchown(fd, Some(Uid::from_raw(to.uid)), Some(Gid::from_raw(to.gid)))
+    let (uid, gid) = to.ids();
+    fchown(fd, uid, gid)
 }
 
 #[cfg(test)]

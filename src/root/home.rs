@@ -1,11 +1,10 @@
 //! The location of the releases: in the root, on a file system mounted there, or where the operator's symlink leads.
 
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, DirPath, FileKind};
+use crate::fs::{self as disk, DirPath, FileKind, Owner};
 use crate::outside;
 use crate::process;
 use crate::settings::SharedDirectory;
-use crate::tree::Owner;
 use crate::version::Version;
 
 use super::Root;

@@ -25,14 +25,13 @@ pub use trial::Trial;
 pub use trials::{TrialOutcome, TrialRecord, trials};
 
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, DirPath, FileKind};
+use crate::fs::{self as disk, DirPath, FileKind, Owner};
 use crate::manifest::Timeouts;
 use crate::outside;
 use crate::ownership::Owned;
 use crate::process;
 use crate::release::LinkName;
 use crate::settings::{SETTINGS, Settings};
-use crate::tree::Owner;
 use crate::version::Version;
 
 use home::Home;

@@ -21,9 +21,9 @@ use self::source::Source;
 use self::tarred::Tarred;
 use self::zipped::Zipped;
 use crate::error::{Context, Error, Result};
+use crate::fs::{WalkEntry, walk};
 use crate::naming::ArchiveFormat;
 use crate::progress::Count;
-use crate::walk::{WalkEntry, walk};
 
 /// The zstd level: the highest before it becomes slow. For releases of 120 and 250 MB, level 19 is an eighth smaller
 /// but takes more than twenty times as long.

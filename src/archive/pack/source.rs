@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use crate::error::{Context, Result};
+use crate::fs::WalkEntry;
 use crate::progress::Count;
-use crate::walk::WalkEntry;
 
 /// A file to be packed.
 pub struct Source<'a, 'w> {

@@ -3,7 +3,7 @@
 use crate::data::OnDisk;
 use crate::error::{Error, Kind, Result};
 use crate::execute::Reporter;
-use crate::fs::{self as disk, DirPath};
+use crate::fs::{self as disk, DirPath, Owner};
 use crate::health::Baseline;
 use crate::hook::{Hook, HookContext, Task};
 use crate::manifest::Manifest;
@@ -15,7 +15,6 @@ use crate::progress::Progress;
 use crate::release::{END_TRIAL, ReleaseState, Snapshot};
 use crate::requires::{RequirementFinding, Requires};
 use crate::root::Root;
-use crate::tree::Owner;
 use crate::version::Version;
 
 use super::super::disk_space::Reservation;
