@@ -5,39 +5,30 @@
 //! in the way. They set owner and mode through an open descriptor of a file that was created here. A symlink cannot
 //! be opened, so its owner is set in a directory that no other user can enter.
 
-mod hard_links;
-mod temp_file;
-mod links;
-mod origin;
 mod dir_path;
-mod purge;
-mod read;
-mod seed;
-mod space;
 mod walk;
-mod write;
+mod read;
+mod space;
+mod dirs;
+mod moves;
+mod atomic;
+mod links;
+mod purge;
 
 use nix::sys::stat::FileStat;
 use nix::unistd::{Gid, Uid};
 
+pub use atomic::{TempFile, append, append_durable, open_kept, write_durable, write_staged};
 pub use dir_path::DirPath;
-pub use hard_links::{bring_back, throw_durable};
-pub use links::{
-    move_durable, move_staged, remove_empty, remove_file_durable, remove_link, spare_link, switch_link,
-};
-pub use origin::Origin;
+pub use dirs::{copy_mode, ensure_dir, private_dir, set_passable, sync_dir, sync_tree};
+pub use links::{break_hard_links, link_staged, remove_link, spare_link, switch_link};
+pub use moves::{bring_back, move_durable, move_staged, remove_empty, remove_file_durable, throw_durable};
 pub use purge::purge;
 pub use read::{
-    FileKind, exists, is_dir, is_elsewhere, is_mount, names, open_dir, open_file, owner, owner_of_link,
-    read_bytes, read_linked, read_text, read_torn, standing, unnamed,
+    FileKind, Origin, exists, is_dir, is_elsewhere, is_mount, names, open_dir, open_file, owner,
+    owner_of_link, read_bytes, read_linked, read_text, read_torn, standing, unnamed,
 };
-pub use seed::{break_hard_links, link_staged};
 pub use space::{Free, free, is_read_only, size, weigh};
-pub use temp_file::TempFile;
-pub use write::{
-    append, append_durable, copy_mode, ensure_dir, open_kept, private_dir, set_passable, sync_dir, sync_tree,
-    write_durable, write_staged,
-};
 
 pub(crate) use walk::{WalkEntry, file_type, walk, walk_in};
 

@@ -14,7 +14,7 @@ use crate::error::Result;
 
 use super::DirPath;
 use super::dir_path::{ErrnoContext, LIST};
-use super::links::unlock;
+use super::moves::unlock;
 use super::space::length;
 use super::walk::{file_type, list};
 
