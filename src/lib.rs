@@ -34,11 +34,7 @@ pub mod fs;
 pub mod tree;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod archive;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod digest;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod signature;
-pub mod signing;
+pub mod verify;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod process;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]

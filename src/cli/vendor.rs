@@ -14,7 +14,7 @@ use tenure::naming::ArchiveFormat;
 use tenure::ops::{self, Linted, Mode, Overwrite, Packed};
 use tenure::outside;
 use tenure::process::Interrupt;
-use tenure::signing::SigningKey;
+use tenure::verify::SigningKey;
 use tenure::version::Version;
 
 use super::args::Command;

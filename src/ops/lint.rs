@@ -40,7 +40,7 @@ pub fn lint(what: &Path, progress: &mut dyn Progress) -> Result<Linted> {
         let (archive, name) = (candidate.open()?, candidate.file_name.clone());
         let mut looked = archive.examine(&unlimited(), progress)?;
         let digest = archive.sha256(&mut |_| {}, progress)?;
-        match crate::digest::check(&candidate.origin, &digest) {
+        match crate::verify::check_digest(&candidate.origin, &digest) {
             Err(error) if error.kind() == Kind::Refused => {
                 looked.findings.push(Finding::new(Code::DigestDiffers, "", error.in_one_line()));
             }

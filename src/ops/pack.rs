@@ -15,8 +15,7 @@ use crate::naming::{self, ArchiveFormat};
 use crate::outside;
 use crate::progress::Count;
 use crate::settings;
-use crate::signature;
-use crate::signing::SigningKey;
+use crate::verify::{self, SigningKey};
 use crate::version::Version;
 
 use super::Mode;
@@ -321,7 +320,7 @@ impl ArchivePath {
     /// Returns whether this key signed the existing archive, under this file name.
     fn is_signed(&self, key: &SigningKey, reporter: &mut dyn Reporter) -> bool {
         let (place, keys) = (self.place(""), [key.trusted().clone()]);
-        let vouched = signature::verify_signature(&Origin::Inside(place.clone()), &keys, |also, _| {
+        let vouched = verify::verify_signature(&Origin::Inside(place.clone()), &keys, |also, _| {
             Archive::of(disk::open_file(&place)?, place.path(), self.format)?.sha256(also, reporter)
         });
         vouched

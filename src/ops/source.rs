@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
-use crate::digest::DIGEST;
 use crate::error::{Context, Error, Result};
 use crate::fs::{self as disk, Origin};
 use crate::manifest::{MANIFEST, Manifest};
@@ -15,7 +14,7 @@ use crate::process;
 use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
-use crate::signature::SIGNATURE;
+use crate::verify::{DIGEST, SIGNATURE};
 use crate::version::{Version, nearest};
 
 use super::disk_space::Reservation;

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
-use crate::signature;
+use crate::verify;
 use crate::version::Version;
 
 use super::fetch::named_as;
@@ -45,7 +45,7 @@ pub(super) fn is_signed(root: &Root, version: &Version, progress: &mut dyn Progr
     for candidate in beside(root, version)? {
         let archive = candidate.open()?;
         let vouched =
-            signature::verify_signature(&candidate.origin, keys, |also, _| archive.sha256(also, progress))?;
+            verify::verify_signature(&candidate.origin, keys, |also, _| archive.sha256(also, progress))?;
         let is_same = receipt.sha256.as_ref() == Some(&vouched.made);
         let named = vouched.signed.and_then(|signed| named_as(root, version, &candidate, signed.name));
         if is_same && named.is_ok() {
