@@ -30,9 +30,7 @@ pub mod outside;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod ownership;
 pub mod fs;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod tree;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod archive;
 pub mod verify;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
