@@ -45,7 +45,7 @@ impl Copied {
 pub fn copy(from: &Path, target: &Target<'_>, progress: &mut dyn Progress) -> Result<Copied> {
     let cannot_copy = || format!("cannot copy {}", from.display());
     let mut copied = Copied { layout: Layout::default(), skipped: Vec::new() };
-    let mut writer = Writer::new(target.dir, target.owner, None)?;
+    let mut writer = Writer::new(target.dir, target.owner)?;
     let own = identity(&fstat(target.dir).context(cannot_copy)?);
     // The walk below reports whatever cannot be read.
     let (total, done) = (fs_extra::dir::get_size(from).unwrap_or(0), AtomicU64::new(0));
@@ -89,9 +89,9 @@ fn copy_one(
         SFlag::S_IFREG => {
             let mut file = found.open().context(|| format!("cannot read {path:?}"))?;
             let mtime = u64::try_from(found.stat.st_mtime).ok();
-            let slot = Some(writer.slot(layout, path)?);
-            let mut filling =
-                PendingFile { path: path.to_owned(), mode, mtime, slot, wanted: Captured::Nothing }.open()?;
+            let slot = Some(writer.slot(layout, path, mode, mtime)?);
+            let (path_of, wanted) = (path.to_owned(), Captured::Nothing);
+            let mut filling = PendingFile { path: path_of, slot, wanted, base: None }.open()?;
             let size = copy_data(&mut file, &mut filling, path, passed)?;
             let sum = filling.close()?.sum;
             layout.insert(path, PathUse::File { mode, size, sum })

@@ -1,12 +1,14 @@
 //! Processes an archive entry by entry: applies the rules, writes admitted entries, and returns the result.
 
+use std::sync::Arc;
+
+use super::dedup::{BaseRelease, PackedSum};
 use super::entry::{Entry, EntryKind, RawEntry};
 use super::inspect::Inspector;
 use super::layout::{DIRECTORY_MODE, Layout, PathUse};
 use super::limits::Limits;
 use super::lint_report::{LintReport, Notes};
 use super::pending_file::{Captured, PendingFile, WrittenFile};
-use super::share::PackedSum;
 use super::survey::{Manifests, Survey};
 use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
@@ -32,6 +34,8 @@ pub struct Extractor<'a> {
     inspector: Inspector,
     /// `None` if the archive is only inspected.
     writer: Option<Writer>,
+    /// The installed release to share with; `None` shares nothing.
+    base: Option<Arc<BaseRelease>>,
     limits: &'a Limits<'a>,
     /// The limits for inspecting an archive that exceeds `limits`. If `None`, such an archive is refused at once.
     beyond: Option<&'a Limits<'a>>,
@@ -50,15 +54,15 @@ pub struct Extractor<'a> {
 
 impl<'a> Extractor<'a> {
     /// Returns an extractor that refuses violations. It writes nothing if `writer` is `None`.
-    pub fn new(writer: Option<Writer>, limits: &'a Limits<'a>) -> Self {
-        let (inspector, manifests) = (Inspector::default(), Manifests::default());
+    pub fn new(writer: Option<Writer>, base: Option<Arc<BaseRelease>>, limits: &'a Limits<'a>) -> Self {
         Self {
-            inspector,
+            inspector: Inspector::default(),
             writer,
+            base,
             limits,
             beyond: None,
             excess: None,
-            manifests,
+            manifests: Manifests::default(),
             notes: None,
             entries: 0,
             files: 0,
@@ -70,7 +74,7 @@ impl<'a> Extractor<'a> {
 
     /// Returns an extractor that writes nothing, and notes violations instead of refusing them.
     pub fn noting(limits: &'a Limits<'a>) -> Self {
-        Self { notes: Some(Notes::default()), ..Self::new(None, limits) }
+        Self { notes: Some(Notes::default()), ..Self::new(None, None, limits) }
     }
 
     /// Inspects an archive that exceeds the limits up to the limits `beyond`, instead of refusing it at once. Nothing
@@ -139,9 +143,11 @@ impl<'a> Extractor<'a> {
         let layout = &mut self.inspector.layout;
         match (&entry.kind, &mut self.writer) {
             (EntryKind::File { .. }, writer) => {
-                let slot = writer.as_mut().map(|writer| writer.slot(layout, path)).transpose()?;
-                let (path, mode, mtime) = (path.to_owned(), entry.mode, entry.mtime);
-                return Ok(Some(PendingFile { path, mode, mtime, slot, wanted }));
+                let slot = |writer: &mut Writer| writer.slot(layout, path, entry.mode, entry.mtime);
+                let slot = writer.as_mut().map(slot).transpose()?;
+                // A file whose contents are captured must be read.
+                let base = self.base.clone().filter(|_| slot.is_some() && wanted == Captured::Nothing);
+                return Ok(Some(PendingFile { path: path.to_owned(), slot, wanted, base }));
             }
             (EntryKind::Directory, Some(writer)) => writer.directory(layout, path)?,
             (EntryKind::Symlink { .. } | EntryKind::Directory | EntryKind::Hardlink { .. }, _) => {}

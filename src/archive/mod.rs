@@ -5,6 +5,7 @@
 
 mod pending_file;
 mod copy;
+mod dedup;
 mod workers;
 mod entry;
 mod extension;
@@ -22,7 +23,6 @@ mod lint_report;
 mod create;
 mod path;
 mod pipe;
-mod share;
 mod survey;
 mod tarball;
 mod writer;
@@ -51,12 +51,12 @@ use crate::tree::TreeEntry;
 
 pub use self::copy::{Copied, copy};
 pub use self::create::{Recipe, pack};
+pub use self::dedup::{BaseRelease, PackedSum, Sharing, can_share_blocks};
 pub use self::input::Also;
 pub use self::layout::Layout;
 pub use self::limits::{ENTRIES_MAX, Excess, Limits};
 pub use self::lint_report::{LintReport, Whole};
 pub use self::look::look;
-pub use self::share::{BaseRelease, PackedSum, Sharing, can_share_blocks};
 pub use self::survey::Survey;
 pub use crate::fs::Owner;
 
@@ -229,9 +229,8 @@ impl Archive {
         also: &mut Also<'_>,
         progress: &mut dyn Progress,
     ) -> Result<Inspection> {
-        let writer = target.map(|t| Writer::new(t.dir, t.owner, t.twins)).transpose()?;
         let ledger = InputDigest::new(also);
-        let read = self.take(Extractor::new(writer, limits).and_beyond(beyond), &ledger, progress);
+        let read = self.take(extractor(target, limits)?.and_beyond(beyond), &ledger, progress);
         let read = match read {
             Err(error) if error.kind() == Kind::Refused => {
                 self.read_on(&ledger, progress)?;
@@ -254,10 +253,9 @@ impl Archive {
         also: &mut Also<'_>,
         progress: &mut dyn Progress,
     ) -> Result<Reading> {
-        let writer = target.map(|t| Writer::new(t.dir, t.owner, t.twins)).transpose()?;
         let ledger = InputDigest::new(also);
         let Taken { survey, layout, packed, .. } =
-            self.take(Extractor::new(writer, limits), &ledger, progress)?;
+            self.take(extractor(target, limits)?, &ledger, progress)?;
         Ok(Reading { sha256: ledger.into_sha256(), survey, layout, packed })
     }
 
@@ -334,6 +332,12 @@ impl Archive {
             kind => Error::new(kind, cannot_unpack).because(error),
         }
     }
+}
+
+/// Returns an extractor that unpacks into `target`, or one that only inspects if there is none.
+fn extractor<'a>(target: Option<Target<'_>>, limits: &'a Limits<'a>) -> Result<Extractor<'a>> {
+    let Some(Target { dir, owner, twins }) = target else { return Ok(Extractor::new(None, None, limits)) };
+    Ok(Extractor::new(Some(Writer::new(dir, owner)?), twins, limits))
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {

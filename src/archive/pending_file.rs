@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use blake3::Hasher;
 
+use super::dedup::BaseRelease;
 use super::lint_report::FileMagic;
-use super::share::BaseRelease;
 use super::writer::FileSlot;
 use crate::error::{Context, Result};
 use crate::tree::Sum;
@@ -16,14 +17,12 @@ use crate::tree::Sum;
 pub struct PendingFile {
     /// The path in the archive.
     pub path: String,
-    /// The permission bits that the file gets.
-    pub mode: u32,
-    /// The modification time, in seconds since the epoch.
-    pub mtime: Option<u64>,
     /// The place where it is written; `None` if the archive is only inspected.
     pub slot: Option<FileSlot>,
     /// The part of the contents that is captured.
     pub wanted: Captured,
+    /// The installed release to share with; `None` if the file must be read and written.
+    pub base: Option<Arc<BaseRelease>>,
 }
 
 /// The part of a file's contents that is kept in memory.
@@ -74,18 +73,13 @@ pub struct WrittenFile {
 }
 
 impl PendingFile {
-    /// Returns the installed release to share with, or `None` if there is none or the contents are captured.
-    pub fn twins(&self) -> Option<&BaseRelease> {
-        self.slot.as_ref().filter(|_| self.wanted == Captured::Nothing).and_then(FileSlot::twins)
-    }
-
     /// Creates the file by sharing, or returns `None` if no installed release has a file with this digest.
     ///
     /// # Errors
     /// Returns an error if the file cannot be created or completed.
     pub fn share(&self, sum: Sum) -> Result<Option<WrittenFile>> {
-        let (Some(slot), Some(twins)) = (&self.slot, self.twins()) else { return Ok(None) };
-        let shared = twins.share(sum, slot, self.mode, self.mtime)?;
+        let (Some(slot), Some(base)) = (&self.slot, &self.base) else { return Ok(None) };
+        let shared = base.share(sum, slot)?;
         let filled = || WrittenFile { path: self.path.clone(), sum, text: None, head: None, packed: None };
         Ok(shared.then(filled))
     }
@@ -95,7 +89,7 @@ impl PendingFile {
     /// # Errors
     /// Returns an error if the file cannot be created.
     pub fn open(self) -> Result<OpenFile> {
-        let file = self.slot.as_ref().map(|slot| slot.create(self.mode)).transpose()?;
+        let file = self.slot.as_ref().map(FileSlot::create).transpose()?;
         Ok(self.filling(file, None))
     }
 
@@ -104,9 +98,8 @@ impl PendingFile {
     /// # Errors
     /// Returns an error if the file cannot be created.
     pub fn open_over(self, size: u64) -> Result<OpenFile> {
-        let twins = self.slot.as_ref().zip(self.twins());
-        let clone =
-            twins.map(|(slot, twins)| twins.clone_or_link(slot, self.mode, size)).transpose()?.flatten();
+        let place = self.slot.as_ref().zip(self.base.as_ref());
+        let clone = place.map(|(slot, base)| base.clone_or_link(slot, size)).transpose()?.flatten();
         if clone.is_some() { Ok(self.filling(clone, Some(0))) } else { self.open() }
     }
 
@@ -144,8 +137,8 @@ impl OpenFile {
     /// Returns an error if its mode, owner or modification time cannot be set.
     pub fn close(self) -> Result<WrittenFile> {
         if let (Some(slot), Some(file)) = (&self.body.slot, &self.file) {
-            slot.keep(file, self.body.mode, self.body.mtime)?;
-            slot.twins().zip(self.cloned).into_iter().for_each(|(twins, bytes)| twins.count(bytes));
+            slot.keep(file)?;
+            self.body.base.iter().zip(self.cloned).for_each(|(base, bytes)| base.count(bytes));
         }
         let (text, head) = match self.body.wanted {
             Captured::Nothing => (None, None),

@@ -144,8 +144,8 @@ impl Workers {
         extractor: &mut Extractor<'_>,
     ) -> Result<()> {
         let (path, length) = (job.body.path.clone(), job.packed.length);
-        let known = job.packed.ahead.zip(job.body.twins());
-        if let Some((ahead, sum)) = known.and_then(|(ahead, twins)| Some((ahead, twins.unpacked(&ahead)?)))
+        let known = job.packed.ahead.zip(job.body.base.as_ref());
+        if let Some((ahead, sum)) = known.and_then(|(ahead, base)| Some((ahead, base.unpacked(&ahead)?)))
             && let Some(filled) = job.body.share(sum)?
         {
             let mut hash = job.packed.hasher();
@@ -253,9 +253,8 @@ fn small(
         let (data, deflated) = (&data[range], job.packed.deflated);
         let packed = deflated.then(|| job.packed.digest(data));
         // Stored data is hashed directly, and only if the file may be shared.
-        let twins = job.body.twins();
-        let known = twins.and_then(|twins| match &packed {
-            Some(packed) => twins.unpacked(packed),
+        let known = job.body.base.as_ref().and_then(|base| match &packed {
+            Some(packed) => base.unpacked(packed),
             None => Some(Sum::of(Hasher::new().update(data))),
         });
         let shared = known.map(|sum| job.body.share(sum)).transpose()?.flatten();

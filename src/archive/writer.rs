@@ -18,38 +18,38 @@ use nix::unistd::{UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 use super::Owner;
 use super::layout::{DIRECTORY_MODE, Layout, PathUse};
 use super::path::violation;
-use super::share::BaseRelease;
 use crate::error::{Context, Error, Result};
 
 /// A writer that creates a tree in an empty directory.
 pub struct Writer {
     target: Arc<OwnedFd>,
     owner: Option<Owner>,
-    twins: Option<Arc<BaseRelease>>,
     /// The open directories from the target down to the one last written to.
     open: Vec<(String, Arc<OwnedFd>)>,
 }
 
-/// The place of a file. Any thread may create and write the file.
+/// The place, mode and owner of a file. Any thread may create and write the file.
 pub struct FileSlot {
-    parent: Arc<OwnedFd>,
-    path: String,
-    owner: Option<Owner>,
-    twins: Option<Arc<BaseRelease>>,
+    /// The parent directory.
+    pub parent: Arc<OwnedFd>,
+    /// The path in the archive.
+    pub path: String,
+    /// The permission bits that the file gets.
+    pub mode: u32,
+    /// The owner that the file gets; `None` keeps this process's user.
+    pub owner: Option<Owner>,
+    /// The modification time that the file gets, in seconds since the epoch.
+    pub mtime: Option<u64>,
 }
 
 impl Writer {
-    /// Returns a writer into `target`. With an owner, everything is given to it. Files in `twins` are shared.
+    /// Returns a writer into `target`. With an owner, everything is given to it.
     ///
     /// # Errors
     /// Returns an error if no more files can be opened.
-    pub fn new(
-        target: BorrowedFd<'_>,
-        owner: Option<Owner>,
-        twins: Option<Arc<BaseRelease>>,
-    ) -> Result<Self> {
+    pub fn new(target: BorrowedFd<'_>, owner: Option<Owner>) -> Result<Self> {
         let target = target.try_clone_to_owned().context(|| "cannot open the directory to write into")?;
-        Ok(Self { target: Arc::new(target), owner, twins, open: Vec::new() })
+        Ok(Self { target: Arc::new(target), owner, open: Vec::new() })
     }
 
     /// Creates a directory and its parents.
@@ -74,10 +74,15 @@ impl Writer {
     ///
     /// # Errors
     /// Returns an error if the directory cannot be created.
-    pub fn slot(&mut self, layout: &mut Layout, path: &str) -> Result<FileSlot> {
-        self.directory(layout, parent(path))?;
-        let (parent, path) = (self.here(), path.to_owned());
-        Ok(FileSlot { parent, path, owner: self.owner, twins: self.twins.clone() })
+    pub fn slot(
+        &mut self,
+        layout: &mut Layout,
+        path: &str,
+        mode: u32,
+        mtime: Option<u64>,
+    ) -> Result<FileSlot> {
+        let parent = self.parent(layout, path)?;
+        Ok(FileSlot { parent, path: path.to_owned(), mode, owner: self.owner, mtime })
     }
 
     /// Creates a hard link to a complete file, or a copy if the file system cannot create the link.
@@ -85,16 +90,16 @@ impl Writer {
     /// # Errors
     /// Returns an error if it cannot be created.
     pub fn hardlink(&mut self, layout: &mut Layout, path: &str, first: &str, mode: u32) -> Result<()> {
-        let old = self.slot(layout, first)?;
-        let new = self.slot(layout, path)?;
-        match linkat(&*old.parent, old.name(), &*new.parent, new.name(), AtFlags::empty()) {
+        let (old_dir, old) = (self.parent(layout, first)?, file_name(first));
+        let new = self.slot(layout, path, mode, None)?;
+        match linkat(&*old_dir, old, &*new.parent, new.name(), AtFlags::empty()) {
             Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::EMLINK) => {
                 let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let from = openat(&*old.parent, old.name(), flags, Mode::empty());
-                let mut to = new.create(mode)?;
+                let from = openat(&*old_dir, old, flags, Mode::empty());
+                let mut to = new.create()?;
                 io::copy(&mut File::from(from.context(|| cannot_create(path))?), &mut to)
                     .context(|| cannot_create(path))?;
-                new.keep(&to, mode, None)
+                new.keep(&to)
             }
             other => other.map_err(|errno| taken(path, errno)),
         }
@@ -105,10 +110,10 @@ impl Writer {
     /// # Errors
     /// Returns an error if it cannot be created.
     pub fn symlink(&mut self, layout: &mut Layout, path: &str, target: &str) -> Result<()> {
-        let slot = self.slot(layout, path)?;
-        symlinkat(target, &*slot.parent, slot.name()).map_err(|errno| taken(path, errno))?;
+        let (parent, name) = (self.parent(layout, path)?, file_name(path));
+        symlinkat(target, &*parent, name).map_err(|errno| taken(path, errno))?;
         let Some((uid, gid)) = self.owner.map(Owner::ids) else { return Ok(()) };
-        fchownat(&*slot.parent, slot.name(), uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
+        fchownat(&*parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
             .context(|| format!("cannot set the owner of {path:?}"))
     }
 
@@ -119,6 +124,12 @@ impl Writer {
     pub fn seal(&mut self, layout: &mut Layout, path: &str, mode: u32) -> Result<()> {
         self.directory(layout, path)?;
         settle(&*self.here(), mode, self.owner, path).map(drop)
+    }
+
+    /// Creates the parent directory of a path, and returns it.
+    fn parent(&mut self, layout: &mut Layout, path: &str) -> Result<Arc<OwnedFd>> {
+        self.directory(layout, path.rsplit_once('/').map_or("", |(parent, _)| parent))?;
+        Ok(self.here())
     }
 
     fn here(&self) -> Arc<OwnedFd> {
@@ -148,9 +159,9 @@ impl FileSlot {
     ///
     /// # Errors
     /// Returns an error if the file cannot be created, or a `Refused` error if it exists already.
-    pub fn create(&self, mode: u32) -> Result<File> {
+    pub fn create(&self) -> Result<File> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        let file = openat(&*self.parent, self.name(), flags, permissions(mode));
+        let file = openat(&*self.parent, self.name(), flags, permissions(self.mode));
         Ok(file.map_err(|errno| taken(&self.path, errno))?.into())
     }
 
@@ -162,13 +173,13 @@ impl FileSlot {
         file.write_all(bytes).context(|| format!("cannot write {:?}", self.path))
     }
 
-    /// Sets the mode, the owner, and the modification time in seconds since the epoch.
+    /// Sets the mode, the owner and the modification time.
     ///
     /// # Errors
     /// Returns an error if one of them cannot be set.
-    pub fn keep(&self, file: &File, mode: u32, mtime: Option<u64>) -> Result<()> {
-        settle(file, mode, self.owner, &self.path)?;
-        let Some(seconds) = mtime.and_then(|seconds| i64::try_from(seconds).ok()) else { return Ok(()) };
+    pub fn keep(&self, file: &File) -> Result<()> {
+        settle(file, self.mode, self.owner, &self.path)?;
+        let Some(seconds) = self.mtime.and_then(|seconds| i64::try_from(seconds).ok()) else { return Ok(()) };
         let time = TimeSpec::new(seconds, 0);
         futimens(file, &time, &time).context(|| format!("cannot set the time of {:?}", self.path))
     }
@@ -182,29 +193,9 @@ impl FileSlot {
             .context(|| format!("cannot remove {:?}", self.path))
     }
 
-    /// Returns the installed release to share with, or `None` if there is none.
-    pub fn twins(&self) -> Option<&BaseRelease> {
-        self.twins.as_deref()
-    }
-
-    /// Returns the parent directory of the file.
-    pub fn parent(&self) -> BorrowedFd<'_> {
-        self.parent.as_fd()
-    }
-
-    /// Returns the owner that the file gets; `None` keeps this process's user.
-    pub fn owner(&self) -> Option<Owner> {
-        self.owner
-    }
-
-    /// Returns the path in the archive.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
     /// Returns the file name without its directory.
     pub fn name(&self) -> &str {
-        self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
+        file_name(&self.path)
     }
 }
 
@@ -232,8 +223,8 @@ fn taken(path: &str, errno: Errno) -> Error {
     }
 }
 
-fn parent(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+fn file_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 fn permissions(mode: u32) -> Mode {

@@ -111,7 +111,7 @@ impl Reader<'_, '_> {
         };
         match extractor.admit(&raw)? {
             Some(body) => {
-                let packed = match body.twins() {
+                let packed = match body.base {
                     Some(_) => self.look_ahead(listed.packing(), meter)?,
                     None => listed.packing(),
                 };

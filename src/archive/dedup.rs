@@ -90,7 +90,7 @@ impl BaseRelease {
     ///
     /// # Errors
     /// Returns an error if the file cannot be created or completed.
-    pub fn share(&self, sum: Sum, slot: &FileSlot, mode: u32, mtime: Option<u64>) -> Result<bool> {
+    pub fn share(&self, sum: Sum, slot: &FileSlot) -> Result<bool> {
         if self.off.load(Ordering::Relaxed) {
             return Ok(false);
         }
@@ -98,8 +98,8 @@ impl BaseRelease {
             return Ok(false);
         };
         let done = match self.sharing {
-            Sharing::Blocks => self.clone_blocks(&file, &before, slot, mode, mtime)?,
-            Sharing::Links => link(&file, &before, slot, mode),
+            Sharing::Blocks => self.clone_blocks(&file, &before, slot)?,
+            Sharing::Links => link(&file, &before, slot),
         };
         if done {
             self.count(u64::try_from(before.st_size).unwrap_or_default());
@@ -112,18 +112,18 @@ impl BaseRelease {
     ///
     /// # Errors
     /// Returns an error if the file cannot be created.
-    pub fn clone_or_link(&self, slot: &FileSlot, mode: u32, size: u64) -> Result<Option<File>> {
+    pub fn clone_or_link(&self, slot: &FileSlot, size: u64) -> Result<Option<File>> {
         if self.sharing != Sharing::Blocks || self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let below = slot.path().split_once('/').map(|(_, below)| below);
-        let candidates = below.into_iter().chain([slot.path()]);
+        let below = slot.path.split_once('/').map(|(_, below)| below);
+        let candidates = below.into_iter().chain([slot.path.as_str()]);
         let fits = |stat: &FileStat| u64::try_from(stat.st_size) == Ok(size);
         let Some((from, _)) = candidates.filter_map(|path| self.open(path)).find(|(_, stat)| fits(stat))
         else {
             return Ok(None);
         };
-        let file = slot.create(mode)?;
+        let file = slot.create()?;
         let cloned = ioctl_ficlone(&file, &from).is_ok() && fstat(&file).is_ok_and(|stat| fits(&stat));
         if cloned { Ok(Some(file)) } else { slot.remove().map(|()| None) }
     }
@@ -161,21 +161,14 @@ impl BaseRelease {
         (Sum::of(&hash) == sum).then_some((file, before))
     }
 
-    fn clone_blocks(
-        &self,
-        from: &File,
-        before: &FileStat,
-        slot: &FileSlot,
-        mode: u32,
-        mtime: Option<u64>,
-    ) -> Result<bool> {
-        let file = slot.create(mode)?;
+    fn clone_blocks(&self, from: &File, before: &FileStat, slot: &FileSlot) -> Result<bool> {
+        let file = slot.create()?;
         let cloned = ioctl_ficlone(&file, from);
         if cloned.is_err() {
             self.off.store(true, Ordering::Relaxed);
         }
         if cloned.is_ok() && is_unchanged(from, before) {
-            return slot.keep(&file, mode, mtime).map(|()| true);
+            return slot.keep(&file).map(|()| true);
         }
         slot.remove().map(|()| false)
     }
@@ -188,12 +181,12 @@ fn is_unchanged(file: &File, before: &FileStat) -> bool {
 
 /// Links exactly the file that was read, by its descriptor. The link has the same mode and owner, so they must match.
 /// Its time may differ.
-fn link(file: &File, before: &FileStat, slot: &FileSlot, mode: u32) -> bool {
-    let owned = slot.owner().is_none_or(|owner| owner == Owner::of(before));
-    if before.st_mode & 0o7777 != mode || !owned {
+fn link(file: &File, before: &FileStat, slot: &FileSlot) -> bool {
+    let owned = slot.owner.is_none_or(|owner| owner == Owner::of(before));
+    if before.st_mode & 0o7777 != slot.mode || !owned {
         return false;
     }
     let this = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let linked = linkat(AT_FDCWD, this.as_str(), slot.parent(), slot.name(), AtFlags::AT_SYMLINK_FOLLOW);
+    let linked = linkat(AT_FDCWD, this.as_str(), &*slot.parent, slot.name(), AtFlags::AT_SYMLINK_FOLLOW);
     linked.is_ok()
 }
