@@ -5,8 +5,8 @@ use std::io;
 use blake3::Hasher;
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-use super::fault::damaged_entry;
-use super::path::violation;
+use super::input::damaged_entry;
+use super::rules::violation;
 use crate::error::Result;
 use crate::tree::Sum;
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{Entry, EntryType, RawEntry};
-use super::layout::{Layout, PathUse};
-use super::path::shown;
-use super::survey::Survey;
+use super::layout::{Layout, PathUse, Survey};
+use super::rules::{Entry, shown};
+use super::source::{EntryType, RawEntry};
 use crate::error::{Error, Kind, Result};
 use crate::lint::{Code, Finding};
 use crate::manifest::MANIFEST;
@@ -57,7 +56,7 @@ impl Notes {
     pub fn admitted(&mut self, raw: &RawEntry<'_>, entry: &Entry) {
         if raw.mode & PRIVILEGE != 0 && raw.shape == EntryType::File {
             let message = "is setuid or setgid, and unpacking removes these bits";
-            self.findings.push(Finding::new(Code::ModeLost, entry.path.as_str(), message));
+            self.findings.push(Finding::new(Code::ModeLost, &entry.path, message));
         }
     }
 

@@ -3,61 +3,45 @@
 //! An archive is read once: every byte is hashed, decoded, checked against the rules and written into a directory
 //! that no other user can enter. If an archive breaks a rule, it is refused and the caller deletes the directory.
 
-mod pending_file;
-mod copy;
-mod dedup;
-mod workers;
-mod entry;
-mod extension;
-mod fault;
-mod inflate;
-mod input;
-mod inspect;
-mod extractor;
 mod layout;
-mod limits;
-mod buffer_pool;
-mod look;
-mod progress_meter;
-mod lint_report;
-mod create;
-mod path;
-mod pipe;
-mod survey;
-mod tarball;
+mod source;
+mod rules;
+mod inspector;
+mod input;
 mod writer;
-mod zipped;
+mod dedup;
+mod lint_report;
+mod inflate;
+mod pending_file;
+mod extractor;
+mod buffer_pool;
+mod workers;
+mod create;
 
 use std::fs::{File, Metadata};
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
 use self::extractor::{Extractor, Taken};
-use self::fault::damaged;
-use self::input::{Input, InputDigest, decoded, drain};
-use self::pipe::Pipe;
-use self::progress_meter::ProgressMeter;
+use self::input::{Input, InputDigest, Pipe, ProgressMeter, corrupt, damaged, decoded, drain};
+use self::source::{tar, zip};
 use self::workers::Workers;
-use self::writer::Writer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::fs::Origin;
 use crate::naming::ArchiveFormat;
 use crate::progress::Progress;
 use crate::tree::TreeEntry;
 
-pub use self::copy::{Copied, copy};
 pub use self::create::{Recipe, pack};
 pub use self::dedup::{BaseRelease, PackedSum, Sharing, can_share_blocks};
+pub use self::extractor::Target;
 pub use self::input::Also;
-pub use self::layout::Layout;
-pub use self::limits::{ENTRIES_MAX, Excess, Limits};
+pub use self::layout::{Layout, Survey};
 pub use self::lint_report::{LintReport, Whole};
-pub use self::look::look;
-pub use self::survey::Survey;
+pub use self::rules::{ENTRIES_MAX, Excess, Limits};
+pub use self::source::dir::{Copied, copy, look};
 pub use crate::fs::Owner;
 
 /// An open archive. It remains the same file even if its name leads to another file meanwhile.
@@ -109,17 +93,6 @@ pub struct Inspected {
     /// The error for an exceeded limit, because of which the archive was inspected but not unpacked; `None` if there
     /// is none.
     pub excess: Option<Error>,
-}
-
-/// The directory that an archive is unpacked into.
-#[derive(Clone)]
-pub struct Target<'a> {
-    /// An empty directory that no other user can enter, open for reading.
-    pub dir: BorrowedFd<'a>,
-    /// The owner of everything that is written; `None` keeps this process's user.
-    pub owner: Option<Owner>,
-    /// The installed release whose files are shared instead of written; `None` shares nothing.
-    pub twins: Option<Arc<BaseRelease>>,
 }
 
 /// Length and modification time. Renaming or deleting the file does not change them.
@@ -230,7 +203,7 @@ impl Archive {
         progress: &mut dyn Progress,
     ) -> Result<Inspection> {
         let ledger = InputDigest::new(also);
-        let read = self.take(extractor(target, limits)?.and_beyond(beyond), &ledger, progress);
+        let read = self.take(Extractor::new(target, limits)?.and_beyond(beyond), &ledger, progress);
         let read = match read {
             Err(error) if error.kind() == Kind::Refused => {
                 self.read_on(&ledger, progress)?;
@@ -255,7 +228,7 @@ impl Archive {
     ) -> Result<Reading> {
         let ledger = InputDigest::new(also);
         let Taken { survey, layout, packed, .. } =
-            self.take(extractor(target, limits)?, &ledger, progress)?;
+            self.take(Extractor::new(target, limits)?, &ledger, progress)?;
         Ok(Reading { sha256: ledger.into_sha256(), survey, layout, packed })
     }
 
@@ -289,13 +262,11 @@ impl Archive {
         thread::scope(|scope| {
             let mut workers = Workers::new(scope, if self.format == ArchiveFormat::Zip { 2 } else { 1 });
             let read = match self.format {
-                ArchiveFormat::Zip => {
-                    zipped::read(&self.file, length, ledger, &mut workers, meter, extractor)
-                }
+                ArchiveFormat::Zip => zip::read(&self.file, length, ledger, &mut workers, meter, extractor),
                 format => {
                     let input = Pipe::new(scope, Box::new(Input::new(&self.file, ledger)));
                     decoded(input, format).map_err(damaged).and_then(|decoded| {
-                        tarball::read(&mut Pipe::new(scope, decoded), &mut workers, meter, extractor)
+                        tar::read(&mut Pipe::new(scope, decoded), &mut workers, meter, extractor)
                     })
                 }
             };
@@ -307,7 +278,7 @@ impl Archive {
         if ledger.read.load(Ordering::Relaxed) == length {
             Ok(())
         } else {
-            Err(fault::corrupt("it has data after its end"))
+            Err(corrupt("it has data after its end"))
         }
     }
 
@@ -332,12 +303,6 @@ impl Archive {
             kind => Error::new(kind, cannot_unpack).because(error),
         }
     }
-}
-
-/// Returns an extractor that unpacks into `target`, or one that only inspects if there is none.
-fn extractor<'a>(target: Option<Target<'_>>, limits: &'a Limits<'a>) -> Result<Extractor<'a>> {
-    let Some(Target { dir, owner, twins }) = target else { return Ok(Extractor::new(None, None, limits)) };
-    Ok(Extractor::new(Some(Writer::new(dir, owner)?), twins, limits))
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {

@@ -13,10 +13,9 @@ use flate2::Crc;
 
 use super::buffer_pool::{BufferPool, Chunk};
 use super::extractor::Extractor;
-use super::fault::damaged_entry;
 use super::inflate::{Inflater, PackedData};
+use super::input::{ProgressMeter, damaged_entry};
 use super::pending_file::{PendingFile, WrittenFile};
-use super::progress_meter::ProgressMeter;
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 

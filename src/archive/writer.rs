@@ -17,7 +17,7 @@ use nix::unistd::{UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 
 use super::Owner;
 use super::layout::{DIRECTORY_MODE, Layout, PathUse};
-use super::path::violation;
+use super::rules::violation;
 use crate::error::{Context, Error, Result};
 
 /// A writer that creates a tree in an empty directory.
@@ -89,7 +89,7 @@ impl Writer {
     ///
     /// # Errors
     /// Returns an error if it cannot be created.
-    pub fn hardlink(&mut self, layout: &mut Layout, path: &str, first: &str, mode: u32) -> Result<()> {
+    fn hardlink(&mut self, layout: &mut Layout, path: &str, first: &str, mode: u32) -> Result<()> {
         let (old_dir, old) = (self.parent(layout, first)?, file_name(first));
         let new = self.slot(layout, path, mode, None)?;
         match linkat(&*old_dir, old, &*new.parent, new.name(), AtFlags::empty()) {
@@ -109,7 +109,7 @@ impl Writer {
     ///
     /// # Errors
     /// Returns an error if it cannot be created.
-    pub fn symlink(&mut self, layout: &mut Layout, path: &str, target: &str) -> Result<()> {
+    fn symlink(&mut self, layout: &mut Layout, path: &str, target: &str) -> Result<()> {
         let (parent, name) = (self.parent(layout, path)?, file_name(path));
         symlinkat(target, &*parent, name).map_err(|errno| taken(path, errno))?;
         let Some((uid, gid)) = self.owner.map(Owner::ids) else { return Ok(()) };
@@ -117,11 +117,46 @@ impl Writer {
             .context(|| format!("cannot set the owner of {path:?}"))
     }
 
+    /// Creates the links of a tree whose files are complete, and sets the modes of its directories, each after its
+    /// contents because the order is descending. The mode of the directory `top` does not count.
+    ///
+    /// # Errors
+    /// Returns an error if something cannot be written.
+    pub fn finish(mut self, layout: &mut Layout, top: Option<&str>) -> Result<()> {
+        if let Some(PathUse::Directory { mode, .. }) = top.and_then(|top| layout.get_mut(top)) {
+            *mode = DIRECTORY_MODE;
+        }
+        let links = |(path, place): (&str, &PathUse)| match place {
+            PathUse::Symlink { target } => Some((path.to_owned(), target.to_string())),
+            _ => None,
+        };
+        let unusual = |(path, place): (&str, &PathUse)| match place {
+            PathUse::Directory { mode, .. } if *mode != DIRECTORY_MODE => Some((path.to_owned(), *mode)),
+            _ => None,
+        };
+        let names = |(path, place): (&str, &PathUse)| match place {
+            PathUse::Hardlink { first } => Some((path.to_owned(), first.to_string())),
+            _ => None,
+        };
+        for (path, first) in layout.iter().filter_map(names).collect::<Vec<_>>() {
+            let Some(PathUse::File { mode, .. }) = layout.get(&first) else { continue };
+            let mode = *mode;
+            self.hardlink(layout, &path, &first, mode)?;
+        }
+        for (path, target) in layout.iter().filter_map(links).collect::<Vec<_>>() {
+            self.symlink(layout, &path, &target)?;
+        }
+        for (path, mode) in layout.iter().rev().filter_map(unusual).collect::<Vec<_>>() {
+            self.seal(layout, &path, mode)?;
+        }
+        self.seal(layout, "", DIRECTORY_MODE)
+    }
+
     /// Sets the mode of a directory. Call it last, because the mode may forbid writing.
     ///
     /// # Errors
     /// Returns an error if the mode cannot be set.
-    pub fn seal(&mut self, layout: &mut Layout, path: &str, mode: u32) -> Result<()> {
+    fn seal(&mut self, layout: &mut Layout, path: &str, mode: u32) -> Result<()> {
         self.directory(layout, path)?;
         settle(&*self.here(), mode, self.owner, path).map(drop)
     }

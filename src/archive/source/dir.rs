@@ -1,23 +1,90 @@
-//! Copies an installed tree into a release with the same writer that unpacks archives.
+//! Inspects a directory by the same rules as an archive, or copies it with the same writer.
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
-use super::Target;
-use super::entry::MODE_MASK;
-use super::extractor::complete;
-use super::layout::{Layout, PathUse};
-use super::pending_file::{Captured, OpenFile, PendingFile};
-use super::progress_meter::ProgressMeter;
-use super::writer::Writer;
+use super::{EntryType, RawEntry};
+use crate::archive::extractor::{Extractor, Target};
+use crate::archive::input::ProgressMeter;
+use crate::archive::layout::{Layout, PathUse};
+use crate::archive::lint_report::LintReport;
+use crate::archive::pending_file::{Captured, OpenFile, PendingFile, WrittenFile};
+use crate::archive::rules::{Limits, MODE_MASK};
+use crate::archive::writer::Writer;
 use crate::error::{Context, Error, Result};
 use crate::fs::{WalkEntry, walk};
+use crate::lint::Code;
 use crate::progress::Progress;
 use crate::tree::{CHUNK, TreeEntry};
+
+/// The hint for a directory that cannot be packed into an archive.
+const NO_RELEASE: &str = "name a directory that contains only the release";
+
+/// Inspects the directory `from` like an archive whose top directory is `top`, and notes all broken rules. Apart from
+/// the manifest, only the first bytes of files are read.
+///
+/// # Errors
+/// Returns an error if something cannot be read, or on interruption.
+pub fn look(from: &Path, top: &str, limits: &Limits<'_>, progress: &dyn Progress) -> Result<LintReport> {
+    let mut extractor = Extractor::noting(limits);
+    let read = walk(from, &mut |found| {
+        progress.go_on()?;
+        let name = [top.as_bytes(), b"/", found.path.as_os_str().as_bytes()].concat();
+        admit(found, &name, &mut extractor)
+            .context(|| format!("cannot read {}", from.join(found.path).display()))
+    });
+    let mut looked = extractor.looked(read)?;
+    let unfit = looked.findings.iter_mut().filter(|finding| finding.code == Code::ArchiveUnfit);
+    unfit.for_each(|finding| NO_RELEASE.clone_into(&mut finding.hint));
+    Ok(looked)
+}
+
+/// Returns the type that a walk's entry has in an archive.
+fn shape(found: &WalkEntry<'_>) -> EntryType {
+    match found.kind() {
+        SFlag::S_IFDIR => EntryType::Directory,
+        SFlag::S_IFREG => EntryType::File,
+        SFlag::S_IFLNK => EntryType::Symlink,
+        _ => EntryType::Unfit("is a device, pipe or socket"),
+    }
+}
+
+fn admit(found: &WalkEntry<'_>, name: &[u8], extractor: &mut Extractor<'_>) -> Result<()> {
+    let shape = shape(found);
+    let target = if shape == EntryType::Symlink {
+        found.target().context(|| "it cannot be followed")?
+    } else {
+        "".into()
+    };
+    let raw = RawEntry {
+        name,
+        shape,
+        target: target.as_bytes(),
+        size: if shape == EntryType::File { u64::try_from(found.stat.st_size).unwrap_or(0) } else { 0 },
+        mode: found.stat.st_mode & 0o7777,
+        mtime: None,
+    };
+    let Some(body) = extractor.admit(&raw)? else { return Ok(()) };
+    let filled = capture(found, body)?;
+    extractor.put(filled);
+    Ok(())
+}
+
+/// Reads only the part of a file that is to be captured.
+fn capture(found: &WalkEntry<'_>, body: PendingFile) -> Result<WrittenFile> {
+    let most = body.wanted.bytes() as u64;
+    let mut filling = body.open()?;
+    let mut text = Vec::new();
+    let file = found.open().context(|| "it cannot be opened")?;
+    file.take(most).read_to_end(&mut text).context(|| "its first bytes cannot be read")?;
+    filling.write(&text)?;
+    filling.close()
+}
 
 /// The result of a copy.
 #[derive(Debug)]
@@ -64,7 +131,7 @@ pub fn copy(from: &Path, target: &Target<'_>, progress: &mut dyn Progress) -> Re
         }
         Ok(())
     })
-    .and_then(|()| complete(writer, &mut copied.layout, None))
+    .and_then(|()| writer.finish(&mut copied.layout, None))
     .map(|()| copied)
     .context(cannot_copy)
 }

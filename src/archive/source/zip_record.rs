@@ -1,9 +1,8 @@
-//! Reads one entry of a zip: its record in the central directory, and the local header that repeats it.
+//! Reads the records of one entry of a zip: the one in the central directory, and the local header that repeats it.
 
-use super::le_fields::Fields;
-use crate::archive::fault::corrupt;
 use crate::archive::inflate::PackedData;
-use crate::archive::path::violation;
+use crate::archive::input::corrupt;
+use crate::archive::rules::violation;
 use crate::error::{Error, Result};
 
 const LISTED: &[u8; 4] = b"PK\x01\x02";
@@ -242,5 +241,33 @@ impl<'a> Extra<'a> {
             true => Ok(resolved.map(Option::unwrap_or_default)),
             false => Err(violation(self.name, "has two sizes")),
         }
+    }
+}
+
+/// The little-endian fields that are left to read. A field that exceeds the bytes is `None`.
+#[derive(Clone, Copy)]
+pub struct Fields<'a>(pub &'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// Returns the next `n` bytes.
+    pub fn bytes(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    /// Returns the next two bytes.
+    pub fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_le_bytes(self.bytes(2)?.try_into().ok()?))
+    }
+
+    /// Returns the next four bytes.
+    pub fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?))
+    }
+
+    /// Returns the next eight bytes.
+    pub fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))
     }
 }

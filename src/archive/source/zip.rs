@@ -1,10 +1,5 @@
 //! Reads the entries of a zip in the order in which they lie in the file, with nothing between them.
 
-mod directory;
-mod eocd;
-mod le_fields;
-mod central_entry;
-
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -12,16 +7,14 @@ use std::io::{BufReader, Read};
 use blake3::Hasher;
 use nix::sys::stat::SFlag;
 
-use self::central_entry::{CentralEntry, LOCAL_SIZE};
-use self::directory::Directory;
-use super::entry::{EntryType, RawEntry};
-use super::extractor::Extractor;
-use super::fault::{corrupt, damaged};
-use super::inflate::{Inflater, PackedData};
-use super::input::{Input, InputDigest, drain, read_ahead};
-use super::path::{PATH_MAX, violation};
-use super::progress_meter::ProgressMeter;
-use super::workers::{BATCH, Workers};
+use super::zip_directory::Directory;
+use super::zip_record::{CentralEntry, LOCAL_SIZE};
+use super::{EntryType, RawEntry};
+use crate::archive::extractor::Extractor;
+use crate::archive::inflate::{Inflater, PackedData};
+use crate::archive::input::{Input, InputDigest, ProgressMeter, corrupt, damaged, drain, read_ahead};
+use crate::archive::rules::{PATH_MAX, violation};
+use crate::archive::workers::{BATCH, Workers};
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
