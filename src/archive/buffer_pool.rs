@@ -20,7 +20,7 @@ struct PoolState {
 /// Waiting data, which is counted until it is dropped.
 pub struct Chunk {
     bytes: Vec<u8>,
-    load: BufferPool,
+    pool: BufferPool,
 }
 
 impl BufferPool {
@@ -34,7 +34,7 @@ impl BufferPool {
         let full = |state: &mut PoolState| state.waiting >= WAITING_MAX;
         let state = self.0.1.wait_while(self.lock(), full);
         state.unwrap_or_else(PoisonError::into_inner).waiting += bytes.len();
-        Chunk { bytes, load: self.clone() }
+        Chunk { bytes, pool: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolState> {
@@ -45,14 +45,14 @@ impl BufferPool {
 impl Drop for Chunk {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
-        let mut state = self.load.lock();
+        let mut state = self.pool.lock();
         state.waiting -= bytes.len();
         if state.spare.len() < SPARE_MAX {
             bytes.clear();
             state.spare.push(bytes);
         }
         drop(state);
-        self.load.0.1.notify_one();
+        self.pool.0.1.notify_one();
     }
 }
 

@@ -14,6 +14,7 @@ use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Owner;
 use crate::manifest::MANIFEST;
+use crate::tree::TreeEntry;
 
 /// The minimum size that is counted for an extension, in bytes: its header and one block of data.
 const EXTENSION_MIN: u64 = 1 << 10;
@@ -35,13 +36,36 @@ pub struct Target<'a> {
     pub twins: Option<Arc<BaseRelease>>,
 }
 
-/// The result of processing an archive.
-pub struct Taken {
+/// The result of reading a valid archive.
+#[derive(Debug)]
+pub struct Reading {
+    /// The SHA-256 of the archive file, in lowercase hex.
+    pub sha256: String,
     /// The summary of the archive.
     pub survey: Survey,
-    pub layout: Layout,
-    pub packed: Vec<PackedSum>,
-    /// The error for an exceeded limit, after which nothing more was written; `None` if there is none.
+    layout: Layout,
+    packed: Vec<PackedSum>,
+}
+
+impl Reading {
+    /// Returns the digests of packed data, each with the digest of its file; for deflated files of zips only.
+    pub fn packed(&self) -> &[PackedSum] {
+        &self.packed
+    }
+
+    /// Returns the entries of the release, sorted by path.
+    pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
+        self.layout.entries(self.survey.top.as_deref())
+    }
+}
+
+/// The contents of a valid archive.
+#[derive(Debug)]
+pub struct Inspected {
+    /// The result of the reading.
+    pub reading: Reading,
+    /// The error for an exceeded limit, because of which the archive was inspected but not unpacked; `None` if there
+    /// is none.
     pub excess: Option<Error>,
 }
 
@@ -195,26 +219,27 @@ impl<'a> Extractor<'a> {
     }
 
     /// Records a file whose data is complete.
-    pub fn put(&mut self, filled: WrittenFile) {
-        if let Some(PathUse::File { sum, .. }) = self.inspector.layout.get_mut(&filled.path) {
-            *sum = filled.sum;
+    pub fn put(&mut self, written: WrittenFile) {
+        if let Some(PathUse::File { sum, .. }) = self.inspector.layout.get_mut(&written.path) {
+            *sum = written.sum;
         }
-        if let Some(packed) = filled.packed.filter(|_| self.packed.len() < PACKED_MAX) {
-            self.packed.push((packed, filled.sum));
+        if let Some(packed) = written.packed.filter(|_| self.packed.len() < PACKED_MAX) {
+            self.packed.push((packed, written.sum));
         }
-        if let (Some(head), Some(notes)) = (filled.head, &mut self.notes) {
-            notes.heads.push((filled.path.clone(), head));
+        if let (Some(head), Some(notes)) = (written.head, &mut self.notes) {
+            notes.heads.push((written.path.clone(), head));
         }
-        if let Some(text) = filled.text {
-            self.manifests.put(&filled.path, text);
+        if let Some(text) = written.text {
+            self.manifests.put(&written.path, text);
         }
     }
 
-    /// Checks the archive as a whole, creates the links, and sets the modes of the directories.
+    /// Checks the archive as a whole, creates the links, and sets the modes of the directories. `sha256` is the digest
+    /// of the archive file.
     ///
     /// # Errors
     /// Returns a `Refused` error if a rule is broken. Returns an error if something cannot be written.
-    pub fn finish(mut self) -> Result<Taken> {
+    pub fn finish(mut self, sha256: String) -> Result<Inspected> {
         // The last entry may imply further directories.
         self.within(self.inspector.layout.count(), 0)?;
         self.inspector.refuse_empty()?;
@@ -227,14 +252,15 @@ impl<'a> Extractor<'a> {
         if let Some(writer) = self.writer {
             writer.finish(&mut layout, survey.top.as_deref())?;
         }
-        Ok(Taken { survey, layout, packed: self.packed, excess: self.excess })
+        let reading = Reading { sha256, survey, layout, packed: self.packed };
+        Ok(Inspected { reading, excess: self.excess })
     }
 
     /// Returns the findings, given the result of reading the archive.
     ///
     /// # Errors
     /// Returns an error if the reading failed for a reason other than a broken rule.
-    pub fn looked(self, read: Result<()>) -> Result<LintReport> {
+    pub fn report(self, read: Result<()>) -> Result<LintReport> {
         let mut notes = self.notes.unwrap_or_default();
         let top = self.inspector.top();
         let read = read.and_then(|()| self.limits.admit(self.inspector.layout.count(), 0)).and_then(|()| {
@@ -245,7 +271,7 @@ impl<'a> Extractor<'a> {
             let manifest = self.manifests.of(top.as_deref()).or_else(|error| notes.no_manifest(error))?;
             Ok((Survey::new(&self.inspector.layout, manifest, top.clone()), self.inspector.layout))
         });
-        notes.looked(whole, top.as_deref())
+        notes.report(whole, top.as_deref())
     }
 }
 

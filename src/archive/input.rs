@@ -56,9 +56,9 @@ impl<'a> InputDigest<'a> {
     }
 
     /// Returns the SHA-256 of the bytes read, in lowercase hex.
-    pub fn into_sha256(self) -> String {
-        let sums = self.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
-        sums.sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    pub fn sha256(&self) -> String {
+        let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.sha256.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn note(&self, bytes: &[u8]) {
@@ -72,13 +72,13 @@ impl<'a> InputDigest<'a> {
 /// A reader that adds every byte to the digest. The descriptor's offset does not change.
 pub struct Input<'a, 'l> {
     file: &'a File,
-    ledger: &'a InputDigest<'l>,
+    digest: &'a InputDigest<'l>,
 }
 
 impl<'a, 'l> Input<'a, 'l> {
-    /// Returns a reader that starts where `ledger` ends.
-    pub fn new(file: &'a File, ledger: &'a InputDigest<'l>) -> Self {
-        Self { file, ledger }
+    /// Returns a reader that starts where `digest` ends.
+    pub fn new(file: &'a File, digest: &'a InputDigest<'l>) -> Self {
+        Self { file, digest }
     }
 
     /// Returns this reader with a buffer of `CHUNK` bytes.
@@ -89,8 +89,8 @@ impl<'a, 'l> Input<'a, 'l> {
 
 impl Read for Input<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = read_at(self.file, buffer, self.ledger.read.load(Ordering::Relaxed))?;
-        self.ledger.note(&buffer[..n]);
+        let n = read_at(self.file, buffer, self.digest.read.load(Ordering::Relaxed))?;
+        self.digest.note(&buffer[..n]);
         Ok(n)
     }
 }

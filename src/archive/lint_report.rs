@@ -104,7 +104,7 @@ impl Notes {
     ///
     /// # Errors
     /// Returns the error of `read` unless its kind is `Refused`.
-    pub fn looked(self, read: Result<(Survey, Layout)>, top: Option<&str>) -> Result<LintReport> {
+    pub fn report(self, read: Result<(Survey, Layout)>, top: Option<&str>) -> Result<LintReport> {
         let Self { mut heads, mut findings } = self;
         let whole = match read {
             Err(error) if error.kind() == Kind::Refused => {

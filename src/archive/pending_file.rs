@@ -80,8 +80,8 @@ impl PendingFile {
     pub fn share(&self, sum: Sum) -> Result<Option<WrittenFile>> {
         let (Some(slot), Some(base)) = (&self.slot, &self.base) else { return Ok(None) };
         let shared = base.share(sum, slot)?;
-        let filled = || WrittenFile { path: self.path.clone(), sum, text: None, head: None, packed: None };
-        Ok(shared.then(filled))
+        let written = || WrittenFile { path: self.path.clone(), sum, text: None, head: None, packed: None };
+        Ok(shared.then(written))
     }
 
     /// Creates the file, unless the archive is only inspected.
@@ -90,7 +90,7 @@ impl PendingFile {
     /// Returns an error if the file cannot be created.
     pub fn open(self) -> Result<OpenFile> {
         let file = self.slot.as_ref().map(FileSlot::create).transpose()?;
-        Ok(self.filling(file, None))
+        Ok(self.opened(file, None))
     }
 
     /// Creates a file of known size, as a clone if an installed release has a file of this path and size.
@@ -100,10 +100,10 @@ impl PendingFile {
     pub fn open_over(self, size: u64) -> Result<OpenFile> {
         let place = self.slot.as_ref().zip(self.base.as_ref());
         let clone = place.map(|(slot, base)| base.clone_or_link(slot, size)).transpose()?.flatten();
-        if clone.is_some() { Ok(self.filling(clone, Some(0))) } else { self.open() }
+        if clone.is_some() { Ok(self.opened(clone, Some(0))) } else { self.open() }
     }
 
-    fn filling(self, file: Option<File>, cloned: Option<u64>) -> OpenFile {
+    fn opened(self, file: Option<File>, cloned: Option<u64>) -> OpenFile {
         OpenFile { body: self, file, cloned, hash: Hasher::new(), text: Vec::new() }
     }
 }

@@ -40,23 +40,32 @@ enum WorkerQueue {
     Large(Box<FileJob>, Receiver<Chunk>),
 }
 
-/// The worker threads and their queue.
-pub struct Workers {
+/// The worker threads and their queue, and the state of the thread that reads.
+pub struct Workers<'w, 'a> {
+    /// Admits the entries, and receives the files when they are done.
+    pub extractor: &'w mut Extractor<'a>,
+    /// Reports the bytes read.
+    pub meter: &'w mut ProgressMeter<'a>,
     queue: SyncSender<WorkerQueue>,
     done: Receiver<Result<Vec<WrittenFile>>>,
     /// The number of jobs that are not finished.
     waiting: usize,
     /// Whether the failure of one of them was returned.
     has_failed: bool,
-    load: BufferPool,
-    /// The batch that is being filled.
+    pool: BufferPool,
+    /// The batch that is being written.
     files: Vec<(FileJob, Range<usize>)>,
     data: Vec<u8>,
 }
 
-impl Workers {
+impl<'w, 'a> Workers<'w, 'a> {
     /// Starts the threads. They end when this value is dropped.
-    pub fn new<'scope>(scope: &'scope Scope<'scope, '_>, threads: usize) -> Self {
+    pub fn new<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        threads: usize,
+        extractor: &'w mut Extractor<'a>,
+        meter: &'w mut ProgressMeter<'a>,
+    ) -> Self {
         let (queue, work) = sync_channel(QUEUE);
         let work = Arc::new(Mutex::new(work));
         let (finished, done) = channel();
@@ -65,11 +74,13 @@ impl Workers {
             scope.spawn(move || run(&work, &finished));
         }
         Self {
+            extractor,
+            meter,
             queue,
             done,
             waiting: 0,
             has_failed: false,
-            load: BufferPool::default(),
+            pool: BufferPool::default(),
             files: Vec::new(),
             data: Vec::new(),
         }
@@ -79,82 +90,69 @@ impl Workers {
     ///
     /// # Errors
     /// Returns an error if the data is truncated, if this or an earlier file failed, or on interruption.
-    pub fn file(
-        &mut self,
-        body: PendingFile,
-        packed: PackedData,
-        reader: &mut dyn BufRead,
-        meter: &mut ProgressMeter<'_>,
-        extractor: &mut Extractor<'_>,
-    ) -> Result<()> {
+    pub fn file(&mut self, body: PendingFile, packed: PackedData, reader: &mut dyn BufRead) -> Result<()> {
         if packed.length > BATCH as u64 {
-            self.hand_over(extractor)?;
+            self.hand_over()?;
             if !packed.deflated {
-                return plain(body, packed, reader, meter).map(|filled| extractor.put(filled));
+                return self.plain(body, packed, reader);
             }
-            return self.large(FileJob { body, packed }, reader, meter, extractor);
+            return self.large(FileJob { body, packed }, reader);
         }
         let job = FileJob { body, packed };
         let start = self.data.len();
-        take(&job.body.path, reader, packed.length, meter, &mut append(&mut self.data))?;
+        take(&job.body.path, reader, packed.length, self.meter, &mut append(&mut self.data))?;
         self.files.push((job, start..self.data.len()));
-        if self.data.len() >= BATCH || self.files.len() == FILES { self.hand_over(extractor) } else { Ok(()) }
+        if self.data.len() >= BATCH || self.files.len() == FILES { self.hand_over() } else { Ok(()) }
     }
 
     /// Waits until all files are done. A file whose data ends early is dropped: the caller already has the error.
     ///
     /// # Errors
     /// Returns an error if a file failed.
-    pub fn finish(mut self, extractor: &mut Extractor<'_>) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         // The cause was returned already, and the thread that failed leaves the rest undone.
         if self.has_failed {
             return Ok(());
         }
-        self.hand_over(extractor)?;
+        self.hand_over()?;
         drop(self.queue);
         for _ in 0..self.waiting {
-            let filled = self.done.recv().map_err(|_| Error::failed("an unpacking thread has ended"))?;
-            filled?.into_iter().for_each(|filled| extractor.put(filled));
+            let written = self.done.recv().map_err(|_| Error::failed("an unpacking thread has ended"))?;
+            written?.into_iter().for_each(|written| self.extractor.put(written));
         }
         Ok(())
     }
 
     /// Sends the batch, and collects finished files.
-    fn hand_over(&mut self, extractor: &mut Extractor<'_>) -> Result<()> {
+    fn hand_over(&mut self) -> Result<()> {
         if !self.files.is_empty() {
             let files = std::mem::take(&mut self.files);
-            let data = std::mem::replace(&mut self.data, self.load.buffer());
-            let data = self.load.admit(data);
+            let data = std::mem::replace(&mut self.data, self.pool.buffer());
+            let data = self.pool.admit(data);
             self.send(WorkerQueue::Small(files, data));
         }
-        while let Ok(filled) = self.done.try_recv() {
+        while let Ok(written) = self.done.try_recv() {
             self.waiting -= 1;
-            self.has_failed |= filled.is_err();
-            filled?.into_iter().for_each(|filled| extractor.put(filled));
+            self.has_failed |= written.is_err();
+            written?.into_iter().for_each(|written| self.extractor.put(written));
         }
         Ok(())
     }
 
-    fn large(
-        &mut self,
-        job: FileJob,
-        reader: &mut dyn BufRead,
-        meter: &mut ProgressMeter<'_>,
-        extractor: &mut Extractor<'_>,
-    ) -> Result<()> {
+    fn large(&mut self, job: FileJob, reader: &mut dyn BufRead) -> Result<()> {
         let (path, length) = (job.body.path.clone(), job.packed.length);
         let known = job.packed.ahead.zip(job.body.base.as_ref());
         if let Some((ahead, sum)) = known.and_then(|(ahead, base)| Some((ahead, base.unpacked(&ahead)?)))
-            && let Some(filled) = job.body.share(sum)?
+            && let Some(written) = job.body.share(sum)?
         {
             let mut hash = job.packed.hasher();
-            take(&path, reader, length, meter, &mut |bytes| {
+            take(&path, reader, length, self.meter, &mut |bytes| {
                 hash.update(bytes);
                 Ok(())
             })?;
             let packed = Some(Sum::of(&hash)).filter(|sum| *sum == ahead);
             let packed = Some(packed.ok_or_else(|| Error::failed("the archive was changed"))?);
-            extractor.put(WrittenFile { packed, ..filled });
+            self.extractor.put(WrittenFile { packed, ..written });
             return Ok(());
         }
         let (sender, pieces) = channel();
@@ -162,13 +160,27 @@ impl Workers {
         let mut left = length;
         while left > 0 {
             let next = left.min(BATCH as u64);
-            let mut piece = self.load.buffer();
-            take(&path, reader, next, meter, &mut append(&mut piece))?;
+            let mut piece = self.pool.buffer();
+            take(&path, reader, next, self.meter, &mut append(&mut piece))?;
             left -= next;
             // If sending fails, the worker has failed and reports its error.
-            let _ = sender.send(self.load.admit(piece));
+            let _ = sender.send(self.pool.admit(piece));
         }
         Ok(())
+    }
+
+    /// Writes a large stored file on the reading thread: it needs no unpacking, so a worker saves no time.
+    fn plain(&mut self, body: PendingFile, packed: PackedData, reader: &mut dyn BufRead) -> Result<()> {
+        let path = body.path.clone();
+        let (mut file, mut crc) = (body.open_over(packed.size)?, Crc::new());
+        take(&path, reader, packed.length, self.meter, &mut |bytes| {
+            if packed.crc.is_some() {
+                crc.update(bytes);
+            }
+            file.write(bytes)
+        })?;
+        packed.check(path.as_bytes(), crc.sum())?;
+        file.close().map(|written| self.extractor.put(written))
     }
 
     fn send(&mut self, work: WorkerQueue) {
@@ -176,25 +188,6 @@ impl Workers {
         // As above.
         let _ = self.queue.send(work);
     }
-}
-
-/// Writes a large stored file on the reading thread: it needs no unpacking, so a worker saves no time.
-fn plain(
-    body: PendingFile,
-    packed: PackedData,
-    reader: &mut dyn BufRead,
-    meter: &mut ProgressMeter<'_>,
-) -> Result<WrittenFile> {
-    let path = body.path.clone();
-    let (mut filling, mut crc) = (body.open_over(packed.size)?, Crc::new());
-    take(&path, reader, packed.length, meter, &mut |bytes| {
-        if packed.crc.is_some() {
-            crc.update(bytes);
-        }
-        filling.write(bytes)
-    })?;
-    packed.check(path.as_bytes(), crc.sum())?;
-    filling.close()
 }
 
 fn append(to: &mut Vec<u8>) -> impl FnMut(&[u8]) -> Result<()> {
@@ -228,16 +221,16 @@ fn take(
 }
 
 fn run(queue: &Mutex<Receiver<WorkerQueue>>, finished: &Sender<Result<Vec<WrittenFile>>>) {
-    let (mut inflater, load) = (Inflater::default(), BufferPool::default());
+    let (mut inflater, pool) = (Inflater::default(), BufferPool::default());
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(work) = next else { return };
-        let filled = match work {
+        let written = match work {
             WorkerQueue::Small(files, data) => small(files, data.as_ref(), &mut inflater),
-            WorkerQueue::Large(job, pieces) => large(*job, pieces, &mut inflater, &load),
+            WorkerQueue::Large(job, pieces) => large(*job, pieces, &mut inflater, &pool),
         };
-        let failed = filled.is_err();
-        if finished.send(filled).is_err() || failed {
+        let failed = written.is_err();
+        if finished.send(written).is_err() || failed {
             return;
         }
     }
@@ -257,11 +250,11 @@ fn small(
             None => Some(Sum::of(Hasher::new().update(data))),
         });
         let shared = known.map(|sum| job.body.share(sum)).transpose()?.flatten();
-        let filled = match shared {
-            Some(filled) => filled,
+        let written = match shared {
+            Some(written) => written,
             None => fill(job, &mut std::iter::once(data), inflater)?,
         };
-        Ok(WrittenFile { packed, ..filled })
+        Ok(WrittenFile { packed, ..written })
     };
     files.into_iter().map(fill).collect()
 }
@@ -271,7 +264,7 @@ fn large(
     job: FileJob,
     pieces: Receiver<Chunk>,
     inflater: &mut Inflater,
-    load: &BufferPool,
+    pool: &BufferPool,
 ) -> Result<Vec<WrittenFile>> {
     // The number of bytes still to come, and the digest of the received bytes.
     let seen = &Mutex::new((job.packed.length, job.packed.hasher()));
@@ -281,12 +274,12 @@ fn large(
         seen.0 -= piece.as_ref().len() as u64;
         seen.1.update(piece.as_ref());
     });
-    let filled = fill_ahead(job, &mut all, inflater, load);
+    let written = fill_ahead(job, &mut all, inflater, pool);
     // If more pieces follow, the file failed by itself and not because the reading ended.
     let left = seen().0;
-    let given_up = filled.is_err() && left > 0 && all.next().is_none();
+    let given_up = written.is_err() && left > 0 && all.next().is_none();
     let packed = Some(Sum::of(&seen().1));
-    if given_up { Ok(Vec::new()) } else { filled.map(|filled| vec![WrittenFile { packed, ..filled }]) }
+    if given_up { Ok(Vec::new()) } else { written.map(|written| vec![WrittenFile { packed, ..written }]) }
 }
 
 /// Inflates on an additional thread, so that one large file keeps two threads busy.
@@ -294,7 +287,7 @@ fn fill_ahead(
     job: FileJob,
     pieces: &mut (dyn Iterator<Item = Chunk> + Send),
     inflater: &mut Inflater,
-    load: &BufferPool,
+    pool: &BufferPool,
 ) -> Result<WrittenFile> {
     let FileJob { body, packed } = job;
     let name = body.path.clone();
@@ -303,15 +296,15 @@ fn fill_ahead(
         let (sender, inflated) = channel();
         let inflating = scope.spawn(move || {
             inflater.inflate(name.as_bytes(), packed, pieces, &mut |bytes| {
-                let mut buffer = load.buffer();
+                let mut buffer = pool.buffer();
                 buffer.extend_from_slice(bytes);
-                sender.send(load.admit(buffer)).map_err(|_| gone())
+                sender.send(pool.admit(buffer)).map_err(|_| gone())
             })
         });
-        let mut filling = body.open()?;
-        inflated.into_iter().try_for_each(|piece| filling.write(piece.as_ref()))?;
+        let mut file = body.open()?;
+        inflated.into_iter().try_for_each(|piece| file.write(piece.as_ref()))?;
         inflating.join().unwrap_or_else(|_| Err(gone()))?;
-        filling.close()
+        file.close()
     })
 }
 
@@ -322,7 +315,7 @@ fn fill(
 ) -> Result<WrittenFile> {
     let FileJob { body, packed } = job;
     let name = body.path.clone();
-    let mut filling = body.open()?;
-    inflater.inflate(name.as_bytes(), packed, pieces, &mut |bytes| filling.write(bytes))?;
-    filling.close()
+    let mut file = body.open()?;
+    inflater.inflate(name.as_bytes(), packed, pieces, &mut |bytes| file.write(bytes))?;
+    file.close()
 }

@@ -34,7 +34,7 @@ pub struct Linted {
 pub fn lint(what: &Path, progress: &mut dyn Progress) -> Result<Linted> {
     let path = disk::resolve(what)?;
     let (looked, name) = if outside::is_dir(&path) {
-        (archive::look(&path, TOP, &unlimited(), progress)?, None)
+        (archive::lint_dir(&path, TOP, &unlimited(), progress)?, None)
     } else {
         let candidate = ArchiveFile::given(what)?;
         let (archive, name) = (candidate.open()?, candidate.file_name.clone());

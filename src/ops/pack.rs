@@ -128,7 +128,7 @@ pub fn pack(options: &Pack<'_>, reporter: &mut dyn Reporter) -> Result<Packed> {
 
 /// Checks the directory, and refuses contents that unpacking would refuse.
 fn fit(from: &Path, reporter: &mut dyn Reporter) -> Result<Whole> {
-    let looked = archive::look(from, TOP, &unlimited(), reporter)?;
+    let looked = archive::lint_dir(from, TOP, &unlimited(), reporter)?;
     let (lost, faults): (Vec<Finding>, Vec<Finding>) =
         looked.findings.into_iter().partition(|finding| finding.code == Code::ModeLost);
     let told = |finding: &Finding| match finding.place.as_str() {

@@ -30,7 +30,7 @@ const NO_RELEASE: &str = "name a directory that contains only the release";
 ///
 /// # Errors
 /// Returns an error if something cannot be read, or on interruption.
-pub fn look(from: &Path, top: &str, limits: &Limits<'_>, progress: &dyn Progress) -> Result<LintReport> {
+pub fn lint_dir(from: &Path, top: &str, limits: &Limits<'_>, progress: &dyn Progress) -> Result<LintReport> {
     let mut extractor = Extractor::noting(limits);
     let read = walk(from, &mut |found| {
         progress.go_on()?;
@@ -38,10 +38,10 @@ pub fn look(from: &Path, top: &str, limits: &Limits<'_>, progress: &dyn Progress
         admit(found, &name, &mut extractor)
             .context(|| format!("cannot read {}", from.join(found.path).display()))
     });
-    let mut looked = extractor.looked(read)?;
-    let unfit = looked.findings.iter_mut().filter(|finding| finding.code == Code::ArchiveUnfit);
+    let mut report = extractor.report(read)?;
+    let unfit = report.findings.iter_mut().filter(|finding| finding.code == Code::ArchiveUnfit);
     unfit.for_each(|finding| NO_RELEASE.clone_into(&mut finding.hint));
-    Ok(looked)
+    Ok(report)
 }
 
 /// Returns the type that a walk's entry has in an archive.
@@ -70,20 +70,18 @@ fn admit(found: &WalkEntry<'_>, name: &[u8], extractor: &mut Extractor<'_>) -> R
         mtime: None,
     };
     let Some(body) = extractor.admit(&raw)? else { return Ok(()) };
-    let filled = capture(found, body)?;
-    extractor.put(filled);
-    Ok(())
+    capture(found, body).map(|written| extractor.put(written))
 }
 
 /// Reads only the part of a file that is to be captured.
 fn capture(found: &WalkEntry<'_>, body: PendingFile) -> Result<WrittenFile> {
     let most = body.wanted.bytes() as u64;
-    let mut filling = body.open()?;
+    let mut captured = body.open()?;
     let mut text = Vec::new();
     let file = found.open().context(|| "it cannot be opened")?;
     file.take(most).read_to_end(&mut text).context(|| "its first bytes cannot be read")?;
-    filling.write(&text)?;
-    filling.close()
+    captured.write(&text)?;
+    captured.close()
 }
 
 /// The result of a copy.
@@ -157,10 +155,10 @@ fn copy_one(
             let mut file = found.open().context(|| format!("cannot read {path:?}"))?;
             let mtime = u64::try_from(found.stat.st_mtime).ok();
             let slot = Some(writer.slot(layout, path, mode, mtime)?);
-            let (path_of, wanted) = (path.to_owned(), Captured::Nothing);
-            let mut filling = PendingFile { path: path_of, slot, wanted, base: None }.open()?;
-            let size = copy_data(&mut file, &mut filling, path, passed)?;
-            let sum = filling.close()?.sum;
+            let pending = PendingFile { path: path.to_owned(), slot, wanted: Captured::Nothing, base: None };
+            let mut copy = pending.open()?;
+            let size = copy_data(&mut file, &mut copy, path, passed)?;
+            let sum = copy.close()?.sum;
             layout.insert(path, PathUse::File { mode, size, sum })
         }
         _ => Err(Error::refused(format!("{path:?} is a device"))),

@@ -28,34 +28,24 @@ const EXTENSION_MAX: u64 = 64 * 1024;
 /// # Errors
 /// Returns a `Refused` error if the tar is damaged, truncated, or contains a type of entry that is not allowed.
 /// Returns the errors of the extractor.
-pub fn read(
-    reader: &mut dyn BufRead,
-    workers: &mut Workers,
-    meter: &mut ProgressMeter<'_>,
-    extractor: &mut Extractor<'_>,
-) -> Result<()> {
+pub fn read(reader: &mut dyn BufRead, workers: &mut Workers<'_, '_>) -> Result<()> {
     let mut extensions = Extensions::default();
     while let Some(header) = next_header(reader)? {
-        meter.tick()?;
+        workers.meter.tick()?;
         match ExtensionKind::of(header.as_old().linkflag[0]) {
             Some(kind) => {
                 let size = size_of(&header)?;
                 extensions.read(kind, size, reader)?;
-                extractor.extension(size)?;
+                workers.extractor.extension(size)?;
             }
             None => {
-                let (size, body) = read_entry(&header, &std::mem::take(&mut extensions), extractor)?;
+                let (size, body) = read_entry(&header, &std::mem::take(&mut extensions), workers.extractor)?;
                 let Some(body) = body else {
-                    skip(reader, size, meter)?;
+                    skip(reader, size, workers.meter)?;
                     continue;
                 };
-                workers.file(
-                    body,
-                    PackedData { length: size, size, deflated: false, crc: None, ahead: None },
-                    reader,
-                    meter,
-                    extractor,
-                )?;
+                let stored = PackedData { length: size, size, deflated: false, crc: None, ahead: None };
+                workers.file(body, stored, reader)?;
                 skip_padding(reader, size)?;
             }
         }
@@ -63,7 +53,7 @@ pub fn read(
     if extensions != Extensions::default() {
         return Err(corrupt("it ends after an extension header"));
     }
-    read_end(reader, meter)
+    read_end(reader, workers.meter)
 }
 
 /// Returns the size of an entry's data, and the file that it belongs to; `None` if the data is skipped.

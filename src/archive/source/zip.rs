@@ -10,7 +10,6 @@ use nix::sys::stat::SFlag;
 use super::zip_directory::Directory;
 use super::zip_record::{CentralEntry, LOCAL_SIZE};
 use super::{EntryType, RawEntry};
-use crate::archive::extractor::Extractor;
 use crate::archive::inflate::{Inflater, PackedData};
 use crate::archive::input::{Input, InputDigest, ProgressMeter, corrupt, damaged, drain, read_ahead};
 use crate::archive::rules::{PATH_MAX, violation};
@@ -30,24 +29,17 @@ const SHORT_MAX: u64 = 64 << 10;
 /// # Errors
 /// Returns a `Refused` error if the archive is damaged, encrypted or ambiguous, or has an entry of a kind that no
 /// release has. Also returns the errors of the extractor.
-pub fn read(
-    file: &File,
-    length: u64,
-    ledger: &InputDigest<'_>,
-    workers: &mut Workers,
-    meter: &mut ProgressMeter<'_>,
-    extractor: &mut Extractor<'_>,
-) -> Result<()> {
-    let directory = Directory::read(file, length, &mut |count| extractor.expect(count))?;
-    let mut reader = Reader { file, input: Input::new(file, ledger).buffered(), at: 0 };
-    reader.entries(directory.entries, directory.start, workers, meter, extractor)?;
+pub fn read(file: &File, length: u64, digest: &InputDigest<'_>, workers: &mut Workers<'_, '_>) -> Result<()> {
+    let directory = Directory::read(file, length, &mut |count| workers.extractor.expect(count))?;
+    let mut reader = Reader { file, input: Input::new(file, digest).buffered(), at: 0 };
+    reader.entries(directory.entries, directory.start, workers)?;
     if reader.at != directory.start {
         return Err(stray());
     }
     let mut hash = Hasher::new();
     drain(&mut reader.input, &mut |bytes| {
         hash.update(bytes);
-        meter.tick()
+        workers.meter.tick()
     })?;
     if Sum::of(&hash) == directory.sum { Ok(()) } else { Err(Error::failed("the archive was changed")) }
 }
@@ -65,32 +57,23 @@ impl Reader<'_, '_> {
         &mut self,
         mut entries: Vec<CentralEntry>,
         end: u64,
-        workers: &mut Workers,
-        meter: &mut ProgressMeter<'_>,
-        extractor: &mut Extractor<'_>,
+        workers: &mut Workers<'_, '_>,
     ) -> Result<()> {
         entries.reverse();
         while let Some(listed) = entries.pop() {
-            meter.tick()?;
+            workers.meter.tick()?;
             // The records of the entries read so far need the memory that these entries used.
             if entries.len().is_multiple_of(SHRINK_EVERY) {
                 entries.shrink_to_fit();
             }
             let end = entries.last().map_or(end, |next| next.at);
-            self.entry(&listed, end, workers, meter, extractor)?;
+            self.entry(&listed, end, workers)?;
         }
         Ok(())
     }
 
     /// Reads one entry. It must end where the next one begins.
-    fn entry(
-        &mut self,
-        listed: &CentralEntry,
-        end: u64,
-        workers: &mut Workers,
-        meter: &mut ProgressMeter<'_>,
-        extractor: &mut Extractor<'_>,
-    ) -> Result<()> {
+    fn entry(&mut self, listed: &CentralEntry, end: u64, workers: &mut Workers<'_, '_>) -> Result<()> {
         let described = self.header(listed, end)?;
         let (shape, ends_at) = (shape(listed), self.at + listed.packed);
         let target = if shape == EntryType::Symlink { self.target(listed)? } else { Vec::new() };
@@ -102,17 +85,17 @@ impl Reader<'_, '_> {
             mode: mode(listed.mode, shape),
             mtime: None,
         };
-        match extractor.admit(&raw)? {
+        match workers.extractor.admit(&raw)? {
             Some(body) => {
                 let packed = match body.base {
-                    Some(_) => self.look_ahead(listed.packing(), meter)?,
+                    Some(_) => self.look_ahead(listed.packing(), workers.meter)?,
                     None => listed.packing(),
                 };
-                workers.file(body, packed, &mut self.input, meter, extractor)?;
+                workers.file(body, packed, &mut self.input)?;
                 self.at += listed.packed;
             }
             None if shape == EntryType::Directory => drop(self.short(listed)?),
-            None => self.skip(ends_at - self.at, meter)?,
+            None => self.skip(ends_at - self.at, workers.meter)?,
         }
         listed.check_described(&self.take(described)?)
     }
