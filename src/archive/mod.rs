@@ -11,10 +11,8 @@ mod input;
 mod writer;
 mod dedup;
 mod lint_report;
-mod inflate;
-mod pending_file;
+mod unpack;
 mod extractor;
-mod buffer_pool;
 mod workers;
 mod create;
 

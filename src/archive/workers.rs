@@ -1,21 +1,20 @@
 //! Unpacks and writes files on worker threads, while another thread reads the archive in order.
 //!
-//! Small files are sent in batches: sending each one by itself would cost as much as writing it.
+//! Small files are sent in batches: sending each one by itself would cost as much as writing it. The memory for data that
+//! waits is bounded, and its buffers are reused.
 
 use std::io::{self, BufRead};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
 use blake3::Hasher;
 use flate2::Crc;
 
-use super::buffer_pool::{BufferPool, Chunk};
 use super::extractor::Extractor;
-use super::inflate::{Inflater, PackedData};
 use super::input::{ProgressMeter, damaged_entry};
-use super::pending_file::{PendingFile, WrittenFile};
+use super::unpack::{Inflater, PackedData, PendingFile, WrittenFile};
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
@@ -26,6 +25,11 @@ pub const BATCH: usize = 256 << 10;
 /// The maximum number of files in a batch.
 const FILES: usize = 128;
 
+/// The size of the waiting data at which [`BufferPool::admit`] blocks, in bytes.
+const WAITING_MAX: usize = 16 << 20;
+/// The maximum number of buffers that are kept for reuse.
+const SPARE_MAX: usize = 64;
+
 /// A file and the form of its data in the archive.
 struct FileJob {
     body: PendingFile,
@@ -33,7 +37,7 @@ struct FileJob {
 }
 
 /// A job for a worker thread.
-enum WorkerQueue {
+enum WorkerJob {
     /// Files whose data is complete, each with the range of its data.
     Small(Vec<(FileJob, Range<usize>)>, Chunk),
     /// One deflated file, whose data arrives in pieces.
@@ -46,14 +50,14 @@ pub struct Workers<'w, 'a> {
     pub extractor: &'w mut Extractor<'a>,
     /// Reports the bytes read.
     pub meter: &'w mut ProgressMeter<'a>,
-    queue: SyncSender<WorkerQueue>,
+    queue: SyncSender<WorkerJob>,
     done: Receiver<Result<Vec<WrittenFile>>>,
     /// The number of jobs that are not finished.
     waiting: usize,
     /// Whether the failure of one of them was returned.
     has_failed: bool,
     pool: BufferPool,
-    /// The batch that is being written.
+    /// The batch that is being filled.
     files: Vec<(FileJob, Range<usize>)>,
     data: Vec<u8>,
 }
@@ -129,7 +133,7 @@ impl<'w, 'a> Workers<'w, 'a> {
             let files = std::mem::take(&mut self.files);
             let data = std::mem::replace(&mut self.data, self.pool.buffer());
             let data = self.pool.admit(data);
-            self.send(WorkerQueue::Small(files, data));
+            self.send(WorkerJob::Small(files, data));
         }
         while let Ok(written) = self.done.try_recv() {
             self.waiting -= 1;
@@ -156,7 +160,7 @@ impl<'w, 'a> Workers<'w, 'a> {
             return Ok(());
         }
         let (sender, pieces) = channel();
-        self.send(WorkerQueue::Large(Box::new(job), pieces));
+        self.send(WorkerJob::Large(Box::new(job), pieces));
         let mut left = length;
         while left > 0 {
             let next = left.min(BATCH as u64);
@@ -183,7 +187,7 @@ impl<'w, 'a> Workers<'w, 'a> {
         file.close().map(|written| self.extractor.put(written))
     }
 
-    fn send(&mut self, work: WorkerQueue) {
+    fn send(&mut self, work: WorkerJob) {
         self.waiting += 1;
         // As above.
         let _ = self.queue.send(work);
@@ -220,14 +224,14 @@ fn take(
     Ok(())
 }
 
-fn run(queue: &Mutex<Receiver<WorkerQueue>>, finished: &Sender<Result<Vec<WrittenFile>>>) {
+fn run(queue: &Mutex<Receiver<WorkerJob>>, finished: &Sender<Result<Vec<WrittenFile>>>) {
     let (mut inflater, pool) = (Inflater::default(), BufferPool::default());
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(work) = next else { return };
         let written = match work {
-            WorkerQueue::Small(files, data) => small(files, data.as_ref(), &mut inflater),
-            WorkerQueue::Large(job, pieces) => large(*job, pieces, &mut inflater, &pool),
+            WorkerJob::Small(files, data) => small(files, data.as_ref(), &mut inflater),
+            WorkerJob::Large(job, pieces) => large(*job, pieces, &mut inflater, &pool),
         };
         let failed = written.is_err();
         if finished.send(written).is_err() || failed {
@@ -318,4 +322,59 @@ fn fill(
     let mut file = body.open()?;
     inflater.inflate(name.as_bytes(), packed, pieces, &mut |bytes| file.write(bytes))?;
     file.close()
+}
+
+/// A pool of buffers that counts the bytes of the waiting chunks.
+#[derive(Clone, Default)]
+pub struct BufferPool(Arc<(Mutex<PoolState>, Condvar)>);
+
+#[derive(Default)]
+struct PoolState {
+    waiting: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+/// Waiting data, which is counted until it is dropped.
+pub struct Chunk {
+    bytes: Vec<u8>,
+    pool: BufferPool,
+}
+
+impl BufferPool {
+    /// Returns an empty buffer, reused if possible: allocation costs more than processing the data.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.lock().spare.pop().unwrap_or_default()
+    }
+
+    /// Waits until the pool has room for a chunk, then counts it.
+    pub fn admit(&self, bytes: Vec<u8>) -> Chunk {
+        let full = |state: &mut PoolState| state.waiting >= WAITING_MAX;
+        let state = self.0.1.wait_while(self.lock(), full);
+        state.unwrap_or_else(PoisonError::into_inner).waiting += bytes.len();
+        Chunk { bytes, pool: self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let mut state = self.pool.lock();
+        state.waiting -= bytes.len();
+        if state.spare.len() < SPARE_MAX {
+            bytes.clear();
+            state.spare.push(bytes);
+        }
+        drop(state);
+        self.pool.0.1.notify_one();
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }

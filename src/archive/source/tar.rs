@@ -7,10 +7,9 @@ use tar::Header;
 
 use super::{EntryType, RawEntry};
 use crate::archive::extractor::Extractor;
-use crate::archive::inflate::PackedData;
 use crate::archive::input::{ProgressMeter, corrupt, damaged, drain};
-use crate::archive::pending_file::PendingFile;
 use crate::archive::rules::violation;
+use crate::archive::unpack::{PackedData, PendingFile};
 use crate::archive::workers::Workers;
 use crate::error::{Error, Result};
 

@@ -1,8 +1,8 @@
 //! Reads the records of one entry of a zip: the one in the central directory, and the local header that repeats it.
 
-use crate::archive::inflate::PackedData;
 use crate::archive::input::corrupt;
 use crate::archive::rules::violation;
+use crate::archive::unpack::PackedData;
 use crate::error::{Error, Result};
 
 const LISTED: &[u8; 4] = b"PK\x01\x02";
