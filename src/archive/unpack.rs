@@ -228,7 +228,7 @@ impl PendingFile {
     /// Returns an error if the file cannot be created or completed.
     pub fn share(&self, sum: Sum) -> Result<Option<WrittenFile>> {
         let (Some(slot), Some(base)) = (&self.slot, &self.base) else { return Ok(None) };
-        let shared = base.share(sum, slot)?;
+        let shared = base.clone_or_link(sum, slot)?;
         let written = || WrittenFile { path: self.path.clone(), sum, text: None, head: None, packed: None };
         Ok(shared.then(written))
     }
@@ -248,7 +248,7 @@ impl PendingFile {
     /// Returns an error if the file cannot be created.
     pub fn open_over(self, size: u64) -> Result<OpenFile> {
         let place = self.slot.as_ref().zip(self.base.as_ref());
-        let clone = place.map(|(slot, base)| base.clone_or_link(slot, size)).transpose()?.flatten();
+        let clone = place.map(|(slot, base)| base.clone_by_path(slot, size)).transpose()?.flatten();
         if clone.is_some() { Ok(self.opened(clone, Some(0))) } else { self.open() }
     }
 
