@@ -83,7 +83,7 @@ pub fn private_dir(place: &DirPath) -> Result<DirPath> {
 /// Returns an error if the directory does not exist or does not belong to this user.
 pub fn set_passable(place: &DirPath, passable: bool) -> Result<()> {
     let context = || format!("cannot set the mode of {}", place.display());
-    set_mode(&place.open(LIST).tell(context)?, if passable { PRIVATE | 0o011 } else { PRIVATE }, place)
+    set_mode(&place.open_fd(LIST).tell(context)?, if passable { PRIVATE | 0o011 } else { PRIVATE }, place)
 }
 
 /// Gives the directory `to` of this user the mode of the directory `from`. Not durable.
@@ -91,8 +91,8 @@ pub fn set_passable(place: &DirPath, passable: bool) -> Result<()> {
 /// # Errors
 /// Returns an error if one of the directories does not exist.
 pub fn copy_mode(from: &DirPath, to: &DirPath) -> Result<()> {
-    let stat = from.open(LIST).and_then(fstat).tell(|| format!("cannot inspect {}", from.display()))?;
-    let dir = to.open(LIST).tell(|| format!("cannot open {}", to.display()))?;
+    let stat = from.open_fd(LIST).and_then(fstat).tell(|| format!("cannot inspect {}", from.display()))?;
+    let dir = to.open_fd(LIST).tell(|| format!("cannot open {}", to.display()))?;
     set_mode(&dir, stat.st_mode & 0o7777, to)
 }
 
@@ -102,7 +102,7 @@ pub fn copy_mode(from: &DirPath, to: &DirPath) -> Result<()> {
 /// # Errors
 /// Returns an error if the sync fails.
 pub fn sync_dir(place: &DirPath) -> Result<()> {
-    place.open(LIST).and_then(fsync).tell(|| format!("cannot make {} durable", place.display()))
+    place.open_fd(LIST).and_then(fsync).tell(|| format!("cannot make {} durable", place.display()))
 }
 
 /// Like [`sync_dir`], for the parent directory of a path.
@@ -116,7 +116,7 @@ pub(super) fn sync_around(place: &DirPath, parent: &Parent) -> Result<()> {
 /// # Errors
 /// Returns an error if data could not be stored after this function opened `from` (reported since Linux 5.8).
 pub fn sync_tree(from: &DirPath) -> Result<()> {
-    from.open(LIST).and_then(syncfs).tell(|| format!("cannot make {} durable", from.display()))
+    from.open_fd(LIST).and_then(syncfs).tell(|| format!("cannot make {} durable", from.display()))
 }
 
 pub(super) fn permissions(mode: u32) -> Mode {

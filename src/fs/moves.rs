@@ -108,11 +108,11 @@ fn is_indivisible(error: &Error) -> bool {
 /// Moves all entries of one directory into another, which is created if missing, and removes the first.
 fn merge(from: &DirPath, to: &DirPath) -> Result<()> {
     let context = || format!("cannot move {} to {}", from.display(), to.display());
-    let stat = from.open(REACH).and_then(fstat).tell(context)?;
+    let stat = from.open_fd(REACH).and_then(fstat).tell(context)?;
     let (old_dir, old) = from.parent_and_name().tell(context)?;
     open_up(&old_dir, old).tell(context)?;
     let is_new = make(to, &stat).tell(context)?;
-    for name in list(&mut from.open(LIST).and_then(Dir::from_fd).tell(context)?).tell(context)? {
+    for name in list(&mut from.open_fd(LIST).and_then(Dir::from_fd).tell(context)?).tell(context)? {
         let (one, other) = (from.join(&name), to.join(&name));
         let moved = one.parent_and_name().and_then(|old| rename_new(&old, &other.parent_and_name()?, &other));
         match moved {
@@ -121,7 +121,7 @@ fn merge(from: &DirPath, to: &DirPath) -> Result<()> {
         }
     }
     if is_new {
-        to.open(LIST).and_then(|dir| fchmod(dir, permissions(stat.st_mode & 0o7777))).tell(context)?;
+        to.open_fd(LIST).and_then(|dir| fchmod(dir, permissions(stat.st_mode & 0o7777))).tell(context)?;
     }
     // The moved entries must be durable before their old directory is removed.
     sync_dir(to)?;

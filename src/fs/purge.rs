@@ -28,7 +28,7 @@ use super::walk::{file_type, list};
 /// # Errors
 /// Returns an error if an entry cannot be deleted.
 pub fn purge(trash: &DirPath, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-    let top = match trash.open(LIST) {
+    let top = match trash.open_fd(LIST) {
         Err(Errno::ENOENT) => return Ok(()),
         top => top.tell(|| format!("cannot read {}", trash.display()))?,
     };

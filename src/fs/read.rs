@@ -77,7 +77,7 @@ fn stat(place: &DirPath) -> nix::Result<FileStat> {
 /// # Errors
 /// Returns an error if the directory cannot be inspected.
 pub fn owner(place: &DirPath) -> Result<Owner> {
-    let stat = place.open(REACH).and_then(fstat).tell(|| format!("cannot inspect {}", place.display()))?;
+    let stat = place.open_fd(REACH).and_then(fstat).tell(|| format!("cannot inspect {}", place.display()))?;
     Ok(Owner::of(&stat))
 }
 
@@ -113,7 +113,7 @@ pub fn is_mount(dir: &DirPath, around: &DirPath) -> bool {
 
 /// Returns the device of a directory, and the ID of its mount if the kernel provides it.
 fn mounted(place: &DirPath) -> nix::Result<(u64, Option<u64>)> {
-    let dir = place.open(REACH)?;
+    let dir = place.open_fd(REACH)?;
     let told = statx(&dir, "", rustix::fs::AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok();
     let told = told.filter(|told| told.stx_mask & StatxFlags::MNT_ID.bits() != 0);
     Ok((fstat(&dir)?.st_dev, told.map(|told| told.stx_mnt_id)))
@@ -124,7 +124,7 @@ fn mounted(place: &DirPath) -> nix::Result<(u64, Option<u64>)> {
 /// # Errors
 /// Returns an error if the path cannot be opened, is not a directory, or is a symlink.
 pub fn open_dir(place: &DirPath) -> Result<OwnedFd> {
-    place.open(LIST).tell(|| format!("cannot open the directory {}", place.display()))
+    place.open_fd(LIST).tell(|| format!("cannot open the directory {}", place.display()))
 }
 
 /// Opens a file for reading.
@@ -132,7 +132,7 @@ pub fn open_dir(place: &DirPath) -> Result<OwnedFd> {
 /// # Errors
 /// Returns an error if the file cannot be opened or is a symlink.
 pub fn open_file(place: &DirPath) -> Result<File> {
-    let opened = place.open(READ).tell(|| format!("cannot open {}", place.display()));
+    let opened = place.open_fd(READ).tell(|| format!("cannot open {}", place.display()));
     opened.map(File::from)
 }
 
@@ -141,7 +141,7 @@ pub fn open_file(place: &DirPath) -> Result<File> {
 /// # Errors
 /// Returns an error if the file system does not support such files or has no space left.
 pub fn unnamed(dir: &DirPath) -> Result<File> {
-    let made = dir.open(OFlag::O_TMPFILE | OFlag::O_RDWR);
+    let made = dir.open_fd(OFlag::O_TMPFILE | OFlag::O_RDWR);
     made.map(File::from).tell(|| format!("cannot make a file in {}", dir.display()))
 }
 
@@ -151,7 +151,7 @@ pub fn unnamed(dir: &DirPath) -> Result<File> {
 /// Returns an error if the directory cannot be read.
 pub fn names(place: &DirPath) -> Result<Vec<String>> {
     let context = || format!("cannot read {}", place.display());
-    let mut dir = match place.open(LIST) {
+    let mut dir = match place.open_fd(LIST) {
         Err(Errno::ENOENT) => return Ok(Vec::new()),
         dir => dir.and_then(Dir::from_fd).tell(context)?,
     };
@@ -195,7 +195,7 @@ pub fn read_linked(place: &DirPath, limit: u64) -> Result<Option<String>> {
 /// # Errors
 /// Returns an error if the file cannot be read or is larger than `limit` bytes.
 pub fn read_bytes(place: &DirPath, limit: u64) -> Result<Option<Vec<u8>>> {
-    contents(place.open(READ), limit, || format!("cannot read {}", place.display()))
+    contents(place.open_fd(READ), limit, || format!("cannot read {}", place.display()))
 }
 
 fn contents(
@@ -256,7 +256,7 @@ impl Origin {
         let context = || format!("cannot open {}", self.display());
         match self {
             Self::Inside(place) => {
-                let opened = place.open(READ);
+                let opened = place.open_fd(READ);
                 let linked = matches!(opened, Err(Errno::ELOOP));
                 let hint = "name the target of the link, or put the file there";
                 let explain = |e: Error| if linked { e.as_kind(Kind::Refused).hint(hint) } else { e };

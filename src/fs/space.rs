@@ -31,7 +31,7 @@ pub struct Free {
 /// # Errors
 /// Returns an error if the system does not provide the numbers.
 pub fn free(dir: &DirPath) -> Result<Free> {
-    let stat = dir.open(LIST).and_then(fstatvfs);
+    let stat = dir.open_fd(LIST).and_then(fstatvfs);
     let stat = stat.tell(|| format!("cannot determine the free space on {}", dir.display()))?;
     let unit = stat.fragment_size().max(1);
     Ok(Free {
@@ -45,7 +45,7 @@ pub fn free(dir: &DirPath) -> Result<Free> {
 /// Returns whether the file system that holds a directory is read-only.
 #[must_use]
 pub fn is_read_only(dir: &DirPath) -> bool {
-    let stat = dir.open(LIST).and_then(fstatvfs);
+    let stat = dir.open_fd(LIST).and_then(fstatvfs);
     stat.is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY))
 }
 
@@ -60,7 +60,7 @@ pub fn size(place: &DirPath) -> u64 {
             Ok(())
         })
     });
-    match (walked, place.open(OFlag::O_PATH).and_then(fstat)) {
+    match (walked, place.open_fd(OFlag::O_PATH).and_then(fstat)) {
         (Err(_), Ok(stat)) if file_type(&stat) != SFlag::S_IFDIR => length(&stat),
         (walked, _) => walked.map_or(0, |()| bytes),
     }
