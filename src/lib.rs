@@ -26,7 +26,7 @@ pub mod plan;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod clock;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod outside;
+pub mod host_path;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod ownership;
 pub mod fs;

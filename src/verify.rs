@@ -11,7 +11,7 @@ use minisign_verify::{Error as Fault, Signature};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::fs::Origin;
-use crate::outside;
+use crate::host_path;
 use crate::settings::TrustedKey;
 
 /// The suffix of the name of a digest file.
@@ -173,7 +173,7 @@ impl SigningKey {
     /// `Failed` error if the file cannot be read; and the errors of `password`.
     pub fn read(path: &Path, password: &dyn Fn() -> Result<String>) -> Result<Self> {
         let cannot_sign = || format!("cannot sign with the key {}", path.display());
-        let text = outside::read_text(path, KEY_MAX)?
+        let text = host_path::read_text(path, KEY_MAX)?
             .ok_or_else(|| Error::refused(format!("{}: it does not exist", cannot_sign())))?;
         let refused = |cause: PError| {
             let hint = "`minisign -G` makes a key, and `minisign -G -W` one without a password";

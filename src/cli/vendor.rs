@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use tenure::clock;
 use tenure::error::{Error, Kind, Result};
+use tenure::host_path;
 use tenure::lint::Finding;
 use tenure::manifest::EXAMPLE;
 use tenure::naming::ArchiveFormat;
 use tenure::ops::{self, Linted, Mode, Overwrite, Packed};
-use tenure::outside;
 use tenure::process::Interrupt;
 use tenure::verify::SigningKey;
 use tenure::version::Version;
@@ -147,7 +147,7 @@ fn password(file: Option<&Path>) -> Result<String> {
                 .hint("`--password-file FILE` reads it from a file")
         });
     };
-    let text = outside::read_text(file, PASSWORD_MAX)?
+    let text = host_path::read_text(file, PASSWORD_MAX)?
         .ok_or_else(|| Error::refused(format!("cannot read {}: it does not exist", file.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

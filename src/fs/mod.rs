@@ -32,7 +32,7 @@ pub use space::{Free, free, is_read_only, size, weigh};
 
 pub(crate) use walk::{WalkEntry, file_type, walk, walk_in};
 
-pub use crate::outside::resolve;
+pub use crate::host_path::resolve;
 
 /// The user and group that own written files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

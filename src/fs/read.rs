@@ -12,7 +12,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use rustix::fs::{StatxFlags, statx};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::outside;
+use crate::host_path;
 
 use super::dir_path::{ErrnoContext, LIST, REACH, READ};
 use super::walk::{file_type, list};
@@ -205,7 +205,7 @@ fn contents(
 ) -> Result<Option<Vec<u8>>> {
     match opened {
         Err(Errno::ENOENT) => Ok(None),
-        file => outside::read_small(File::from(file.tell(&context)?), limit, context).map(Some),
+        file => host_path::read_small(File::from(file.tell(&context)?), limit, context).map(Some),
     }
 }
 
@@ -262,7 +262,7 @@ impl Origin {
                 let explain = |e: Error| if linked { e.as_kind(Kind::Refused).hint(hint) } else { e };
                 opened.map(File::from).tell(context).map_err(explain)
             }
-            Self::Outside(path) => outside::open_file(path).context(context),
+            Self::Outside(path) => host_path::open_file(path).context(context),
         }
     }
 
@@ -273,7 +273,7 @@ impl Origin {
     pub fn read_text(&self, limit: u64) -> Result<Option<String>> {
         match self {
             Self::Inside(place) => read_text(place, limit),
-            Self::Outside(path) => outside::read_text(path, limit),
+            Self::Outside(path) => host_path::read_text(path, limit),
         }
     }
 }

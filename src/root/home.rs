@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, DirPath, FileKind, Owner};
-use crate::outside;
+use crate::host_path;
 use crate::process;
 use crate::settings::SharedDirectory;
 use crate::version::Version;
@@ -41,7 +41,7 @@ impl Home {
 
 /// Refuses a location that another user controls, because files there are given to the owner of the root.
 fn linked(link: &DirPath, owner: Owner) -> Result<DirPath> {
-    let (dir, path) = outside::open_dir(link.path())?;
+    let (dir, path) = host_path::open_dir(link.path())?;
     let releases = DirPath::of(dir, path);
     let (made_by, of) = (disk::owner_of_link(link)?.uid, disk::owner(&releases)?.uid);
     let is_trusted = of == owner.uid || of == 0 && made_by == 0;

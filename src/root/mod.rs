@@ -26,8 +26,8 @@ pub use trials::{TrialOutcome, TrialRecord, trials};
 
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, DirPath, FileKind, Owner};
+use crate::host_path;
 use crate::manifest::Timeouts;
-use crate::outside;
 use crate::ownership::Owned;
 use crate::process;
 use crate::release::LinkName;
@@ -67,7 +67,7 @@ pub fn check_found(dir: &Path) -> Result<()> {
 }
 
 fn open(path: &Path) -> Result<DirPath> {
-    outside::open_root(path).map(|(dir, path)| DirPath::of(dir, path))
+    host_path::open_root(path).map(|(dir, path)| DirPath::of(dir, path))
 }
 
 /// An installation directory.
@@ -86,11 +86,11 @@ impl Root {
     /// Returns a `Refused` error if there is no root, or if the nearest parent belongs to another user. Settings that
     /// cannot be used are not an error here; [`Self::ruled`] refuses them.
     pub fn find(given: Option<&Path>, here: &Path) -> Result<Self> {
-        let is_root = |dir: &Path| outside::leads_to_dir(&dir.join("releases")) && !is_release(dir);
+        let is_root = |dir: &Path| host_path::leads_to_dir(&dir.join("releases")) && !is_release(dir);
         let path = match given {
             Some(dir) if is_root(dir) => dir,
             Some(dir) => {
-                if let Some(target) = outside::link_target(&dir.join("releases")) {
+                if let Some(target) = host_path::link_target(&dir.join("releases")) {
                     let error = format!(
                         "cannot use {}: its link releases points to {}, which does not exist",
                         dir.display(),
@@ -137,13 +137,13 @@ impl Root {
     /// # Errors
     /// Returns an error if a directory cannot be created, or if existing settings do not name this product.
     pub fn create(path: &Path, name: Option<&str>) -> Result<(Self, bool)> {
-        outside::make_dirs(path)?;
+        host_path::make_dirs(path)?;
         let made = !Self::is_at(path);
         let place = open(path)?;
         check_modes([&place])?;
         let releases = place.join("releases");
         // The operator may keep the releases on another file system, behind a symlink.
-        if !outside::leads_to_dir(releases.path()) {
+        if !host_path::leads_to_dir(releases.path()) {
             disk::ensure_dir(&releases, 0o755, disk::owner(&place)?)?;
         }
         disk::sync_dir(&place)?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Condition;
 use super::evidence::Evidence;
 use crate::error::Result;
-use crate::outside;
+use crate::host_path;
 use crate::privilege;
 use crate::process;
 use crate::version::Version;
@@ -63,7 +63,7 @@ pub fn parsed(said: &str) -> Running {
 /// process, unless its executable is in `releases`.
 pub fn by_file(file: Option<&Path>, releases: &Path) -> Result<Option<u32>> {
     let Some(file) = file else { return Ok(None) };
-    let text = outside::read_text(file, 64).ok().flatten().unwrap_or_default();
+    let text = host_path::read_text(file, 64).ok().flatten().unwrap_or_default();
     let Ok(pid) = text.trim().parse() else { return Ok(None) };
     let shows = |pid| process::signs_of(pid).any(|place| release_in(releases, &place).is_some());
     let is_here = process::is_alive(pid);
@@ -81,7 +81,7 @@ pub fn ended_by_file(file: &Path, releases: &Path) -> Result<Option<String>> {
     if by_file(Some(file), releases)?.is_some() {
         return Ok(None);
     }
-    let text = outside::read_text(file, 64).ok().flatten().unwrap_or_default();
+    let text = host_path::read_text(file, 64).ok().flatten().unwrap_or_default();
     if !text.trim().is_empty() {
         return Ok(Some(format!("the process that {} names does not run", file.display())));
     }
