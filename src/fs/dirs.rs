@@ -1,5 +1,6 @@
 //! Creates directories, sets the owner and mode of what is created, and makes trees durable.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::dir::Dir;
@@ -25,11 +26,7 @@ pub fn ensure_dir(place: &DirPath, mode: u32, owner: Owner) -> Result<()> {
     let context = || format!("cannot make the directory {}", place.display());
     let (parent, name) = place.parent_and_name().tell(context)?;
     let first = if is_anothers(owner) { PRIVATE } else { mode };
-    let made = match mkdirat(&parent, name, permissions(first)) {
-        Err(Errno::EEXIST) => false,
-        made => made.map(|()| true).tell(context)?,
-    };
-    let dir = openat(&parent, name, LIST, Mode::empty()).tell(context)?;
+    let (dir, made) = make(&parent, name, first).tell(context)?;
     let stat = fstat(&dir).tell(context)?;
     if is_anothers(owner) {
         // No other user can have put this directory here: only its owner can move a private directory.
@@ -42,6 +39,15 @@ pub fn ensure_dir(place: &DirPath, mode: u32, owner: Owner) -> Result<()> {
         set_mode(&dir, mode, place)?;
     }
     Ok(())
+}
+
+/// Opens a directory, which is created if the name is free. Also returns whether it was created.
+fn make(parent: &Parent, name: &OsStr, mode: u32) -> nix::Result<(OwnedFd, bool)> {
+    let made = match mkdirat(parent, name, permissions(mode)) {
+        Err(Errno::EEXIST) => false,
+        made => made.map(|()| true)?,
+    };
+    Ok((openat(parent, name, LIST, Mode::empty())?, made))
 }
 
 fn set_mode(dir: &OwnedFd, mode: u32, place: &DirPath) -> Result<()> {
@@ -66,11 +72,7 @@ fn is_empty(dir: &OwnedFd) -> nix::Result<bool> {
 pub fn private_dir(place: &DirPath) -> Result<DirPath> {
     let context = || format!("cannot make the directory {}", place.display());
     let (parent, name) = place.parent_and_name().tell(context)?;
-    match mkdirat(&parent, name, permissions(PRIVATE)) {
-        Err(Errno::EEXIST) => {}
-        made => made.tell(context)?,
-    }
-    let dir = openat(&parent, name, LIST, Mode::empty()).tell(context)?;
+    let (dir, _) = make(&parent, name, PRIVATE).tell(context)?;
     if is_private(&fstat(&dir).tell(context)?) {
         return Ok(DirPath::of(dir, place.path().to_owned()));
     }

@@ -136,11 +136,6 @@ fn open_up(parent: &Parent, name: &OsStr) -> nix::Result<()> {
     if effective_uid() == 0 { Ok(()) } else { unlock(parent, name) }
 }
 
-/// Returns the mode bits that a directory needs in addition while this user fills it.
-fn writable() -> u32 {
-    if effective_uid() == 0 { 0 } else { 0o700 }
-}
-
 /// Creates a directory like another one, writable for this user for now. Returns whether it did not exist before.
 fn make(to: &DirPath, like: &FileStat) -> nix::Result<bool> {
     let (parent, name) = to.parent_and_name()?;
@@ -151,7 +146,8 @@ fn make(to: &DirPath, like: &FileStat) -> nix::Result<bool> {
             let dir = openat(&parent, name, LIST, Mode::empty())?;
             let stat = fstat(&dir)?;
             give(&dir, &stat, Owner::of(like))?;
-            fchmod(&dir, permissions(like.st_mode & 0o7777 | writable())).map(|()| true)
+            let writable = if effective_uid() == 0 { 0 } else { 0o700 };
+            fchmod(&dir, permissions(like.st_mode & 0o7777 | writable)).map(|()| true)
         }
     }
 }
