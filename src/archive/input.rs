@@ -89,9 +89,16 @@ impl<'a, 'l> Input<'a, 'l> {
 
 impl Read for Input<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = read_at(self.file, buffer, self.digest.read.load(Ordering::Relaxed))?;
-        self.digest.note(&buffer[..n]);
-        Ok(n)
+        loop {
+            match self.file.read_at(buffer, self.digest.read.load(Ordering::Relaxed)) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+                Ok(n) => {
+                    self.digest.note(&buffer[..n]);
+                    return Ok(n);
+                }
+            }
+        }
     }
 }
 
@@ -123,23 +130,7 @@ pub fn decoded<'a>(
 /// # Errors
 /// Returns a `Failed` error if the file cannot be read, and a `Refused` error if it is truncated.
 pub fn read_ahead(file: &File, from: u64, buffer: &mut [u8]) -> Result<()> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match read_at(file, &mut buffer[done..], from + done as u64).map_err(damaged)? {
-            0 => return Err(damaged(io::ErrorKind::UnexpectedEof.into())),
-            n => done += n,
-        }
-    }
-    Ok(())
-}
-
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    loop {
-        match file.read_at(buffer, at) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
+    file.read_exact_at(buffer, from).map_err(damaged)
 }
 
 /// Passes the rest of a reader to `each`.
