@@ -14,7 +14,7 @@ use std::path::Path;
 use flate2::{Compression, GzBuilder};
 use nix::sys::stat::SFlag;
 
-use self::sink::{DEFLATE_LEVEL, Sink, Tarred, Zipped};
+use self::sink::{DEFLATE_LEVEL, Sink, TarSink, ZipSink};
 use crate::error::{Context, Error, Result};
 use crate::fs::{WalkEntry, walk};
 use crate::naming::ArchiveFormat;
@@ -47,18 +47,18 @@ pub fn pack(from: &Path, to: File, recipe: Recipe<'_>, count: &mut Count<'_>) ->
     let whole = || "cannot write the archive";
     let mut out = match recipe.format {
         ArchiveFormat::Zip => {
-            let mut sink = Zipped::new(to, recipe.time)?;
+            let mut sink = ZipSink::new(to, recipe.time)?;
             fill(from, recipe.top, &mut sink, count)?;
             sink.finish().context(whole)?
         }
         ArchiveFormat::TarGz => {
             let gzip = GzBuilder::new().mtime(0).operating_system(GZIP_UNKNOWN);
-            let mut sink = Tarred::new(gzip.write(to, Compression::new(DEFLATE_LEVEL)), recipe.time);
+            let mut sink = TarSink::new(gzip.write(to, Compression::new(DEFLATE_LEVEL)), recipe.time);
             fill(from, recipe.top, &mut sink, count)?;
             sink.finish().and_then(flate2::write::GzEncoder::finish).context(whole)?
         }
         ArchiveFormat::TarZst => {
-            let mut sink = Tarred::new(zstd(to).context(whole)?, recipe.time);
+            let mut sink = TarSink::new(zstd(to).context(whole)?, recipe.time);
             fill(from, recipe.top, &mut sink, count)?;
             sink.finish().and_then(zstd::Encoder::finish).context(whole)?
         }

@@ -32,12 +32,12 @@ pub trait Sink {
 }
 
 /// A tar that is being written.
-pub struct Tarred<W: Write> {
+pub struct TarSink<W: Write> {
     tar: Builder<W>,
     time: u64,
 }
 
-impl<W: Write> Tarred<W> {
+impl<W: Write> TarSink<W> {
     /// Creates a tar in `out`. Every entry has this time, in seconds since the epoch.
     pub fn new(out: W, time: u64) -> Self {
         Self { tar: Builder::new(out), time }
@@ -63,7 +63,7 @@ impl<W: Write> Tarred<W> {
     }
 }
 
-impl<W: Write> Sink for Tarred<W> {
+impl<W: Write> Sink for TarSink<W> {
     fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
         let mut header = self.header(EntryType::Directory, mode, 0);
         self.tar.append_data(&mut header, format!("{path}/"), io::empty())
@@ -89,14 +89,14 @@ impl<W: Write> Sink for Tarred<W> {
 }
 
 /// A zip that is being written.
-pub struct Zipped {
+pub struct ZipSink {
     /// Is dropped before the writer, which would otherwise finish an abandoned zip and print its errors.
     _guard: FailFastGuard,
     zip: ZipWriter<FailFastWriter<BufWriter<File>>>,
     options: SimpleFileOptions,
 }
 
-impl Zipped {
+impl ZipSink {
     /// Creates a zip in `out`. Every entry has this time, as far as a zip can store it: from 1980 to 2107, in steps
     /// of two seconds.
     ///
@@ -120,7 +120,7 @@ impl Zipped {
     }
 }
 
-impl Sink for Zipped {
+impl Sink for ZipSink {
     fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
         let options = self.options.compression_method(CompressionMethod::Stored);
         Ok(self.zip.add_directory(path, options.compression_level(None).unix_permissions(mode))?)
