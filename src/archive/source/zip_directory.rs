@@ -10,7 +10,7 @@ use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 
-use super::zip_record::{CentralEntry, Compression, Fields};
+use super::zip_record::{CentralEntry, Fields};
 use crate::archive::input::{corrupt, damaged, read_ahead};
 use crate::error::{Error, Result};
 use crate::tree::Sum;
@@ -96,10 +96,7 @@ fn agree(tail: &[u8], end: EndRecord, entries: &[CentralEntry]) -> Result<()> {
     let mut same = second.len() == entries.len();
     for (listed, entry) in second.files().map_err(refuse)?.zip(entries) {
         let listed = listed.map_err(refuse)?;
-        let method = match entry.method {
-            Compression::Stored => CompressionMethod::Stored,
-            Compression::Deflated => CompressionMethod::Deflated,
-        };
+        let method = if entry.deflated { CompressionMethod::Deflated } else { CompressionMethod::Stored };
         same &= listed.name_raw() == entry.name
             && (listed.header_start(), listed.compressed_size(), listed.size())
                 == (entry.at, entry.packed, entry.size)
