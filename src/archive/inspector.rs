@@ -178,10 +178,10 @@ mod tests {
     use super::super::source::{EntryType, RawEntry};
     use super::*;
 
-    fn entry(shape: EntryType, name: &str, target: &str) -> Entry {
+    fn entry(kind: EntryType, name: &str, target: &str) -> Entry {
         let raw = RawEntry {
             name: name.as_bytes(),
-            shape,
+            kind,
             target: target.as_bytes(),
             size: 0,
             mode: 0,

@@ -54,7 +54,7 @@ impl Whole {
 impl Notes {
     /// Notes the mode bits that an admitted entry loses.
     pub fn admitted(&mut self, raw: &RawEntry<'_>, entry: &Entry) {
-        if raw.mode & PRIVILEGE != 0 && raw.shape == EntryType::File {
+        if raw.mode & PRIVILEGE != 0 && raw.kind == EntryType::File {
             let message = "is setuid or setgid, and unpacking removes these bits";
             self.findings.push(Finding::new(Code::ModeLost, &entry.path, message));
         }
@@ -65,7 +65,7 @@ impl Notes {
     /// # Errors
     /// Returns `error` if there are too many findings.
     pub fn violation<T>(&mut self, raw: &RawEntry<'_>, error: Error) -> Result<Option<T>> {
-        let code = match raw.shape {
+        let code = match raw.kind {
             EntryType::Symlink if raw.target.starts_with(b"/") => Code::LinkAbsolute,
             EntryType::Symlink | EntryType::Hardlink => Code::LinkUnsafe,
             EntryType::Unfit(_) => Code::EntrySpecial,

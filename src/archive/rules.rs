@@ -37,18 +37,18 @@ impl Entry {
     /// Returns a `Refused` error if the type, name or target is not allowed, the name contradicts the type, or an
     /// entry other than a file has data.
     pub fn parse(raw: &RawEntry<'_>) -> Result<Self> {
-        if let EntryType::Unfit(why) = raw.shape {
+        if let EntryType::Unfit(why) = raw.kind {
             return Err(violation(raw.name, why));
         }
         let Name { path, slash } = Name::parse(raw.name)?;
-        if slash && raw.shape != EntryType::Directory {
+        if slash && raw.kind != EntryType::Directory {
             return Err(violation(raw.name, "has the name of a directory but is not one"));
         }
-        if raw.size > 0 && raw.shape != EntryType::File {
+        if raw.size > 0 && raw.kind != EntryType::File {
             return Err(violation(raw.name, "contains data but is not a file"));
         }
         let mode = raw.mode & MODE_MASK;
-        let node = match raw.shape {
+        let node = match raw.kind {
             EntryType::File => PathUse::File { mode, size: raw.size, sum: Sum::default() },
             EntryType::Symlink => PathUse::Symlink { target: link_target(raw.name, raw.target)?.into() },
             EntryType::Hardlink => PathUse::Hardlink { first: hardlinked(raw)?.into() },

@@ -45,7 +45,7 @@ pub fn lint_dir(from: &Path, top: &str, limits: &Limits<'_>, progress: &dyn Prog
 }
 
 /// Returns the type that a walk's entry has in an archive.
-fn shape(found: &WalkEntry<'_>) -> EntryType {
+fn entry_type(found: &WalkEntry<'_>) -> EntryType {
     match found.kind() {
         SFlag::S_IFDIR => EntryType::Directory,
         SFlag::S_IFREG => EntryType::File,
@@ -55,17 +55,17 @@ fn shape(found: &WalkEntry<'_>) -> EntryType {
 }
 
 fn admit(found: &WalkEntry<'_>, name: &[u8], extractor: &mut Extractor<'_>) -> Result<()> {
-    let shape = shape(found);
-    let target = if shape == EntryType::Symlink {
+    let kind = entry_type(found);
+    let target = if kind == EntryType::Symlink {
         found.target().context(|| "it cannot be followed")?
     } else {
         "".into()
     };
     let raw = RawEntry {
         name,
-        shape,
+        kind,
         target: target.as_bytes(),
-        size: if shape == EntryType::File { u64::try_from(found.stat.st_size).unwrap_or(0) } else { 0 },
+        size: if kind == EntryType::File { u64::try_from(found.stat.st_size).unwrap_or(0) } else { 0 },
         mode: found.stat.st_mode & 0o7777,
         mtime: None,
     };

@@ -9,7 +9,7 @@ mod zip_record;
 /// An entry as its format describes it, not validated.
 pub struct RawEntry<'a> {
     pub name: &'a [u8],
-    pub shape: EntryType,
+    pub kind: EntryType,
     /// The target of a symlink or hard link; empty for other types.
     pub target: &'a [u8],
     /// The length of the data that follows, in bytes.

@@ -66,7 +66,7 @@ fn read_entry(
     let size = entry_size(header, extensions, name)?;
     let raw = RawEntry {
         name,
-        shape: shape(header.as_old().linkflag[0], name)?,
+        kind: entry_type(header.as_old().linkflag[0], name)?,
         target: extensions.target(&short_target),
         size,
         mode: header.mode().map_err(|_| no_number())?,
@@ -75,7 +75,7 @@ fn read_entry(
     Ok((size, extractor.admit(&raw)?))
 }
 
-fn shape(flag: u8, name: &[u8]) -> Result<EntryType> {
+fn entry_type(flag: u8, name: &[u8]) -> Result<EntryType> {
     let what = match flag {
         0 | b'0' | b'7' => return Ok(EntryType::File),
         b'1' => return Ok(EntryType::Hardlink),

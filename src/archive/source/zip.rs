@@ -75,14 +75,14 @@ impl Reader<'_, '_> {
     /// Reads one entry. It must end where the next one begins.
     fn entry(&mut self, listed: &CentralEntry, end: u64, workers: &mut Workers<'_, '_>) -> Result<()> {
         let described = self.header(listed, end)?;
-        let (shape, ends_at) = (shape(listed), self.at + listed.packed);
-        let target = if shape == EntryType::Symlink { self.target(listed)? } else { Vec::new() };
+        let (kind, ends_at) = (entry_type(listed), self.at + listed.packed);
+        let target = if kind == EntryType::Symlink { self.target(listed)? } else { Vec::new() };
         let raw = RawEntry {
             name: &listed.name,
-            shape,
+            kind,
             target: &target,
-            size: if shape == EntryType::Symlink { 0 } else { listed.size },
-            mode: mode(listed.mode, shape),
+            size: if kind == EntryType::Symlink { 0 } else { listed.size },
+            mode: mode(listed.mode, kind),
             mtime: None,
         };
         match workers.extractor.admit(&raw)? {
@@ -94,7 +94,7 @@ impl Reader<'_, '_> {
                 workers.file(body, packed, &mut self.input)?;
                 self.at += listed.packed;
             }
-            None if shape == EntryType::Directory => drop(self.short(listed)?),
+            None if kind == EntryType::Directory => drop(self.short(listed)?),
             None => self.skip(ends_at - self.at, workers.meter)?,
         }
         listed.check_described(&self.take(described)?)
@@ -184,7 +184,7 @@ fn stray() -> Error {
     corrupt("it has data between its entries")
 }
 
-fn shape(listed: &CentralEntry) -> EntryType {
+fn entry_type(listed: &CentralEntry) -> EntryType {
     let kind = SFlag::from_bits_truncate(listed.mode & SFlag::S_IFMT.bits());
     match (kind, listed.name.ends_with(b"/")) {
         (kind, true) if kind.is_empty() => EntryType::Directory,
@@ -200,9 +200,9 @@ fn shape(listed: &CentralEntry) -> EntryType {
 }
 
 /// Returns the permission bits. Many writers omit them; the result is then that of a umask of 022.
-fn mode(told: u32, shape: EntryType) -> u32 {
+fn mode(told: u32, kind: EntryType) -> u32 {
     match told & 0o7777 {
-        0 if shape == EntryType::Directory => 0o755,
+        0 if kind == EntryType::Directory => 0o755,
         0 => 0o644,
         mode => mode,
     }
