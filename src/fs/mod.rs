@@ -1,4 +1,4 @@
-//! Changes files in a root. Names state the guarantee: *atomic* leaves the old or the new state, *durable* survives a
+//! Reads and changes files in a root. Names state the guarantee: *atomic* leaves the old or the new state, *durable* survives a
 //! power cut.
 //!
 //! The functions take a [`DirPath`], so they stay in the root even if another user can write there and puts symlinks
