@@ -26,21 +26,13 @@ pub mod plan;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod clock;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod walk;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod tree;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod outside;
+pub mod host_path;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod ownership;
 pub mod fs;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
+pub mod tree;
 pub mod archive;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod digest;
-#[allow(clippy::disallowed_methods, reason = "this floor has effects")]
-pub mod signature;
-pub mod signing;
+pub mod verify;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]
 pub mod process;
 #[allow(clippy::disallowed_methods, reason = "this floor has effects")]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Context, Result};
-use crate::outside;
+use crate::host_path;
 use crate::process;
 use crate::requires::{Named, Platform};
 
@@ -24,7 +24,7 @@ const GETCONF_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn this(free: u64) -> Result<Platform> {
     let uname = nix::sys::utsname::uname().context(|| "cannot determine the architecture")?;
     let arch = uname.machine().to_string_lossy().into_owned();
-    let text = OS_RELEASE.iter().find_map(|file| outside::read_text(Path::new(file), LIMIT).ok().flatten());
+    let text = OS_RELEASE.iter().find_map(|file| host_path::read_text(Path::new(file), LIMIT).ok().flatten());
     let libc = libc(&arch);
     Ok(Platform { arch, os: os(&text.unwrap_or_default()), libc, free })
 }
@@ -55,7 +55,7 @@ fn libc(arch: &str) -> Option<Named> {
     let said = asked.unwrap_or_default();
     named(&said).filter(|named| named.version.is_some()).or_else(|| {
         let loader = format!("/lib/ld-musl-{arch}.so.1");
-        outside::resolve(Path::new(&loader)).ok().and_then(|_| named("musl"))
+        host_path::resolve(Path::new(&loader)).ok().and_then(|_| named("musl"))
     })
 }
 

@@ -14,7 +14,7 @@ use nix::sys::stat::SFlag;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
-use crate::walk::{WalkEntry, walk, walk_in};
+use crate::fs::{WalkEntry, walk, walk_in};
 
 /// How many bytes of a file are in memory at a time.
 pub(crate) const CHUNK: usize = 128 * 1024;
@@ -111,15 +111,6 @@ impl TryFrom<String> for Sum {
         sum.iter_mut().zip(digits.chunks(2)).for_each(|(byte, pair)| *byte = pair[0] << 4 | pair[1]);
         Ok(Self(sum))
     }
-}
-
-/// The user and group that own written files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The user ID.
-    pub uid: u32,
-    /// The group ID.
-    pub gid: u32,
 }
 
 /// The paths at which a tree on disk differs from its record, each list sorted.
@@ -264,7 +255,11 @@ fn record(
         SFlag::S_IFDIR => (mode, Node::Directory),
         SFlag::S_IFREG => match found.open() {
             Err(Errno::ENOENT) => return Ok(None),
-            file => (mode, hash(file.context(cannot_read)?, passed).context(cannot_read)?),
+            file => {
+                let (size, sum) =
+                    hash(&mut file.context(cannot_read)?, CHUNK, passed).context(cannot_read)?;
+                (mode, Node::File { size, sum })
+            }
         },
         SFlag::S_IFLNK => match found.target() {
             Err(Errno::ENOENT) => return Ok(None),
@@ -278,13 +273,19 @@ fn record(
     Ok(Some(TreeEntry { path, mode, node }))
 }
 
-fn hash(mut file: File, passed: &mut dyn FnMut(u64) -> Result<()>) -> Result<Node> {
-    let mut hash = Hasher::new();
-    let mut size = 0;
-    let mut buffer = vec![0; CHUNK];
+/// Reads an open file to its end, in pieces of at most `piece` bytes, and returns its length and digest.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, and the errors of `passed`.
+pub(crate) fn hash(
+    file: &mut File,
+    piece: usize,
+    passed: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<(u64, Sum)> {
+    let (mut hash, mut size, mut buffer) = (Hasher::new(), 0, vec![0; piece]);
     loop {
         match file.read(&mut buffer).context(|| "cannot read it")? {
-            0 => return Ok(Node::File { size, sum: Sum::of(&hash) }),
+            0 => return Ok((size, Sum::of(&hash))),
             n => {
                 hash.update(&buffer[..n]);
                 size += n as u64;

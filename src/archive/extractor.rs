@@ -1,15 +1,20 @@
 //! Processes an archive entry by entry: applies the rules, writes admitted entries, and returns the result.
 
-use super::entry::{Entry, EntryKind, RawEntry};
-use super::inspect::Inspector;
-use super::layout::{DIRECTORY_MODE, Layout, PathUse};
-use super::limits::Limits;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::dedup::{BaseRelease, PackedSum};
+use super::inspector::Inspector;
+use super::layout::{Layout, PathUse, Survey};
 use super::lint_report::{LintReport, Notes};
-use super::pending_file::{Captured, PendingFile, WrittenFile};
-use super::share::PackedSum;
-use super::survey::{Manifests, Survey};
+use super::rules::{Entry, EntryResult, Limits, violation};
+use super::source::RawEntry;
+use super::unpack::{Captured, PendingFile, WrittenFile};
 use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
+use crate::fs::Owner;
+use crate::manifest::MANIFEST;
+use crate::tree::TreeEntry;
 
 /// The minimum size that is counted for an extension, in bytes: its header and one block of data.
 const EXTENSION_MIN: u64 = 1 << 10;
@@ -17,13 +22,50 @@ const EXTENSION_MIN: u64 = 1 << 10;
 /// The maximum number of packed-data digests, to bound the memory. Releases have far fewer files.
 const PACKED_MAX: usize = 200_000;
 
-/// The result of processing an archive.
-pub struct Taken {
+/// The maximum length of a manifest, in bytes.
+const MANIFEST_MAX: u64 = 64 * 1024;
+
+/// The directory that an archive is unpacked into.
+#[derive(Clone)]
+pub struct Target<'a> {
+    /// An empty directory that no other user can enter, open for reading.
+    pub dir: BorrowedFd<'a>,
+    /// The owner of everything that is written; `None` keeps this process's user.
+    pub owner: Option<Owner>,
+    /// The installed release whose files are shared instead of written; `None` shares nothing.
+    pub twins: Option<Arc<BaseRelease>>,
+}
+
+/// The result of reading a valid archive.
+#[derive(Debug)]
+pub struct Reading {
+    /// The SHA-256 of the archive file, in lowercase hex.
+    pub sha256: String,
     /// The summary of the archive.
     pub survey: Survey,
-    pub layout: Layout,
-    pub packed: Vec<PackedSum>,
-    /// The error for an exceeded limit, after which nothing more was written; `None` if there is none.
+    layout: Layout,
+    packed: Vec<PackedSum>,
+}
+
+impl Reading {
+    /// Returns the digests of packed data, each with the digest of its file; for deflated files of zips only.
+    pub fn packed(&self) -> &[PackedSum] {
+        &self.packed
+    }
+
+    /// Returns the entries of the release, sorted by path.
+    pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
+        self.layout.entries(self.survey.top.as_deref())
+    }
+}
+
+/// The contents of a valid archive.
+#[derive(Debug)]
+pub struct Inspected {
+    /// The result of the reading.
+    pub reading: Reading,
+    /// The error for an exceeded limit, because of which the archive was inspected but not unpacked; `None` if there
+    /// is none.
     pub excess: Option<Error>,
 }
 
@@ -32,6 +74,8 @@ pub struct Extractor<'a> {
     inspector: Inspector,
     /// `None` if the archive is only inspected.
     writer: Option<Writer>,
+    /// The installed release to share with; `None` shares nothing.
+    base: Option<Arc<BaseRelease>>,
     limits: &'a Limits<'a>,
     /// The limits for inspecting an archive that exceeds `limits`. If `None`, such an archive is refused at once.
     beyond: Option<&'a Limits<'a>>,
@@ -49,16 +93,27 @@ pub struct Extractor<'a> {
 }
 
 impl<'a> Extractor<'a> {
-    /// Returns an extractor that refuses violations. It writes nothing if `writer` is `None`.
-    pub fn new(writer: Option<Writer>, limits: &'a Limits<'a>) -> Self {
-        let (inspector, manifests) = (Inspector::default(), Manifests::default());
+    /// Returns an extractor that refuses violations. Without a target, it writes nothing.
+    ///
+    /// # Errors
+    /// Returns an error if no more files can be opened.
+    pub fn new(target: Option<Target<'_>>, limits: &'a Limits<'a>) -> Result<Self> {
+        let mut extractor = Self::inspecting(limits);
+        if let Some(Target { dir, owner, twins }) = target {
+            (extractor.writer, extractor.base) = (Some(Writer::new(dir, owner)?), twins);
+        }
+        Ok(extractor)
+    }
+
+    fn inspecting(limits: &'a Limits<'a>) -> Self {
         Self {
-            inspector,
-            writer,
+            inspector: Inspector::default(),
+            writer: None,
+            base: None,
             limits,
             beyond: None,
             excess: None,
-            manifests,
+            manifests: Manifests::default(),
             notes: None,
             entries: 0,
             files: 0,
@@ -70,7 +125,7 @@ impl<'a> Extractor<'a> {
 
     /// Returns an extractor that writes nothing, and notes violations instead of refusing them.
     pub fn noting(limits: &'a Limits<'a>) -> Self {
-        Self { notes: Some(Notes::default()), ..Self::new(None, limits) }
+        Self { notes: Some(Notes::default()), ..Self::inspecting(limits) }
     }
 
     /// Inspects an archive that exceeds the limits up to the limits `beyond`, instead of refusing it at once. Nothing
@@ -137,14 +192,16 @@ impl<'a> Extractor<'a> {
             (false, None) => Captured::Nothing,
         };
         let layout = &mut self.inspector.layout;
-        match (&entry.kind, &mut self.writer) {
-            (EntryKind::File { .. }, writer) => {
-                let slot = writer.as_mut().map(|writer| writer.slot(layout, path)).transpose()?;
-                let (path, mode, mtime) = (path.to_owned(), entry.mode, entry.mtime);
-                return Ok(Some(PendingFile { path, mode, mtime, slot, wanted }));
+        match (&entry.node, &mut self.writer) {
+            (PathUse::File { mode, .. }, writer) => {
+                let slot = |writer: &mut Writer| writer.slot(layout, path, *mode, entry.mtime);
+                let slot = writer.as_mut().map(slot).transpose()?;
+                // A file whose contents are captured must be read.
+                let base = self.base.clone().filter(|_| slot.is_some() && wanted == Captured::Nothing);
+                return Ok(Some(PendingFile { path: path.to_owned(), slot, wanted, base }));
             }
-            (EntryKind::Directory, Some(writer)) => writer.directory(layout, path)?,
-            (EntryKind::Symlink { .. } | EntryKind::Directory | EntryKind::Hardlink { .. }, _) => {}
+            (PathUse::Directory { .. }, Some(writer)) => writer.directory(layout, path)?,
+            _ => {}
         }
         Ok(None)
     }
@@ -152,7 +209,7 @@ impl<'a> Extractor<'a> {
     /// Counts an entry. Directories that earlier entries imply count as well.
     fn count(&mut self, entry: &Entry) -> Result<()> {
         self.entries += 1;
-        if let EntryKind::File { size } = entry.kind {
+        if let PathUse::File { size, .. } = entry.node {
             self.files += 1;
             self.bytes = self.bytes.saturating_add(self.limits.room(size));
         }
@@ -162,26 +219,27 @@ impl<'a> Extractor<'a> {
     }
 
     /// Records a file whose data is complete.
-    pub fn put(&mut self, filled: WrittenFile) {
-        if let Some(PathUse::File { sum, .. }) = self.inspector.layout.get_mut(&filled.path) {
-            *sum = filled.sum;
+    pub fn put(&mut self, written: WrittenFile) {
+        if let Some(PathUse::File { sum, .. }) = self.inspector.layout.get_mut(&written.path) {
+            *sum = written.sum;
         }
-        if let Some(packed) = filled.packed.filter(|_| self.packed.len() < PACKED_MAX) {
-            self.packed.push((packed, filled.sum));
+        if let Some(packed) = written.packed.filter(|_| self.packed.len() < PACKED_MAX) {
+            self.packed.push((packed, written.sum));
         }
-        if let (Some(head), Some(notes)) = (filled.head, &mut self.notes) {
-            notes.heads.push((filled.path.clone(), head));
+        if let (Some(head), Some(notes)) = (written.head, &mut self.notes) {
+            notes.heads.push((written.path.clone(), head));
         }
-        if let Some(text) = filled.text {
-            self.manifests.put(&filled.path, text);
+        if let Some(text) = written.text {
+            self.manifests.put(&written.path, text);
         }
     }
 
-    /// Checks the archive as a whole, creates the links, and sets the modes of the directories.
+    /// Checks the archive as a whole, creates the links, and sets the modes of the directories. `sha256` is the digest
+    /// of the archive file.
     ///
     /// # Errors
     /// Returns a `Refused` error if a rule is broken. Returns an error if something cannot be written.
-    pub fn finish(mut self) -> Result<Taken> {
+    pub fn finish(mut self, sha256: String) -> Result<Inspected> {
         // The last entry may imply further directories.
         self.within(self.inspector.layout.count(), 0)?;
         self.inspector.refuse_empty()?;
@@ -192,16 +250,17 @@ impl<'a> Extractor<'a> {
         let mut layout = self.inspector.layout;
         let survey = Survey::new(&layout, self.manifests.of(top.as_deref())?, top);
         if let Some(writer) = self.writer {
-            complete(writer, &mut layout, survey.top.as_deref())?;
+            writer.finish(&mut layout, survey.top.as_deref())?;
         }
-        Ok(Taken { survey, layout, packed: self.packed, excess: self.excess })
+        let reading = Reading { sha256, survey, layout, packed: self.packed };
+        Ok(Inspected { reading, excess: self.excess })
     }
 
     /// Returns the findings, given the result of reading the archive.
     ///
     /// # Errors
     /// Returns an error if the reading failed for a reason other than a broken rule.
-    pub fn looked(self, read: Result<()>) -> Result<LintReport> {
+    pub fn report(self, read: Result<()>) -> Result<LintReport> {
         let mut notes = self.notes.unwrap_or_default();
         let top = self.inspector.top();
         let read = read.and_then(|()| self.limits.admit(self.inspector.layout.count(), 0)).and_then(|()| {
@@ -212,41 +271,58 @@ impl<'a> Extractor<'a> {
             let manifest = self.manifests.of(top.as_deref()).or_else(|error| notes.no_manifest(error))?;
             Ok((Survey::new(&self.inspector.layout, manifest, top.clone()), self.inspector.layout))
         });
-        notes.looked(whole, top.as_deref())
+        notes.report(whole, top.as_deref())
     }
 }
 
-/// Creates the links of a tree whose files are complete, and sets the modes of its directories, each after its
-/// contents because the order is descending.
-///
-/// # Errors
-/// Returns an error if something cannot be written.
-pub fn complete(mut writer: Writer, layout: &mut Layout, top: Option<&str>) -> Result<()> {
-    if let Some(PathUse::Directory { mode, .. }) = top.and_then(|top| layout.get_mut(top)) {
-        *mode = DIRECTORY_MODE;
+/// The candidates for the manifest. Only at the end is it known whether there is a top directory. Until then two are
+/// kept: the one at the top, and the first one that is one directory deeper.
+#[derive(Default)]
+pub struct Manifests {
+    at_top: Option<ManifestText>,
+    nested: Option<(String, ManifestText)>,
+}
+
+/// The text of a manifest as far as it was read, or why it cannot be one.
+type ManifestText = EntryResult<Vec<u8>>;
+
+impl Manifests {
+    /// Notes an entry, and returns whether its text must be captured.
+    pub fn note(&mut self, entry: &Entry) -> bool {
+        let found = match entry.node {
+            PathUse::File { size, .. } if size <= MANIFEST_MAX => Ok(Vec::new()),
+            PathUse::File { .. } => Err("is longer than 64 KiB"),
+            _ => Err("is not a regular file"),
+        };
+        let wanted = found.is_ok();
+        match entry.path.split_once('/') {
+            None if entry.path == MANIFEST => self.at_top = Some(found),
+            Some((top, MANIFEST)) if self.nested.is_none() => self.nested = Some((top.to_owned(), found)),
+            _ => return false,
+        }
+        wanted
     }
-    let links = |(path, place): (&str, &PathUse)| match place {
-        PathUse::Symlink { target } => Some((path.to_owned(), target.to_string())),
-        _ => None,
-    };
-    let unusual = |(path, place): (&str, &PathUse)| match place {
-        PathUse::Directory { mode, .. } if *mode != DIRECTORY_MODE => Some((path.to_owned(), *mode)),
-        _ => None,
-    };
-    let names = |(path, place): (&str, &PathUse)| match place {
-        PathUse::Hardlink { first } => Some((path.to_owned(), first.to_string())),
-        _ => None,
-    };
-    for (path, first) in layout.iter().filter_map(names).collect::<Vec<_>>() {
-        let Some(PathUse::File { mode, .. }) = layout.get(&first) else { continue };
-        let mode = *mode;
-        writer.hardlink(layout, &path, &first, mode)?;
+
+    /// Stores the captured text of an entry.
+    pub fn put(&mut self, path: &str, text: Vec<u8>) {
+        match (path.split_once('/'), &mut self.nested) {
+            (None, _) => self.at_top = Some(Ok(text)),
+            (Some((top, _)), Some((dir, found))) if *dir == top => *found = Ok(text),
+            _ => {}
+        }
     }
-    for (path, target) in layout.iter().filter_map(links).collect::<Vec<_>>() {
-        writer.symlink(layout, &path, &target)?;
+
+    /// Returns the manifest of the release, or `None` if it has none. The release is the directory `top`, or else the
+    /// whole archive.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error if the manifest is not a regular file, is too long, or is not UTF-8.
+    pub fn of(self, top: Option<&str>) -> Result<Option<String>> {
+        let found = match top {
+            Some(top) => self.nested.filter(|(dir, _)| dir == top).map(|(_, found)| found),
+            None => self.at_top,
+        };
+        let text = found.map(|found| String::from_utf8(found?).map_err(|_| "is not UTF-8")).transpose();
+        text.map_err(|why| violation(MANIFEST.as_bytes(), why))
     }
-    for (path, mode) in layout.iter().rev().filter_map(unusual).collect::<Vec<_>>() {
-        writer.seal(layout, &path, mode)?;
-    }
-    writer.seal(layout, "", DIRECTORY_MODE)
 }

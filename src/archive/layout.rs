@@ -1,4 +1,5 @@
-//! Records the entries of a release while it is read. It holds the only copy of the names, to bound memory.
+//! Records the entries of a release while it is read, and summarizes them. It holds the only copy of the names, to bound
+//! memory.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ pub struct Layout {
 }
 
 /// The entry at a path.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathUse {
     /// A directory. `made` is true once it exists on disk.
     Directory { mode: u32, made: bool },
@@ -34,11 +35,6 @@ pub enum PathUse {
 impl PathUse {
     /// An implied directory.
     pub const DIRECTORY: Self = Self::Directory { mode: DIRECTORY_MODE, made: false };
-
-    /// Returns a file whose data is not read yet.
-    pub fn file(mode: u32, size: u64) -> Self {
-        Self::File { mode, size, sum: Sum::default() }
-    }
 
     /// Returns whether the entry is a file or a hard link to a file.
     pub fn is_file(&self) -> bool {
@@ -116,6 +112,51 @@ impl Layout {
                 self.get(first).map_or((0, Node::Other), |file| self.recorded(file))
             }
         }
+    }
+}
+
+/// A summary of a valid archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// The top directory, which contains all entries and is not part of the release; `None` if there is none.
+    pub top: Option<String>,
+    /// The text of the release's manifest; `None` if there is none.
+    pub manifest: Option<String>,
+    entries: u64,
+    sizes: Vec<u64>,
+}
+
+impl Survey {
+    /// Returns the summary of the entries in `layout`.
+    pub(super) fn new(layout: &Layout, manifest: Option<String>, top: Option<String>) -> Self {
+        let size = |(_, place): (&str, &PathUse)| match place {
+            PathUse::File { size, .. } => Some(*size),
+            _ => None,
+        };
+        let sizes = layout.iter().filter_map(size).collect();
+        Self { entries: layout.count() - u64::from(top.is_some()), top, manifest, sizes }
+    }
+
+    /// Returns the number of files, directories and links in the release, including implied directories.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Returns the length of all files together, in bytes. A file with hard links counts once.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.sizes.iter().fold(0, |sum, size| sum.saturating_add(*size))
+    }
+
+    /// Returns the disk space in bytes for this block size: whole blocks for each file, one block for each other
+    /// entry.
+    #[must_use]
+    pub fn space(&self, block: u64) -> u64 {
+        let block = block.max(1);
+        let others = self.entries.saturating_sub(self.sizes.len() as u64);
+        let blocks = self.sizes.iter().fold(others, |sum, size| sum.saturating_add(size.div_ceil(block)));
+        blocks.saturating_mul(block)
     }
 }
 

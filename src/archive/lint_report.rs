@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{Entry, EntryType, RawEntry};
-use super::layout::{Layout, PathUse};
-use super::path::shown;
-use super::survey::Survey;
+use super::layout::{Layout, PathUse, Survey};
+use super::rules::{Entry, shown};
+use super::source::{EntryType, RawEntry};
 use crate::error::{Error, Kind, Result};
 use crate::lint::{Code, Finding};
 use crate::manifest::MANIFEST;
@@ -55,9 +54,9 @@ impl Whole {
 impl Notes {
     /// Notes the mode bits that an admitted entry loses.
     pub fn admitted(&mut self, raw: &RawEntry<'_>, entry: &Entry) {
-        if raw.mode & PRIVILEGE != 0 && raw.shape == EntryType::File {
+        if raw.mode & PRIVILEGE != 0 && raw.kind == EntryType::File {
             let message = "is setuid or setgid, and unpacking removes these bits";
-            self.findings.push(Finding::new(Code::ModeLost, entry.path.as_str(), message));
+            self.findings.push(Finding::new(Code::ModeLost, &entry.path, message));
         }
     }
 
@@ -66,7 +65,7 @@ impl Notes {
     /// # Errors
     /// Returns `error` if there are too many findings.
     pub fn violation<T>(&mut self, raw: &RawEntry<'_>, error: Error) -> Result<Option<T>> {
-        let code = match raw.shape {
+        let code = match raw.kind {
             EntryType::Symlink if raw.target.starts_with(b"/") => Code::LinkAbsolute,
             EntryType::Symlink | EntryType::Hardlink => Code::LinkUnsafe,
             EntryType::Unfit(_) => Code::EntrySpecial,
@@ -105,7 +104,7 @@ impl Notes {
     ///
     /// # Errors
     /// Returns the error of `read` unless its kind is `Refused`.
-    pub fn looked(self, read: Result<(Survey, Layout)>, top: Option<&str>) -> Result<LintReport> {
+    pub fn report(self, read: Result<(Survey, Layout)>, top: Option<&str>) -> Result<LintReport> {
         let Self { mut heads, mut findings } = self;
         let whole = match read {
             Err(error) if error.kind() == Kind::Refused => {

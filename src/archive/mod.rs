@@ -3,62 +3,43 @@
 //! An archive is read once: every byte is hashed, decoded, checked against the rules and written into a directory
 //! that no other user can enter. If an archive breaks a rule, it is refused and the caller deletes the directory.
 
-mod pending_file;
-mod copy;
-mod workers;
-mod entry;
-mod extension;
-mod fault;
-mod inflate;
-mod input;
-mod inspect;
-mod extractor;
 mod layout;
-mod limits;
-mod buffer_pool;
-mod look;
-mod progress_meter;
-mod lint_report;
-mod pack;
-mod path;
-mod pipe;
-mod share;
-mod survey;
-mod tarball;
+mod source;
+mod rules;
+mod inspector;
+mod input;
 mod writer;
-mod zipped;
+mod dedup;
+mod lint_report;
+mod unpack;
+mod extractor;
+mod workers;
+mod create;
 
 use std::fs::{File, Metadata};
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use self::extractor::{Extractor, Taken};
-use self::fault::damaged;
-use self::input::{Input, InputDigest, decoded, drain};
-use self::pipe::Pipe;
-use self::progress_meter::ProgressMeter;
+use self::extractor::Extractor;
+use self::input::{Input, InputDigest, Pipe, ProgressMeter, corrupt, damaged, decoded, drain};
+use self::source::{tar, zip};
 use self::workers::Workers;
-use self::writer::Writer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::fs::Origin;
 use crate::naming::ArchiveFormat;
 use crate::progress::Progress;
-use crate::tree::TreeEntry;
 
-pub use self::copy::{Copied, copy};
+pub use self::create::{Recipe, pack};
+pub use self::dedup::{BaseRelease, PackedSum, Sharing, can_share_blocks};
+pub use self::extractor::{Inspected, Reading, Target};
 pub use self::input::Also;
-pub use self::layout::Layout;
-pub use self::limits::{ENTRIES_MAX, Excess, Limits};
+pub use self::layout::{Layout, Survey};
 pub use self::lint_report::{LintReport, Whole};
-pub use self::look::look;
-pub use self::pack::{Recipe, pack};
-pub use self::share::{BaseRelease, PackedSum, Sharing, can_share_blocks};
-pub use self::survey::Survey;
-pub use crate::tree::Owner;
+pub use self::rules::{ENTRIES_MAX, Excess, Limits};
+pub use self::source::dir::{Copied, copy, lint_dir};
+pub use crate::fs::Owner;
 
 /// An open archive. It remains the same file even if its name leads to another file meanwhile.
 #[derive(Debug)]
@@ -69,29 +50,6 @@ pub struct Archive {
     opened: Stamp,
 }
 
-/// The result of reading a valid archive.
-#[derive(Debug)]
-pub struct Reading {
-    /// The SHA-256 of the archive file, in lowercase hex.
-    pub sha256: String,
-    /// The summary of the archive.
-    pub survey: Survey,
-    layout: Layout,
-    packed: Vec<PackedSum>,
-}
-
-impl Reading {
-    /// Returns the digests of packed data, each with the digest of its file; for deflated files of zips only.
-    pub fn packed(&self) -> &[PackedSum] {
-        &self.packed
-    }
-
-    /// Returns the entries of the release, sorted by path.
-    pub fn tree(&self) -> impl Iterator<Item = TreeEntry> {
-        self.layout.entries(self.survey.top.as_deref())
-    }
-}
-
 /// The result of reading an archive once. Every byte of the file is read, even if the archive is refused.
 #[derive(Debug)]
 pub struct Inspection {
@@ -99,27 +57,6 @@ pub struct Inspection {
     pub sha256: String,
     /// The contents of the archive, or the error for the first rule that it breaks.
     pub read: Result<Inspected>,
-}
-
-/// The contents of a valid archive.
-#[derive(Debug)]
-pub struct Inspected {
-    /// The result of the reading.
-    pub reading: Reading,
-    /// The error for an exceeded limit, because of which the archive was inspected but not unpacked; `None` if there
-    /// is none.
-    pub excess: Option<Error>,
-}
-
-/// The directory that an archive is unpacked into.
-#[derive(Clone)]
-pub struct Target<'a> {
-    /// An empty directory that no other user can enter, open for reading.
-    pub dir: BorrowedFd<'a>,
-    /// The owner of everything that is written; `None` keeps this process's user.
-    pub owner: Option<Owner>,
-    /// The installed release whose files are shared instead of written; `None` shares nothing.
-    pub twins: Option<Arc<BaseRelease>>,
 }
 
 /// Length and modification time. Renaming or deleting the file does not change them.
@@ -159,9 +96,9 @@ impl Archive {
     /// # Errors
     /// Returns an error if the file cannot be read or changes meanwhile, or on interruption.
     pub fn sha256(&self, also: &mut Also<'_>, progress: &mut dyn Progress) -> Result<String> {
-        let ledger = InputDigest::new(also);
-        self.read_on(&ledger, progress)?;
-        Ok(ledger.into_sha256())
+        let digest = InputDigest::new(also);
+        self.read_on(&digest, progress)?;
+        Ok(digest.sha256())
     }
 
     /// Reads the whole archive, applies every rule and decodes every byte. Writes nothing. `also` receives every byte
@@ -204,15 +141,11 @@ impl Archive {
     /// Returns an error if the file cannot be read or changes meanwhile, or on interruption.
     pub fn examine(&self, limits: &Limits<'_>, progress: &mut dyn Progress) -> Result<LintReport> {
         let mut ignore = |_: &[u8]| {};
-        let ledger = InputDigest::new(&mut ignore);
+        let digest = InputDigest::new(&mut ignore);
         let mut extractor = Extractor::noting(limits);
-        let read = self.entries(
-            &ledger,
-            &mut ProgressMeter::new(progress, &ledger.read, self.opened.0),
-            &mut extractor,
-        );
+        let read = self.entries(&digest, progress, &mut extractor);
         self.unchanged()?;
-        extractor.looked(read)
+        extractor.report(read)
     }
 
     /// Reads the archive once, unpacks it if there is a target, and returns all results. An archive that exceeds
@@ -229,22 +162,16 @@ impl Archive {
         also: &mut Also<'_>,
         progress: &mut dyn Progress,
     ) -> Result<Inspection> {
-        let writer = target.map(|t| Writer::new(t.dir, t.owner, t.twins)).transpose()?;
-        let ledger = InputDigest::new(also);
-        let read = self.take(Extractor::new(writer, limits).and_beyond(beyond), &ledger, progress);
+        let digest = InputDigest::new(also);
+        let read = self.take(Extractor::new(target, limits)?.and_beyond(beyond), &digest, progress);
         let read = match read {
             Err(error) if error.kind() == Kind::Refused => {
-                self.read_on(&ledger, progress)?;
+                self.read_on(&digest, progress)?;
                 Err(error)
             }
             read => Ok(read?),
         };
-        let sha256 = ledger.into_sha256();
-        let read = read.map(|Taken { survey, layout, packed, excess }| Inspected {
-            reading: Reading { sha256: sha256.clone(), survey, layout, packed },
-            excess,
-        });
-        Ok(Inspection { sha256, read })
+        Ok(Inspection { sha256: digest.sha256(), read })
     }
 
     fn read(
@@ -254,73 +181,69 @@ impl Archive {
         also: &mut Also<'_>,
         progress: &mut dyn Progress,
     ) -> Result<Reading> {
-        let writer = target.map(|t| Writer::new(t.dir, t.owner, t.twins)).transpose()?;
-        let ledger = InputDigest::new(also);
-        let Taken { survey, layout, packed, .. } =
-            self.take(Extractor::new(writer, limits), &ledger, progress)?;
-        Ok(Reading { sha256: ledger.into_sha256(), survey, layout, packed })
+        let digest = InputDigest::new(also);
+        self.take(Extractor::new(target, limits)?, &digest, progress).map(|inspected| inspected.reading)
     }
 
-    fn take(
+    fn take<'a>(
         &self,
-        mut extractor: Extractor<'_>,
-        ledger: &InputDigest<'_>,
-        progress: &mut dyn Progress,
-    ) -> Result<Taken> {
-        let meter = &mut ProgressMeter::new(progress, &ledger.read, self.opened.0);
-        let read = self.entries(ledger, meter, &mut extractor).and_then(|()| extractor.finish());
+        mut extractor: Extractor<'a>,
+        digest: &'a InputDigest<'_>,
+        progress: &'a mut dyn Progress,
+    ) -> Result<Inspected> {
+        let read = self.entries(digest, progress, &mut extractor);
+        let read = read.and_then(|()| extractor.finish(digest.sha256()));
         // A file that changes while it is read is reported as such, not as a damaged archive.
         self.unchanged().and(read).map_err(|e| self.explain(e))
     }
 
     /// Reads the rest of the file without decoding it.
-    fn read_on(&self, ledger: &InputDigest<'_>, progress: &mut dyn Progress) -> Result<()> {
-        let mut meter = ProgressMeter::new(progress, &ledger.read, self.opened.0);
-        drain(&mut Input::new(&self.file, ledger).buffered(), &mut |_| meter.tick())
+    fn read_on(&self, digest: &InputDigest<'_>, progress: &mut dyn Progress) -> Result<()> {
+        let mut meter = ProgressMeter::new(progress, &digest.read, self.opened.0);
+        drain(&mut Input::new(&self.file, digest).buffered(), &mut |_| meter.tick())
             .context(|| format!("cannot read {}", self.name))?;
         self.unchanged()
     }
 
-    fn entries(
+    fn entries<'a>(
         &self,
-        ledger: &InputDigest<'_>,
-        meter: &mut ProgressMeter<'_>,
-        extractor: &mut Extractor<'_>,
+        digest: &'a InputDigest<'_>,
+        progress: &'a mut dyn Progress,
+        extractor: &mut Extractor<'a>,
     ) -> Result<()> {
         let length = self.opened.0;
+        let meter = &mut ProgressMeter::new(progress, &digest.read, length);
         thread::scope(|scope| {
-            let mut workers = Workers::new(scope, if self.format == ArchiveFormat::Zip { 2 } else { 1 });
+            let threads = if self.format == ArchiveFormat::Zip { 2 } else { 1 };
+            let mut workers = Workers::new(scope, threads, extractor, meter);
             let read = match self.format {
-                ArchiveFormat::Zip => {
-                    zipped::read(&self.file, length, ledger, &mut workers, meter, extractor)
-                }
+                ArchiveFormat::Zip => zip::read(&self.file, length, digest, &mut workers),
                 format => {
-                    let input = Pipe::new(scope, Box::new(Input::new(&self.file, ledger)));
-                    decoded(input, format).map_err(damaged).and_then(|decoded| {
-                        tarball::read(&mut Pipe::new(scope, decoded), &mut workers, meter, extractor)
-                    })
+                    let input = Pipe::new(scope, Box::new(Input::new(&self.file, digest)));
+                    decoded(input, format)
+                        .map_err(damaged)
+                        .and_then(|decoded| tar::read(&mut Pipe::new(scope, decoded), &mut workers))
                 }
             };
             // A file's error comes first: it may be the reason why the reading failed.
-            workers.finish(extractor).and(read)
+            workers.finish().and(read)
         })?;
         meter.tick()?;
         // The digest must cover the whole file, so the decoder must have read all of it.
-        if ledger.read.load(Ordering::Relaxed) == length {
+        if digest.read.load(Ordering::Relaxed) == length {
             Ok(())
         } else {
-            Err(fault::corrupt("it has data after its end"))
+            Err(corrupt("it has data after its end"))
         }
     }
 
     fn unchanged(&self) -> Result<()> {
         let now = self.file.metadata().context(|| "cannot inspect the archive")?;
-        if stamp(&now) == self.opened { Ok(()) } else { Err(self.changed()) }
-    }
-
-    fn changed(&self) -> Error {
-        Error::failed(format!("{} was changed while it was read", self.name))
-            .hint("wait until it is copied completely, then try again")
+        if stamp(&now) == self.opened {
+            return Ok(());
+        }
+        Err(Error::failed(format!("{} was changed while it was read", self.name))
+            .hint("wait until it is copied completely, then try again"))
     }
 
     fn explain(&self, error: Error) -> Error {

@@ -1,22 +1,20 @@
 //! Unpacks and writes files on worker threads, while another thread reads the archive in order.
 //!
-//! Small files are sent in batches: sending each one by itself would cost as much as writing it.
+//! Small files are sent in batches: sending each one by itself would cost as much as writing it. The memory for data that
+//! waits is bounded, and its buffers are reused.
 
 use std::io::{self, BufRead};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
 use blake3::Hasher;
 use flate2::Crc;
 
-use super::buffer_pool::{BufferPool, Chunk};
 use super::extractor::Extractor;
-use super::fault::damaged_entry;
-use super::inflate::{Inflater, PackedData};
-use super::pending_file::{PendingFile, WrittenFile};
-use super::progress_meter::ProgressMeter;
+use super::input::{ProgressMeter, damaged_entry};
+use super::unpack::{Inflater, PackedData, PendingFile, WrittenFile};
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
@@ -27,6 +25,11 @@ pub const BATCH: usize = 256 << 10;
 /// The maximum number of files in a batch.
 const FILES: usize = 128;
 
+/// The size of the waiting data at which [`BufferPool::admit`] blocks, in bytes.
+const WAITING_MAX: usize = 16 << 20;
+/// The maximum number of buffers that are kept for reuse.
+const SPARE_MAX: usize = 64;
+
 /// A file and the form of its data in the archive.
 struct FileJob {
     body: PendingFile,
@@ -34,30 +37,39 @@ struct FileJob {
 }
 
 /// A job for a worker thread.
-enum WorkerQueue {
+enum WorkerJob {
     /// Files whose data is complete, each with the range of its data.
     Small(Vec<(FileJob, Range<usize>)>, Chunk),
     /// One deflated file, whose data arrives in pieces.
     Large(Box<FileJob>, Receiver<Chunk>),
 }
 
-/// The worker threads and their queue.
-pub struct Workers {
-    queue: SyncSender<WorkerQueue>,
+/// The worker threads and their queue, and the state of the thread that reads.
+pub struct Workers<'w, 'a> {
+    /// Admits the entries, and receives the files when they are done.
+    pub extractor: &'w mut Extractor<'a>,
+    /// Reports the bytes read.
+    pub meter: &'w mut ProgressMeter<'a>,
+    queue: SyncSender<WorkerJob>,
     done: Receiver<Result<Vec<WrittenFile>>>,
     /// The number of jobs that are not finished.
     waiting: usize,
     /// Whether the failure of one of them was returned.
     has_failed: bool,
-    load: BufferPool,
+    pool: BufferPool,
     /// The batch that is being filled.
     files: Vec<(FileJob, Range<usize>)>,
     data: Vec<u8>,
 }
 
-impl Workers {
+impl<'w, 'a> Workers<'w, 'a> {
     /// Starts the threads. They end when this value is dropped.
-    pub fn new<'scope>(scope: &'scope Scope<'scope, '_>, threads: usize) -> Self {
+    pub fn new<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        threads: usize,
+        extractor: &'w mut Extractor<'a>,
+        meter: &'w mut ProgressMeter<'a>,
+    ) -> Self {
         let (queue, work) = sync_channel(QUEUE);
         let work = Arc::new(Mutex::new(work));
         let (finished, done) = channel();
@@ -66,11 +78,13 @@ impl Workers {
             scope.spawn(move || run(&work, &finished));
         }
         Self {
+            extractor,
+            meter,
             queue,
             done,
             waiting: 0,
             has_failed: false,
-            load: BufferPool::default(),
+            pool: BufferPool::default(),
             files: Vec::new(),
             data: Vec::new(),
         }
@@ -80,122 +94,104 @@ impl Workers {
     ///
     /// # Errors
     /// Returns an error if the data is truncated, if this or an earlier file failed, or on interruption.
-    pub fn file(
-        &mut self,
-        body: PendingFile,
-        packed: PackedData,
-        reader: &mut dyn BufRead,
-        meter: &mut ProgressMeter<'_>,
-        extractor: &mut Extractor<'_>,
-    ) -> Result<()> {
+    pub fn file(&mut self, body: PendingFile, packed: PackedData, reader: &mut dyn BufRead) -> Result<()> {
         if packed.length > BATCH as u64 {
-            self.hand_over(extractor)?;
+            self.hand_over()?;
             if !packed.deflated {
-                return plain(body, packed, reader, meter).map(|filled| extractor.put(filled));
+                return self.plain(body, packed, reader);
             }
-            return self.large(FileJob { body, packed }, reader, meter, extractor);
+            return self.large(FileJob { body, packed }, reader);
         }
         let job = FileJob { body, packed };
         let start = self.data.len();
-        take(&job.body.path, reader, packed.length, meter, &mut append(&mut self.data))?;
+        take(&job.body.path, reader, packed.length, self.meter, &mut append(&mut self.data))?;
         self.files.push((job, start..self.data.len()));
-        if self.data.len() >= BATCH || self.files.len() == FILES { self.hand_over(extractor) } else { Ok(()) }
+        if self.data.len() >= BATCH || self.files.len() == FILES { self.hand_over() } else { Ok(()) }
     }
 
     /// Waits until all files are done. A file whose data ends early is dropped: the caller already has the error.
     ///
     /// # Errors
     /// Returns an error if a file failed.
-    pub fn finish(mut self, extractor: &mut Extractor<'_>) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         // The cause was returned already, and the thread that failed leaves the rest undone.
         if self.has_failed {
             return Ok(());
         }
-        self.hand_over(extractor)?;
+        self.hand_over()?;
         drop(self.queue);
         for _ in 0..self.waiting {
-            let filled = self.done.recv().map_err(|_| Error::failed("an unpacking thread has ended"))?;
-            filled?.into_iter().for_each(|filled| extractor.put(filled));
+            let written = self.done.recv().map_err(|_| Error::failed("an unpacking thread has ended"))?;
+            written?.into_iter().for_each(|written| self.extractor.put(written));
         }
         Ok(())
     }
 
     /// Sends the batch, and collects finished files.
-    fn hand_over(&mut self, extractor: &mut Extractor<'_>) -> Result<()> {
+    fn hand_over(&mut self) -> Result<()> {
         if !self.files.is_empty() {
             let files = std::mem::take(&mut self.files);
-            let data = std::mem::replace(&mut self.data, self.load.buffer());
-            let data = self.load.admit(data);
-            self.send(WorkerQueue::Small(files, data));
+            let data = std::mem::replace(&mut self.data, self.pool.buffer());
+            let data = self.pool.admit(data);
+            self.send(WorkerJob::Small(files, data));
         }
-        while let Ok(filled) = self.done.try_recv() {
+        while let Ok(written) = self.done.try_recv() {
             self.waiting -= 1;
-            self.has_failed |= filled.is_err();
-            filled?.into_iter().for_each(|filled| extractor.put(filled));
+            self.has_failed |= written.is_err();
+            written?.into_iter().for_each(|written| self.extractor.put(written));
         }
         Ok(())
     }
 
-    fn large(
-        &mut self,
-        job: FileJob,
-        reader: &mut dyn BufRead,
-        meter: &mut ProgressMeter<'_>,
-        extractor: &mut Extractor<'_>,
-    ) -> Result<()> {
+    fn large(&mut self, job: FileJob, reader: &mut dyn BufRead) -> Result<()> {
         let (path, length) = (job.body.path.clone(), job.packed.length);
-        let known = job.packed.ahead.zip(job.body.twins());
-        if let Some((ahead, sum)) = known.and_then(|(ahead, twins)| Some((ahead, twins.unpacked(&ahead)?)))
-            && let Some(filled) = job.body.share(sum)?
+        let known = job.packed.ahead.zip(job.body.base.as_ref());
+        if let Some((ahead, sum)) = known.and_then(|(ahead, base)| Some((ahead, base.unpacked(&ahead)?)))
+            && let Some(written) = job.body.share(sum)?
         {
             let mut hash = job.packed.hasher();
-            take(&path, reader, length, meter, &mut |bytes| {
+            take(&path, reader, length, self.meter, &mut |bytes| {
                 hash.update(bytes);
                 Ok(())
             })?;
             let packed = Some(Sum::of(&hash)).filter(|sum| *sum == ahead);
             let packed = Some(packed.ok_or_else(|| Error::failed("the archive was changed"))?);
-            extractor.put(WrittenFile { packed, ..filled });
+            self.extractor.put(WrittenFile { packed, ..written });
             return Ok(());
         }
         let (sender, pieces) = channel();
-        self.send(WorkerQueue::Large(Box::new(job), pieces));
+        self.send(WorkerJob::Large(Box::new(job), pieces));
         let mut left = length;
         while left > 0 {
             let next = left.min(BATCH as u64);
-            let mut piece = self.load.buffer();
-            take(&path, reader, next, meter, &mut append(&mut piece))?;
+            let mut piece = self.pool.buffer();
+            take(&path, reader, next, self.meter, &mut append(&mut piece))?;
             left -= next;
             // If sending fails, the worker has failed and reports its error.
-            let _ = sender.send(self.load.admit(piece));
+            let _ = sender.send(self.pool.admit(piece));
         }
         Ok(())
     }
 
-    fn send(&mut self, work: WorkerQueue) {
+    /// Writes a large stored file on the reading thread: it needs no unpacking, so a worker saves no time.
+    fn plain(&mut self, body: PendingFile, packed: PackedData, reader: &mut dyn BufRead) -> Result<()> {
+        let path = body.path.clone();
+        let (mut file, mut crc) = (body.open_over(packed.size)?, Crc::new());
+        take(&path, reader, packed.length, self.meter, &mut |bytes| {
+            if packed.crc.is_some() {
+                crc.update(bytes);
+            }
+            file.write(bytes)
+        })?;
+        packed.check(path.as_bytes(), crc.sum())?;
+        file.close().map(|written| self.extractor.put(written))
+    }
+
+    fn send(&mut self, work: WorkerJob) {
         self.waiting += 1;
         // As above.
         let _ = self.queue.send(work);
     }
-}
-
-/// Writes a large stored file on the reading thread: it needs no unpacking, so a worker saves no time.
-fn plain(
-    body: PendingFile,
-    packed: PackedData,
-    reader: &mut dyn BufRead,
-    meter: &mut ProgressMeter<'_>,
-) -> Result<WrittenFile> {
-    let path = body.path.clone();
-    let (mut filling, mut crc) = (body.open_over(packed.size)?, Crc::new());
-    take(&path, reader, packed.length, meter, &mut |bytes| {
-        if packed.crc.is_some() {
-            crc.update(bytes);
-        }
-        filling.write(bytes)
-    })?;
-    packed.check(path.as_bytes(), crc.sum())?;
-    filling.close()
 }
 
 fn append(to: &mut Vec<u8>) -> impl FnMut(&[u8]) -> Result<()> {
@@ -228,17 +224,17 @@ fn take(
     Ok(())
 }
 
-fn run(queue: &Mutex<Receiver<WorkerQueue>>, finished: &Sender<Result<Vec<WrittenFile>>>) {
-    let (mut inflater, load) = (Inflater::default(), BufferPool::default());
+fn run(queue: &Mutex<Receiver<WorkerJob>>, finished: &Sender<Result<Vec<WrittenFile>>>) {
+    let (mut inflater, pool) = (Inflater::default(), BufferPool::default());
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(work) = next else { return };
-        let filled = match work {
-            WorkerQueue::Small(files, data) => small(files, data.as_ref(), &mut inflater),
-            WorkerQueue::Large(job, pieces) => large(*job, pieces, &mut inflater, &load),
+        let written = match work {
+            WorkerJob::Small(files, data) => small(files, data.as_ref(), &mut inflater),
+            WorkerJob::Large(job, pieces) => large(*job, pieces, &mut inflater, &pool),
         };
-        let failed = filled.is_err();
-        if finished.send(filled).is_err() || failed {
+        let failed = written.is_err();
+        if finished.send(written).is_err() || failed {
             return;
         }
     }
@@ -253,17 +249,16 @@ fn small(
         let (data, deflated) = (&data[range], job.packed.deflated);
         let packed = deflated.then(|| job.packed.digest(data));
         // Stored data is hashed directly, and only if the file may be shared.
-        let twins = job.body.twins();
-        let known = twins.and_then(|twins| match &packed {
-            Some(packed) => twins.unpacked(packed),
+        let known = job.body.base.as_ref().and_then(|base| match &packed {
+            Some(packed) => base.unpacked(packed),
             None => Some(Sum::of(Hasher::new().update(data))),
         });
         let shared = known.map(|sum| job.body.share(sum)).transpose()?.flatten();
-        let filled = match shared {
-            Some(filled) => filled,
+        let written = match shared {
+            Some(written) => written,
             None => fill(job, &mut std::iter::once(data), inflater)?,
         };
-        Ok(WrittenFile { packed, ..filled })
+        Ok(WrittenFile { packed, ..written })
     };
     files.into_iter().map(fill).collect()
 }
@@ -273,7 +268,7 @@ fn large(
     job: FileJob,
     pieces: Receiver<Chunk>,
     inflater: &mut Inflater,
-    load: &BufferPool,
+    pool: &BufferPool,
 ) -> Result<Vec<WrittenFile>> {
     // The number of bytes still to come, and the digest of the received bytes.
     let seen = &Mutex::new((job.packed.length, job.packed.hasher()));
@@ -283,12 +278,12 @@ fn large(
         seen.0 -= piece.as_ref().len() as u64;
         seen.1.update(piece.as_ref());
     });
-    let filled = fill_ahead(job, &mut all, inflater, load);
+    let written = fill_ahead(job, &mut all, inflater, pool);
     // If more pieces follow, the file failed by itself and not because the reading ended.
     let left = seen().0;
-    let given_up = filled.is_err() && left > 0 && all.next().is_none();
+    let given_up = written.is_err() && left > 0 && all.next().is_none();
     let packed = Some(Sum::of(&seen().1));
-    if given_up { Ok(Vec::new()) } else { filled.map(|filled| vec![WrittenFile { packed, ..filled }]) }
+    if given_up { Ok(Vec::new()) } else { written.map(|written| vec![WrittenFile { packed, ..written }]) }
 }
 
 /// Inflates on an additional thread, so that one large file keeps two threads busy.
@@ -296,7 +291,7 @@ fn fill_ahead(
     job: FileJob,
     pieces: &mut (dyn Iterator<Item = Chunk> + Send),
     inflater: &mut Inflater,
-    load: &BufferPool,
+    pool: &BufferPool,
 ) -> Result<WrittenFile> {
     let FileJob { body, packed } = job;
     let name = body.path.clone();
@@ -305,15 +300,15 @@ fn fill_ahead(
         let (sender, inflated) = channel();
         let inflating = scope.spawn(move || {
             inflater.inflate(name.as_bytes(), packed, pieces, &mut |bytes| {
-                let mut buffer = load.buffer();
+                let mut buffer = pool.buffer();
                 buffer.extend_from_slice(bytes);
-                sender.send(load.admit(buffer)).map_err(|_| gone())
+                sender.send(pool.admit(buffer)).map_err(|_| gone())
             })
         });
-        let mut filling = body.open()?;
-        inflated.into_iter().try_for_each(|piece| filling.write(piece.as_ref()))?;
+        let mut file = body.open()?;
+        inflated.into_iter().try_for_each(|piece| file.write(piece.as_ref()))?;
         inflating.join().unwrap_or_else(|_| Err(gone()))?;
-        filling.close()
+        file.close()
     })
 }
 
@@ -324,7 +319,62 @@ fn fill(
 ) -> Result<WrittenFile> {
     let FileJob { body, packed } = job;
     let name = body.path.clone();
-    let mut filling = body.open()?;
-    inflater.inflate(name.as_bytes(), packed, pieces, &mut |bytes| filling.write(bytes))?;
-    filling.close()
+    let mut file = body.open()?;
+    inflater.inflate(name.as_bytes(), packed, pieces, &mut |bytes| file.write(bytes))?;
+    file.close()
+}
+
+/// A pool of buffers that counts the bytes of the waiting chunks.
+#[derive(Clone, Default)]
+pub struct BufferPool(Arc<(Mutex<PoolState>, Condvar)>);
+
+#[derive(Default)]
+struct PoolState {
+    waiting: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+/// Waiting data, which is counted until it is dropped.
+pub struct Chunk {
+    bytes: Vec<u8>,
+    pool: BufferPool,
+}
+
+impl BufferPool {
+    /// Returns an empty buffer, reused if possible: allocation costs more than processing the data.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.lock().spare.pop().unwrap_or_default()
+    }
+
+    /// Waits until the pool has room for a chunk, then counts it.
+    pub fn admit(&self, bytes: Vec<u8>) -> Chunk {
+        let full = |state: &mut PoolState| state.waiting >= WAITING_MAX;
+        let state = self.0.1.wait_while(self.lock(), full);
+        state.unwrap_or_else(PoisonError::into_inner).waiting += bytes.len();
+        Chunk { bytes, pool: self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let mut state = self.pool.lock();
+        state.waiting -= bytes.len();
+        if state.spare.len() < SPARE_MAX {
+            bytes.clear();
+            state.spare.push(bytes);
+        }
+        drop(state);
+        self.pool.0.1.notify_one();
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }

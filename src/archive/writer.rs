@@ -13,43 +13,43 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 
 use super::Owner;
 use super::layout::{DIRECTORY_MODE, Layout, PathUse};
-use super::path::violation;
-use super::share::BaseRelease;
+use super::rules::violation;
 use crate::error::{Context, Error, Result};
 
 /// A writer that creates a tree in an empty directory.
 pub struct Writer {
     target: Arc<OwnedFd>,
     owner: Option<Owner>,
-    twins: Option<Arc<BaseRelease>>,
     /// The open directories from the target down to the one last written to.
     open: Vec<(String, Arc<OwnedFd>)>,
 }
 
-/// The place of a file. Any thread may create and write the file.
+/// The place, mode and owner of a file. Any thread may create and write the file.
 pub struct FileSlot {
-    parent: Arc<OwnedFd>,
-    path: String,
-    owner: Option<Owner>,
-    twins: Option<Arc<BaseRelease>>,
+    /// The parent directory.
+    pub parent: Arc<OwnedFd>,
+    /// The path in the archive.
+    pub path: String,
+    /// The permission bits that the file gets.
+    pub mode: u32,
+    /// The owner that the file gets; `None` keeps this process's user.
+    pub owner: Option<Owner>,
+    /// The modification time that the file gets, in seconds since the epoch.
+    pub mtime: Option<u64>,
 }
 
 impl Writer {
-    /// Returns a writer into `target`. With an owner, everything is given to it. Files in `twins` are shared.
+    /// Returns a writer into `target`. With an owner, everything is given to it.
     ///
     /// # Errors
     /// Returns an error if no more files can be opened.
-    pub fn new(
-        target: BorrowedFd<'_>,
-        owner: Option<Owner>,
-        twins: Option<Arc<BaseRelease>>,
-    ) -> Result<Self> {
+    pub fn new(target: BorrowedFd<'_>, owner: Option<Owner>) -> Result<Self> {
         let target = target.try_clone_to_owned().context(|| "cannot open the directory to write into")?;
-        Ok(Self { target: Arc::new(target), owner, twins, open: Vec::new() })
+        Ok(Self { target: Arc::new(target), owner, open: Vec::new() })
     }
 
     /// Creates a directory and its parents.
@@ -74,27 +74,32 @@ impl Writer {
     ///
     /// # Errors
     /// Returns an error if the directory cannot be created.
-    pub fn slot(&mut self, layout: &mut Layout, path: &str) -> Result<FileSlot> {
-        self.directory(layout, parent(path))?;
-        let (parent, path) = (self.here(), path.to_owned());
-        Ok(FileSlot { parent, path, owner: self.owner, twins: self.twins.clone() })
+    pub fn slot(
+        &mut self,
+        layout: &mut Layout,
+        path: &str,
+        mode: u32,
+        mtime: Option<u64>,
+    ) -> Result<FileSlot> {
+        let parent = self.parent(layout, path)?;
+        Ok(FileSlot { parent, path: path.to_owned(), mode, owner: self.owner, mtime })
     }
 
     /// Creates a hard link to a complete file, or a copy if the file system cannot create the link.
     ///
     /// # Errors
     /// Returns an error if it cannot be created.
-    pub fn hardlink(&mut self, layout: &mut Layout, path: &str, first: &str, mode: u32) -> Result<()> {
-        let old = self.slot(layout, first)?;
-        let new = self.slot(layout, path)?;
-        match linkat(&*old.parent, old.name(), &*new.parent, new.name(), AtFlags::empty()) {
+    fn hardlink(&mut self, layout: &mut Layout, path: &str, first: &str, mode: u32) -> Result<()> {
+        let (old_dir, old) = (self.parent(layout, first)?, file_name(first));
+        let new = self.slot(layout, path, mode, None)?;
+        match linkat(&*old_dir, old, &*new.parent, new.name(), AtFlags::empty()) {
             Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::EMLINK) => {
                 let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let from = openat(&*old.parent, old.name(), flags, Mode::empty());
-                let mut to = new.create(mode)?;
+                let from = openat(&*old_dir, old, flags, Mode::empty());
+                let mut to = new.create()?;
                 io::copy(&mut File::from(from.context(|| cannot_create(path))?), &mut to)
                     .context(|| cannot_create(path))?;
-                new.keep(&to, mode, None)
+                new.keep(&to)
             }
             other => other.map_err(|errno| taken(path, errno)),
         }
@@ -104,22 +109,62 @@ impl Writer {
     ///
     /// # Errors
     /// Returns an error if it cannot be created.
-    pub fn symlink(&mut self, layout: &mut Layout, path: &str, target: &str) -> Result<()> {
-        let slot = self.slot(layout, path)?;
-        symlinkat(target, &*slot.parent, slot.name()).map_err(|errno| taken(path, errno))?;
-        let Some(Owner { uid, gid }) = self.owner else { return Ok(()) };
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        fchownat(&*slot.parent, slot.name(), uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
+    fn symlink(&mut self, layout: &mut Layout, path: &str, target: &str) -> Result<()> {
+        let (parent, name) = (self.parent(layout, path)?, file_name(path));
+        symlinkat(target, &*parent, name).map_err(|errno| taken(path, errno))?;
+        let Some((uid, gid)) = self.owner.map(Owner::ids) else { return Ok(()) };
+        fchownat(&*parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
             .context(|| format!("cannot set the owner of {path:?}"))
+    }
+
+    /// Creates the links of a tree whose files are complete, and sets the modes of its directories, each after its
+    /// contents because the order is descending. The mode of the directory `top` does not count.
+    ///
+    /// # Errors
+    /// Returns an error if something cannot be written.
+    pub fn finish(mut self, layout: &mut Layout, top: Option<&str>) -> Result<()> {
+        if let Some(PathUse::Directory { mode, .. }) = top.and_then(|top| layout.get_mut(top)) {
+            *mode = DIRECTORY_MODE;
+        }
+        let links = |(path, place): (&str, &PathUse)| match place {
+            PathUse::Symlink { target } => Some((path.to_owned(), target.to_string())),
+            _ => None,
+        };
+        let unusual = |(path, place): (&str, &PathUse)| match place {
+            PathUse::Directory { mode, .. } if *mode != DIRECTORY_MODE => Some((path.to_owned(), *mode)),
+            _ => None,
+        };
+        let names = |(path, place): (&str, &PathUse)| match place {
+            PathUse::Hardlink { first } => Some((path.to_owned(), first.to_string())),
+            _ => None,
+        };
+        for (path, first) in layout.iter().filter_map(names).collect::<Vec<_>>() {
+            let Some(PathUse::File { mode, .. }) = layout.get(&first) else { continue };
+            let mode = *mode;
+            self.hardlink(layout, &path, &first, mode)?;
+        }
+        for (path, target) in layout.iter().filter_map(links).collect::<Vec<_>>() {
+            self.symlink(layout, &path, &target)?;
+        }
+        for (path, mode) in layout.iter().rev().filter_map(unusual).collect::<Vec<_>>() {
+            self.seal(layout, &path, mode)?;
+        }
+        self.seal(layout, "", DIRECTORY_MODE)
     }
 
     /// Sets the mode of a directory. Call it last, because the mode may forbid writing.
     ///
     /// # Errors
     /// Returns an error if the mode cannot be set.
-    pub fn seal(&mut self, layout: &mut Layout, path: &str, mode: u32) -> Result<()> {
+    fn seal(&mut self, layout: &mut Layout, path: &str, mode: u32) -> Result<()> {
         self.directory(layout, path)?;
         settle(&*self.here(), mode, self.owner, path).map(drop)
+    }
+
+    /// Creates the parent directory of a path, and returns it.
+    fn parent(&mut self, layout: &mut Layout, path: &str) -> Result<Arc<OwnedFd>> {
+        self.directory(layout, path.rsplit_once('/').map_or("", |(parent, _)| parent))?;
+        Ok(self.here())
     }
 
     fn here(&self) -> Arc<OwnedFd> {
@@ -149,9 +194,9 @@ impl FileSlot {
     ///
     /// # Errors
     /// Returns an error if the file cannot be created, or a `Refused` error if it exists already.
-    pub fn create(&self, mode: u32) -> Result<File> {
+    pub fn create(&self) -> Result<File> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        let file = openat(&*self.parent, self.name(), flags, permissions(mode));
+        let file = openat(&*self.parent, self.name(), flags, permissions(self.mode));
         Ok(file.map_err(|errno| taken(&self.path, errno))?.into())
     }
 
@@ -163,13 +208,13 @@ impl FileSlot {
         file.write_all(bytes).context(|| format!("cannot write {:?}", self.path))
     }
 
-    /// Sets the mode, the owner, and the modification time in seconds since the epoch.
+    /// Sets the mode, the owner and the modification time.
     ///
     /// # Errors
     /// Returns an error if one of them cannot be set.
-    pub fn keep(&self, file: &File, mode: u32, mtime: Option<u64>) -> Result<()> {
-        settle(file, mode, self.owner, &self.path)?;
-        let Some(seconds) = mtime.and_then(|seconds| i64::try_from(seconds).ok()) else { return Ok(()) };
+    pub fn keep(&self, file: &File) -> Result<()> {
+        settle(file, self.mode, self.owner, &self.path)?;
+        let Some(seconds) = self.mtime.and_then(|seconds| i64::try_from(seconds).ok()) else { return Ok(()) };
         let time = TimeSpec::new(seconds, 0);
         futimens(file, &time, &time).context(|| format!("cannot set the time of {:?}", self.path))
     }
@@ -183,29 +228,9 @@ impl FileSlot {
             .context(|| format!("cannot remove {:?}", self.path))
     }
 
-    /// Returns the installed release to share with, or `None` if there is none.
-    pub fn twins(&self) -> Option<&BaseRelease> {
-        self.twins.as_deref()
-    }
-
-    /// Returns the parent directory of the file.
-    pub fn parent(&self) -> BorrowedFd<'_> {
-        self.parent.as_fd()
-    }
-
-    /// Returns the owner that the file gets; `None` keeps this process's user.
-    pub fn owner(&self) -> Option<Owner> {
-        self.owner
-    }
-
-    /// Returns the path in the archive.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
     /// Returns the file name without its directory.
     pub fn name(&self) -> &str {
-        self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
+        file_name(&self.path)
     }
 }
 
@@ -213,10 +238,9 @@ impl FileSlot {
 fn settle(fd: impl AsFd, mode: u32, owner: Option<Owner>, path: &str) -> Result<()> {
     let has = |stat: &FileStat| stat.st_mode & 0o7777 == mode;
     let now = fstat(&fd).context(|| format!("cannot inspect {path:?}"))?;
-    let foreign = owner.filter(|to| (to.uid, to.gid) != (now.st_uid, now.st_gid));
-    if let Some(Owner { uid, gid }) = foreign {
-        fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .context(|| format!("cannot set the owner of {path:?}"))?;
+    let foreign = owner.filter(|to| *to != Owner::of(&now));
+    if let Some((uid, gid)) = foreign.map(Owner::ids) {
+        fchown(&fd, uid, gid).context(|| format!("cannot set the owner of {path:?}"))?;
     }
     if foreign.is_none() && has(&now) {
         return Ok(());
@@ -234,8 +258,8 @@ fn taken(path: &str, errno: Errno) -> Error {
     }
 }
 
-fn parent(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+fn file_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 fn permissions(mode: u32) -> Mode {

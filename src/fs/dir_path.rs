@@ -89,8 +89,8 @@ impl DirPath {
     ///
     /// # Errors
     /// Returns an error if the path cannot be opened or is not a directory.
-    pub fn held(&self) -> Result<Option<Self>> {
-        match self.open(REACH) {
+    pub fn open(&self) -> Result<Option<Self>> {
+        match self.open_fd(REACH) {
             Err(Errno::ENOENT) => Ok(None),
             dir => {
                 let dir = dir.tell(|| format!("cannot open the directory {}", self.display()))?;
@@ -99,7 +99,7 @@ impl DirPath {
         }
     }
 
-    pub(super) fn open(&self, flags: OFlag) -> nix::Result<OwnedFd> {
+    pub(super) fn open_fd(&self, flags: OFlag) -> nix::Result<OwnedFd> {
         static STEPWISE: AtomicBool = AtomicBool::new(false);
         if !STEPWISE.load(Ordering::Relaxed) {
             match at_once(self.from.as_fd(), &self.below, flags) {
@@ -119,7 +119,7 @@ impl DirPath {
             return Ok((Parent::Held(Arc::clone(&self.from)), name));
         }
         let around = Self { below: way.iter().collect(), ..self.clone() };
-        Ok((Parent::Opened(around.open(REACH)?), name))
+        Ok((Parent::Opened(around.open_fd(REACH)?), name))
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
             let open = [at_once, stepwise].map(|open| found(open(place.from.as_fd(), &place.below, flags)));
             assert_eq!(open[0], open[1], "{below}");
             assert_eq!(open[0].err(), expected, "{below}");
-            assert_eq!(found(place.open(flags)), open[0], "{below}");
+            assert_eq!(found(place.open_fd(flags)), open[0], "{below}");
         }
     }
 
@@ -265,15 +265,15 @@ mod tests {
     #[test]
     fn held_directory_survives_rename() {
         let (_dir, root) = ground();
-        let held = root.join("a").held().unwrap().unwrap();
+        let held = root.join("a").open().unwrap().unwrap();
         fs::rename(root.path().join("a"), root.path().join("moved")).unwrap();
         symlink("../outside", root.path().join("a")).unwrap();
         let inode = fs::metadata(root.path().join("moved/b/file")).unwrap().ino();
-        assert_eq!(found(held.join("b/file").open(OFlag::O_RDONLY)), Ok(inode));
-        assert!(root.join("none").held().unwrap().is_none());
-        let error = root.join("a").held().unwrap_err().in_one_line();
+        assert_eq!(found(held.join("b/file").open_fd(OFlag::O_RDONLY)), Ok(inode));
+        assert!(root.join("none").open().unwrap().is_none());
+        let error = root.join("a").open().unwrap_err().in_one_line();
         assert!(error.contains(&root.join("a").display().to_string()), "{error}");
-        let error = root.join("a/b").held().unwrap_err().in_one_line();
+        let error = root.join("a/b").open().unwrap_err().in_one_line();
         assert!(error.contains("a symlink"), "{error}");
     }
 }

@@ -1,22 +1,28 @@
-//! Switches symlinks, and moves and removes files and directories.
+//! Switches symlinks, and replaces hard links by copies.
 
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::path::{Component, Path};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, openat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
-use rustix::fs::{RenameFlags, renameat_with};
-use rustix::path::Arg;
+use nix::fcntl::{AtFlags, openat, renameat};
+use nix::sys::stat::{SFlag, fchmod, fstat};
+use nix::unistd::{fchownat, symlinkat};
+use rustix::fs::RenameFlags;
 
-use crate::error::Result;
-use crate::tree::Owner;
+use crate::error::{Context, Error, Result};
 
-use super::dir_path::{ErrnoContext, REACH};
-use super::read::{FileKind, exists, standing};
-use super::write::{permissions, private_dir, sync_around, sync_dir};
-use super::{DirPath, effective_uid, is_anothers};
+use super::atomic::NEW;
+use super::dir_path::{ErrnoContext, Parent};
+use super::dirs::{give, permissions, private_dir, sync_around, sync_dir};
+use super::moves::{remove_empty, remove_file_durable, rename_with};
+use super::read::{FileKind, open_dir, standing};
+use super::walk::{WalkEntry, walk_in};
+use super::{DirPath, Owner, is_anothers};
+
+/// The name of an incomplete copy.
+const COPY: &str = ".tenure-copy";
 
 /// Switches the symlink DIR/NAME to `target`, atomically and durably: a reader never finds it missing. If the file
 /// system can exchange names, the previous link stays as [`spare_link`], so that switching back takes no disk space.
@@ -46,17 +52,6 @@ pub fn switch_link(dir: &DirPath, name: &str, target: &Path, staging: &DirPath, 
     sync_around(&link, &parent)
 }
 
-/// Calls renameat2(2), which not every C library provides.
-pub(super) fn rename_with(
-    old_dir: &impl AsFd,
-    old: impl Arg,
-    new_dir: &impl AsFd,
-    new: impl Arg,
-    flags: RenameFlags,
-) -> nix::Result<()> {
-    renameat_with(old_dir, old, new_dir, new, flags).map_err(|e| Errno::from_raw(e.raw_os_error()))
-}
-
 /// Creates a symlink. A link for another owner is created where no other user can replace it before it has its owner.
 fn make_link(link: &DirPath, target: &Path, staging: &DirPath, owner: Owner) -> Result<()> {
     let context = || format!("cannot make the link {}", link.display());
@@ -65,19 +60,33 @@ fn make_link(link: &DirPath, target: &Path, staging: &DirPath, owner: Owner) -> 
         return symlinkat(target, parent, name).tell(context);
     }
     let private = staging.join("link");
-    let (made, new) = (private_dir(&private)?.join("new"), "new");
+    let made = private_dir(&private)?.join("new");
     remove_file_durable(&made)?;
-    let (inside, _) = made.parent_and_name().tell(context)?;
-    let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
-    symlinkat(target, &inside, new)
-        .and_then(|()| fchownat(&inside, new, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW))
-        .and_then(|()| renameat(&inside, new, parent, name))
-        .tell(context)?;
+    let (inside, new) = made.parent_and_name().tell(context)?;
+    symlink(target, &inside, new, owner).and_then(|()| renameat(&inside, new, parent, name)).tell(context)?;
     // If this directory stays, it is removed when staging is swept.
-    let _ = private
-        .parent_and_name()
-        .and_then(|(staging, name)| unlinkat(staging, name, UnlinkatFlags::RemoveDir));
+    let _ = remove_empty(&private);
     Ok(())
+}
+
+/// Creates a symlink in staging.
+///
+/// # Errors
+/// Returns an error if the symlink cannot be created.
+pub fn link_staged(link: &DirPath, target: &Path, owner: Owner) -> Result<()> {
+    let context = || format!("cannot make the link {}", link.display());
+    let (parent, name) = link.parent_and_name().tell(context)?;
+    symlink(target, &parent, name, owner).tell(context)
+}
+
+/// Creates a symlink in a directory that no other user can enter, and gives it to its owner.
+fn symlink(target: &Path, parent: &Parent, name: &OsStr, owner: Owner) -> nix::Result<()> {
+    symlinkat(target, parent, name)?;
+    if !is_anothers(owner) {
+        return Ok(());
+    }
+    let (uid, gid) = owner.ids();
+    fchownat(parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
 /// Returns the path of the spare link: the new link before a switch, and the replaced link until it is swept.
@@ -94,82 +103,71 @@ pub fn remove_link(dir: &DirPath, name: &str) -> Result<()> {
     remove_file_durable(&dir.join(name))
 }
 
-/// Removes a file or symlink durably. Does nothing if it does not exist.
+/// Replaces hard links in a directory in staging by copies, so that a write to one of its files changes no other
+/// file.
 ///
 /// # Errors
-/// Returns an error if the file cannot be removed.
-pub fn remove_file_durable(place: &DirPath) -> Result<()> {
-    let context = || format!("cannot remove {}", place.display());
-    let (parent, name) = match place.parent_and_name() {
-        Err(Errno::ENOENT) => return Ok(()),
-        parent_and_name => parent_and_name.tell(context)?,
-    };
-    match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
-        Err(Errno::ENOENT) => Ok(()),
-        removed => removed.tell(context).and_then(|()| sync_around(place, &parent)),
-    }
+/// Returns a `Refused` error if a symlink in the directory leads out of it, because its target changes when the
+/// directory moves. Returns a `Failed` error if the directory cannot be read or written.
+pub fn break_hard_links(dir: &DirPath) -> Result<()> {
+    walk_in(open_dir(dir)?, dir.path(), &mut |found| match found.kind() {
+        SFlag::S_IFLNK => {
+            let target = found.target().context(|| format!("cannot read {}", found.path.display()))?;
+            match leaves(found.path, Path::new(&target)) {
+                true => Err(Error::refused(format!(
+                    "its link {} to {} points out of it",
+                    found.path.display(),
+                    Path::new(&target).display()
+                ))),
+                false => Ok(()),
+            }
+        }
+        SFlag::S_IFREG if found.stat.st_nlink > 1 => {
+            copy(found).context(|| format!("cannot copy {}", found.path.display()))
+        }
+        _ => Ok(()),
+    })
 }
 
-/// Moves a directory or file to a name that must be free, atomically and durably. If two callers move to one name,
-/// one call fails.
-///
-/// # Errors
-/// Returns an error if the name is taken or the move fails.
-pub fn move_durable(from: &DirPath, to: &DirPath) -> Result<()> {
-    let context = || format!("cannot move {} to {}", from.display(), to.display());
-    let ((old_dir, old), (new_dir, new)) =
-        (from.parent_and_name().tell(context)?, to.parent_and_name().tell(context)?);
-    let rename = || rename_with(&old_dir, old, &new_dir, new, RenameFlags::NOREPLACE);
-    match rename() {
-        // The file system does not know the flag: look first, under the lock that every writer holds.
-        Err(Errno::EINVAL | Errno::ENOSYS) if !exists(to) => {
-            renameat(&old_dir, old, &new_dir, new).tell(context)?;
+/// Returns whether a symlink at `path` is absolute or leads above the directory where both begin.
+fn leaves(path: &Path, target: &Path) -> bool {
+    let mut depth = path.components().count() - 1;
+    !target.components().all(|component| match component {
+        Component::ParentDir => depth.checked_sub(1).is_some_and(|less| {
+            depth = less;
+            true
+        }),
+        Component::Normal(_) => {
+            depth += 1;
+            true
         }
-        Err(Errno::EINVAL | Errno::ENOSYS) => return Err(Errno::EEXIST).tell(context),
-        // A directory that its owner may not write cannot move to another parent.
-        Err(Errno::EACCES) => {
-            unlock(&old_dir, old).and_then(|()| rename()).or(Err(Errno::EACCES)).tell(context)?;
-        }
-        other => other.tell(context)?,
-    }
-    sync_around(to, &new_dir)?;
-    if from.path().parent() != to.path().parent() {
-        sync_around(from, &old_dir)?;
-    }
+        other => other == Component::CurDir,
+    })
+}
+
+fn copy(found: &WalkEntry<'_>) -> io::Result<()> {
+    let mut from = found.open()?;
+    let mut to = File::from(openat(found.parent, COPY, NEW, permissions(0o600))?);
+    io::copy(&mut from, &mut to)?;
+    // The owner comes first, because a change of owner may clear bits of the mode.
+    give(&to, &fstat(&to)?, Owner::of(&found.stat))?;
+    fchmod(&to, permissions(found.stat.st_mode & 0o7777))?;
+    renameat(found.parent, COPY, found.parent, found.name)?;
     Ok(())
 }
 
-/// Moves a directory that is not published yet. Not durable: publishing it makes it durable.
-///
-/// # Errors
-/// Returns an error if the directory cannot be moved.
-pub fn move_staged(from: &DirPath, to: &DirPath) -> Result<()> {
-    let context = || format!("cannot move {} to {}", from.display(), to.display());
-    let ((old_dir, old), (new_dir, new)) =
-        (from.parent_and_name().tell(context)?, to.parent_and_name().tell(context)?);
-    renameat(&old_dir, old, &new_dir, new).tell(context)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Removes an empty directory. Does nothing if it does not exist. Not durable.
-///
-/// # Errors
-/// Returns an error if the directory cannot be removed.
-pub fn remove_empty(dir: &DirPath) -> Result<()> {
-    match dir.parent_and_name().and_then(|(parent, name)| unlinkat(parent, name, UnlinkatFlags::RemoveDir)) {
-        Err(Errno::ENOENT) => Ok(()),
-        removed => removed.tell(|| format!("cannot remove {}", dir.display())),
+    #[test]
+    fn links_that_leave_the_tree_are_detected() {
+        let leaves = |path, target| leaves(Path::new(path), Path::new(target));
+        for (path, target) in [("a", ".."), ("a", "b/../../c"), ("d/a", "../../b"), ("a", "/etc")] {
+            assert!(leaves(path, target), "{path} -> {target}");
+        }
+        for (path, target) in [("a", "b"), ("a", "./b/../c"), ("d/a", "../b"), ("d/e/a", "../../b/c")] {
+            assert!(!leaves(path, target), "{path} -> {target}");
+        }
     }
-}
-
-/// Lets this user list and change a directory that it owns. Directories of other users stay unchanged.
-pub(super) fn unlock(parent: impl AsFd + Copy, name: &(impl nix::NixPath + ?Sized)) -> nix::Result<()> {
-    let dir = openat(parent, name, REACH, Mode::empty())?;
-    let stat = fstat(&dir)?;
-    if stat.st_uid != effective_uid() || stat.st_mode & 0o700 == 0o700 {
-        return Ok(());
-    }
-    // The directory is open without read permission (`O_PATH`), and only this name can change such a directory.
-    let itself = format!("/proc/self/fd/{}", dir.as_raw_fd());
-    let mode = permissions(0o700 | stat.st_mode & 0o7777);
-    fchmodat(AT_FDCWD, itself.as_str(), mode, FchmodatFlags::FollowSymlink)
 }

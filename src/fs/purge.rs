@@ -1,6 +1,6 @@
 //! Deletes trees of any depth without running out of file descriptors or stack.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -14,9 +14,9 @@ use crate::error::Result;
 
 use super::DirPath;
 use super::dir_path::{ErrnoContext, LIST};
-use super::links::unlock;
-use super::read::kind;
+use super::moves::unlock;
 use super::space::length;
+use super::walk::{file_type, list};
 
 /// Deletes everything in the directory `trash`, and never follows a symlink. A directory is first moved to another
 /// name in the trash, so at most two directories are open, and every name is relative to one of them. A mount point
@@ -28,7 +28,7 @@ use super::space::length;
 /// # Errors
 /// Returns an error if an entry cannot be deleted.
 pub fn purge(trash: &DirPath, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-    let top = match trash.open(LIST) {
+    let top = match trash.open_fd(LIST) {
         Err(Errno::ENOENT) => return Ok(()),
         top => top.tell(|| format!("cannot read {}", trash.display()))?,
     };
@@ -64,13 +64,7 @@ impl Purge<'_> {
     }
 
     fn names(&self) -> nix::Result<Vec<OsString>> {
-        let mut top = Dir::from_fd(openat(&self.top, ".", LIST, Mode::empty())?)?;
-        let name =
-            |entry: nix::Result<nix::dir::Entry>| entry.map(|entry| text(entry.file_name()).to_owned());
-        let mut names = top.iter().map(name).collect::<nix::Result<Vec<_>>>()?;
-        names.retain(|name| !is_dots(name));
-        names.sort();
-        Ok(names)
+        list(&mut Dir::from_fd(openat(&self.top, ".", LIST, Mode::empty())?)?)
     }
 
     fn take(&mut self, name: &OsStr) -> nix::Result<()> {
@@ -96,8 +90,8 @@ impl Purge<'_> {
                 return Ok(());
             }
             let entry = entry?;
-            let name = text(entry.file_name());
-            if !is_dots(name) {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." {
                 self.take_from(&inside, name)?;
             }
         }
@@ -121,19 +115,10 @@ impl Purge<'_> {
 /// Deletes a file and returns its size in bytes. Returns `None` for a directory, which stays.
 fn delete_file(dir: impl AsFd, name: &OsStr) -> nix::Result<Option<u64>> {
     let stat = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    if kind(&stat) == SFlag::S_IFDIR {
+    if file_type(&stat) == SFlag::S_IFDIR {
         return Ok(None);
     }
     unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir).map(|()| Some(length(&stat)))
-}
-
-fn text(name: &CStr) -> &OsStr {
-    OsStr::from_bytes(name.to_bytes())
-}
-
-/// Every directory lists itself and its parent.
-fn is_dots(name: &OsStr) -> bool {
-    name == "." || name == ".."
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Reads the contents of a root. Symlinks are not followed, except the one to the operator's settings.
+//! Reads the contents of a root, where symlinks are not followed except the one to the operator's settings, and files
+//! that the operator names, where they are.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{self, Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -10,12 +11,12 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use rustix::fs::{StatxFlags, statx};
 
-use crate::error::{Context, Result};
-use crate::outside::read_small;
-use crate::tree::Owner;
+use crate::error::{Context, Error, Kind, Result};
+use crate::host_path;
 
-use super::DirPath;
 use super::dir_path::{ErrnoContext, LIST, REACH, READ};
+use super::walk::{file_type, list};
+use super::{DirPath, Owner};
 
 /// The kind of entry at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub fn standing(place: &DirPath) -> Result<FileKind> {
     let context = || format!("cannot inspect {}", place.display());
     match stat(place) {
         Err(Errno::ENOENT) => Ok(FileKind::Nothing),
-        stat => match kind(&stat.tell(context)?) {
+        stat => match file_type(&stat.tell(context)?) {
             SFlag::S_IFDIR => Ok(FileKind::Directory),
             SFlag::S_IFLNK => link(place),
             _ => Ok(FileKind::File),
@@ -57,7 +58,7 @@ fn link(place: &DirPath) -> Result<FileKind> {
 /// Returns whether the path is a directory, and not a symlink to one.
 #[must_use]
 pub fn is_dir(place: &DirPath) -> bool {
-    stat(place).is_ok_and(|stat| kind(&stat) == SFlag::S_IFDIR)
+    stat(place).is_ok_and(|stat| file_type(&stat) == SFlag::S_IFDIR)
 }
 
 /// Returns whether the path exists, even as a dangling symlink.
@@ -71,18 +72,13 @@ fn stat(place: &DirPath) -> nix::Result<FileStat> {
     fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-/// Returns the file type bits of `st_mode`.
-pub(super) fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
-}
-
 /// Returns the owner of a directory.
 ///
 /// # Errors
 /// Returns an error if the directory cannot be inspected.
 pub fn owner(place: &DirPath) -> Result<Owner> {
-    let stat = place.open(REACH).and_then(fstat).tell(|| format!("cannot inspect {}", place.display()))?;
-    Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
+    let stat = place.open_fd(REACH).and_then(fstat).tell(|| format!("cannot inspect {}", place.display()))?;
+    Ok(Owner::of(&stat))
 }
 
 /// Returns the owner of the entry at a path. For a symlink, this is the owner of the link itself.
@@ -91,7 +87,7 @@ pub fn owner(place: &DirPath) -> Result<Owner> {
 /// Returns an error if the path does not exist.
 pub fn owner_of_link(place: &DirPath) -> Result<Owner> {
     let stat = stat(place).tell(|| format!("cannot inspect {}", place.display()))?;
-    Ok(Owner { uid: stat.st_uid, gid: stat.st_gid })
+    Ok(Owner::of(&stat))
 }
 
 /// Returns whether one rename cannot move a file between two directories, because they are on different file systems
@@ -117,7 +113,7 @@ pub fn is_mount(dir: &DirPath, around: &DirPath) -> bool {
 
 /// Returns the device of a directory, and the ID of its mount if the kernel provides it.
 fn mounted(place: &DirPath) -> nix::Result<(u64, Option<u64>)> {
-    let dir = place.open(REACH)?;
+    let dir = place.open_fd(REACH)?;
     let told = statx(&dir, "", rustix::fs::AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok();
     let told = told.filter(|told| told.stx_mask & StatxFlags::MNT_ID.bits() != 0);
     Ok((fstat(&dir)?.st_dev, told.map(|told| told.stx_mnt_id)))
@@ -128,7 +124,7 @@ fn mounted(place: &DirPath) -> nix::Result<(u64, Option<u64>)> {
 /// # Errors
 /// Returns an error if the path cannot be opened, is not a directory, or is a symlink.
 pub fn open_dir(place: &DirPath) -> Result<OwnedFd> {
-    place.open(LIST).tell(|| format!("cannot open the directory {}", place.display()))
+    place.open_fd(LIST).tell(|| format!("cannot open the directory {}", place.display()))
 }
 
 /// Opens a file for reading.
@@ -136,7 +132,7 @@ pub fn open_dir(place: &DirPath) -> Result<OwnedFd> {
 /// # Errors
 /// Returns an error if the file cannot be opened or is a symlink.
 pub fn open_file(place: &DirPath) -> Result<File> {
-    let opened = place.open(READ).tell(|| format!("cannot open {}", place.display()));
+    let opened = place.open_fd(READ).tell(|| format!("cannot open {}", place.display()));
     opened.map(File::from)
 }
 
@@ -145,7 +141,7 @@ pub fn open_file(place: &DirPath) -> Result<File> {
 /// # Errors
 /// Returns an error if the file system does not support such files or has no space left.
 pub fn unnamed(dir: &DirPath) -> Result<File> {
-    let made = dir.open(OFlag::O_TMPFILE | OFlag::O_RDWR);
+    let made = dir.open_fd(OFlag::O_TMPFILE | OFlag::O_RDWR);
     made.map(File::from).tell(|| format!("cannot make a file in {}", dir.display()))
 }
 
@@ -155,18 +151,12 @@ pub fn unnamed(dir: &DirPath) -> Result<File> {
 /// Returns an error if the directory cannot be read.
 pub fn names(place: &DirPath) -> Result<Vec<String>> {
     let context = || format!("cannot read {}", place.display());
-    let mut dir = match place.open(LIST) {
+    let mut dir = match place.open_fd(LIST) {
         Err(Errno::ENOENT) => return Ok(Vec::new()),
         dir => dir.and_then(Dir::from_fd).tell(context)?,
     };
-    let mut names = Vec::new();
-    for entry in dir.iter() {
-        // Tenure does not create names that are not UTF-8.
-        names.extend(entry.tell(context)?.file_name().to_str().ok().map(str::to_owned));
-    }
-    names.retain(|name| name != "." && name != "..");
-    names.sort();
-    Ok(names)
+    // Tenure does not create names that are not UTF-8.
+    Ok(list(&mut dir).tell(context)?.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }
 
 /// Returns the text of a small file, or `None` if it does not exist.
@@ -205,7 +195,7 @@ pub fn read_linked(place: &DirPath, limit: u64) -> Result<Option<String>> {
 /// # Errors
 /// Returns an error if the file cannot be read or is larger than `limit` bytes.
 pub fn read_bytes(place: &DirPath, limit: u64) -> Result<Option<Vec<u8>>> {
-    contents(place.open(READ), limit, || format!("cannot read {}", place.display()))
+    contents(place.open_fd(READ), limit, || format!("cannot read {}", place.display()))
 }
 
 fn contents(
@@ -215,6 +205,75 @@ fn contents(
 ) -> Result<Option<Vec<u8>>> {
     match opened {
         Err(Errno::ENOENT) => Ok(None),
-        file => read_small(File::from(file.tell(&context)?), limit, context).map(Some),
+        file => host_path::read_small(File::from(file.tell(&context)?), limit, context).map(Some),
+    }
+}
+
+/// The location of a file to read.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A path in a root.
+    Inside(DirPath),
+    /// A path that the operator names.
+    Outside(PathBuf),
+}
+
+impl Origin {
+    /// Returns the file whose name has `ending` appended.
+    #[must_use]
+    pub fn beside(&self, ending: &str) -> Self {
+        let longer = |path: &Path| {
+            let mut path = path.as_os_str().to_owned();
+            path.push(ending);
+            PathBuf::from(path)
+        };
+        match self {
+            Self::Inside(place) => Self::Inside(place.renamed(longer)),
+            Self::Outside(path) => Self::Outside(longer(path)),
+        }
+    }
+
+    /// Returns the path, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Inside(place) => place.path(),
+            Self::Outside(path) => path,
+        }
+    }
+
+    /// Returns the path for display.
+    #[must_use]
+    pub fn display(&self) -> path::Display<'_> {
+        self.path().display()
+    }
+
+    /// Opens the file for reading. Never waits, for example for the writer of a pipe.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be opened, and a `Refused` error if it is a symlink in a root.
+    pub fn open(&self) -> Result<File> {
+        let context = || format!("cannot open {}", self.display());
+        match self {
+            Self::Inside(place) => {
+                let opened = place.open_fd(READ);
+                let linked = matches!(opened, Err(Errno::ELOOP));
+                let hint = "name the target of the link, or put the file there";
+                let explain = |e: Error| if linked { e.as_kind(Kind::Refused).hint(hint) } else { e };
+                opened.map(File::from).tell(context).map_err(explain)
+            }
+            Self::Outside(path) => host_path::open_file(path).context(context),
+        }
+    }
+
+    /// Returns the text of a small file, or `None` if it does not exist.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read, is larger than `limit` bytes, or is not UTF-8.
+    pub fn read_text(&self, limit: u64) -> Result<Option<String>> {
+        match self {
+            Self::Inside(place) => read_text(place, limit),
+            Self::Outside(path) => host_path::read_text(path, limit),
+        }
     }
 }

@@ -7,11 +7,11 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::Result;
-use crate::walk::{WalkEntry, walk, walk_in};
 
 use super::DirPath;
 use super::dir_path::{ErrnoContext, LIST};
-use super::read::{kind, open_dir};
+use super::read::open_dir;
+use super::walk::{WalkEntry, file_type, walk, walk_in};
 
 /// The space on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Free {
 /// # Errors
 /// Returns an error if the system does not provide the numbers.
 pub fn free(dir: &DirPath) -> Result<Free> {
-    let stat = dir.open(LIST).and_then(fstatvfs);
+    let stat = dir.open_fd(LIST).and_then(fstatvfs);
     let stat = stat.tell(|| format!("cannot determine the free space on {}", dir.display()))?;
     let unit = stat.fragment_size().max(1);
     Ok(Free {
@@ -45,7 +45,7 @@ pub fn free(dir: &DirPath) -> Result<Free> {
 /// Returns whether the file system that holds a directory is read-only.
 #[must_use]
 pub fn is_read_only(dir: &DirPath) -> bool {
-    let stat = dir.open(LIST).and_then(fstatvfs);
+    let stat = dir.open_fd(LIST).and_then(fstatvfs);
     stat.is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY))
 }
 
@@ -60,8 +60,8 @@ pub fn size(place: &DirPath) -> u64 {
             Ok(())
         })
     });
-    match (walked, place.open(OFlag::O_PATH).and_then(fstat)) {
-        (Err(_), Ok(stat)) if kind(&stat) != SFlag::S_IFDIR => length(&stat),
+    match (walked, place.open_fd(OFlag::O_PATH).and_then(fstat)) {
+        (Err(_), Ok(stat)) if file_type(&stat) != SFlag::S_IFDIR => length(&stat),
         (walked, _) => walked.map_or(0, |()| bytes),
     }
 }

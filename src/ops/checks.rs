@@ -1,7 +1,7 @@
 //! The checks of a release: each returns its finding, or the error that prevents the switch.
 
 use crate::error::{Error, Kind, Result};
-use crate::fs::{self as disk, DirPath};
+use crate::fs::{self as disk, DirPath, Owner};
 use crate::health::Baseline;
 use crate::hook::{Hook, HookContext, Task};
 use crate::manifest::Manifest;
@@ -14,7 +14,6 @@ use crate::progress::Progress;
 use crate::release::{END_TRIAL, ReleaseState, Snapshot};
 use crate::requires::{RequirementFinding, Requires};
 use crate::root::Root;
-use crate::tree::Owner;
 use crate::version::Version;
 
 use super::disk_space::Reservation;

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::archive::{self, Archive, BaseRelease, Inspection, Reading, Sharing};
-use crate::digest;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{self, Archived, Reporter, Staged, Staging};
 use crate::fs as disk;
@@ -14,7 +13,7 @@ use crate::progress::Progress;
 use crate::release::Snapshot;
 use crate::root::Root;
 use crate::settings::Share;
-use crate::signature::{self, Signed, VerifiedSignature};
+use crate::verify::{self, Signed, VerifiedSignature};
 use crate::version::Version;
 
 use super::disk_space::{Reservation, SpaceBudget};
@@ -245,7 +244,7 @@ impl<'a> ArchiveJob<'_, 'a> {
             Detail::All => room.generous(archive.length(), &refuse),
         };
         let told = |Inspection { sha256, read }| Some((sha256, Some(read)));
-        let VerifiedSignature { made, signed } = signature::verify_signature(
+        let VerifiedSignature { made, signed } = verify::verify_signature(
             &candidate.origin,
             &root.settings().trust.keys,
             |also, may_be_signed| match (may_be_signed, staging, tell) {
@@ -260,7 +259,7 @@ impl<'a> ArchiveJob<'_, 'a> {
         let signature =
             signed.and_then(|Signed { name, by }| named_as(root, room.version, candidate, name).map(|()| by));
         let Some((sha256, read)) = made else { return Ok(Err(foreign(None, signature.err()))) };
-        let digest = refusal(digest::check(&candidate.origin, &sha256))?;
+        let digest = refusal(verify::check_digest(&candidate.origin, &sha256))?;
         match (digest, signature, read) {
             (Ok(has_digest), Ok(signed_by), Some(Ok(read))) => self.declared(read, has_digest, signed_by),
             (Ok(_), Ok(_), Some(Err(broken))) => Ok(Err(FailedChecks::Broken(broken))),

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::execute::{self, Reporter, Staged, Staging};
 use crate::fs::{self as disk, DirPath};
+use crate::host_path;
 use crate::manifest::MANIFEST;
-use crate::outside;
 use crate::plan::{self, Permanence, Plan, PlanFacts, Request, Restart, Retry, Step};
 use crate::policy::Direction;
 use crate::release::ReleaseState;
@@ -178,7 +178,7 @@ pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str
     let refuse = |why: &str, hint: &str| {
         Err(Error::refused(format!("cannot adopt {}: {why}", from.display())).hint(hint))
     };
-    if !outside::is_dir(&from) {
+    if !host_path::is_dir(&from) {
         return refuse("it is not a directory", "name the directory of the install");
     }
     if root.starts_with(&from) {
@@ -193,7 +193,7 @@ pub fn adoptable(given: &Path, root: &Path, version: &Version, name: Option<&str
 
 /// Refuses a manifest that an archive of this release could not have, because every later command would reject it.
 fn declared(from: &Path, version: &Version, name: Option<&str>) -> Result<()> {
-    let (dir, path) = outside::open_dir(from)?;
+    let (dir, path) = host_path::open_dir(from)?;
     match manifest_in(&DirPath::of(dir, path))?.and_then(|manifest| manifest.mismatch(version, name)) {
         Some(another) => {
             Err(Error::refused(format!("cannot adopt {}: {MANIFEST} declares {another}", from.display()))

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::archive::{self, ENTRIES_MAX, Limits, Whole};
 use crate::error::{Error, Kind, Result};
 use crate::fs as disk;
+use crate::host_path;
 use crate::lint::{self, Code, FileType, Finding, Release};
-use crate::outside;
 use crate::progress::Progress;
 use crate::tree::Node;
 
@@ -33,14 +33,14 @@ pub struct Linted {
 /// read.
 pub fn lint(what: &Path, progress: &mut dyn Progress) -> Result<Linted> {
     let path = disk::resolve(what)?;
-    let (looked, name) = if outside::is_dir(&path) {
-        (archive::look(&path, TOP, &unlimited(), progress)?, None)
+    let (looked, name) = if host_path::is_dir(&path) {
+        (archive::lint_dir(&path, TOP, &unlimited(), progress)?, None)
     } else {
         let candidate = ArchiveFile::given(what)?;
         let (archive, name) = (candidate.open()?, candidate.file_name.clone());
         let mut looked = archive.examine(&unlimited(), progress)?;
         let digest = archive.sha256(&mut |_| {}, progress)?;
-        match crate::digest::check(&candidate.origin, &digest) {
+        match crate::verify::check_digest(&candidate.origin, &digest) {
             Err(error) if error.kind() == Kind::Refused => {
                 looked.findings.push(Finding::new(Code::DigestDiffers, "", error.in_one_line()));
             }

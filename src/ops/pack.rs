@@ -9,14 +9,13 @@ use crate::archive::{self, Archive, Recipe, Whole};
 use crate::error::{Context, Error, Result};
 use crate::execute::Reporter;
 use crate::fs::{self as disk, DirPath, FileKind, Origin, TempFile};
+use crate::host_path;
 use crate::lint::{Code, Finding};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::naming::{self, ArchiveFormat};
-use crate::outside;
 use crate::progress::Count;
 use crate::settings;
-use crate::signature;
-use crate::signing::SigningKey;
+use crate::verify::{self, SigningKey};
 use crate::version::Version;
 
 use super::lint::{TOP, unlimited};
@@ -94,7 +93,7 @@ pub struct Packed {
 /// a different archive exists. Returns a `Failed` error if a file cannot be read or written. No partial file remains.
 pub fn pack(options: &Pack<'_>, reporter: &mut dyn Reporter) -> Result<Packed> {
     let from = disk::resolve(&options.dir)?;
-    if !outside::is_dir(&from) {
+    if !host_path::is_dir(&from) {
         return Err(Error::refused(format!("cannot pack {}: it is not a directory", options.dir.display())));
     }
     let whole = fit(&from, reporter)?;
@@ -129,7 +128,7 @@ pub fn pack(options: &Pack<'_>, reporter: &mut dyn Reporter) -> Result<Packed> {
 
 /// Checks the directory, and refuses contents that unpacking would refuse.
 fn fit(from: &Path, reporter: &mut dyn Reporter) -> Result<Whole> {
-    let looked = archive::look(from, TOP, &unlimited(), reporter)?;
+    let looked = archive::lint_dir(from, TOP, &unlimited(), reporter)?;
     let (lost, faults): (Vec<Finding>, Vec<Finding>) =
         looked.findings.into_iter().partition(|finding| finding.code == Code::ModeLost);
     let told = |finding: &Finding| match finding.place.as_str() {
@@ -196,7 +195,7 @@ impl ArchivePath {
     fn find(options: &Pack<'_>, from: &Path, name: &str, version: &Version) -> Result<Self> {
         let output = &options.output;
         let named =
-            output.file_name().and_then(|file| file.to_str()).filter(|_| !outside::leads_to_dir(output));
+            output.file_name().and_then(|file| file.to_str()).filter(|_| !host_path::leads_to_dir(output));
         let (shown, file, format) = match named {
             None => {
                 let format = options.format.unwrap_or(ArchiveFormat::TarZst);
@@ -209,7 +208,7 @@ impl ArchivePath {
         };
         naming::check(&file, name, version)?;
         let dir = if shown.as_os_str().is_empty() { Path::new(".") } else { &shown };
-        let (dir, path) = outside::open_dir(dir)?;
+        let (dir, path) = host_path::open_dir(dir)?;
         if path.starts_with(from) {
             return Err(Error::refused(format!("{} is in the directory that is packed", path.display()))
                 .hint("put it elsewhere: `--output DIR`"));
@@ -321,7 +320,7 @@ impl ArchivePath {
     /// Returns whether this key signed the existing archive, under this file name.
     fn is_signed(&self, key: &SigningKey, reporter: &mut dyn Reporter) -> bool {
         let (place, keys) = (self.place(""), [key.trusted().clone()]);
-        let vouched = signature::verify_signature(&Origin::Inside(place.clone()), &keys, |also, _| {
+        let vouched = verify::verify_signature(&Origin::Inside(place.clone()), &keys, |also, _| {
             Archive::of(disk::open_file(&place)?, place.path(), self.format)?.sha256(also, reporter)
         });
         vouched

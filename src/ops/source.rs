@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
-use crate::digest::DIGEST;
 use crate::error::{Context, Error, Result};
 use crate::fs::{self as disk, Origin};
 use crate::manifest::{MANIFEST, Manifest};
@@ -15,7 +14,7 @@ use crate::process;
 use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
-use crate::signature::{self, SIGNATURE};
+use crate::verify::{self, DIGEST, SIGNATURE};
 use crate::version::{Version, nearest};
 
 use super::disk_space::Reservation;
@@ -339,7 +338,7 @@ fn is_signed(root: &Root, version: &Version, progress: &mut dyn Progress) -> Res
     for candidate in beside(root, version)? {
         let archive = candidate.open()?;
         let vouched =
-            signature::verify_signature(&candidate.origin, keys, |also, _| archive.sha256(also, progress))?;
+            verify::verify_signature(&candidate.origin, keys, |also, _| archive.sha256(also, progress))?;
         let is_same = receipt.sha256.as_ref() == Some(&vouched.made);
         let named = vouched.signed.and_then(|signed| named_as(root, version, &candidate, signed.name));
         if is_same && named.is_ok() {

@@ -18,14 +18,13 @@ pub use records::{Failure, HistoryEntry, MigrationPost, Outcome};
 pub use trials::{Trial, TrialOutcome, TrialRecord, trials};
 
 use crate::error::{Error, Result};
-use crate::fs::{self as disk, DirPath, FileKind};
+use crate::fs::{self as disk, DirPath, FileKind, Owner};
+use crate::host_path;
 use crate::manifest::Timeouts;
-use crate::outside;
 use crate::ownership::Owned;
 use crate::process;
 use crate::release::LinkName;
 use crate::settings::{SETTINGS, Settings, Unread};
-use crate::tree::Owner;
 use crate::version::Version;
 
 /// The maximum size of the settings or of a manifest, in bytes.
@@ -58,7 +57,7 @@ pub fn check_found(dir: &Path) -> Result<()> {
 }
 
 fn open(path: &Path) -> Result<DirPath> {
-    outside::open_root(path).map(|(dir, path)| DirPath::of(dir, path))
+    host_path::open_root(path).map(|(dir, path)| DirPath::of(dir, path))
 }
 
 /// An installation directory.
@@ -77,11 +76,11 @@ impl Root {
     /// Returns a `Refused` error if there is no root, or if the nearest parent belongs to another user. Settings that
     /// cannot be used are not an error here; [`Self::ruled`] refuses them.
     pub fn find(given: Option<&Path>, here: &Path) -> Result<Self> {
-        let is_root = |dir: &Path| outside::leads_to_dir(&dir.join("releases")) && !is_release(dir);
+        let is_root = |dir: &Path| host_path::leads_to_dir(&dir.join("releases")) && !is_release(dir);
         let path = match given {
             Some(dir) if is_root(dir) => dir,
             Some(dir) => {
-                if let Some(target) = outside::link_target(&dir.join("releases")) {
+                if let Some(target) = host_path::link_target(&dir.join("releases")) {
                     let error = format!(
                         "cannot use {}: its link releases points to {}, which does not exist",
                         dir.display(),
@@ -128,13 +127,13 @@ impl Root {
     /// # Errors
     /// Returns an error if a directory cannot be created, or if existing settings do not name this product.
     pub fn create(path: &Path, name: Option<&str>) -> Result<(Self, bool)> {
-        outside::make_dirs(path)?;
+        host_path::make_dirs(path)?;
         let made = !Self::is_at(path);
         let place = open(path)?;
         check_modes([&place])?;
         let releases = place.join("releases");
         // The operator may keep the releases on another file system, behind a symlink.
-        if !outside::leads_to_dir(releases.path()) {
+        if !host_path::leads_to_dir(releases.path()) {
             disk::ensure_dir(&releases, 0o755, disk::owner(&place)?)?;
         }
         disk::sync_dir(&place)?;
@@ -341,7 +340,7 @@ impl ReleasesDir {
 
 /// Refuses a location that another user controls, because files there are given to the owner of the root.
 fn linked(link: &DirPath, owner: Owner) -> Result<DirPath> {
-    let (dir, path) = outside::open_dir(link.path())?;
+    let (dir, path) = host_path::open_dir(link.path())?;
     let releases = DirPath::of(dir, path);
     let (made_by, of) = (disk::owner_of_link(link)?.uid, disk::owner(&releases)?.uid);
     let is_trusted = of == owner.uid || of == 0 && made_by == 0;

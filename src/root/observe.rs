@@ -80,9 +80,9 @@ impl Root {
 
     fn installed(&self) -> Result<BTreeMap<Version, Installed>> {
         // A root may hold a thousand releases, so the directory is opened only once.
-        let Some(releases) = self.releases().held()? else { return Ok(BTreeMap::new()) };
+        let Some(releases) = self.releases().open()? else { return Ok(BTreeMap::new()) };
         // If the receipts cannot be opened, it is unknown which releases have been permanent.
-        let receipts = self.receipts().held().unwrap_or_default();
+        let receipts = self.receipts().open().unwrap_or_default();
         let tenured = |version: &Version| tenured(&receipts.as_ref()?.join(version.to_string()));
         let versions = disk::names(&releases)?.into_iter().filter_map(|name| name.parse().ok());
         Ok(versions

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::fs::Owner;
 use crate::fs::{self as disk, DirPath};
 use crate::settings::SharedDirectory;
-use crate::tree::Owner;
 use crate::version::Version;
 
 use super::Root;

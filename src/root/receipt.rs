@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::PackedSum;
 use crate::error::{Context, Error, Result};
-use crate::fs::{self as disk, DirPath};
-use crate::tree::{self, Differences, Owner, Sum, TreeEntry};
+use crate::fs::{self as disk, DirPath, Owner};
+use crate::tree::{self, Differences, Sum, TreeEntry};
 use crate::version::Version;
 
 use super::Root;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::manager::{Condition, End, ServiceManager, Tools, Verb};
 use super::running::{Evidence, Running, release_in};
 use crate::error::{Error, Result};
-use crate::outside;
+use crate::host_path;
 use crate::privilege;
 use crate::process;
 use crate::root::Root;
@@ -29,7 +29,7 @@ impl PidFile {
     /// Returns a `Refused` error if other users can write the file. Also if the owner of the file could not signal
     /// the process, unless its executable is in `releases`.
     fn read(file: &Path, releases: &Path) -> Result<Self> {
-        let text = outside::read_text(file, 64).ok().flatten().unwrap_or_default();
+        let text = host_path::read_text(file, 64).ok().flatten().unwrap_or_default();
         let text = text.trim();
         if text.is_empty() {
             return Ok(Self::Empty);

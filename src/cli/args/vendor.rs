@@ -6,11 +6,11 @@ use clap::{Args, Subcommand};
 
 use tenure::clock;
 use tenure::error::{Error, Kind, Result};
+use tenure::host_path;
 use tenure::manifest::EXAMPLE;
 use tenure::naming::ArchiveFormat;
 use tenure::ops::{self, Mode, Overwrite};
-use tenure::outside;
-use tenure::signing::SigningKey;
+use tenure::verify::SigningKey;
 
 use crate::cli::caller::{Caller, parse_optional};
 use crate::cli::console::Console;
@@ -198,7 +198,7 @@ fn password(file: Option<&Path>) -> Result<String> {
                 .hint("`--password-file FILE` reads it from a file")
         });
     };
-    let text = outside::read_text(file, PASSWORD_MAX)?
+    let text = host_path::read_text(file, PASSWORD_MAX)?
         .ok_or_else(|| Error::refused(format!("cannot read {}: it does not exist", file.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -129,7 +129,7 @@ fn only_floors_2_and_3_have_effects() {
         .skip(1)
         .map(|rest| rest.split("pub mod ").nth(1).unwrap().split(';').next().unwrap())
         .collect();
-    assert!(lifted.contains(&"outside"), "{lifted:?}");
+    assert!(lifted.contains(&"host_path"), "{lifted:?}");
     assert!(
         !lifted.contains(&"fs") && !lifted.contains(&"root"),
         "what a root holds is reached by way of open directories"

@@ -1,8 +1,7 @@
 //! Checks each entry of an archive against earlier entries, and the archive as a whole.
 
-use super::entry::{Entry, EntryKind};
 use super::layout::{Layout, PathUse};
-use super::path::{EntryResult, PATH_MAX, shown, stays_inside, violation};
+use super::rules::{Entry, EntryResult, PATH_MAX, shown, stays_inside, violation};
 use crate::error::{Error, Result};
 
 /// The maximum number of links that the kernel follows in one path (MAXSYMLINKS).
@@ -39,12 +38,12 @@ impl Inspector {
         }
         self.note_top(path);
         self.admit_parents(path, path)?;
-        match (&entry.kind, self.layout.get_mut(path)) {
-            (EntryKind::Directory, Some(PathUse::Directory { mode, .. })) => {
-                *mode = entry.mode;
+        match (&entry.node, self.layout.get_mut(path)) {
+            (PathUse::Directory { mode, .. }, Some(PathUse::Directory { mode: earlier, .. })) => {
+                *earlier = *mode;
                 return Ok(());
             }
-            (EntryKind::Directory, Some(_)) | (_, Some(PathUse::Directory { .. })) => {
+            (PathUse::Directory { .. }, Some(_)) | (_, Some(PathUse::Directory { .. })) => {
                 return Err(violation(path.as_bytes(), "appears both as a directory and as something else"));
             }
             (_, Some(_)) => return Err(violation(path.as_bytes(), "appears twice")),
@@ -110,22 +109,15 @@ impl Inspector {
     }
 
     fn place(&self, entry: &Entry) -> Result<PathUse> {
-        match &entry.kind {
-            EntryKind::Directory => Ok(PathUse::Directory { mode: entry.mode, made: false }),
-            EntryKind::File { size } => Ok(PathUse::file(entry.mode, *size)),
-            EntryKind::Symlink { target } => Ok(PathUse::Symlink { target: target.as_str().into() }),
-            EntryKind::Hardlink { first }
-                if self.layout.get(first.as_str()).is_some_and(PathUse::is_file) =>
-            {
-                Ok(PathUse::Hardlink { first: self.layout.first_name(first.as_str()).into() })
+        match &entry.node {
+            PathUse::Hardlink { first } if self.layout.get(first).is_some_and(PathUse::is_file) => {
+                Ok(PathUse::Hardlink { first: self.layout.first_name(first).into() })
             }
-            EntryKind::Hardlink { first } => Err(violation(
-                entry.path.as_str().as_bytes(),
-                format!(
-                    "is a hard link to {}, which is not an earlier file",
-                    shown(first.as_str().as_bytes())
-                ),
+            PathUse::Hardlink { first } => Err(violation(
+                entry.path.as_bytes(),
+                format!("is a hard link to {}, which is not an earlier file", shown(first.as_bytes())),
             )),
+            node => Ok(node.clone()),
         }
     }
 
@@ -183,13 +175,13 @@ fn depth(path: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::{EntryType, RawEntry};
+    use super::super::source::{EntryType, RawEntry};
     use super::*;
 
-    fn entry(shape: EntryType, name: &str, target: &str) -> Entry {
+    fn entry(kind: EntryType, name: &str, target: &str) -> Entry {
         let raw = RawEntry {
             name: name.as_bytes(),
-            shape,
+            kind,
             target: target.as_bytes(),
             size: 0,
             mode: 0,

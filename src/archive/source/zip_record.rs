@@ -1,9 +1,8 @@
-//! Reads one entry of a zip: its record in the central directory, and the local header that repeats it.
+//! Reads the records of one entry of a zip: the one in the central directory, and the local header that repeats it.
 
-use super::le_fields::Fields;
-use crate::archive::fault::corrupt;
-use crate::archive::inflate::PackedData;
-use crate::archive::path::violation;
+use crate::archive::input::corrupt;
+use crate::archive::rules::violation;
+use crate::archive::unpack::PackedData;
 use crate::error::{Error, Result};
 
 const LISTED: &[u8; 4] = b"PK\x01\x02";
@@ -22,13 +21,6 @@ const MEANING: u16 = ENCRYPTED | DESCRIBED | 1 << 11;
 const ZIP64: u16 = 1;
 const UNICODE_PATH: u16 = 0x7075;
 
-/// The compression method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    Stored,
-    Deflated,
-}
-
 /// One entry, as the central directory lists it.
 #[derive(Debug)]
 pub struct CentralEntry {
@@ -39,7 +31,8 @@ pub struct CentralEntry {
     pub packed: u64,
     pub size: u64,
     pub crc: u32,
-    pub method: Compression,
+    /// Whether the data is deflated; otherwise it is stored.
+    pub deflated: bool,
     /// The type and permission bits; 0 if the writer did not know them.
     pub mode: u32,
     flags: u16,
@@ -56,17 +49,17 @@ impl CentralEntry {
         let (fixed, name, extra) =
             split_listed(fields).ok_or_else(|| corrupt("its central directory is malformed"))?;
         let [size, packed, at] = Extra::read(name, extra)?.resolve([fixed.size, fixed.packed, fixed.at])?;
-        let method = match fixed.method {
+        let deflated = match fixed.method {
             _ if fixed.flags & ENCRYPTED != 0 => return Err(violation(name, "is encrypted")),
-            0 if packed == size => Compression::Stored,
+            0 if packed == size => false,
             0 => return Err(violation(name, "has two sizes")),
-            8 => Compression::Deflated,
+            8 => true,
             other => {
                 return Err(violation(name, format!("uses the unsupported compression method {other}")));
             }
         };
         let (flags, time, crc) = (fixed.flags, fixed.time, fixed.crc);
-        Ok(Self { name: name.to_owned(), at, packed, size, crc, method, mode: fixed.mode, flags, time })
+        Ok(Self { name: name.to_owned(), at, packed, size, crc, deflated, mode: fixed.mode, flags, time })
     }
 
     /// Checks the fixed part of the local header, and returns it with the lengths of the rest.
@@ -75,10 +68,7 @@ impl CentralEntry {
     /// Returns a `Refused` error if the header differs from the entry.
     pub fn check_local(&self, fixed: &[u8]) -> Result<Local> {
         let local = Local::read(fixed).ok_or_else(|| violation(&self.name, "has no header"))?;
-        let method = match self.method {
-            Compression::Stored => 0,
-            Compression::Deflated => 8,
-        };
+        let method = if self.deflated { 8 } else { 0 };
         let same = (local.flags & MEANING, local.method, local.time, local.name_length)
             == (self.flags & MEANING, method, self.time, self.name.len());
         // If a data descriptor follows the data, the header may omit the CRC.
@@ -123,8 +113,8 @@ impl CentralEntry {
 
     /// Returns how to unpack the data.
     pub fn packing(&self) -> PackedData {
-        let deflated = self.method == Compression::Deflated;
-        PackedData { length: self.packed, size: self.size, deflated, crc: Some(self.crc), ahead: None }
+        let (deflated, crc) = (self.deflated, Some(self.crc));
+        PackedData { length: self.packed, size: self.size, deflated, crc, ahead: None }
     }
 
     fn is_described(&self) -> bool {
@@ -242,5 +232,33 @@ impl<'a> Extra<'a> {
             true => Ok(resolved.map(Option::unwrap_or_default)),
             false => Err(violation(self.name, "has two sizes")),
         }
+    }
+}
+
+/// The little-endian fields that are left to read. A field that exceeds the bytes is `None`.
+#[derive(Clone, Copy)]
+pub struct Fields<'a>(pub &'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// Returns the next `n` bytes.
+    pub fn bytes(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    /// Returns the next two bytes.
+    pub fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_le_bytes(self.bytes(2)?.try_into().ok()?))
+    }
+
+    /// Returns the next four bytes.
+    pub fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?))
+    }
+
+    /// Returns the next eight bytes.
+    pub fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))
     }
 }

@@ -1,6 +1,16 @@
-//! Validates the names and link targets in an archive.
+//! Validates one entry of an archive of any format: its type, name and link target. Limits how much an archive may
+//! unpack to.
 
+use super::layout::PathUse;
+use super::source::{EntryType, RawEntry};
 use crate::error::{Error, Result};
+use crate::tree::Sum;
+
+/// The permission bits that are kept: no setuid, setgid and sticky, no write permission for group and others.
+pub const MODE_MASK: u32 = 0o755;
+
+/// The default maximum number of entries. Real releases have about ten thousand.
+pub const ENTRIES_MAX: u64 = 1_000_000;
 
 /// The maximum length of a file name on Linux file systems, in bytes.
 const COMPONENT_MAX: usize = 255;
@@ -11,18 +21,61 @@ const DEPTH_MAX: usize = 200;
 /// The maximum length of a name in a message, in characters.
 const SHOWN_MAX: usize = 200;
 
+/// A valid entry. The inspector checks it against the other entries.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub path: String,
+    pub mtime: Option<u64>,
+    /// What the entry becomes.
+    pub node: PathUse,
+}
+
+impl Entry {
+    /// Parses and validates a raw entry.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error if the type, name or target is not allowed, the name contradicts the type, or an
+    /// entry other than a file has data.
+    pub fn parse(raw: &RawEntry<'_>) -> Result<Self> {
+        if let EntryType::Unfit(why) = raw.kind {
+            return Err(violation(raw.name, why));
+        }
+        let Name { path, slash } = Name::parse(raw.name)?;
+        if slash && raw.kind != EntryType::Directory {
+            return Err(violation(raw.name, "has the name of a directory but is not one"));
+        }
+        if raw.size > 0 && raw.kind != EntryType::File {
+            return Err(violation(raw.name, "contains data but is not a file"));
+        }
+        let mode = raw.mode & MODE_MASK;
+        let node = match raw.kind {
+            EntryType::File => PathUse::File { mode, size: raw.size, sum: Sum::default() },
+            EntryType::Symlink => PathUse::Symlink { target: link_target(raw.name, raw.target)?.into() },
+            EntryType::Hardlink => PathUse::Hardlink { first: hardlinked(raw)?.into() },
+            EntryType::Directory | EntryType::Unfit(_) => PathUse::Directory { mode, made: false },
+        };
+        Ok(Self { path, mtime: raw.mtime, node })
+    }
+}
+
+fn hardlinked(raw: &RawEntry<'_>) -> Result<String> {
+    match Name::parse(raw.target) {
+        Ok(Name { path, slash: false }) => Ok(path),
+        _ => Err(violation(
+            raw.name,
+            format!("is a hard link to {}, which is not a file in the archive", shown(raw.target)),
+        )),
+    }
+}
+
 /// A result whose error text follows the name of an entry.
 pub type EntryResult<T> = std::result::Result<T, &'static str>;
-
-/// The relative path of an entry, without `.`, `..` and empty components; empty for the archive's own top.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntryPath(String);
 
 /// The validated name of an entry.
 #[derive(Debug)]
 pub struct Name {
-    /// The path of the entry.
-    pub path: EntryPath,
+    /// The relative path, without `.`, `..` and empty components; empty for the archive's own top.
+    pub path: String,
     /// Whether the name ends in a slash or is the archive's own top, as only a directory's name may.
     pub slash: bool,
 }
@@ -40,14 +93,7 @@ impl Name {
         if !text.is_empty() {
             relative(text, path).map_err(|why| violation(raw, why))?;
         }
-        Ok(Self { path: EntryPath(path.to_owned()), slash: slash || path.is_empty() })
-    }
-}
-
-impl EntryPath {
-    /// Returns the path as text. It is empty for the archive's own top.
-    pub fn as_str(&self) -> &str {
-        &self.0
+        Ok(Self { path: path.to_owned(), slash: slash || path.is_empty() })
     }
 }
 
@@ -118,6 +164,48 @@ fn relative(text: &str, path: &str) -> EntryResult<()> {
         part if part.len() > COMPONENT_MAX => Err("has a component longer than 255 bytes"),
         _ => Ok(()),
     })
+}
+
+/// The limit that an archive exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// The number of files, directories and links.
+    Entries,
+    /// The disk space in bytes.
+    Bytes,
+}
+
+/// The limits of a release. Its size is counted while it is read: an archive's own totals may be wrong.
+pub struct Limits<'a> {
+    /// The maximum number of files, directories and links.
+    pub entries: u64,
+    /// The maximum disk space, in bytes.
+    pub bytes: u64,
+    /// The unit in which files take disk space, in bytes.
+    pub block: u64,
+    /// The additional bytes that each entry takes.
+    pub each: u64,
+    /// The function that makes the error for an exceeded limit.
+    pub refuse: &'a (dyn Fn(Excess) -> Error + Sync),
+}
+
+impl Limits<'_> {
+    /// Checks these totals of entries and bytes.
+    ///
+    /// # Errors
+    /// Returns the error of `refuse` if a total exceeds its limit.
+    pub fn admit(&self, entries: u64, bytes: u64) -> Result<()> {
+        if entries > self.entries {
+            return Err((self.refuse)(Excess::Entries));
+        }
+        let bytes = entries.saturating_mul(self.each).saturating_add(bytes);
+        if bytes > self.bytes { Err((self.refuse)(Excess::Bytes)) } else { Ok(()) }
+    }
+
+    /// Returns the disk space that so many bytes of a file take.
+    pub fn room(&self, bytes: u64) -> u64 {
+        bytes.checked_next_multiple_of(self.block.max(1)).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]

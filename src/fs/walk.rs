@@ -6,12 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::dir::Dir;
+use nix::dir::{Dir, Entry};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
 use crate::error::{Context, Result};
+
+use super::dir_path::LIST;
 
 /// A file, directory or symlink that a walk visits.
 pub(crate) struct WalkEntry<'a> {
@@ -25,7 +27,7 @@ pub(crate) struct WalkEntry<'a> {
 impl WalkEntry<'_> {
     /// Returns the file type bits of `st_mode`.
     pub fn kind(&self) -> SFlag {
-        SFlag::from_bits_truncate(self.stat.st_mode & SFlag::S_IFMT.bits())
+        file_type(&self.stat)
     }
 
     /// Opens the regular file. Fails if it has become a symlink, and does not block if it has become a pipe.
@@ -42,7 +44,8 @@ impl WalkEntry<'_> {
 
 /// Visits everything under `dir`, each directory before its contents, sorted by the bytes of whole paths.
 pub(crate) fn walk(dir: &Path, visit: &mut dyn FnMut(&WalkEntry<'_>) -> Result<()>) -> Result<()> {
-    walk_in(open(dir)?, dir, visit)
+    let top = openat(AT_FDCWD, dir, LIST, Mode::empty());
+    walk_in(top.context(|| format!("cannot read {}", dir.display()))?, dir, visit)
 }
 
 /// Walks an open directory like [`walk`]; `dir` is only used in messages.
@@ -55,12 +58,22 @@ pub(crate) fn walk_in(
     Walk { base: dir, visit }.on(top, Path::new(""))
 }
 
-/// Opens a directory, but not a symlink to one.
-pub(crate) fn open(dir: &Path) -> Result<OwnedFd> {
-    openat(AT_FDCWD, dir, DIRECTORY, Mode::empty()).context(|| format!("cannot read {}", dir.display()))
+/// Returns the file type bits of `st_mode`.
+pub(crate) fn file_type(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
-const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// Returns the names in a directory, sorted, including names that are not UTF-8.
+pub(super) fn list(dir: &mut Dir) -> nix::Result<Vec<OsString>> {
+    let name = |entry: nix::Result<Entry>| {
+        entry.map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned())
+    };
+    let mut names = dir.iter().map(name).collect::<nix::Result<Vec<_>>>()?;
+    // Every directory lists itself and its parent.
+    names.retain(|name| name != "." && name != "..");
+    names.sort();
+    Ok(names)
+}
 
 struct Walk<'a> {
     base: &'a Path,
@@ -71,7 +84,7 @@ impl Walk<'_> {
     /// The contents of a directory `a` wait until after its sibling `a-b`, because `-` sorts before `/`.
     fn on(&mut self, mut dir: Dir, at: &Path) -> Result<()> {
         let mut waiting: Vec<OsString> = Vec::new();
-        for name in names(&mut dir).context(|| self.cannot_read(at))? {
+        for name in list(&mut dir).context(|| self.cannot_read(at))? {
             while let Some(inner) = waiting.pop_if(|inner| comes_before(inner, &name)) {
                 self.into(&dir, at, &inner)?;
             }
@@ -95,7 +108,7 @@ impl Walk<'_> {
 
     fn into(&mut self, dir: &Dir, at: &Path, name: &OsStr) -> Result<()> {
         let path = at.join(name);
-        let inner = Dir::openat(dir, name, DIRECTORY, Mode::empty()).context(|| self.cannot_read(&path))?;
+        let inner = Dir::openat(dir, name, LIST, Mode::empty()).context(|| self.cannot_read(&path))?;
         self.on(inner, &path)
     }
 
@@ -107,17 +120,4 @@ impl Walk<'_> {
 /// Whether the contents of the directory `inner` come before its sibling `name`.
 fn comes_before(inner: &OsStr, name: &OsStr) -> bool {
     inner.as_bytes().iter().chain(b"/").lt(name.as_bytes())
-}
-
-fn names(dir: &mut Dir) -> nix::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
 }

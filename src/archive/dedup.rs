@@ -5,11 +5,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use blake3::Hasher;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::unistd::linkat;
@@ -17,7 +15,8 @@ use rustix::fs::ioctl_ficlone;
 
 use super::writer::FileSlot;
 use crate::error::Result;
-use crate::tree::{CHUNK, Node, Sum, TreeEntry};
+use crate::fs::{Owner, file_type};
+use crate::tree::{CHUNK, Node, Sum, TreeEntry, hash};
 
 /// The digest of a zip entry's packed data, and the digest of the unpacked file.
 pub type PackedSum = (Sum, Sum);
@@ -42,7 +41,7 @@ pub fn can_share_blocks(from: &File, to: &File) -> bool {
 pub struct BaseRelease {
     release: OwnedFd,
     sharing: Sharing,
-    files: HashMap<Sum, Twin>,
+    files: HashMap<Sum, BaseFile>,
     /// The digests of unpacked files, by the digests of their packed data.
     unpacked: HashMap<Sum, Sum>,
     /// Set once the file system fails to share blocks.
@@ -51,7 +50,7 @@ pub struct BaseRelease {
 }
 
 #[derive(Debug)]
-struct Twin {
+struct BaseFile {
     path: String,
     size: u64,
 }
@@ -60,11 +59,11 @@ impl BaseRelease {
     /// Returns the files in the directory of a release, according to its record.
     #[must_use]
     pub fn new(release: OwnedFd, sharing: Sharing, tree: Vec<TreeEntry>, packed: Vec<PackedSum>) -> Self {
-        let twin = |entry: TreeEntry| match entry.node {
-            Node::File { size, sum } if size > 0 => Some((sum, Twin { path: entry.path, size })),
+        let file = |entry: TreeEntry| match entry.node {
+            Node::File { size, sum } if size > 0 => Some((sum, BaseFile { path: entry.path, size })),
             _ => None,
         };
-        let (files, unpacked) = (tree.into_iter().filter_map(twin).collect(), packed.into_iter().collect());
+        let (files, unpacked) = (tree.into_iter().filter_map(file).collect(), packed.into_iter().collect());
         Self { release, sharing, files, unpacked, off: AtomicBool::new(false), shared: AtomicU64::new(0) }
     }
 
@@ -85,20 +84,21 @@ impl BaseRelease {
         self.unpacked.get(packed).copied()
     }
 
-    /// Creates a file with the digest `sum` by sharing, if the release has one. Returns whether it was created.
+    /// Creates a file with the digest `sum` as a clone or a hard link, if the release has one. Returns whether it was
+    /// created.
     ///
     /// # Errors
     /// Returns an error if the file cannot be created or completed.
-    pub fn share(&self, sum: Sum, slot: &FileSlot, mode: u32, mtime: Option<u64>) -> Result<bool> {
+    pub fn clone_or_link(&self, sum: Sum, slot: &FileSlot) -> Result<bool> {
         if self.off.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let Some((file, before)) = self.files.get(&sum).and_then(|twin| self.same(twin, sum)) else {
+        let Some((file, before)) = self.files.get(&sum).and_then(|file| self.same(file, sum)) else {
             return Ok(false);
         };
         let done = match self.sharing {
-            Sharing::Blocks => self.clone_blocks(&file, &before, slot, mode, mtime)?,
-            Sharing::Links => link(&file, &before, slot, mode),
+            Sharing::Blocks => self.clone_blocks(&file, &before, slot)?,
+            Sharing::Links => link(&file, &before, slot),
         };
         if done {
             self.count(u64::try_from(before.st_size).unwrap_or_default());
@@ -111,18 +111,18 @@ impl BaseRelease {
     ///
     /// # Errors
     /// Returns an error if the file cannot be created.
-    pub fn clone_or_link(&self, slot: &FileSlot, mode: u32, size: u64) -> Result<Option<File>> {
+    pub fn clone_by_path(&self, slot: &FileSlot, size: u64) -> Result<Option<File>> {
         if self.sharing != Sharing::Blocks || self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let below = slot.path().split_once('/').map(|(_, below)| below);
-        let candidates = below.into_iter().chain([slot.path()]);
+        let below = slot.path.split_once('/').map(|(_, below)| below);
+        let candidates = below.into_iter().chain([slot.path.as_str()]);
         let fits = |stat: &FileStat| u64::try_from(stat.st_size) == Ok(size);
         let Some((from, _)) = candidates.filter_map(|path| self.open(path)).find(|(_, stat)| fits(stat))
         else {
             return Ok(None);
         };
-        let file = slot.create(mode)?;
+        let file = slot.create()?;
         let cloned = ioctl_ficlone(&file, &from).is_ok() && fstat(&file).is_ok_and(|stat| fits(&stat));
         if cloned { Ok(Some(file)) } else { slot.remove().map(|()| None) }
     }
@@ -140,42 +140,28 @@ impl BaseRelease {
         let how = OpenHow::new().flags(flags).resolve(resolve);
         let file = File::from(openat2(&self.release, path, how).ok()?);
         let stat = fstat(&file).ok()?;
-        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-        (kind == SFlag::S_IFREG).then_some((file, stat))
+        (file_type(&stat) == SFlag::S_IFREG).then_some((file, stat))
     }
 
     /// Returns the file and its status before it was read, or `None` if it does not match its record.
-    fn same(&self, twin: &Twin, sum: Sum) -> Option<(File, FileStat)> {
-        let (mut file, before) = self.open(&twin.path)?;
-        if u64::try_from(before.st_size) != Ok(twin.size) {
+    fn same(&self, recorded: &BaseFile, sum: Sum) -> Option<(File, FileStat)> {
+        let (mut file, before) = self.open(&recorded.path)?;
+        if u64::try_from(before.st_size) != Ok(recorded.size) {
             return None;
         }
-        let most = usize::try_from(twin.size).unwrap_or(CHUNK).min(CHUNK);
-        let (mut buffer, mut hash) = (vec![0; most], Hasher::new());
-        loop {
-            match file.read(&mut buffer).ok()? {
-                0 => break,
-                n => hash.update(&buffer[..n]),
-            };
-        }
-        (Sum::of(&hash) == sum).then_some((file, before))
+        let most = usize::try_from(recorded.size).unwrap_or(CHUNK).min(CHUNK);
+        let (_, found) = hash(&mut file, most, &mut |_| Ok(())).ok()?;
+        (found == sum).then_some((file, before))
     }
 
-    fn clone_blocks(
-        &self,
-        from: &File,
-        before: &FileStat,
-        slot: &FileSlot,
-        mode: u32,
-        mtime: Option<u64>,
-    ) -> Result<bool> {
-        let file = slot.create(mode)?;
+    fn clone_blocks(&self, from: &File, before: &FileStat, slot: &FileSlot) -> Result<bool> {
+        let file = slot.create()?;
         let cloned = ioctl_ficlone(&file, from);
         if cloned.is_err() {
             self.off.store(true, Ordering::Relaxed);
         }
         if cloned.is_ok() && is_unchanged(from, before) {
-            return slot.keep(&file, mode, mtime).map(|()| true);
+            return slot.keep(&file).map(|()| true);
         }
         slot.remove().map(|()| false)
     }
@@ -188,12 +174,12 @@ fn is_unchanged(file: &File, before: &FileStat) -> bool {
 
 /// Links exactly the file that was read, by its descriptor. The link has the same mode and owner, so they must match.
 /// Its time may differ.
-fn link(file: &File, before: &FileStat, slot: &FileSlot, mode: u32) -> bool {
-    let owned = slot.owner().is_none_or(|owner| (owner.uid, owner.gid) == (before.st_uid, before.st_gid));
-    if before.st_mode & 0o7777 != mode || !owned {
+fn link(file: &File, before: &FileStat, slot: &FileSlot) -> bool {
+    let owned = slot.owner.is_none_or(|owner| owner == Owner::of(before));
+    if before.st_mode & 0o7777 != slot.mode || !owned {
         return false;
     }
     let this = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let linked = linkat(AT_FDCWD, this.as_str(), slot.parent(), slot.name(), AtFlags::AT_SYMLINK_FOLLOW);
+    let linked = linkat(AT_FDCWD, this.as_str(), &*slot.parent, slot.name(), AtFlags::AT_SYMLINK_FOLLOW);
     linked.is_ok()
 }

@@ -5,31 +5,24 @@
 //! Only the owner's mode bits count: all users get the owner's read and execute bits, so that the umask does not
 //! change the archive.
 
-mod fail_fast;
-mod source;
-mod tarred;
-mod zipped;
+mod sink;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use flate2::{Compression, GzBuilder};
 use nix::sys::stat::SFlag;
 
-use self::source::Source;
-use self::tarred::Tarred;
-use self::zipped::Zipped;
+use self::sink::{DEFLATE_LEVEL, Sink, TarSink, ZipSink};
 use crate::error::{Context, Error, Result};
+use crate::fs::{WalkEntry, walk};
 use crate::naming::ArchiveFormat;
 use crate::progress::Count;
-use crate::walk::{WalkEntry, walk};
 
 /// The zstd level: the highest before it becomes slow. For releases of 120 and 250 MB, level 19 is an eighth smaller
 /// but takes more than twenty times as long.
 const ZSTD_LEVEL: i32 = 12;
-/// The deflate level: the highest.
-const DEFLATE_LEVEL: u32 = 9;
 /// The operating system in a gzip header: unknown (RFC 1952).
 const GZIP_UNKNOWN: u8 = 255;
 
@@ -44,13 +37,6 @@ pub struct Recipe<'a> {
     pub time: u64,
 }
 
-/// Receives the entries of a new archive, in order.
-trait Sink {
-    fn directory(&mut self, path: &str, mode: u32) -> io::Result<()>;
-    fn symlink(&mut self, path: &str, target: &str) -> io::Result<()>;
-    fn file(&mut self, path: &str, mode: u32, source: &mut Source<'_, '_>) -> io::Result<()>;
-}
-
 /// Packs the contents of the directory `from` into `to`, an empty file that is open for writing. The caller must
 /// refuse contents that no release may have. `count` receives the number of bytes read.
 ///
@@ -61,18 +47,18 @@ pub fn pack(from: &Path, to: File, recipe: Recipe<'_>, count: &mut Count<'_>) ->
     let whole = || "cannot write the archive";
     let mut out = match recipe.format {
         ArchiveFormat::Zip => {
-            let mut sink = Zipped::new(to, recipe.time)?;
+            let mut sink = ZipSink::new(to, recipe.time)?;
             fill(from, recipe.top, &mut sink, count)?;
             sink.finish().context(whole)?
         }
         ArchiveFormat::TarGz => {
             let gzip = GzBuilder::new().mtime(0).operating_system(GZIP_UNKNOWN);
-            let mut sink = Tarred::new(gzip.write(to, Compression::new(DEFLATE_LEVEL)), recipe.time);
+            let mut sink = TarSink::new(gzip.write(to, Compression::new(DEFLATE_LEVEL)), recipe.time);
             fill(from, recipe.top, &mut sink, count)?;
             sink.finish().and_then(flate2::write::GzEncoder::finish).context(whole)?
         }
         ArchiveFormat::TarZst => {
-            let mut sink = Tarred::new(zstd(to).context(whole)?, recipe.time);
+            let mut sink = TarSink::new(zstd(to).context(whole)?, recipe.time);
             fill(from, recipe.top, &mut sink, count)?;
             sink.finish().and_then(zstd::Encoder::finish).context(whole)?
         }
@@ -109,7 +95,7 @@ fn add(found: &WalkEntry<'_>, top: &str, sink: &mut dyn Sink, count: &mut Count<
         SFlag::S_IFDIR => sink.directory(&path, shared(found.stat.st_mode | 0o500)),
         SFlag::S_IFREG => {
             let mut source = Source::open(found, count)?;
-            let added = sink.file(&path, shared(found.stat.st_mode | 0o400), &mut source);
+            let added = sink.file(&path, shared(found.stat.st_mode | 0o400), source.size, &mut source);
             added.and_then(|()| source.finish())
         }
         SFlag::S_IFLNK => {
@@ -126,6 +112,56 @@ fn add(found: &WalkEntry<'_>, top: &str, sink: &mut dyn Sink, count: &mut Count<
 fn shared(mode: u32) -> u32 {
     let others = mode & 0o500;
     mode & 0o700 | others >> 3 | others >> 6
+}
+
+/// A file to be packed.
+pub struct Source<'a, 'w> {
+    file: File,
+    /// Its size in bytes.
+    pub size: u64,
+    left: u64,
+    count: &'a mut Count<'w>,
+}
+
+impl<'a, 'w> Source<'a, 'w> {
+    /// Opens a file of a walk. `count` receives the number of bytes read.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be opened.
+    pub fn open(found: &WalkEntry<'_>, count: &'a mut Count<'w>) -> Result<Self> {
+        let file = found.open().context(|| "cannot open it")?;
+        let size = file.metadata().context(|| "cannot inspect it")?.len();
+        Ok(Self { file, size, left: size, count })
+    }
+
+    /// Checks that the whole file was read.
+    ///
+    /// # Errors
+    /// Returns an error if the file became shorter or longer meanwhile.
+    pub fn finish(mut self) -> io::Result<()> {
+        let more = self.file.read(&mut [0])?;
+        if self.left == 0 && more == 0 { Ok(()) } else { Err(changed()) }
+    }
+}
+
+impl Read for Source<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let n = self.file.read(&mut buffer[..most])?;
+        if n == 0 {
+            return Err(changed());
+        }
+        self.left -= n as u64;
+        self.count.pass(n as u64).map_err(io::Error::other)?;
+        Ok(n)
+    }
+}
+
+fn changed() -> io::Error {
+    io::Error::other("it was changed while it was packed")
 }
 
 #[cfg(test)]

@@ -1,10 +1,5 @@
 //! Reads the entries of a zip in the order in which they lie in the file, with nothing between them.
 
-mod directory;
-mod eocd;
-mod le_fields;
-mod central_entry;
-
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -12,16 +7,13 @@ use std::io::{BufReader, Read};
 use blake3::Hasher;
 use nix::sys::stat::SFlag;
 
-use self::central_entry::{CentralEntry, LOCAL_SIZE};
-use self::directory::Directory;
-use super::entry::{EntryType, RawEntry};
-use super::extractor::Extractor;
-use super::fault::{corrupt, damaged};
-use super::inflate::{Inflater, PackedData};
-use super::input::{Input, InputDigest, drain, read_ahead};
-use super::path::{PATH_MAX, violation};
-use super::progress_meter::ProgressMeter;
-use super::workers::{BATCH, Workers};
+use super::zip_directory::Directory;
+use super::zip_record::{CentralEntry, LOCAL_SIZE};
+use super::{EntryType, RawEntry};
+use crate::archive::input::{Input, InputDigest, ProgressMeter, corrupt, damaged, drain, read_ahead};
+use crate::archive::rules::{PATH_MAX, violation};
+use crate::archive::unpack::{Inflater, PackedData};
+use crate::archive::workers::{BATCH, Workers};
 use crate::error::{Error, Result};
 use crate::tree::Sum;
 
@@ -37,24 +29,17 @@ const SHORT_MAX: u64 = 64 << 10;
 /// # Errors
 /// Returns a `Refused` error if the archive is damaged, encrypted or ambiguous, or has an entry of a kind that no
 /// release has. Also returns the errors of the extractor.
-pub fn read(
-    file: &File,
-    length: u64,
-    ledger: &InputDigest<'_>,
-    workers: &mut Workers,
-    meter: &mut ProgressMeter<'_>,
-    extractor: &mut Extractor<'_>,
-) -> Result<()> {
-    let directory = Directory::read(file, length, &mut |count| extractor.expect(count))?;
-    let mut reader = Reader { file, input: Input::new(file, ledger).buffered(), at: 0 };
-    reader.entries(directory.entries, directory.start, workers, meter, extractor)?;
+pub fn read(file: &File, length: u64, digest: &InputDigest<'_>, workers: &mut Workers<'_, '_>) -> Result<()> {
+    let directory = Directory::read(file, length, &mut |count| workers.extractor.expect(count))?;
+    let mut reader = Reader { file, input: Input::new(file, digest).buffered(), at: 0 };
+    reader.entries(directory.entries, directory.start, workers)?;
     if reader.at != directory.start {
         return Err(stray());
     }
     let mut hash = Hasher::new();
     drain(&mut reader.input, &mut |bytes| {
         hash.update(bytes);
-        meter.tick()
+        workers.meter.tick()
     })?;
     if Sum::of(&hash) == directory.sum { Ok(()) } else { Err(Error::failed("the archive was changed")) }
 }
@@ -72,54 +57,45 @@ impl Reader<'_, '_> {
         &mut self,
         mut entries: Vec<CentralEntry>,
         end: u64,
-        workers: &mut Workers,
-        meter: &mut ProgressMeter<'_>,
-        extractor: &mut Extractor<'_>,
+        workers: &mut Workers<'_, '_>,
     ) -> Result<()> {
         entries.reverse();
         while let Some(listed) = entries.pop() {
-            meter.tick()?;
+            workers.meter.tick()?;
             // The records of the entries read so far need the memory that these entries used.
             if entries.len().is_multiple_of(SHRINK_EVERY) {
                 entries.shrink_to_fit();
             }
             let end = entries.last().map_or(end, |next| next.at);
-            self.entry(&listed, end, workers, meter, extractor)?;
+            self.entry(&listed, end, workers)?;
         }
         Ok(())
     }
 
     /// Reads one entry. It must end where the next one begins.
-    fn entry(
-        &mut self,
-        listed: &CentralEntry,
-        end: u64,
-        workers: &mut Workers,
-        meter: &mut ProgressMeter<'_>,
-        extractor: &mut Extractor<'_>,
-    ) -> Result<()> {
+    fn entry(&mut self, listed: &CentralEntry, end: u64, workers: &mut Workers<'_, '_>) -> Result<()> {
         let described = self.header(listed, end)?;
-        let (shape, ends_at) = (shape(listed), self.at + listed.packed);
-        let target = if shape == EntryType::Symlink { self.target(listed)? } else { Vec::new() };
+        let (kind, ends_at) = (entry_type(listed), self.at + listed.packed);
+        let target = if kind == EntryType::Symlink { self.target(listed)? } else { Vec::new() };
         let raw = RawEntry {
             name: &listed.name,
-            shape,
+            kind,
             target: &target,
-            size: if shape == EntryType::Symlink { 0 } else { listed.size },
-            mode: mode(listed.mode, shape),
+            size: if kind == EntryType::Symlink { 0 } else { listed.size },
+            mode: mode(listed.mode, kind),
             mtime: None,
         };
-        match extractor.admit(&raw)? {
+        match workers.extractor.admit(&raw)? {
             Some(body) => {
-                let packed = match body.twins() {
-                    Some(_) => self.look_ahead(listed.packing(), meter)?,
+                let packed = match body.base {
+                    Some(_) => self.look_ahead(listed.packing(), workers.meter)?,
                     None => listed.packing(),
                 };
-                workers.file(body, packed, &mut self.input, meter, extractor)?;
+                workers.file(body, packed, &mut self.input)?;
                 self.at += listed.packed;
             }
-            None if shape == EntryType::Directory => drop(self.short(listed)?),
-            None => self.skip(ends_at - self.at, meter)?,
+            None if kind == EntryType::Directory => drop(self.short(listed)?),
+            None => self.skip(ends_at - self.at, workers.meter)?,
         }
         listed.check_described(&self.take(described)?)
     }
@@ -208,7 +184,7 @@ fn stray() -> Error {
     corrupt("it has data between its entries")
 }
 
-fn shape(listed: &CentralEntry) -> EntryType {
+fn entry_type(listed: &CentralEntry) -> EntryType {
     let kind = SFlag::from_bits_truncate(listed.mode & SFlag::S_IFMT.bits());
     match (kind, listed.name.ends_with(b"/")) {
         (kind, true) if kind.is_empty() => EntryType::Directory,
@@ -224,9 +200,9 @@ fn shape(listed: &CentralEntry) -> EntryType {
 }
 
 /// Returns the permission bits. Many writers omit them; the result is then that of a umask of 022.
-fn mode(told: u32, shape: EntryType) -> u32 {
+fn mode(told: u32, kind: EntryType) -> u32 {
     match told & 0o7777 {
-        0 if shape == EntryType::Directory => 0o755,
+        0 if kind == EntryType::Directory => 0o755,
         0 => 0o644,
         mode => mode,
     }
