@@ -94,7 +94,7 @@ pub fn ended_by_file(file: &Path, releases: &Path) -> Result<Option<String>> {
 /// while in use.
 pub fn release_in(releases: &Path, place: &Path) -> Option<Version> {
     match place.strip_prefix(releases).ok()?.components().next()? {
-        Component::Normal(name) => name.to_str()?.trim_end_matches(" (deleted)").parse().ok(),
+        Component::Normal(name) => Version::of_directory(name.to_str()?.trim_end_matches(" (deleted)")),
         _ => None,
     }
 }
