@@ -169,8 +169,8 @@ fn absent(root: &Root, version: &Version) -> Error {
         place.display()
     ))
     .because(Error::refused(format!(
-        "looked for {name}-{version}.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the \
-         version"
+        "looked for {name}-{version}, {name}_{version} and {version}, also with a v before the version or with \
+         -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar"
     )))
     .hint(match nearest(version, &here) {
         Some(near) => format!("copy the archive there, or did you mean {near}?"),
