@@ -21,6 +21,32 @@ pub enum ArchiveFormat {
 /// The common words that mark a version as a pre-release. A number does so too.
 const PRERELEASES: [&str; 8] = ["alpha", "beta", "rc", "pre", "preview", "dev", "snapshot", "nightly"];
 
+/// The endings of files that lie beside an archive.
+const BESIDE: [&str; 3] = [".sha256", ".minisig", ".toml"];
+
+/// The words for other systems in the names of archives.
+const SYSTEMS: [&str; 8] = ["darwin", "macos", "osx", "windows", "win64", "freebsd", "openbsd", "netbsd"];
+
+/// The words for architectures in the names of archives, and what uname(2) calls them.
+const ARCHS: [(&str, &str); 16] = [
+    ("amd64", "x86_64"),
+    ("x64", "x86_64"),
+    ("arm64", "aarch64"),
+    ("aarch64", "aarch64"),
+    ("armv6", "armv7l"),
+    ("armv7", "armv7l"),
+    ("armv7l", "armv7l"),
+    ("armhf", "armv7l"),
+    ("386", "i686"),
+    ("i386", "i686"),
+    ("i586", "i686"),
+    ("i686", "i686"),
+    ("ppc64le", "ppc64le"),
+    ("ppc64el", "ppc64le"),
+    ("s390x", "s390x"),
+    ("riscv64", "riscv64"),
+];
+
 const ENDINGS: [(&str, ArchiveFormat); 6] = [
     (".zip", ArchiveFormat::Zip),
     (".tar.gz", ArchiveFormat::TarGz),
@@ -69,6 +95,44 @@ pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
     let ends = rest.match_indices(['.', '-', '_', '+']).map(|(at, _)| at).chain([rest.len()]);
     let mut candidates = ends.map(|end| rest.split_at(end));
     candidates.find_map(|(version, suffix)| version.parse().ok().filter(|_| !continues(version, suffix)))
+}
+
+/// Returns why a file whose name contains the text of a version is not an archive of it; `None` if the name does not
+/// contain it, or if the file is not meant as an archive.
+#[must_use]
+pub fn near_miss(file_name: &str, product: Option<&str>, version: &Version) -> Option<String> {
+    if !file_name.contains(&version.to_string()) || BESIDE.iter().any(|ending| file_name.ends_with(ending)) {
+        return None;
+    }
+    if ArchiveFormat::split(file_name).is_none() {
+        return Some("its name does not end like that of an archive".to_owned());
+    }
+    Some(match (version_of(file_name, product), product) {
+        (Some(read), _) => format!("it is an archive of {read}"),
+        (None, Some(product)) if version_of(file_name, None).is_some() => {
+            format!("its name does not begin with {product}")
+        }
+        (None, _) => "its name contains no version that ends there".to_owned(),
+    })
+}
+
+/// Returns the platform for which an archive is made, according to the words after the version in its name, if that is
+/// not Linux on `arch`, which is named as uname(2) names it.
+#[must_use]
+pub fn other_platform(file_name: &str, product: Option<&str>, arch: &str) -> Option<&'static str> {
+    let version = version_of(file_name, product)?.to_string();
+    let (stem, _) = ArchiveFormat::split(file_name)?;
+    let suffix = after_product(stem, product)?.strip_prefix(&version)?.to_ascii_lowercase();
+    let suffix = suffix.replace("x86_64", "amd64");
+    let words: Vec<&str> = suffix.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let system = SYSTEMS.iter().find(|system| words.contains(*system));
+    let archs: Vec<&str> =
+        ARCHS.iter().filter(|(word, _)| words.contains(word)).map(|(_, arch)| *arch).collect();
+    // A 64-bit host may run programs of its 32-bit predecessor.
+    let runs =
+        |made: &&str| *made == arch || [("i686", "x86_64"), ("armv7l", "aarch64")].contains(&(made, arch));
+    let foreign = archs.first().filter(|_| !archs.iter().any(|made| runs(&made)));
+    system.or(foreign).copied()
 }
 
 /// Checks that the file name is read as this release, both with and without knowledge of the product.
@@ -218,6 +282,39 @@ mod tests {
         ];
         for (file, expected) in table {
             assert_eq!(version_of(file, None).map(|v| v.to_string()).as_deref(), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn near_misses_have_reasons() {
+        let near = |file: &str, version: &str| near_miss(file, Some("emqx"), &version.parse().unwrap());
+        let why = |text: &str| Some(text.to_owned());
+        assert_eq!(near("emqx-5.0.10.zip", "5.0.1"), why("it is an archive of 5.0.10"));
+        assert_eq!(near("emqx-5.0.1-rc.1.zip", "5.0.1"), why("it is an archive of 5.0.1-rc.1"));
+        assert_eq!(near("emqx-enterprise-5.0.1.zip", "5.0.1"), why("its name does not begin with emqx"));
+        assert_eq!(near("emqx-5.0.1.rar", "5.0.1"), why("its name does not end like that of an archive"));
+        assert_eq!(near("emqx-5.0.1a.zip", "5.0.1"), why("its name contains no version that ends there"));
+        for other in ["emqx-4.4.0.zip", "emqx-5.0.1.zip.sha256", "emqx-5.0.1.zip.minisig", "paths.toml"] {
+            assert_eq!(near(other, "5.0.1"), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn platform_is_read_from_file_name() {
+        for (file, x86, arm) in [
+            ("a-1.0.0.zip", None, None),
+            ("a-1.0.0-linux-amd64.zip", None, Some("x86_64")),
+            ("a-1.0.0.linux-x86_64.zip", None, Some("x86_64")),
+            ("a-v1.0.0_linux_arm64.zip", Some("aarch64"), None),
+            ("a-1.0.0-armv7.zip", Some("armv7l"), None),
+            ("a-1.0.0-i386.zip", None, Some("i686")),
+            ("a-1.0.0-darwin-arm64.zip", Some("darwin"), Some("darwin")),
+            ("a-1.0.0-universal-amd64-arm64.zip", None, None),
+            ("windows-exporter-1.0.0-amd64.zip", None, Some("x86_64")),
+            ("a-1.0.0-s390x.zip", Some("s390x"), Some("s390x")),
+        ] {
+            assert_eq!(other_platform(file, None, "x86_64"), x86, "{file}");
+            assert_eq!(other_platform(file, None, "aarch64"), arm, "{file}");
         }
     }
 
