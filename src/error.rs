@@ -83,6 +83,14 @@ impl Error {
         self
     }
 
+    /// Adds causes, each of which is shown as the cause of the one before it.
+    #[must_use]
+    pub fn because_all(self, causes: impl IntoIterator<Item = Self>) -> Self {
+        let causes: Vec<Self> = causes.into_iter().collect();
+        let chained = causes.into_iter().rev().reduce(|later, error| error.because(later));
+        chained.into_iter().fold(self, Self::because)
+    }
+
     /// Adds a hint of one actionable sentence.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

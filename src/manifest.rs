@@ -191,7 +191,6 @@ fn kind(wanted: &str) -> &str {
         "a sequence" => "a list",
         "a map" => "a table",
         "a boolean" => "true or false",
-        "semver version" => "a version or a range",
         name if name.starts_with("struct ") => "a table",
         other => other,
     }
@@ -227,7 +226,7 @@ mod tests {
             ("data = {writes = 'x'}", "string \"x\", expected a whole number"),
             ("data = {writes = -1}", "integer `-1`, expected a whole number"),
             ("files = {immutable = 1}", "integer `1`, expected true or false"),
-            ("upgrade = {from = [1]}", "integer `1`, expected a version or a range"),
+            ("upgrade = {from = [1]}", "integer `1`, expected a string"),
         ] {
             let text = format!("name='a'\nversion='1.0.0'\n{value}\n");
             let error = Manifest::parse(MANIFEST, &text).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The file names of archives, NAME-VERSION[-ANYTHING].zip and other formats, and the release that each name denotes.
+//! The file names of archives, such as NAME-VERSION.zip, and the release that each name denotes.
 
 use crate::error::{Error, Result};
 use crate::version::Version;
@@ -21,6 +21,32 @@ pub enum ArchiveFormat {
 /// The common words that mark a version as a pre-release. A number does so too.
 const PRERELEASES: [&str; 8] = ["alpha", "beta", "rc", "pre", "preview", "dev", "snapshot", "nightly"];
 
+/// The endings of files that lie beside an archive.
+const BESIDE: [&str; 3] = [".sha256", ".minisig", ".toml"];
+
+/// The words for other systems in the names of archives.
+const SYSTEMS: [&str; 8] = ["darwin", "macos", "osx", "windows", "win64", "freebsd", "openbsd", "netbsd"];
+
+/// The words for architectures in the names of archives, and what uname(2) calls them.
+const ARCHS: [(&str, &str); 16] = [
+    ("amd64", "x86_64"),
+    ("x64", "x86_64"),
+    ("arm64", "aarch64"),
+    ("aarch64", "aarch64"),
+    ("armv6", "armv7l"),
+    ("armv7", "armv7l"),
+    ("armv7l", "armv7l"),
+    ("armhf", "armv7l"),
+    ("386", "i686"),
+    ("i386", "i686"),
+    ("i586", "i686"),
+    ("i686", "i686"),
+    ("ppc64le", "ppc64le"),
+    ("ppc64el", "ppc64le"),
+    ("s390x", "s390x"),
+    ("riscv64", "riscv64"),
+];
+
 const ENDINGS: [(&str, ArchiveFormat); 6] = [
     (".zip", ArchiveFormat::Zip),
     (".tar.gz", ArchiveFormat::TarGz),
@@ -37,26 +63,28 @@ impl ArchiveFormat {
         ENDINGS.iter().find(|(_, format)| *format == self).map_or("", |(ending, _)| ending)
     }
 
-    /// Splits a file name into its stem and the format of its suffix; `None` if the suffix is not known.
+    /// Splits a file name into its stem and the format of its suffix, in any case; `None` if the suffix is not known.
     #[must_use]
     pub fn split(file_name: &str) -> Option<(&str, Self)> {
-        ENDINGS.iter().find_map(|(ending, format)| Some((file_name.strip_suffix(ending)?, *format)))
+        let split = |ending: &str| file_name.split_at_checked(file_name.len().checked_sub(ending.len())?);
+        ENDINGS.iter().find_map(|(ending, format)| {
+            let (stem, end) = split(ending)?;
+            end.eq_ignore_ascii_case(ending).then_some((stem, *format))
+        })
     }
 }
 
 /// Returns whether an archive of this file name holds `version` of `product`, or of any product if that is `None`.
 ///
-/// Any suffix may follow the version (`-otp24-el8-amd64`), unless it makes a different version: 5.0.1 is not taken
-/// from `emqx-5.0.10.zip` or `emqx-5.0.1-rc.1.zip`, and 7.2.4 is not taken from `redis-7.2.4-52.tar`.
+/// The name is NAME-VERSION, `NAME_VERSION` or VERSION, each also with a `v` before the version. Any suffix may follow
+/// the version (`.linux-amd64`, `-otp24-el8`), unless it makes a different version: 5.0.1 is not taken from
+/// `emqx-5.0.10.zip`, `emqx-5.0.1.2.zip` or `emqx-5.0.1-rc.1.zip`, and 7.2.4 is not taken from `redis-7.2.4-52.tar`.
 #[must_use]
 pub fn holds(file_name: &str, product: Option<&str>, version: &Version) -> bool {
-    let Some((stem, _)) = ArchiveFormat::split(file_name) else { return false };
-    let Some(rest) = after_product(stem, product) else { return false };
-    match rest.strip_prefix(&version.to_string()) {
-        Some("") => true,
-        Some(suffix) => suffix.strip_prefix('-').is_some_and(|s| !s.is_empty() && !is_prerelease(s)),
-        None => false,
-    }
+    let version = version.to_string();
+    let rest = ArchiveFormat::split(file_name).and_then(|(stem, _)| after_product(stem, product));
+    let suffix = rest.and_then(|rest| rest.strip_prefix(&version));
+    suffix.is_some_and(|suffix| !continues(&version, suffix))
 }
 
 /// Returns the version in a file name: the shortest for which [`holds`] is true; `None` if there is none.
@@ -64,8 +92,47 @@ pub fn holds(file_name: &str, product: Option<&str>, version: &Version) -> bool 
 pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
     let (stem, _) = ArchiveFormat::split(file_name)?;
     let rest = after_product(stem, product)?;
-    let ends = rest.match_indices('-').map(|(at, _)| at).chain([rest.len()]);
-    ends.filter_map(|end| rest[..end].parse::<Version>().ok()).find(|v| holds(file_name, product, v))
+    let ends = rest.match_indices(['.', '-', '_', '+']).map(|(at, _)| at).chain([rest.len()]);
+    let mut candidates = ends.map(|end| rest.split_at(end));
+    candidates.find_map(|(version, suffix)| version.parse().ok().filter(|_| !continues(version, suffix)))
+}
+
+/// Returns why a file whose name contains the text of a version is not an archive of it; `None` if the name does not
+/// contain it, or if the file is not meant as an archive.
+#[must_use]
+pub fn near_miss(file_name: &str, product: Option<&str>, version: &Version) -> Option<String> {
+    if !file_name.contains(&version.to_string()) || BESIDE.iter().any(|ending| file_name.ends_with(ending)) {
+        return None;
+    }
+    if ArchiveFormat::split(file_name).is_none() {
+        return Some("its name does not end like that of an archive".to_owned());
+    }
+    Some(match (version_of(file_name, product), product) {
+        (Some(read), _) => format!("it is an archive of {read}"),
+        (None, Some(product)) if version_of(file_name, None).is_some() => {
+            format!("its name does not begin with {product}")
+        }
+        (None, _) => "its name contains no version that ends there".to_owned(),
+    })
+}
+
+/// Returns the platform for which an archive is made, according to the words after the version in its name, if that is
+/// not Linux on `arch`, which is named as uname(2) names it.
+#[must_use]
+pub fn other_platform(file_name: &str, product: Option<&str>, arch: &str) -> Option<&'static str> {
+    let version = version_of(file_name, product)?.to_string();
+    let (stem, _) = ArchiveFormat::split(file_name)?;
+    let suffix = after_product(stem, product)?.strip_prefix(&version)?.to_ascii_lowercase();
+    let suffix = suffix.replace("x86_64", "amd64");
+    let words: Vec<&str> = suffix.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let system = SYSTEMS.iter().find(|system| words.contains(*system));
+    let archs: Vec<&str> =
+        ARCHS.iter().filter(|(word, _)| words.contains(word)).map(|(_, arch)| *arch).collect();
+    // A 64-bit host may run programs of its 32-bit predecessor.
+    let runs =
+        |made: &&str| *made == arch || [("i686", "x86_64"), ("armv7l", "aarch64")].contains(&(made, arch));
+    let foreign = archs.first().filter(|_| !archs.iter().any(runs));
+    system.or(foreign).copied()
 }
 
 /// Checks that the file name is read as this release, both with and without knowledge of the product.
@@ -82,7 +149,7 @@ pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
         let what = format!("{file_name:?} is not the name of an archive of {product} {version}");
         return Err(Error::refused(what).hint(hint));
     }
-    let begin = format!("after the third number of a version, continue with a number or one of {words}");
+    let begin = format!("after the numbers of a version, continue with a number or one of {words}");
     let rename = "give the product a name without a version in it".to_owned();
     for (reader, hint) in [(Some(product), begin), (None, rename)] {
         let read = version_of(file_name, reader);
@@ -95,21 +162,40 @@ pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
     Ok(())
 }
 
+/// Returns the rest of a name from its version on. Without a product, that is the part after a separator that begins
+/// with the most numbers, up to three: a product name may contain a number, but is assumed not to contain more.
 fn after_product<'a>(stem: &'a str, product: Option<&str>) -> Option<&'a str> {
-    match product {
-        Some(product) => stem.strip_prefix(product)?.strip_prefix('-'),
-        None => stem.match_indices('-').map(|(at, _)| &stem[at + 1..]).find(|rest| is_versionlike(rest)),
+    if let Some(product) = product {
+        let rest = stem.strip_prefix(product).and_then(|rest| rest.strip_prefix(['-', '_']));
+        return versionlike(rest.unwrap_or(stem));
+    }
+    let begins = stem.match_indices(['-', '_']).map(|(at, _)| at + 1);
+    let candidates = [0].into_iter().chain(begins).filter_map(|begin| versionlike(&stem[begin..]));
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let numbers = |rest: &&str| rest.split(['.', '-', '_', '+']).take_while(is_number).take(3).count();
+    // `max_by_key` returns the last of several, and the first is meant.
+    candidates.collect::<Vec<_>>().into_iter().rev().max_by_key(numbers)
+}
+
+/// Returns the text without a leading `v` if it begins with a number.
+fn versionlike(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix('v').unwrap_or(text);
+    rest.starts_with(|c: char| c.is_ascii_digit()).then_some(rest)
+}
+
+/// Returns whether the text after a version in a name makes it a different version.
+fn continues(version: &str, suffix: &str) -> bool {
+    let Some(separator) = suffix.chars().next() else { return false };
+    let rest = &suffix[separator.len_utf8()..];
+    match separator {
+        _ if rest.is_empty() => true,
+        '.' => rest.starts_with(|c: char| c.is_ascii_digit()) || version.contains('-') && is_prerelease(rest),
+        '-' | '_' => is_prerelease(rest),
+        _ => true,
     }
 }
 
-/// Whether the text begins with three numbers separated by dots. A product name is assumed not to contain such text.
-fn is_versionlike(text: &str) -> bool {
-    let core = text.split(['-', '+']).next().unwrap_or_default();
-    let numbers: Vec<&str> = core.split('.').collect();
-    numbers.len() == 3 && numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// Whether the suffix after a version and a hyphen denotes a pre-release or a build.
+/// Whether the suffix after a version and a separator denotes a pre-release or a build number.
 fn is_prerelease(suffix: &str) -> bool {
     let first = suffix.split(['-', '.', '+', '_']).next().unwrap_or_default().to_ascii_lowercase();
     let word = first.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -138,7 +224,20 @@ mod tests {
             ("emqx-enterprise-5.0.1.zip", "5.0.1", false),
             ("emqx-5.0.1.zip.sha256", "5.0.1", false),
             ("emqx-5.0.1-.zip", "5.0.1", false),
-            ("5.0.1.zip", "5.0.1", false),
+            ("5.0.1.zip", "5.0.1", true),
+            ("v5.0.1.tar.gz", "5.0.1", true),
+            ("emqx-v5.0.1.zip", "5.0.1", true),
+            ("emqx_5.0.1_linux_amd64.ZIP", "5.0.1", true),
+            ("emqx-5.0.1.linux-amd64.Tar.Gz", "5.0.1", true),
+            ("emqx-5.0.1.2.zip", "5.0.1", false),
+            ("emqx-5.0.1_2.zip", "5.0.1", false),
+            ("emqx-5.0.1+a.zip", "5.0.1", false),
+            ("emqx-5.0.1a.zip", "5.0.1", false),
+            ("emqx-5.0.1..zip", "5.0.1", false),
+            ("emqx-24.04.zip", "24.04", true),
+            ("emqx-24.04.zip", "24.4", false),
+            ("emqx-24.04.1.zip", "24.04", false),
+            ("4emqx-5.0.1.zip", "5.0.1", false),
         ];
         for (file, version, expected) in table {
             assert_eq!(holds(file, Some("emqx"), &version.parse().unwrap()), expected, "{file} {version}");
@@ -163,9 +262,59 @@ mod tests {
             ("emqx-5.0.1-rc.1.zip", Some("5.0.1-rc.1")),
             ("emqx.zip", None),
             ("emqx-5.0.1.rar", None),
+            ("prometheus-2.53.0.linux-amd64.tar.gz", Some("2.53.0")),
+            ("prometheus-2.53.0-rc.1.linux-amd64.tar.gz", Some("2.53.0-rc.1")),
+            ("node-v22.1.0-linux-x64.tar.xz", Some("22.1.0")),
+            ("etcd-v3.5.14-linux-amd64.tar.gz", Some("3.5.14")),
+            ("consul_1.18.2_linux_amd64.zip", Some("1.18.2")),
+            ("v1.2.3.tar.gz", Some("1.2.3")),
+            ("1.2.3.tar.gz", Some("1.2.3")),
+            ("jdk-21.0.3_linux-x64_bin.tar.gz", Some("21.0.3")),
+            ("OpenJDK21U-jre_x64_linux_hotspot_21.0.3_9.tar.gz", None),
+            ("emqx-enterprise-5.0.3-otp24.2.1-1-ubuntu20.04-amd64.tar.gz", Some("5.0.3")),
+            ("emqx-5.0.1-otp24-ubuntu22.04-amd64.zip", Some("5.0.1")),
+            ("redislabs-6.4.2-110-rhel8-x86_64.tar", Some("6.4.2-110")),
+            ("weka-4.2.0.142.tar", Some("4.2.0.142")),
+            ("otp_src_26.2.5.2.tar.gz", Some("26.2.5.2")),
+            ("k3s-1.29.4+k3s1.tar.zst", Some("1.29.4+k3s1")),
+            ("app-2024.10.ZIP", Some("2024.10")),
+            ("go1.22.3.linux-amd64.tar.gz", None),
         ];
         for (file, expected) in table {
             assert_eq!(version_of(file, None).map(|v| v.to_string()).as_deref(), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn near_misses_have_reasons() {
+        let near = |file: &str, version: &str| near_miss(file, Some("emqx"), &version.parse().unwrap());
+        let why = |text: &str| Some(text.to_owned());
+        assert_eq!(near("emqx-5.0.10.zip", "5.0.1"), why("it is an archive of 5.0.10"));
+        assert_eq!(near("emqx-5.0.1-rc.1.zip", "5.0.1"), why("it is an archive of 5.0.1-rc.1"));
+        assert_eq!(near("emqx-enterprise-5.0.1.zip", "5.0.1"), why("its name does not begin with emqx"));
+        assert_eq!(near("emqx-5.0.1.rar", "5.0.1"), why("its name does not end like that of an archive"));
+        assert_eq!(near("emqx-5.0.1a.zip", "5.0.1"), why("its name contains no version that ends there"));
+        for other in ["emqx-4.4.0.zip", "emqx-5.0.1.zip.sha256", "emqx-5.0.1.zip.minisig", "paths.toml"] {
+            assert_eq!(near(other, "5.0.1"), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn platform_is_read_from_file_name() {
+        for (file, x86, arm) in [
+            ("a-1.0.0.zip", None, None),
+            ("a-1.0.0-linux-amd64.zip", None, Some("x86_64")),
+            ("a-1.0.0.linux-x86_64.zip", None, Some("x86_64")),
+            ("a-v1.0.0_linux_arm64.zip", Some("aarch64"), None),
+            ("a-1.0.0-armv7.zip", Some("armv7l"), None),
+            ("a-1.0.0-i386.zip", None, Some("i686")),
+            ("a-1.0.0-darwin-arm64.zip", Some("darwin"), Some("darwin")),
+            ("a-1.0.0-universal-amd64-arm64.zip", None, None),
+            ("windows-exporter-1.0.0-amd64.zip", None, Some("x86_64")),
+            ("a-1.0.0-s390x.zip", Some("s390x"), Some("s390x")),
+        ] {
+            assert_eq!(other_platform(file, None, "x86_64"), x86, "{file}");
+            assert_eq!(other_platform(file, None, "aarch64"), arm, "{file}");
         }
     }
 

@@ -22,11 +22,19 @@ const GETCONF_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// Returns an error if the system does not report its architecture.
 pub fn this(free: u64) -> Result<Platform> {
-    let uname = nix::sys::utsname::uname().context(|| "cannot determine the architecture")?;
-    let arch = uname.machine().to_string_lossy().into_owned();
+    let arch = arch()?;
     let text = OS_RELEASE.iter().find_map(|file| host_path::read_text(Path::new(file), LIMIT).ok().flatten());
     let libc = libc(&arch);
     Ok(Platform { arch, os: os(&text.unwrap_or_default()), libc, free })
+}
+
+/// Returns the architecture of this host, as uname(2) names it.
+///
+/// # Errors
+/// Returns an error if the system does not report it.
+pub fn arch() -> Result<String> {
+    let uname = nix::sys::utsname::uname().context(|| "cannot determine the architecture")?;
+    Ok(uname.machine().to_string_lossy().into_owned())
 }
 
 /// Returns whether systemd booted this host (sd_booted(3)); `false` while a container image is built.

@@ -107,7 +107,7 @@ fn path_in_release<'a>(interpreter: &'a str, version: Option<&Version>) -> Optio
     let by_version = || {
         let (dir, path) = interpreter.split_once("/releases/")?.1.split_once('/')?;
         let is_this = |there: Version| version.is_none_or(|version| *version == there);
-        dir.parse().is_ok_and(is_this).then_some(path)
+        Version::of_directory(dir).is_some_and(is_this).then_some(path)
     };
     by_link().or_else(by_version)
 }

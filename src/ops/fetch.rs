@@ -16,9 +16,10 @@ use crate::settings::Share;
 use crate::verify::{self, Signed, VerifiedSignature};
 use crate::version::Version;
 
+use super::archive_file::{ArchiveFile, named_as};
 use super::disk_space::{Reservation, SpaceBudget};
 use super::session::Mode;
-use super::source::{ArchiveFile, ArchiveRequest, ReleaseSource, manifest, named_as, source};
+use super::source::{ArchiveRequest, ReleaseSource, manifest, source};
 
 /// A fetched release, or the findings about it in a dry run.
 #[derive(Default)]

@@ -12,7 +12,7 @@ use crate::lint::{self, Code, FileType, Finding, Release};
 use crate::progress::Progress;
 use crate::tree::Node;
 
-use super::source::ArchiveFile;
+use super::archive_file::ArchiveFile;
 
 /// The name of the top directory under which a directory is checked, as if it were an archive.
 pub(super) const TOP: &str = "release";

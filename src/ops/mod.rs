@@ -1,5 +1,6 @@
 //! The commands. Each takes options and returns a report; none of them prints.
 
+mod archive_file;
 mod boot;
 mod check;
 mod checks;

@@ -220,18 +220,8 @@ pub(super) fn all_or_nothing(target: &Version, mut failed: Vec<Error>) -> Result
         0 => Ok(()),
         1 => Err(failed.remove(0)),
         count => {
-            let as_one = |later: Option<Error>, error: Error| {
-                let first = error.refused_in_one_line("");
-                Some(match later {
-                    Some(later) => first.because(later),
-                    None => first,
-                })
-            };
             let all = Error::refused(format!("cannot switch to {target}: {count} checks failed"));
-            Err(match failed.into_iter().rev().fold(None, as_one) {
-                Some(failed) => all.because(failed),
-                None => all,
-            })
+            Err(all.because_all(failed.iter().map(|error| error.refused_in_one_line(""))))
         }
     }
 }

@@ -1,25 +1,27 @@
 //! Finds the one archive that contains a release, and checks whether a trusted key signed it.
 
-use std::fs::File;
 use std::path::Path;
 
-use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
-use crate::error::{Context, Error, Result};
-use crate::fs::{self as disk, Origin};
+use crate::archive::{ENTRIES_MAX, Limits, Reading};
+use crate::error::{Error, Result};
+use crate::fs::{self as disk, FileKind};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::naming::{self, ArchiveFormat};
-use crate::ownership::Owned;
+use crate::naming;
 use crate::plan::{Item, Step};
-use crate::process;
+use crate::platform;
 use crate::progress::Progress;
 use crate::release::{ReleaseState, Snapshot};
 use crate::root::Root;
-use crate::verify::{self, DIGEST, SIGNATURE};
+use crate::verify;
 use crate::version::{Version, nearest};
 
+use super::archive_file::{ArchiveFile, named_as};
 use super::disk_space::Reservation;
 use super::remove;
 use super::session::Mode;
+
+/// The maximum number of files that a refusal lists because they nearly match.
+const NEAR_MISSES_MAX: usize = 3;
 
 /// Whether to unpack a release again over an installed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +59,6 @@ pub(super) struct ReleaseSource {
     pub archive: ArchiveFile,
     /// The step that discards the installed release first.
     pub first: Option<Step>,
-}
-
-/// A candidate archive.
-pub(super) struct ArchiveFile {
-    pub origin: Origin,
-    /// The path for messages: releases/FILE, or the given path.
-    pub shown: String,
-    pub file_name: String,
-    format: ArchiveFormat,
 }
 
 /// Returns the source of a release; `None` if the installed release stays.
@@ -147,7 +140,13 @@ fn differing(
     Ok(candidates.first().map(|candidate| candidate.shown.clone()))
 }
 
-fn the_one(root: &Root, version: &Version, mut candidates: Vec<ArchiveFile>) -> Result<ArchiveFile> {
+/// Returns the only candidate for this host.
+fn the_one(root: &Root, version: &Version, candidates: Vec<ArchiveFile>) -> Result<ArchiveFile> {
+    let arch = platform::arch()?;
+    let product = root.settings().name.as_deref();
+    let other = |candidate: &ArchiveFile| naming::other_platform(&candidate.file_name, product, &arch);
+    let (foreign, mut candidates): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|candidate| other(candidate).is_some());
     match (candidates.pop(), candidates.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
@@ -155,22 +154,39 @@ fn the_one(root: &Root, version: &Version, mut candidates: Vec<ArchiveFile>) -> 
             Err(Error::refused(format!("more than one archive contains {version}: {}", all.join(", ")))
                 .hint("keep one of them, or name it: `tenure unpack FILE`"))
         }
-        (None, _) => Err(absent(root, version)),
+        (None, _) => match foreign.first().and_then(|first| Some((first, other(first)?))) {
+            Some((first, made_for)) => Err(Error::refused(format!(
+                "{} is for {made_for}, and this host is Linux on {arch}",
+                first.shown
+            ))
+            .hint(format!("get the archive of {version} for this host from its vendor"))),
+            None => Err(absent(root, version)),
+        },
     }
 }
 
 fn absent(root: &Root, version: &Version) -> Error {
-    let name = root.settings().name.as_deref().unwrap_or("NAME");
+    let product = root.settings().name.as_deref();
+    let name = product.unwrap_or("NAME");
     let place = root.releases();
     let here: Vec<Version> = root.archived().unwrap_or_default().into_iter().chain(installed(root)).collect();
+    let looked = Error::refused(format!(
+        "looked for {name}-{version}, {name}_{version} and {version}, also with a v before the version or with \
+         -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar"
+    ));
+    let near = |file: String| {
+        let why = naming::near_miss(&file, product, version)?;
+        Some(Error::refused(format!("releases/{file} does not match: {why}")))
+    };
+    let mut files = disk::names(&place).unwrap_or_default();
+    files.retain(|file| matches!(disk::standing(&place.join(file)), Ok(FileKind::File)));
+    files.sort();
+    let misses = files.into_iter().filter_map(near).take(NEAR_MISSES_MAX);
     Error::refused(format!(
         "release {version} is not installed, and no archive of it is in {}",
         place.display()
     ))
-    .because(Error::refused(format!(
-        "looked for {name}-{version}.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the \
-         version"
-    )))
+    .because_all([looked].into_iter().chain(misses))
     .hint(match nearest(version, &here) {
         Some(near) => format!("copy the archive there, or did you mean {near}?"),
         None => "copy the archive there; run `tenure versions` to see the installed releases".to_owned(),
@@ -199,69 +215,6 @@ pub(super) fn manifest(
             .hint("the archive is misnamed or misbuilt: get it again from its vendor")),
         None => Ok(Some(manifest)),
     }
-}
-
-impl ArchiveFile {
-    fn beside(root: &Root, file: String) -> Self {
-        let format = ArchiveFormat::split(&file).map_or(ArchiveFormat::Zip, |(_, format)| format);
-        Self {
-            origin: Origin::Inside(root.releases().join(&file)),
-            shown: format!("releases/{file}"),
-            file_name: file,
-            format,
-        }
-    }
-
-    /// Creates a candidate from an archive at any path.
-    pub fn given(path: &Path) -> Result<Self> {
-        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (_, format) = ArchiveFormat::split(&file_name).ok_or_else(|| no_archive(path))?;
-        disk::resolve(path)?;
-        let origin = Origin::Outside(path.to_owned());
-        Ok(Self { origin, shown: path.display().to_string(), file_name, format })
-    }
-
-    pub fn open(&self) -> Result<Archive> {
-        Archive::of(self.origin.open()?, self.origin.path(), self.format)
-    }
-
-    /// Opens the archive to install it in this root. As user root, Tenure installs only files of root or of this
-    /// root's owner.
-    ///
-    /// # Errors
-    /// Returns a `Refused` error if the archive, its digest or its signature belongs to another user, or is writable
-    /// by one.
-    pub fn open_to_install(&self, root: &Root) -> Result<Archive> {
-        let file = self.origin.open()?;
-        check_owner(root, &file, &self.origin)?;
-        for beside in [DIGEST, SIGNATURE].map(|ending| self.origin.beside(ending)) {
-            // A file that cannot be opened is reported when it is read.
-            beside.open().map_or(Ok(()), |file| check_owner(root, &file, &beside))?;
-        }
-        Archive::of(file, self.origin.path(), self.format)
-    }
-}
-
-fn check_owner(root: &Root, file: &File, origin: &Origin) -> Result<()> {
-    if disk::effective_uid() != 0 {
-        return Ok(());
-    }
-    let (owned, path) = (Owned::of(file, origin.path())?, origin.display());
-    if owned.uid != 0 && owned.uid != root.owner().uid {
-        return Err(Error::refused(format!(
-            "cannot install {path} as root: it belongs to {}, who is neither root nor the owner of the root",
-            process::user_name(owned.uid)
-        ))
-        .hint(format!("check that this is the file to install, then run `chown root {path}`")));
-    }
-    owned.not_shared().context(|| format!("cannot install {path} as root"))
-}
-
-fn no_archive(path: &Path) -> Error {
-    Error::refused(format!(
-        "{} is not an archive: its name must end in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar",
-        path.display()
-    ))
 }
 
 /// Returns the manifest in the only archive of a release in releases/.
@@ -361,20 +314,4 @@ fn unsigned(root: &Root, version: &Version) -> Error {
          {version}`",
         root.releases().display()
     ))
-}
-
-/// Refuses a signed archive that was renamed: it could bring back a release that was abandoned for a reason.
-pub(super) fn named_as(
-    root: &Root,
-    version: &Version,
-    candidate: &ArchiveFile,
-    signed_as: Option<String>,
-) -> Result<()> {
-    match signed_as {
-        Some(name) if !naming::holds(&name, root.settings().name.as_deref(), version) => Err(Error::refused(
-            format!("{} was signed as {}, which is not {version}", candidate.shown, name.escape_debug()),
-        )
-        .hint("the archive was renamed: get the one of this version from the vendor")),
-        _ => Ok(()),
-    }
 }

@@ -36,7 +36,7 @@ const LOGS_KEPT: usize = 50;
 /// Returns whether a directory is a release of a root. Releases of Erlang programs contain their own releases/.
 fn is_release(dir: &Path) -> bool {
     let name = |dir: &Path| dir.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    name(dir).is_some_and(|name| name.parse::<Version>().is_ok())
+    name(dir).is_some_and(|name| Version::of_directory(&name).is_some())
         && dir.parent().and_then(name).as_deref() == Some("releases")
 }
 

@@ -84,7 +84,7 @@ impl Root {
         // If the receipts cannot be opened, it is unknown which releases have been permanent.
         let receipts = self.receipts().open().unwrap_or_default();
         let tenured = |version: &Version| tenured(&receipts.as_ref()?.join(version.to_string()));
-        let versions = disk::names(&releases)?.into_iter().filter_map(|name| name.parse().ok());
+        let versions = disk::names(&releases)?.into_iter().filter_map(|name| Version::of_directory(&name));
         Ok(versions
             .filter(|version: &Version| disk::is_dir(&releases.join(version.to_string())))
             .map(|version| (version.clone(), Installed { tenured: tenured(&version) }))
@@ -212,7 +212,7 @@ fn release_named(target: &str) -> Option<Version> {
     let mut parts = Path::new(target).components().filter(|part| *part != Component::CurDir);
     match (parts.next()?, parts.next()?, parts.next()) {
         (Component::Normal(dir), Component::Normal(version), None) if dir == "releases" => {
-            version.to_str()?.parse().ok()
+            Version::of_directory(version.to_str()?)
         }
         _ => None,
     }

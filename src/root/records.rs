@@ -146,7 +146,7 @@ impl Root {
     #[must_use]
     pub fn failures(&self) -> Vec<Failure> {
         let names = disk::names(&self.failed()).unwrap_or_default();
-        let versions = names.into_iter().filter_map(|name| name.parse().ok());
+        let versions = names.into_iter().filter_map(|name| Version::of_directory(&name));
         let mut failures: Vec<_> = versions.filter_map(|version| self.failure(&version)).collect();
         failures.sort_by(|one, other| other.version.cmp(&one.version));
         failures

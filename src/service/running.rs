@@ -212,7 +212,7 @@ fn silent(pid: u32) -> String {
 /// while in use.
 pub(super) fn release_in(releases: &Path, place: &Path) -> Option<Version> {
     match place.strip_prefix(releases).ok()?.components().next()? {
-        Component::Normal(name) => name.to_str()?.trim_end_matches(" (deleted)").parse().ok(),
+        Component::Normal(name) => Version::of_directory(name.to_str()?.trim_end_matches(" (deleted)")),
         _ => None,
     }
 }

@@ -18,7 +18,7 @@ fn host() -> Host {
 #[test]
 fn invalid_version_is_usage_error() {
     let host = host();
-    for version in ["banana", "../x", "", "5.0", "v5.0.1", "5.0.1/", "/", ".", "5.0.1 "] {
+    for version in ["banana", "../x", "", "5.0.x", "v", "1.2.3.4.5.6", "5.0.1/", "/", ".", "5.0.1 "] {
         for command in ["install", "upgrade", "downgrade", "uninstall", "verify"] {
             let before = host.tree();
             host.run([command, version]).code(64).stderr_has(&format!("{version:?} is not a version"));
@@ -28,8 +28,8 @@ fn invalid_version_is_usage_error() {
     assert_run!(host, "upgrade banana", @r#"
     exit 64
     --- stderr
-    error: "banana" is not a version: unexpected character 'b' while parsing major version number
-    hint: a version reads like 5.0.1, 5.1.0-rc.1 or 7.2.4-52
+    error: "banana" is not a version: it does not begin with a number
+    hint: a version reads like 5.0.1, 24.04, 5.1.0-rc.1 or 7.2.4-52
     "#);
     host.run(["unpack", "banana"]).code(64);
     assert_run!(host, "unpack ../x", @"
@@ -255,7 +255,8 @@ fn archive_name_must_match_exactly() {
     exit 2
     --- stderr
     error: release 5.0.1 is not installed, and no archive of it is in [ROOT]/releases
-    caused by: looked for emqx-5.0.1.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    caused by: looked for emqx-5.0.1, emqx_5.0.1 and 5.0.1, also with a v before the version or with -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar
+    caused by: releases/emqx-5.0.10.zip does not match: it is an archive of 5.0.10
     hint: copy the archive there, or did you mean 5.0.10?
     ");
     fs::rename(releases.join("emqx-5.0.10.zip"), releases.join("other-5.0.1.zip")).unwrap();
@@ -263,7 +264,8 @@ fn archive_name_must_match_exactly() {
     exit 2
     --- stderr
     error: release 5.0.1 is not installed, and no archive of it is in [ROOT]/releases
-    caused by: looked for emqx-5.0.1.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    caused by: looked for emqx-5.0.1, emqx_5.0.1 and 5.0.1, also with a v before the version or with -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar
+    caused by: releases/other-5.0.1.zip does not match: its name does not begin with emqx
     hint: copy the archive there, or did you mean 5.0.0?
     ");
     fs::rename(releases.join("other-5.0.1.zip"), releases.join("emqx-5.0.1-rc.1.zip")).unwrap();
@@ -271,7 +273,8 @@ fn archive_name_must_match_exactly() {
     exit 2
     --- stderr
     error: release 5.0.1 is not installed, and no archive of it is in [ROOT]/releases
-    caused by: looked for emqx-5.0.1.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    caused by: looked for emqx-5.0.1, emqx_5.0.1 and 5.0.1, also with a v before the version or with -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar
+    caused by: releases/emqx-5.0.1-rc.1.zip does not match: it is an archive of 5.0.1-rc.1
     hint: copy the archive there, or did you mean 5.0.0?
     ");
 }

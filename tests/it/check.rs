@@ -86,7 +86,7 @@ fn check_reports_missing_or_bad_archive() {
     ok      links: 5.0.0 is current
     ok      trial: no release is on trial
     ok      owner: [USER], as of 5.0.0
-    FAILED  archive: release 5.0.2 is not installed, and no archive of it is in [ROOT]/releases: looked for emqx-5.0.2.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    FAILED  archive: release 5.0.2 is not installed, and no archive of it is in [ROOT]/releases: looked for emqx-5.0.2, emqx_5.0.2 and 5.0.2, also with a v before the version or with -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar
             hint: copy the archive there, or did you mean 5.0.1?
     One check failed for 5.0.2.
     ");

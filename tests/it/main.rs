@@ -47,4 +47,5 @@ mod support;
 mod transcripts;
 mod trial;
 mod trust;
+mod version;
 mod walk;

@@ -127,7 +127,7 @@ fn unpack_in_every_state() {
     exit 2
     --- stderr
     error: release 5.0.9 is not installed, and no archive of it is in [ROOT]/releases
-    caused by: looked for emqx-5.0.9.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    caused by: looked for emqx-5.0.9, emqx_5.0.9 and 5.0.9, also with a v before the version or with -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar
     hint: copy the archive there, or did you mean 5.0.4?
     ");
     host.run(["unpack", "5.0.4"]).ok();
@@ -168,7 +168,7 @@ fn install_in_every_state() {
     exit 2
     --- stderr
     error: release 5.0.9 is not installed, and no archive of it is in [ROOT]/releases
-    caused by: looked for emqx-5.0.9.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version
+    caused by: looked for emqx-5.0.9, emqx_5.0.9 and 5.0.9, also with a v before the version or with -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar
     hint: copy the archive there, or did you mean 5.0.4?
     ");
     host.run(["install", "5.0.1"]).ok();
@@ -690,7 +690,7 @@ fn error_prints_json() {
         "code": 2,
         "message": "release 5.0.9 is not installed, and no archive of it is in [ROOT]/releases",
         "causes": [
-          "looked for emqx-5.0.9.zip, .tar.gz, .tgz, .tar.zst, .tar.xz and .tar, also with -ANYTHING after the version"
+          "looked for emqx-5.0.9, emqx_5.0.9 and 5.0.9, also with a v before the version or with -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar"
         ],
         "hints": [
           "copy the archive there; run `tenure versions` to see the installed releases"

@@ -208,12 +208,6 @@ impl Crate {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Circle(pub BTreeMap<String, BTreeSet<String>>);
 
-impl Circle {
-    pub fn files(&self) -> BTreeSet<&str> {
-        self.0.keys().map(String::as_str).collect()
-    }
-}
-
 impl Display for Circle {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "a circle of {} files:", self.0.len())?;

@@ -1,0 +1,104 @@
+//! An archive that may contain a release: its place, its name, and who may have written it.
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::archive::Archive;
+use crate::error::{Context, Error, Result};
+use crate::fs::{self as disk, Origin};
+use crate::naming::{self, ArchiveFormat};
+use crate::ownership::Owned;
+use crate::process;
+use crate::root::Root;
+use crate::verify::{DIGEST, SIGNATURE};
+use crate::version::Version;
+
+/// A candidate archive.
+pub(super) struct ArchiveFile {
+    pub origin: Origin,
+    /// The path for messages: releases/FILE, or the given path.
+    pub shown: String,
+    pub file_name: String,
+    format: ArchiveFormat,
+}
+
+impl ArchiveFile {
+    /// Creates a candidate from an archive in releases/.
+    pub fn beside(root: &Root, file: String) -> Self {
+        let format = ArchiveFormat::split(&file).map_or(ArchiveFormat::Zip, |(_, format)| format);
+        Self {
+            origin: Origin::Inside(root.releases().join(&file)),
+            shown: format!("releases/{file}"),
+            file_name: file,
+            format,
+        }
+    }
+
+    /// Creates a candidate from an archive at any path.
+    pub fn given(path: &Path) -> Result<Self> {
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (_, format) = ArchiveFormat::split(&file_name).ok_or_else(|| no_archive(path))?;
+        disk::resolve(path)?;
+        let origin = Origin::Outside(path.to_owned());
+        Ok(Self { origin, shown: path.display().to_string(), file_name, format })
+    }
+
+    /// Opens the archive to read it.
+    pub fn open(&self) -> Result<Archive> {
+        Archive::of(self.origin.open()?, self.origin.path(), self.format)
+    }
+
+    /// Opens the archive to install it in this root. As user root, Tenure installs only files of root or of this
+    /// root's owner.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error if the archive, its digest or its signature belongs to another user, or is writable
+    /// by one.
+    pub fn open_to_install(&self, root: &Root) -> Result<Archive> {
+        let file = self.origin.open()?;
+        check_owner(root, &file, &self.origin)?;
+        for beside in [DIGEST, SIGNATURE].map(|ending| self.origin.beside(ending)) {
+            // A file that cannot be opened is reported when it is read.
+            beside.open().map_or(Ok(()), |file| check_owner(root, &file, &beside))?;
+        }
+        Archive::of(file, self.origin.path(), self.format)
+    }
+}
+
+fn check_owner(root: &Root, file: &File, origin: &Origin) -> Result<()> {
+    if disk::effective_uid() != 0 {
+        return Ok(());
+    }
+    let (owned, path) = (Owned::of(file, origin.path())?, origin.display());
+    if owned.uid != 0 && owned.uid != root.owner().uid {
+        return Err(Error::refused(format!(
+            "cannot install {path} as root: it belongs to {}, who is neither root nor the owner of the root",
+            process::user_name(owned.uid)
+        ))
+        .hint(format!("check that this is the file to install, then run `chown root {path}`")));
+    }
+    owned.not_shared().context(|| format!("cannot install {path} as root"))
+}
+
+fn no_archive(path: &Path) -> Error {
+    Error::refused(format!(
+        "{} is not an archive: its name must end in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar",
+        path.display()
+    ))
+}
+
+/// Refuses a signed archive that was renamed: it could bring back a release that was abandoned for a reason.
+pub(super) fn named_as(
+    root: &Root,
+    version: &Version,
+    candidate: &ArchiveFile,
+    signed_as: Option<String>,
+) -> Result<()> {
+    match signed_as {
+        Some(name) if !naming::holds(&name, root.settings().name.as_deref(), version) => Err(Error::refused(
+            format!("{} was signed as {}, which is not {version}", candidate.shown, name.escape_debug()),
+        )
+        .hint("the archive was renamed: get the one of this version from the vendor")),
+        _ => Ok(()),
+    }
+}
