@@ -1,17 +1,63 @@
 //! An archive that may contain a release: its place, its name, and who may have written it.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
 use crate::error::{Context, Error, Result};
 use crate::fs::{self as disk, Origin};
+use crate::manifest::{MANIFEST, Manifest};
 use crate::naming::{self, ArchiveFormat};
 use crate::ownership::Owned;
 use crate::process;
+use crate::progress::Progress;
 use crate::root::Root;
 use crate::verify::{DIGEST, SIGNATURE};
 use crate::version::Version;
+
+/// A release as the caller names it.
+#[derive(Clone, Debug)]
+pub enum ReleaseOrArchive {
+    /// The release of this version, installed or from its archive in releases/.
+    Release(Version),
+    /// The release in the archive at this path.
+    Archive {
+        /// The path.
+        path: PathBuf,
+        /// The version that the caller states, if the name of the archive does not tell it.
+        version: Option<Version>,
+    },
+}
+
+impl ReleaseOrArchive {
+    /// Returns the version of the release, and the path of its archive if the caller named one. The version is the
+    /// stated one, or else that in the name of the archive, or else that in its manifest.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error if the version cannot be determined, or if the stated one differs from that in the
+    /// name.
+    pub fn identify(&self, root: &Root, progress: &mut dyn Progress) -> Result<(Version, Option<PathBuf>)> {
+        let (path, stated) = match self {
+            Self::Release(version) => return Ok((version.clone(), None)),
+            Self::Archive { path, version } => (path, version),
+        };
+        let candidate = ArchiveFile::given(path)?;
+        let by_name = naming::version_of(&candidate.file_name, root.settings().name.as_deref());
+        let version = match (stated, by_name) {
+            (Some(stated), Some(named)) if *stated != named => {
+                return Err(Error::refused(format!(
+                    "{} is an archive of {named}, not of {stated}",
+                    candidate.shown
+                ))
+                .hint("remove `--version`, or rename the archive"));
+            }
+            (Some(version), _) => version.clone(),
+            (None, Some(version)) => version,
+            (None, None) => version_in_manifest(root, &candidate, progress)?,
+        };
+        Ok((version, Some(path.clone())))
+    }
+}
 
 /// A candidate archive.
 pub(super) struct ArchiveFile {
@@ -85,6 +131,33 @@ fn no_archive(path: &Path) -> Error {
         "{} is not an archive: its name must end in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar",
         path.display()
     ))
+}
+
+/// Reads through an archive of any size.
+pub(super) fn survey(candidate: &ArchiveFile, progress: &mut dyn Progress) -> Result<Reading> {
+    let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", candidate.shown));
+    let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
+    candidate.open()?.survey(&limits, &mut |_| {}, progress)
+}
+
+/// Returns the version in the manifest of an archive.
+fn version_in_manifest(root: &Root, candidate: &ArchiveFile, progress: &mut dyn Progress) -> Result<Version> {
+    let reading = survey(candidate, progress)?;
+    if let Some(text) = &reading.survey.manifest {
+        return Ok(Manifest::parse(&format!("{MANIFEST} in {}", candidate.shown), text)?.version);
+    }
+    let product = root.settings().name.as_deref();
+    let why = match (product, naming::version_of(&candidate.file_name, None)) {
+        (Some(product), Some(_)) => format!("does not begin with {product}"),
+        _ => "has no version".to_owned(),
+    };
+    let name = product.unwrap_or("NAME");
+    Err(Error::refused(format!(
+        "cannot determine which release {} contains: its name {why}, and it has no {MANIFEST}",
+        candidate.shown
+    ))
+    .hint("use `--version VERSION` to state it")
+    .hint(format!("or name the file {name}-VERSION.zip, or with another ending of an archive")))
 }
 
 /// Refuses a signed archive that was renamed: it could bring back a release that was abandoned for a reason.

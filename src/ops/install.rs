@@ -1,5 +1,6 @@
 //! `install`, `upgrade`, `downgrade`, `confirm` and `--prepare-only`: prepare a release, make it current, then permanent.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct Install {
     pub common: Common,
     /// The release, the direction, and whether the release becomes permanent.
     pub request: Request,
+    /// The archive that the caller named; else the one in releases/.
+    pub archive: Option<PathBuf>,
     /// Whether an installed release that is not in use is unpacked again.
     pub replace: Replace,
     /// The shell command that makes a backup before any change that cannot be rolled back.
@@ -263,7 +266,8 @@ pub(super) fn confirm_in(
 }
 
 fn want(options: &Install) -> ArchiveRequest<'_> {
-    ArchiveRequest::of(&options.request.target, options.replace, options.common.mode)
+    let request = ArchiveRequest::of(&options.request.target, options.replace, options.common.mode);
+    ArchiveRequest { given: options.archive.as_deref(), ..request }
 }
 
 /// The result of a preparation without a switch.

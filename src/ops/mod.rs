@@ -28,6 +28,7 @@ mod upgrade_path;
 mod verify;
 mod versions;
 
+pub use archive_file::ReleaseOrArchive;
 pub use boot::{Booted, boot, revert};
 pub use check::{CheckReport, CheckRow, Support, Supported, check, supported};
 pub use guard::{Guarded, guard};
@@ -43,7 +44,7 @@ pub use source::Replace;
 pub use state::RootState;
 pub use status::{DiskSpace, ReleaseRow, Serving, Status, Unfinished, status};
 pub use trial_end::Reverted;
-pub use unpack::{Unpack, UnpackTarget, Unpacked, unpack};
+pub use unpack::{Unpack, Unpacked, unpack};
 pub use upgrade_path::{Location, PathQuery, UpgradePath, route};
 pub use verify::{Judged, ReleaseVerdict, Verified, verify};
 pub use versions::{History, ListedRelease, Remembered, Versions, history, versions};

@@ -64,6 +64,10 @@ pub fn walk(
     extent: Extent,
     reporter: &mut dyn Reporter,
 ) -> Result<Report<Walked>> {
+    if let Some(archive) = &options.archive {
+        return Err(Error::refused(format!("cannot upgrade over several hops with {}", archive.display()))
+            .hint("copy the archives of all hops into releases/, then name the version"));
+    }
     let session = Session::begin(root, &options.common, reporter)?;
     let from = start(&session.now, &options.request)?;
     let version = options.request.target.clone();

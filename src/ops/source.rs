@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::archive::{ENTRIES_MAX, Limits, Reading};
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, FileKind};
 use crate::manifest::{MANIFEST, Manifest};
@@ -15,7 +14,7 @@ use crate::root::Root;
 use crate::verify;
 use crate::version::{Version, nearest};
 
-use super::archive_file::{ArchiveFile, named_as};
+use super::archive_file::{ArchiveFile, named_as, survey};
 use super::disk_space::Reservation;
 use super::remove;
 use super::session::Mode;
@@ -229,31 +228,6 @@ pub(super) fn manifest_of(
     let candidate = the_one(root, version, beside(root, version)?)?;
     let text = survey(&candidate, progress)?.survey.manifest;
     manifest(root, version, &candidate, text.as_deref())
-}
-
-/// Reads through an archive of any size.
-fn survey(candidate: &ArchiveFile, progress: &mut dyn Progress) -> Result<Reading> {
-    let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", candidate.shown));
-    let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
-    candidate.open()?.survey(&limits, &mut |_| {}, progress)
-}
-
-/// Returns the version of an archive, by its name or else by its manifest. A later check requires both to agree.
-pub(super) fn version_in(root: &Root, path: &Path, progress: &mut dyn Progress) -> Result<Version> {
-    let candidate = ArchiveFile::given(path)?;
-    if let Some(version) = naming::version_of(&candidate.file_name, root.settings().name.as_deref()) {
-        return Ok(version);
-    }
-    let reading = survey(&candidate, progress)?;
-    if let Some(text) = &reading.survey.manifest {
-        return Ok(Manifest::parse(&format!("{MANIFEST} in {}", candidate.shown), text)?.version);
-    }
-    let name = root.settings().name.as_deref().unwrap_or("NAME");
-    Err(Error::refused(format!(
-        "cannot determine which release {} contains: it has no {MANIFEST}",
-        candidate.shown
-    ))
-    .hint(format!("name the file {name}-VERSION.zip, or with another ending of an archive")))
 }
 
 /// Returns the signature of an installed release that is to become current, or why it is not valid; `None` if no key

@@ -1,7 +1,5 @@
 //! `unpack`: unpacks a release without a switch.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use crate::error::Result;
@@ -11,18 +9,10 @@ use crate::release::ReleaseState;
 use crate::root::Root;
 use crate::version::Version;
 
+use super::archive_file::ReleaseOrArchive;
 use super::fetch::fetch;
 use super::session::{Common, Report, Session};
-use super::source::{ArchiveRequest, Replace, version_in};
-
-/// The release to unpack.
-#[derive(Clone, Debug)]
-pub enum UnpackTarget {
-    /// The release of this version, from its archive in releases/.
-    Version(Version),
-    /// The release in this archive.
-    Archive(PathBuf),
-}
+use super::source::{ArchiveRequest, Replace};
 
 /// The options of `unpack`.
 #[derive(Clone, Debug)]
@@ -30,7 +20,7 @@ pub struct Unpack {
     /// The options that all commands share.
     pub common: Common,
     /// The release to unpack.
-    pub wanted: UnpackTarget,
+    pub wanted: ReleaseOrArchive,
     /// Whether to unpack an installed release again that is not in use.
     pub replace: Replace,
 }
@@ -53,12 +43,12 @@ pub struct Unpacked {
 pub fn unpack(root: &Root, options: &Unpack, reporter: &mut dyn Reporter) -> Result<Report<Unpacked>> {
     let session = Session::begin(root, &options.common, reporter)?;
     session.now.sound()?;
-    let (version, given) = match &options.wanted {
-        UnpackTarget::Version(version) => (version.clone(), None),
-        UnpackTarget::Archive(path) => (version_in(root, path, reporter)?, Some(path.as_path())),
-    };
+    let (version, given) = options.wanted.identify(root, reporter)?;
     let was = session.now.state(&version);
-    let want = ArchiveRequest { given, ..ArchiveRequest::of(&version, options.replace, options.common.mode) };
+    let want = ArchiveRequest {
+        given: given.as_deref(),
+        ..ArchiveRequest::of(&version, options.replace, options.common.mode)
+    };
     let fetched = fetch(root, &session.now, want, reporter)?;
     let plan = plan::unpack(fetched.steps);
     session.finish(plan, fetched.staged.as_ref(), reporter, |plan| {

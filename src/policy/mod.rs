@@ -32,7 +32,8 @@ pub enum HopKind {
     Restart,
 }
 
-/// Refuses a move against the direction of the command.
+/// Refuses a move against the direction of the command. Releases of the same precedence may follow each other in both
+/// directions.
 ///
 /// # Errors
 /// Returns a `Refused` error that names both versions and the command for that direction.
@@ -42,7 +43,7 @@ pub fn direction(direction: Direction, running: &Version, target: &Version) -> R
             format!("run `tenure {other} {target}`, or `tenure install {target}` for either direction"),
         ))
     };
-    match (direction, target.cmp(running)) {
+    match (direction, target.precedence(running)) {
         (Direction::Up, Ordering::Less) => refuse("lower", "downgrade"),
         (Direction::Down, Ordering::Greater) => refuse("higher", "upgrade"),
         _ => Ok(()),

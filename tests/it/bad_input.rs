@@ -32,11 +32,13 @@ fn invalid_version_is_usage_error() {
     hint: a version reads like 5.0.1, 24.04, 5.1.0-rc.1 or 7.2.4-52
     "#);
     host.run(["unpack", "banana"]).code(64);
-    assert_run!(host, "unpack ../x", @"
-    exit 2
+    assert_run!(host, "unpack ../x", @r#"
+    exit 64
     --- stderr
-    error: ../x is not an archive: its name must end in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar
-    ");
+    error: "../x" is not a version: it does not begin with a number
+    hint: a version reads like 5.0.1, 24.04, 5.1.0-rc.1 or 7.2.4-52
+    hint: the path of an archive ends in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar
+    "#);
     host.run(["unpack", ""]).code(64);
 }
 

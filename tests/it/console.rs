@@ -114,7 +114,7 @@ fn missing_version_suggests_nearest() {
     assert!(said.contains("hint: run `acme upgrade 5.0.1`"), "{said}");
     let out = host.command(["upgrade"]).env("TENURE_COMMAND", "acme").output().unwrap();
     let said = String::from_utf8(out.stderr).unwrap();
-    assert!(said.contains("Usage: acme upgrade <VERSION>\n"), "{said}");
+    assert!(said.contains("Usage: acme upgrade <VERSION|ARCHIVE>\n"), "{said}");
     // Hidden commands are not suggested.
     let run = host.run(["gaurd"]).code(64);
     assert!(!run.stderr.contains("'guard'"), "{run:#?}");
@@ -124,7 +124,7 @@ fn missing_version_suggests_nearest() {
     error: unexpected argument '--restrat' found
     hint: a similar argument exists: '--restart'
 
-    Usage: tenure upgrade --restart <VERSION>
+    Usage: tenure upgrade --restart <VERSION|ARCHIVE>
 
     For more information, try '--help'.
     ");
@@ -135,7 +135,11 @@ fn usage_error_is_complete_in_json() {
     let host = Host::new();
     let help = "`tenure --help` shows the usage";
     for (args, message, hints) in [
-        (&["install"][..], "the following required arguments were not provided: <VERSION>", &[help][..]),
+        (
+            &["install"][..],
+            "the following required arguments were not provided: <VERSION|ARCHIVE>",
+            &[help][..],
+        ),
         (&["pack", "a", "--format", "x"], "[possible values: tar.zst, tar.gz, zip]", &[help]),
         (&["instal"], "unrecognized subcommand 'instal'", &[help]),
         (

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unused_must_use, reason = "a test may")]
 #![allow(clippy::too_many_lines, reason = "snapshots are long")]
 
+mod archive_names;
 mod archives;
 mod bad_input;
 mod check;

@@ -1,16 +1,19 @@
 //! `install`, `upgrade` and `downgrade`: the arguments, and the request that they make.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
-use tenure::error::Result;
+use tenure::error::{Error, Kind, Result};
 use tenure::health::Span;
 use tenure::manifest::Timeouts;
-use tenure::ops::{self, Extent, Replace};
+use tenure::naming::ArchiveFormat;
+use tenure::ops::{self, Extent, ReleaseOrArchive, Replace};
 use tenure::plan::{Permanence, Request, Restart, Retry, TrialEnd};
 use tenure::policy::Direction;
 
-use crate::cli::caller::{Caller, Change, parse};
+use crate::cli::caller::{Caller, Change, parse, parse_optional};
 use crate::cli::completions;
 use crate::cli::console::Console;
 use crate::cli::view::Shown;
@@ -23,9 +26,8 @@ const TIMEOUTS: &str = "Timeouts";
 /// The arguments of install, upgrade and downgrade.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
-    /// The release to switch to
-    #[arg(value_name = "VERSION", add = ArgValueCandidates::new(completions::releases))]
-    pub version: String,
+    #[command(flatten)]
+    pub wanted: WantedArgs,
 
     /// Leave the release on trial until it is confirmed or the service restarts
     ///
@@ -112,7 +114,7 @@ impl InstallArgs {
         let root = caller.find_root()?;
         // All fields are named, so that a new option cannot be forgotten here.
         let Self {
-            version,
+            wanted,
             no_permanent,
             confirm_within,
             watch,
@@ -127,8 +129,10 @@ impl InstallArgs {
             replace,
             change,
         } = self;
+        let common = caller.change(change, console)?;
+        let (target, archive) = wanted.parse()?.identify(&root, console)?;
         let request = Request {
-            target: parse(&version)?,
+            target,
             direction,
             permanence: match (no_permanent, confirm_within, watch) {
                 (_, Some(Span(within)), _) => Permanence::Ends(TrialEnd::Confirmation(within)),
@@ -141,14 +145,47 @@ impl InstallArgs {
             // `--prepare-only` does not try the release yet.
             retry: if prepare_only { Retry::Yes } else { allowed.retry() },
         };
-        let common = caller.change(change, console)?;
-        let options = ops::Install { common, request, replace: replace.rule(), backup_command };
+        let options = ops::Install { common, request, archive, replace: replace.rule(), backup_command };
         let root = root.within(Timeouts { health, stop, hook, ..Timeouts::default() });
         match (multi_hop, prepare_only) {
             (true, true) => caller.shown(&ops::walk(&root, &options, Extent::Ahead, console)?),
             (true, false) => caller.shown(&ops::walk(&root, &options, Extent::Whole, console)?),
             (false, true) => caller.shown(&ops::prepare(&root, &options, console)?),
             (false, false) => caller.shown(&ops::install(&root, &options, console)?),
+        }
+    }
+}
+
+/// The release that the caller wants.
+#[derive(Debug, Args)]
+pub struct WantedArgs {
+    /// A version that is installed or whose archive is in releases/, or the path of an archive
+    #[arg(value_name = "VERSION|ARCHIVE", add = ArgValueCandidates::new(completions::releases))]
+    pub what: String,
+
+    /// The version of the release in ARCHIVE, if its name does not tell it
+    #[arg(long = "version", value_name = "VERSION", help_heading = PREPARATION)]
+    pub stated: Option<String>,
+}
+
+impl WantedArgs {
+    /// Parses the release. A word with the ending of an archive is a path.
+    ///
+    /// # Errors
+    /// Returns a `Usage` error if a version is not valid, or is stated without an archive.
+    pub fn parse(&self) -> Result<ReleaseOrArchive> {
+        let version = parse_optional(self.stated.as_deref())?;
+        if ArchiveFormat::split(&self.what).is_some() {
+            return Ok(ReleaseOrArchive::Archive { path: PathBuf::from(&self.what), version });
+        }
+        match version {
+            None => match parse(&self.what) {
+                Err(error) if self.what.contains('/') => Err(error
+                    .hint("the path of an archive ends in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar")),
+                parsed => parsed.map(ReleaseOrArchive::Release),
+            },
+            Some(_) => Err(Error::new(Kind::Usage, "`--version` needs the path of an archive")
+                .hint("name the archive instead of a version, for example ./service.zip")),
         }
     }
 }

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
 
-use tenure::error::{Context, Kind, Result};
-use tenure::naming::ArchiveFormat;
-use tenure::ops::{self, Adopt, Mode, Unpack, UnpackTarget};
+use tenure::error::{Context, Result};
+use tenure::ops::{self, Adopt, Mode, Unpack};
 use tenure::policy::Direction;
 use tenure::process;
 use tenure::root::Root;
@@ -18,7 +17,7 @@ use crate::cli::completions;
 use crate::cli::console::Console;
 use crate::cli::view::Shown;
 
-use super::install::{Backup, InstallArgs, ReplaceArgs};
+use super::install::{Backup, InstallArgs, ReplaceArgs, WantedArgs};
 
 /// The commands that operate a service, which may change something.
 #[derive(Debug, Subcommand)]
@@ -149,9 +148,8 @@ fn root_to_adopt_into(found: Result<Root>, place: &Path, name: Option<&str>, mod
 /// The arguments of `unpack`.
 #[derive(Debug, Args)]
 pub struct UnpackArgs {
-    /// A version whose archive is in releases/, or the path of an archive
-    #[arg(value_name = "VERSION|ARCHIVE", add = ArgValueCandidates::new(completions::releases))]
-    pub what: String,
+    #[command(flatten)]
+    pub wanted: WantedArgs,
     #[command(flatten)]
     pub replace: ReplaceArgs,
     #[command(flatten)]
@@ -163,18 +161,8 @@ impl UnpackArgs {
     pub fn run(self, caller: &Caller, console: &mut Console) -> Result<Shown> {
         let root = caller.find_root()?;
         let common = caller.change(self.change, console)?;
-        let options = Unpack { common, wanted: wanted(&self.what)?, replace: self.replace.rule() };
+        let options = Unpack { common, wanted: self.wanted.parse()?, replace: self.replace.rule() };
         caller.shown(&ops::unpack(&root, &options, console)?)
-    }
-}
-
-fn wanted(what: &str) -> Result<UnpackTarget> {
-    match what.parse() {
-        Ok(version) => Ok(UnpackTarget::Version(version)),
-        Err(_) if what.contains('/') || ArchiveFormat::split(what).is_some() => {
-            Ok(UnpackTarget::Archive(PathBuf::from(what)))
-        }
-        Err(error) => Err(error.as_kind(Kind::Usage)),
     }
 }
 
