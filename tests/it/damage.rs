@@ -247,7 +247,7 @@ fn on_duty(host: &Host) -> Option<i32> {
 fn taken_over_with((right, wrong): (&str, &str), corrected: bool) {
     let serving = Serving::start("");
     serving.pack(&Greeter::well("5.0.1"));
-    serving.host.run(["upgrade", "--confirm-within", "8s", "5.0.1"]).ok();
+    serving.host.run(["upgrade", "--confirm-within", "12s", "5.0.1"]).ok();
     serving.until("one is on duty", || on_duty(&serving.host).is_some());
     let mut first = guards(&serving.host);
     assert_eq!(first.len(), 2);

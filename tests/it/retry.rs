@@ -115,6 +115,7 @@ fn new_archive_of_failed_release_is_accepted() {
     serving.pack(&Greeter::well("5.0.1"));
     let check = serving.host.run(["check", "5.0.1"]).ok();
     check.stdout_has("ok      failed-before: another archive of it failed here on 2");
+    serving.changed("hook = \"300ms\"", "hook = \"5s\"");
     serving.host.run(["upgrade", "5.0.1"]).ok();
     assert_eq!(failed(&serving), []);
 }

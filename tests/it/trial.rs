@@ -83,7 +83,7 @@ fn healthy_watched_release_becomes_permanent() {
 fn unhealthy_watched_release_is_reverted() {
     let serving = Serving::start("");
     let load = serving.load();
-    serving.pack(&Greeter { conf: "sick-after-ms = 700\n", ..Greeter::well("5.0.1") });
+    serving.pack(&Greeter { conf: "sick-after-ms = 3000\n", ..Greeter::well("5.0.1") });
     assert_run!(serving.host, "upgrade --watch 1h 5.0.1", @r#"
     exit 3
     --- stdout
@@ -239,7 +239,7 @@ fn history_reports_each_trial() {
 fn trial_is_reverted_after_watcher_is_killed() {
     let serving = Serving::start("");
     let load = serving.load();
-    serving.pack(&Greeter { conf: "sick-after-ms = 1500\n", ..Greeter::well("5.0.1") });
+    serving.pack(&Greeter { conf: "sick-after-ms = 4000\n", ..Greeter::well("5.0.1") });
     let mut upgrade = serving.host.command(["upgrade", "--watch", "1h", "5.0.1"]);
     let mut upgrade = upgrade.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     serving.until("it is guarded", || guards(&serving.host).len() == 2);
