@@ -33,7 +33,7 @@ fn unconfirmed_trial_is_reverted() {
     let serving = Serving::start("");
     let (pid, load) = (serving.pid(), serving.load());
     serving.pack(&Greeter::well("5.0.1"));
-    assert_run!(serving.host, "upgrade --confirm-within 1500ms 5.0.1", @r#"
+    assert_run!(serving.host, "upgrade --confirm-within 3s 5.0.1", @r#"
     exit 0
     --- stdout
     Release 5.0.1 not found, attempting to unpack releases/greeter-5.0.1.tar.gz
@@ -44,7 +44,7 @@ fn unconfirmed_trial_is_reverted() {
     assert_eq!(serving.host.states(), ["5.0.1 current", "5.0.0 permanent"]);
     assert_eq!(serving.answers().as_deref(), Some("5.0.1"));
     let status = serving.host.run(["status"]).ok();
-    status.stdout_has("\nTrial: to be confirmed within 1s 500ms, ");
+    status.stdout_has("\nTrial: to be confirmed within 3s, ");
     is_reverted(&serving, "5.0.1 was not confirmed in time");
     assert_eq!(serving.pid(), pid);
     load.lost_none("not confirmed");
