@@ -84,23 +84,23 @@ impl Command {
 
 /// The command line, with a help that lists the commands in groups.
 pub fn command() -> clap::Command {
-    let none = || clap::Command::new("");
-    let groups = [
-        ("Operate", Operate::augment_subcommands(none())),
-        ("Inspect", Inspect::augment_subcommands(none())),
-        ("Build releases", Vendor::augment_subcommands(none())),
-    ];
-    let groups = groups.map(|(heading, commands)| {
+    let command = Cli::command();
+    let group = |heading: &str, has: fn(&str) -> bool| {
         let line = |command: &clap::Command| {
             Some(format!("  {:<12} {}\n", command.get_name(), command.get_about()?))
         };
-        let shown = commands.get_subcommands().filter(|command| !command.is_hide_set());
+        let shown = command.get_subcommands().filter(|shown| !shown.is_hide_set() && has(shown.get_name()));
         format!("{heading}:\n{}\n", shown.filter_map(line).collect::<String>())
-    });
+    };
+    let groups = [
+        group("Operate", Operate::has_subcommand),
+        group("Inspect", Inspect::has_subcommand),
+        group("Build releases", Vendor::has_subcommand),
+    ];
     let template = format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{}Options:\n{{options}}\n\n\
          Run `tenure help COMMAND` for the options of a command.\n",
         groups.concat()
     );
-    Cli::command().help_template(template)
+    command.help_template(template)
 }
