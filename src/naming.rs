@@ -1,5 +1,7 @@
 //! The file names of archives, such as NAME-VERSION.zip, and the release that each name denotes.
 
+use std::cmp::Reverse;
+
 use crate::error::{Error, Result};
 use crate::version::Version;
 
@@ -21,8 +23,14 @@ pub enum ArchiveFormat {
 /// The common words that mark a version as a pre-release. A number does so too.
 const PRERELEASES: [&str; 8] = ["alpha", "beta", "rc", "pre", "preview", "dev", "snapshot", "nightly"];
 
-/// The endings of files that lie beside an archive.
-const BESIDE: [&str; 3] = [".sha256", ".minisig", ".toml"];
+/// The suffix of the name of a digest file, which lies beside its archive.
+pub const DIGEST: &str = ".sha256";
+
+/// The suffix of the name of a signature file, which lies beside its archive.
+pub const SIGNATURE: &str = ".minisig";
+
+/// The endings of other files in releases/.
+const BESIDE: [&str; 3] = [DIGEST, SIGNATURE, ".toml"];
 
 /// The words for other systems in the names of archives.
 const SYSTEMS: [&str; 8] = ["darwin", "macos", "osx", "windows", "win64", "freebsd", "openbsd", "netbsd"];
@@ -63,6 +71,14 @@ impl ArchiveFormat {
         ENDINGS.iter().find(|(_, format)| *format == self).map_or("", |(ending, _)| ending)
     }
 
+    /// Returns the suffixes of all archives, in words.
+    #[must_use]
+    pub fn endings() -> String {
+        let endings = ENDINGS.map(|(ending, _)| ending);
+        let [before @ .., last] = &endings;
+        format!("{} or {last}", before.join(", "))
+    }
+
     /// Splits a file name into its stem and the format of its suffix, in any case; `None` if the suffix is not known.
     #[must_use]
     pub fn split(file_name: &str) -> Option<(&str, Self)> {
@@ -82,19 +98,23 @@ impl ArchiveFormat {
 #[must_use]
 pub fn holds(file_name: &str, product: Option<&str>, version: &Version) -> bool {
     let version = version.to_string();
-    let rest = ArchiveFormat::split(file_name).and_then(|(stem, _)| after_product(stem, product));
-    let suffix = rest.and_then(|rest| rest.strip_prefix(&version));
+    let suffix = after_product(file_name, product).and_then(|rest| rest.strip_prefix(&version));
     suffix.is_some_and(|suffix| !continues(&version, suffix))
 }
 
 /// Returns the version in a file name: the shortest for which [`holds`] is true; `None` if there is none.
 #[must_use]
 pub fn version_of(file_name: &str, product: Option<&str>) -> Option<Version> {
-    let (stem, _) = ArchiveFormat::split(file_name)?;
-    let rest = after_product(stem, product)?;
+    version_and_suffix(file_name, product).map(|(version, _)| version)
+}
+
+/// Returns the version in a file name, and what follows it before the ending.
+fn version_and_suffix<'a>(file_name: &'a str, product: Option<&str>) -> Option<(Version, &'a str)> {
+    let rest = after_product(file_name, product)?;
     let ends = rest.match_indices(['.', '-', '_', '+']).map(|(at, _)| at).chain([rest.len()]);
-    let mut candidates = ends.map(|end| rest.split_at(end));
-    candidates.find_map(|(version, suffix)| version.parse().ok().filter(|_| !continues(version, suffix)))
+    let mut candidates =
+        ends.map(|end| rest.split_at(end)).filter(|(version, suffix)| !continues(version, suffix));
+    candidates.find_map(|(version, suffix)| Some((version.parse().ok()?, suffix)))
 }
 
 /// Returns why a file whose name contains the text of a version is not an archive of it; `None` if the name does not
@@ -120,10 +140,8 @@ pub fn near_miss(file_name: &str, product: Option<&str>, version: &Version) -> O
 /// not Linux on `arch`, which is named as uname(2) names it.
 #[must_use]
 pub fn other_platform(file_name: &str, product: Option<&str>, arch: &str) -> Option<&'static str> {
-    let version = version_of(file_name, product)?.to_string();
-    let (stem, _) = ArchiveFormat::split(file_name)?;
-    let suffix = after_product(stem, product)?.strip_prefix(&version)?.to_ascii_lowercase();
-    let suffix = suffix.replace("x86_64", "amd64");
+    let (_, suffix) = version_and_suffix(file_name, product)?;
+    let suffix = suffix.to_ascii_lowercase().replace("x86_64", "amd64");
     let words: Vec<&str> = suffix.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let system = SYSTEMS.iter().find(|system| words.contains(*system));
     let archs: Vec<&str> =
@@ -162,9 +180,11 @@ pub fn check(file_name: &str, product: &str, version: &Version) -> Result<()> {
     Ok(())
 }
 
-/// Returns the rest of a name from its version on. Without a product, that is the part after a separator that begins
-/// with the most numbers, up to three: a product name may contain a number, but is assumed not to contain more.
-fn after_product<'a>(stem: &'a str, product: Option<&str>) -> Option<&'a str> {
+/// Returns the part of the name of an archive from its version to its ending. Without a product, that is the part
+/// after a separator that begins with the most numbers, up to three: a product name may contain a number, but is
+/// assumed not to contain more.
+fn after_product<'a>(file_name: &'a str, product: Option<&str>) -> Option<&'a str> {
+    let (stem, _) = ArchiveFormat::split(file_name)?;
     if let Some(product) = product {
         let rest = stem.strip_prefix(product).and_then(|rest| rest.strip_prefix(['-', '_']));
         return versionlike(rest.unwrap_or(stem));
@@ -173,8 +193,8 @@ fn after_product<'a>(stem: &'a str, product: Option<&str>) -> Option<&'a str> {
     let candidates = [0].into_iter().chain(begins).filter_map(|begin| versionlike(&stem[begin..]));
     let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let numbers = |rest: &&str| rest.split(['.', '-', '_', '+']).take_while(is_number).take(3).count();
-    // `max_by_key` returns the last of several, and the first is meant.
-    candidates.collect::<Vec<_>>().into_iter().rev().max_by_key(numbers)
+    // Of several, the first is meant, which `max_by_key` does not return.
+    candidates.min_by_key(|rest| Reverse(numbers(rest)))
 }
 
 /// Returns the text without a leading `v` if it begins with a number.

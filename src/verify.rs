@@ -12,10 +12,8 @@ use minisign_verify::{Error as Fault, Signature};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fs::Origin;
 use crate::host_path;
+use crate::naming::{DIGEST, SIGNATURE};
 use crate::settings::TrustedKey;
-
-/// The suffix of the name of a digest file.
-pub const DIGEST: &str = ".sha256";
 
 /// The largest digest file that is read, in bytes.
 const DIGEST_MAX: u64 = 1 << 20;
@@ -54,9 +52,6 @@ fn digest_of<'a>(text: &'a str, file_name: &str) -> Option<&'a str> {
         Some(digest).filter(|digest| same && is_digest(digest))
     })
 }
-
-/// The suffix of the name of a signature file.
-pub const SIGNATURE: &str = ".minisig";
 
 /// The largest signature file that is read, in bytes. Its comments can have any length.
 const SIGNATURE_MAX: u64 = 1 << 14;

@@ -3,16 +3,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::archive::{Archive, ENTRIES_MAX, Limits, Reading};
+use crate::archive::{Archive, ENTRIES_MAX, Limits};
 use crate::error::{Context, Error, Result};
 use crate::fs::{self as disk, Origin};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::naming::{self, ArchiveFormat};
+use crate::naming::{self, ArchiveFormat, DIGEST, SIGNATURE};
 use crate::ownership::Owned;
 use crate::process;
 use crate::progress::Progress;
 use crate::root::Root;
-use crate::verify::{DIGEST, SIGNATURE};
 use crate::version::Version;
 
 /// A release as the caller names it.
@@ -94,6 +93,21 @@ impl ArchiveFile {
         Archive::of(self.origin.open()?, self.origin.path(), self.format)
     }
 
+    /// Reads through the archive, of any size, and returns the text of its manifest; `None` if it has none.
+    pub fn manifest_text(&self, progress: &mut dyn Progress) -> Result<Option<String>> {
+        let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", self.shown));
+        let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
+        Ok(self.open()?.survey(&limits, &mut |_| {}, progress)?.survey.manifest)
+    }
+
+    /// Parses the text of the manifest in the archive.
+    ///
+    /// # Errors
+    /// Returns a `Refused` error if it is invalid.
+    pub fn parse_manifest(&self, text: &str) -> Result<Manifest> {
+        Manifest::parse(&format!("{MANIFEST} in {}", self.shown), text)
+    }
+
     /// Opens the archive to install it in this root. As user root, Tenure installs only files of root or of this
     /// root's owner.
     ///
@@ -128,23 +142,16 @@ fn check_owner(root: &Root, file: &File, origin: &Origin) -> Result<()> {
 
 fn no_archive(path: &Path) -> Error {
     Error::refused(format!(
-        "{} is not an archive: its name must end in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar",
-        path.display()
+        "{} is not an archive: its name must end in {}",
+        path.display(),
+        ArchiveFormat::endings()
     ))
-}
-
-/// Reads through an archive of any size.
-pub(super) fn survey(candidate: &ArchiveFile, progress: &mut dyn Progress) -> Result<Reading> {
-    let nowhere = |_| Error::refused(format!("cannot unpack {}: it is too large", candidate.shown));
-    let limits = Limits { entries: ENTRIES_MAX, bytes: u64::MAX, block: 1, each: 0, refuse: &nowhere };
-    candidate.open()?.survey(&limits, &mut |_| {}, progress)
 }
 
 /// Returns the version in the manifest of an archive.
 fn version_in_manifest(root: &Root, candidate: &ArchiveFile, progress: &mut dyn Progress) -> Result<Version> {
-    let reading = survey(candidate, progress)?;
-    if let Some(text) = &reading.survey.manifest {
-        return Ok(Manifest::parse(&format!("{MANIFEST} in {}", candidate.shown), text)?.version);
+    if let Some(text) = candidate.manifest_text(progress)? {
+        return Ok(candidate.parse_manifest(&text)?.version);
     }
     let product = root.settings().name.as_deref();
     let why = match (product, naming::version_of(&candidate.file_name, None)) {

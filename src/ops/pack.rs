@@ -12,7 +12,7 @@ use crate::fs::{self as disk, DirPath, FileKind, Origin, TempFile};
 use crate::host_path;
 use crate::lint::{Code, Finding};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::naming::{self, ArchiveFormat};
+use crate::naming::{self, ArchiveFormat, DIGEST, SIGNATURE};
 use crate::progress::Count;
 use crate::settings;
 use crate::verify::{self, SigningKey};
@@ -25,8 +25,6 @@ use super::session::Mode;
 const TIME: u64 = 315_532_800;
 
 const LINT: &str = "run `tenure lint DIR` to see all faults";
-const DIGEST: &str = ".sha256";
-const SIGNATURE: &str = ".minisig";
 /// The largest digest or signature that is read, in bytes.
 const SMALL: u64 = 1 << 16;
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::fs::{self as disk, FileKind};
-use crate::manifest::{MANIFEST, Manifest};
-use crate::naming;
+use crate::manifest::Manifest;
+use crate::naming::{self, ArchiveFormat};
 use crate::plan::{Item, Step};
 use crate::platform;
 use crate::progress::Progress;
@@ -14,7 +14,7 @@ use crate::root::Root;
 use crate::verify;
 use crate::version::{Version, nearest};
 
-use super::archive_file::{ArchiveFile, named_as, survey};
+use super::archive_file::{ArchiveFile, named_as};
 use super::disk_space::Reservation;
 use super::remove;
 use super::session::Mode;
@@ -140,27 +140,27 @@ fn differing(
 }
 
 /// Returns the only candidate for this host.
-fn the_one(root: &Root, version: &Version, candidates: Vec<ArchiveFile>) -> Result<ArchiveFile> {
+fn the_one(root: &Root, version: &Version, mut candidates: Vec<ArchiveFile>) -> Result<ArchiveFile> {
     let arch = platform::arch()?;
     let product = root.settings().name.as_deref();
-    let other = |candidate: &ArchiveFile| naming::other_platform(&candidate.file_name, product, &arch);
-    let (foreign, mut candidates): (Vec<_>, Vec<_>) =
-        candidates.into_iter().partition(|candidate| other(candidate).is_some());
-    match (candidates.pop(), candidates.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (Some(last), false) => {
+    let mut foreign = None;
+    candidates.retain(|ArchiveFile { file_name, shown, .. }| {
+        let other = naming::other_platform(file_name, product, &arch);
+        if let (Some(platform), None) = (other, &foreign) {
+            foreign = Some(format!("{shown} is for {platform}, and this host is Linux on {arch}"));
+        }
+        other.is_none()
+    });
+    match (candidates.pop(), candidates.is_empty(), foreign) {
+        (Some(only), true, _) => Ok(only),
+        (Some(last), false, _) => {
             let all: Vec<String> = candidates.into_iter().chain([last]).map(|c| c.shown).collect();
             Err(Error::refused(format!("more than one archive contains {version}: {}", all.join(", ")))
                 .hint("keep one of them, or name it: `tenure unpack FILE`"))
         }
-        (None, _) => match foreign.first().and_then(|first| Some((first, other(first)?))) {
-            Some((first, made_for)) => Err(Error::refused(format!(
-                "{} is for {made_for}, and this host is Linux on {arch}",
-                first.shown
-            ))
+        (None, _, Some(foreign)) => Err(Error::refused(foreign)
             .hint(format!("get the archive of {version} for this host from its vendor"))),
-            None => Err(absent(root, version)),
-        },
+        (None, _, None) => Err(absent(root, version)),
     }
 }
 
@@ -171,7 +171,8 @@ fn absent(root: &Root, version: &Version) -> Error {
     let here: Vec<Version> = root.archived().unwrap_or_default().into_iter().chain(installed(root)).collect();
     let looked = Error::refused(format!(
         "looked for {name}-{version}, {name}_{version} and {version}, also with a v before the version or with \
-         -ANYTHING after it, ending in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar"
+         -ANYTHING after it, ending in {}",
+        ArchiveFormat::endings()
     ));
     let near = |file: String| {
         let why = naming::near_miss(&file, product, version)?;
@@ -207,8 +208,7 @@ pub(super) fn manifest(
     text: Option<&str>,
 ) -> Result<Option<Manifest>> {
     let Some(text) = text else { return Ok(None) };
-    let file = format!("{MANIFEST} in {}", candidate.shown);
-    let manifest = Manifest::parse(&file, text)?;
+    let manifest = candidate.parse_manifest(text)?;
     match manifest.mismatch(version, root.settings().name.as_deref()) {
         Some(another) => Err(Error::refused(format!("{} contains {another}", candidate.shown))
             .hint("the archive is misnamed or misbuilt: get it again from its vendor")),
@@ -226,7 +226,7 @@ pub(super) fn manifest_of(
     progress: &mut dyn Progress,
 ) -> Result<Option<Manifest>> {
     let candidate = the_one(root, version, beside(root, version)?)?;
-    let text = survey(&candidate, progress)?.survey.manifest;
+    let text = candidate.manifest_text(progress)?;
     manifest(root, version, &candidate, text.as_deref())
 }
 

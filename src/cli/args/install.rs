@@ -180,8 +180,9 @@ impl WantedArgs {
         }
         match version {
             None => match parse(&self.what) {
-                Err(error) if self.what.contains('/') => Err(error
-                    .hint("the path of an archive ends in .zip, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar")),
+                Err(error) if self.what.contains('/') => {
+                    Err(error.hint(format!("the path of an archive ends in {}", ArchiveFormat::endings())))
+                }
                 parsed => parsed.map(ReleaseOrArchive::Release),
             },
             Some(_) => Err(Error::new(Kind::Usage, "`--version` needs the path of an archive")
