@@ -67,15 +67,18 @@ pub fn check(
         _ => Ok(None),
     };
     // If the release cannot be unpacked for its check hook, the other checks still run.
-    let mut _lock = None;
-    match staged {
-        Ok(Some((staged, lock))) => (preflight.fetched, _lock) = (Some(staged), Some(lock)),
-        Ok(None) => {}
+    let _lock = match staged {
+        Ok(Some((staged, lock))) => {
+            preflight.fetched = Some(staged);
+            Some(lock)
+        }
+        Ok(None) => None,
         Err(error) => {
             preflight.checks.push((CHECK_HOOK, Err(error)));
             preflight.fetched = None;
+            None
         }
-    }
+    };
     let on_disk = root.data(now)?;
     let state = CheckedState { root, now, on_disk: &on_disk, request, mode: Mode::Act };
     preflight.check_release(state, reporter)?;

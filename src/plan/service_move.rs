@@ -61,12 +61,6 @@ pub struct ServiceMove {
 }
 
 impl ServiceMove {
-    /// Returns the same move by a restart, the most reliable method and the last resort after another one failed.
-    #[must_use]
-    pub fn by_restart(&self) -> Self {
-        Self { way: Method::Restart, baseline: self.baseline }
-    }
-
     /// Returns the move with which to check the health after a rollback. The check may take as long as after a
     /// restart, and inconclusive samples do not fail it.
     #[must_use]

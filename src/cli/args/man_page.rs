@@ -46,9 +46,7 @@ fn entries() -> Vec<OptionEntry> {
 
 /// Returns the title of the section of an option, and the commands that have the option but are not in the title.
 fn title(OptionEntry { arg, commands }: &OptionEntry) -> (String, Vec<&String>) {
-    let changing = Operate::augment_subcommands(Command::new(""));
-    let is_changing = |name: &str| changing.get_subcommands().any(|it| it.get_name() == name);
-    if commands.iter().all(|name| is_changing(name)) && commands.len() > 2 * SWITCHING.len() {
+    if commands.iter().all(|name| Operate::has_subcommand(name)) && commands.len() > 2 * SWITCHING.len() {
         return ("Every command that changes a root".to_owned(), Vec::new());
     }
     if !commands.iter().any(|name| SWITCHING.contains(&name.as_str())) {
