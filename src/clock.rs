@@ -31,6 +31,12 @@ pub fn in_time(time: Duration) -> String {
     humantime::format_rfc3339_seconds(SystemTime::now() + time).to_string()
 }
 
+/// Returns a duration in whole milliseconds, as records store it.
+#[must_use]
+pub fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Returns the id of the current boot of the host.
 ///
 /// # Errors

@@ -262,7 +262,7 @@ fn entry(
         command: record.command.clone(),
         by: record.by.clone(),
         started: record.started.clone(),
-        took_ms: took.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+        took_ms: took.map(clock::milliseconds),
         outcome,
         from: record.plan.from.clone(),
         to: record.plan.to.clone(),

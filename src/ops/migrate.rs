@@ -135,7 +135,7 @@ fn restored(
             command: invocation.command.clone(),
             by: invocation.by.clone(),
             started,
-            took_ms: Some(milliseconds(clock::since_boot().saturating_sub(begun))),
+            took_ms: Some(clock::milliseconds(clock::since_boot().saturating_sub(begun))),
             outcome: Outcome::Done,
             from: None,
             to: Some(version.clone()),
@@ -241,7 +241,7 @@ fn ended(migration: &Migration, took: Duration) -> HistoryEntry {
         command: "migrate".to_owned(),
         by: "the migrator".to_owned(),
         started: migration.started.clone(),
-        took_ms: Some(milliseconds(took)),
+        took_ms: Some(clock::milliseconds(took)),
         outcome: if migration.error.is_none() { Outcome::Done } else { Outcome::Unfinished },
         from: None,
         to: Some(migration.version.clone()),
@@ -249,8 +249,4 @@ fn ended(migration: &Migration, took: Duration) -> HistoryEntry {
         permanent: None,
         moved_service: None,
     }
-}
-
-fn milliseconds(took: Duration) -> u64 {
-    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }

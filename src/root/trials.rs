@@ -46,7 +46,7 @@ impl Trial {
             term,
             transaction: transaction.to_owned(),
             boot: clock::boot()?,
-            ends_ms: u64::try_from(ends.as_millis()).unwrap_or(u64::MAX),
+            ends_ms: clock::milliseconds(ends),
             ends: clock::in_time(term.within()),
         })
     }
