@@ -114,9 +114,12 @@ fn unsigned<T>(
 
 fn load(archive: &Origin, beside: &Origin) -> Result<Signature> {
     let text = beside.read_text(SIGNATURE_MAX)?.ok_or_else(|| {
-        Error::refused(format!("{} is not signed: there is no {}", archive.display(), beside.display())).hint(
-            "tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor",
-        )
+        Error::refused(format!(
+            "{} is not signed: its signature {} is missing",
+            archive.display(),
+            beside.display()
+        ))
+        .hint("tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor")
     })?;
     Signature::decode(&text).map_err(|fault| refuse(beside, &fault))
 }

@@ -176,7 +176,7 @@ pub(super) fn has_run(now: &Snapshot, target: &Version) -> bool {
     matches!(now.state(target), Some(ReleaseState::Permanent | ReleaseState::Old))
 }
 
-/// Runs the check hook of a release, from the staged release or in place; `None` if there is no hook to run.
+/// Runs the check hook of a release, from the staged release or in place; `None` if no hook is to be run.
 pub(super) fn check_hook(
     root: &Root,
     now: &Snapshot,

@@ -26,11 +26,11 @@ impl Account {
     /// Returns the user with this name.
     ///
     /// # Errors
-    /// Returns a `Refused` error if there is no such user, and a `Failed` error if the lookup fails.
+    /// Returns a `Refused` error if the user does not exist, and a `Failed` error if the lookup fails.
     pub fn named(name: &str) -> Result<Self> {
         match User::from_name(name).context(|| format!("cannot look up the user {name}"))? {
             Some(user) => Ok(Self::from(user)),
-            None => Err(Error::refused(format!("there is no user {name}"))
+            None => Err(Error::refused(format!("the user {name} does not exist"))
                 .hint("correct `user` in tenure.toml, or create the user")),
         }
     }

@@ -191,9 +191,9 @@ fn ids_in_status(pid: u32, key: &str) -> Option<Vec<u32>> {
 /// Sends a signal to a process.
 ///
 /// # Errors
-/// Returns an error if there is no such process, or if this user may not signal it.
+/// Returns an error if the process does not exist, or if this user may not signal it.
 pub fn signal(pid: u32, signal: Signal) -> Result<()> {
-    let id = i32::try_from(pid).map_err(|_| Error::failed(format!("there is no process {pid}")))?;
+    let id = i32::try_from(pid).map_err(|_| Error::failed(format!("the process {pid} does not exist")))?;
     kill(Pid::from_raw(id), signal).context(|| format!("cannot send {signal} to process {pid}"))
 }
 

@@ -127,7 +127,7 @@ impl Failure {
 }
 
 impl Root {
-    /// Returns the failure of a release on this host, from any archive; `None` if there is no readable mark.
+    /// Returns the failure of a release on this host, from any archive; `None` if its mark is missing or cannot be read.
     #[must_use]
     pub fn failure(&self, version: &Version) -> Option<Failure> {
         let text = disk::read_text(&self.mark(version), MARK_LIMIT).ok().flatten()?;
@@ -190,7 +190,7 @@ const DATA_LIMIT: u64 = 1 << 20;
 pub struct MigrationPost(File);
 
 impl Root {
-    /// Returns what is known of the data. A migration that no process runs any more counts as failed.
+    /// Returns the formats of the data, and the migration. A migration whose process has ended counts as failed.
     ///
     /// # Errors
     /// Returns an error if the record, or the manifest of the permanent release, cannot be read.
@@ -214,7 +214,7 @@ impl Root {
         Ok(manifest.and_then(|manifest| manifest.data))
     }
 
-    /// Returns the record of the data. A migration that no process runs any more counts as failed.
+    /// Like [`Self::data`], without the formats that only a manifest declares.
     fn known_data(&self) -> Result<OnDisk> {
         let mut known = self.recorded_data()?;
         let is_open = |stage| matches!(stage, Stage::Due | Stage::Running);

@@ -117,7 +117,7 @@ impl Service<'_> {
             Method::Signal(name) => {
                 let signal: Signal = format!("SIG{name}")
                     .parse()
-                    .map_err(|_| Error::failed(format!("there is no signal {name}")))?;
+                    .map_err(|_| Error::failed(format!("{name} is not a signal")))?;
                 let main = self.condition(progress)?.main.ok_or_else(|| {
                     Error::failed("cannot determine the main process of the service to signal")
                         .hint("set `pid-file` in the table [service] of tenure.toml")

@@ -148,7 +148,7 @@ fn parse_hot(text: &str) -> Result<Hot> {
             let name = text.strip_prefix("signal:").ok_or_else(unknown)?;
             let signal: Signal = format!("SIG{}", name.trim_start_matches("SIG"))
                 .parse()
-                .map_err(|_| Error::refused(format!("there is no signal {name:?}")))?;
+                .map_err(|_| Error::refused(format!("{name:?} is not a signal")))?;
             match signal {
                 Signal::SIGKILL | Signal::SIGSTOP => {
                     Err(Error::refused(format!("{signal} stops the service, which is not a hot upgrade")))
@@ -186,7 +186,7 @@ mod tests {
             ("manager = 'sysv'\nunit = 'x'\nstart = ['a']", "belong to the manager"),
             ("unit = 'x'", "need a manager"),
             ("manager = 'systemd'\nunit = 'x'\nhot = 'signal:KILL'", "not a hot upgrade"),
-            ("manager = 'systemd'\nunit = 'x'\nhot = 'signal:NOPE'", "no signal"),
+            ("manager = 'systemd'\nunit = 'x'\nhot = 'signal:NOPE'", "\"NOPE\" is not a signal"),
             ("manager = 'systemd'\nunit = 'x'\nhot = 'magic'", "not hook, reload"),
             ("manager = 'systemd'\nunit = 'x'\npid-file = 'x.pid'", "absolute"),
             ("manager = 'upstart'", "unknown variant"),

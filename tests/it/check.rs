@@ -161,7 +161,7 @@ fn archive_problem_does_not_hide_others() {
     for options in [&["upgrade"][..], &["upgrade", "--dry-run"], &["install", "--prepare-only"]] {
         let run = host.run([options, &["5.0.1"]].concat()).code(2);
         let run =
-            run.stderr_has("error: cannot switch to 5.0.1: 4 checks failed\ncaused by: there is no user");
+            run.stderr_has("error: cannot switch to 5.0.1: 4 checks failed\ncaused by: the user nobody-of-this-name does not exist");
         run.stderr_has("caused by: not enough space for 5.0.1").stderr_has(", and the release needs sparc\n");
     }
     // Without a valid digest and a trusted signature, the contents of the archive are not used.
@@ -177,7 +177,7 @@ fn archive_problem_does_not_hide_others() {
     ok      owner: [USER], as of 5.0.0
     FAILED  digest: [ROOT]/releases/emqx-5.0.1.zip does not match the digest in [ROOT]/releases/emqx-5.0.1.zip.sha256: expected [SHA256], found [SHA256]
             hint: the archive is damaged or is a different one: get both files again from the vendor
-    FAILED  signature: [ROOT]/releases/emqx-5.0.1.zip is not signed: there is no [ROOT]/releases/emqx-5.0.1.zip.minisig
+    FAILED  signature: [ROOT]/releases/emqx-5.0.1.zip is not signed: its signature [ROOT]/releases/emqx-5.0.1.zip.minisig is missing
             hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
     2 checks failed for 5.0.1.
     ");
@@ -186,7 +186,7 @@ fn archive_problem_does_not_hide_others() {
     --- stderr
     error: cannot switch to 5.0.1: 2 checks failed
     caused by: [ROOT]/releases/emqx-5.0.1.zip does not match the digest in [ROOT]/releases/emqx-5.0.1.zip.sha256: expected [SHA256], found [SHA256]
-    caused by: [ROOT]/releases/emqx-5.0.1.zip is not signed: there is no [ROOT]/releases/emqx-5.0.1.zip.minisig
+    caused by: [ROOT]/releases/emqx-5.0.1.zip is not signed: its signature [ROOT]/releases/emqx-5.0.1.zip.minisig is missing
     hint: the archive is damaged or is a different one: get both files again from the vendor
     hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
     ");
@@ -261,11 +261,11 @@ fn check_reports_lock_user_and_owner() {
     let settings = "name = \"emqx\"\nuser = \"nobody-of-this-name\"\n[space]\nreserve = \"0 B\"\n";
     fs::write(host.root().join("tenure.toml"), settings).unwrap();
     let run = host.run(["check", "5.0.1"]).code(2);
-    run.stdout_has("FAILED  user: there is no user nobody-of-this-name\n");
+    run.stdout_has("FAILED  user: the user nobody-of-this-name does not exist\n");
     assert_run!(host, "upgrade 5.0.1", @"
     exit 2
     --- stderr
-    error: there is no user nobody-of-this-name
+    error: the user nobody-of-this-name does not exist
     hint: correct `user` in tenure.toml, or create the user
     ");
     if nix::unistd::geteuid().is_root() {

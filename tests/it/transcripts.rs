@@ -350,7 +350,7 @@ fn revert_and_confirm_end_trial() {
     assert_run!(host, "revert", @"
     exit 0
     --- stdout
-    Release 5.0.1 is current and permanent; there is no trial to end.
+    Release 5.0.1 is current and permanent; no release is on trial.
     ");
     host.run(["upgrade", "--no-permanent", "5.0.3"]).ok();
     host.run(["confirm"]).ok();
@@ -491,7 +491,7 @@ fn revert_checks_named_release() {
     assert_run!(host, "revert 5.0.2", @"
     exit 0
     --- stdout
-    Release 5.0.1 is current and permanent; there is no trial to end.
+    Release 5.0.1 is current and permanent; no release is on trial.
     ");
     assert_run!(host, "revert 5.0.1", @"
     exit 2

@@ -77,20 +77,20 @@ fn unsigned_archive_is_refused() {
     assert_run!(vendor.refused(), @"
     exit 2
     --- stderr
-    error: [ROOT]/releases/emqx-5.0.1.zip is not signed: there is no [ROOT]/releases/emqx-5.0.1.zip.minisig
+    error: [ROOT]/releases/emqx-5.0.1.zip is not signed: its signature [ROOT]/releases/emqx-5.0.1.zip.minisig is missing
     hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
     ");
     // No option lifts the rule.
     assert_run!(vendor.host, "upgrade --replace --restart 5.0.1", @"
     exit 2
     --- stderr
-    error: [ROOT]/releases/emqx-5.0.1.zip is not signed: there is no [ROOT]/releases/emqx-5.0.1.zip.minisig
+    error: [ROOT]/releases/emqx-5.0.1.zip is not signed: its signature [ROOT]/releases/emqx-5.0.1.zip.minisig is missing
     hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
     ");
     assert_run!(vendor.host, "unpack releases/emqx-5.0.1.zip", @"
     exit 2
     --- stderr
-    error: releases/emqx-5.0.1.zip is not signed: there is no releases/emqx-5.0.1.zip.minisig
+    error: releases/emqx-5.0.1.zip is not signed: its signature releases/emqx-5.0.1.zip.minisig is missing
     hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
     ");
     vendor.host.run(["upgrade", "--insecure", "5.0.1"]).code(64);
@@ -147,7 +147,7 @@ fn handmade_release_is_not_made_current() {
     assert_run!(vendor.host, "upgrade --replace 5.0.1", @"
     exit 2
     --- stderr
-    error: [ROOT]/releases/emqx-5.0.1.zip is not signed: there is no [ROOT]/releases/emqx-5.0.1.zip.minisig
+    error: [ROOT]/releases/emqx-5.0.1.zip is not signed: its signature [ROOT]/releases/emqx-5.0.1.zip.minisig is missing
     hint: tenure.toml names trusted keys, so every archive needs a signature: get it from the vendor
     ");
     vendor.sign(&vendor.keys, COMMENT);
@@ -450,7 +450,7 @@ const WRONG: &[Wrong] = &[
             build.write();
             vendor.trust(&[&vendor.keys.pk.to_base64()]);
         },
-        " is not signed: there is no ",
+        " is not signed: its signature ",
     ),
     (
         |vendor, archive, build| {

@@ -90,7 +90,7 @@ fn problems_of_all_hops_are_reported_first() {
     exit 2
     --- stderr
     error: cannot switch to 5.2.0: 5 checks failed
-    caused by: there is no user none-of-this-name
+    caused by: the user none-of-this-name does not exist
     caused by: from 5.0.1 to 5.1.0: this host has [HOST], and the release needs sparc
     caused by: from 5.0.1 to 5.1.0: cannot move hot from 5.0.1 to 5.1.0: only a patch of the same major and minor version is a hot upgrade
     caused by: from 5.1.0 to 5.2.0: this host has [HOST], and the release needs plan9 >= 4

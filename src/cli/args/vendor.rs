@@ -193,9 +193,11 @@ fn source_date_epoch() -> Result<Option<u64>> {
 fn password(file: Option<&Path>) -> Result<String> {
     let Some(file) = file else {
         return rpassword::prompt_password("Password of the key: ").map_err(|e| {
-            Error::refused("the key is protected by a password, and there is no terminal to ask for it")
-                .because(e)
-                .hint("`--password-file FILE` reads it from a file")
+            Error::refused(
+                "the key is protected by a password, and this command has no terminal to ask for it",
+            )
+            .because(e)
+            .hint("`--password-file FILE` reads it from a file")
         });
     };
     let text = host_path::read_text(file, PASSWORD_MAX)?

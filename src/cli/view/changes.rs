@@ -175,7 +175,7 @@ impl Human for Reverted {
         if self.changed {
             format!("Installed Release: {version}\n")
         } else {
-            format!("Release {version} is current and permanent; there is no trial to end.\n")
+            format!("Release {version} is current and permanent; no release is on trial.\n")
         }
     }
 }
