@@ -271,12 +271,12 @@ impl Reporter for Console {
         }
     }
 
-    fn hop(&mut self, leg: &Hop, at: usize, of: usize) {
-        self.line(&changes::hop(leg, at, of));
+    fn hop(&mut self, hop: &Hop, at: usize, of: usize) {
+        self.line(&changes::hop(hop, at, of));
     }
 
-    fn arrived(&mut self, leg: &Hop) {
-        self.line(&changes::arrived(&leg.to));
+    fn arrived(&mut self, hop: &Hop) {
+        self.line(&changes::arrived(&hop.to));
     }
 
     fn recovered(&mut self, recovered: &Recovered) {

@@ -51,10 +51,10 @@ pub trait Reporter: Progress {
     fn done(&mut self, step: &Step);
 
     /// Reports that one of several hops begins; the first is number 1.
-    fn hop(&mut self, _leg: &Hop, _at: usize, _of: usize) {}
+    fn hop(&mut self, _hop: &Hop, _at: usize, _of: usize) {}
 
     /// Reports that one of several hops is done.
-    fn arrived(&mut self, _leg: &Hop) {}
+    fn arrived(&mut self, _hop: &Hop) {}
 
     /// Reports a recovery from an interrupted command.
     fn recovered(&mut self, recovered: &Recovered);

@@ -49,8 +49,8 @@ pub fn done(step: &Step) -> Option<String> {
 }
 
 /// Returns the message at the start of one of several hops.
-pub fn hop(leg: &Hop, at: usize, of: usize) -> String {
-    format!("Hop {at} of {of}: {} to {}", leg.from, leg.to)
+pub fn hop(hop: &Hop, at: usize, of: usize) -> String {
+    format!("Hop {at} of {of}: {} to {}", hop.from, hop.to)
 }
 
 /// Returns the message when a release has become permanent.

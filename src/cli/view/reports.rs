@@ -115,12 +115,12 @@ impl Human for Graph {
             let width = if is_chosen(version) { ", penwidth=3" } else { "" };
             format!("  \"{version}\" [style={style}{width}];\n")
         });
-        let legs = allowed.iter().map(|leg| {
-            let style = if leg.way == HopKind::Hot { "solid" } else { "dashed" };
-            let width = if hops.contains(leg) { ", penwidth=3" } else { "" };
-            format!("  \"{}\" -> \"{}\" [style={style}{width}];\n", leg.from, leg.to)
+        let edges = allowed.iter().map(|hop| {
+            let style = if hop.way == HopKind::Hot { "solid" } else { "dashed" };
+            let width = if hops.contains(hop) { ", penwidth=3" } else { "" };
+            format!("  \"{}\" -> \"{}\" [style={style}{width}];\n", hop.from, hop.to)
         });
-        let lines: String = stops.chain(legs).collect();
+        let lines: String = stops.chain(edges).collect();
         format!(
             "// Releases: dashed where they are only named. Hops: solid where they are hot, dashed by restart.\n\
              digraph releases {{\n  rankdir=LR;\n  node [shape=box];\n{lines}}}\n"
